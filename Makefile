@@ -1,0 +1,67 @@
+# Needs GNU make 3.81 or newer and Python 3.11 or newer; everything else is set up in .venv.
+# Where packages come from is up to your own pip configuration.
+
+SHELL := /bin/sh
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check --quiet --no-input
+# One thread per process: the numerical libraries otherwise start one for each core in each of them, and wait for one another.
+export OMP_NUM_THREADS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help:
+	@echo "make demo     a real order log through embedded Kafka and Redis to churn warnings (KEEP=1 leaves it running)"
+	@echo "make test     every test that needs no outside service (ARGS='-k silence -x' goes to pytest)"
+	@echo "make lint     formatting, lint rules and types, checked"
+	@echo "make format   formatting and lint rules, applied"
+	@echo "make bench    the measurements in benchmarks/ (ARGS goes to them)"
+	@echo "make clean    remove caches and what demos left; ALL=1 removes $(VENV) as well"
+
+demo: $(VENV)/.runtime
+	@$(RUN) -m streamer demo $(if $(KEEP),--keep) $(ARGS)
+
+test: $(VENV)/.dev
+	@$(RUN) -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy
+
+format: $(VENV)/.dev
+	@$(RUN) -m ruff format .
+	@$(RUN) -m ruff check --fix .
+
+bench: $(VENV)/.dev
+	@$(RUN) -m benchmarks $(ARGS)
+
+clean:
+	@rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out artifacts *.egg-info
+	@find features model streamer tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@$(if $(ALL),rm -rf $(VENV))
+
+# The stamps stand for an environment that fits the files they depend on. A first set-up that was broken off leaves no
+# stamp, and the next one goes on where it stopped. PYTHON=… overrides the search.
+$(VENV)/.runtime: pyproject.toml requirements.txt
+	@python=; for p in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  if "$$p" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python="$$p"; break; fi; \
+	done; \
+	if "$(RUN)" -c '' >/dev/null 2>&1 && "$(RUN)" -m pip --version >/dev/null 2>&1; then \
+	  echo "Bringing $(VENV) up to date ..."; \
+	elif [ -z "$$python" ]; then \
+	  echo "No Python 3.11 or newer with venv found (tried: $(PYTHON) python3 python3.13 python3.12 python3.11)." >&2; \
+	  echo "Install one (Debian, Ubuntu: python3 and python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; \
+	  exit 1; \
+	else \
+	  echo "Setting up $(VENV) with $$($$python --version) (once, about a minute) ..."; \
+	  "$$python" -m venv --clear "$(VENV)"; \
+	fi
+	@$(PIP) install -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
+	@echo "Adding the tools for tests and lint (once) ..."
+	@$(PIP) install -r requirements-dev.txt
+	@touch $@
