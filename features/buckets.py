@@ -1,0 +1,90 @@
+"""UTC-day buckets: what a customer ordered and got back on each day, in integer minor units.
+
+Buckets are a bytes value of fixed records in day order. NumPy reads many customers' buckets at
+once without decoding any (`windows.py`), and adding an order to the newest day copies bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+import numpy as np
+
+MS_PER_DAY: Final = 86_400_000
+
+# Day since the epoch, orders, gross revenue, refunded: orders and money of that UTC day.
+_RECORD: Final = struct.Struct("<iIqq")
+RECORD_BYTES: Final = _RECORD.size
+_DAY: Final = struct.Struct("<i")
+DTYPE: Final = np.dtype(
+    [("day", "<i4"), ("orders", "<u4"), ("gross", "<i8"), ("refunded", "<i8")]
+)
+
+
+class Bucket(NamedTuple):
+    """One UTC day of one customer; money in minor units."""
+
+    day: int
+    orders: int
+    gross: int
+    refunded: int
+
+
+def day_of(ts_ms: int) -> int:
+    """The UTC day, counted from 1970-01-01, of an instant in epoch milliseconds."""
+    return ts_ms // MS_PER_DAY
+
+
+def add(buckets: bytes, change: Bucket) -> bytes:
+    """The buckets with orders and money added to (or, negative, taken from) one day.
+
+    A day on which nothing is left vanishes, so the bytes depend on the events alone.
+    """
+    at, found = _position(buckets, change.day)
+    if not found:
+        record = _RECORD.pack(*change)
+        return buckets + record if at == len(buckets) else buckets[:at] + record + buckets[at:]
+    old = read(buckets, at)
+    new = Bucket(
+        old.day,
+        old.orders + change.orders,
+        old.gross + change.gross,
+        old.refunded + change.refunded,
+    )
+    kept = _RECORD.pack(*new) if any(new[1:]) else b""
+    return buckets[:at] + kept + buckets[at + RECORD_BYTES :]
+
+
+def read(buckets: bytes, at: int) -> Bucket:
+    """The bucket that starts at a byte offset."""
+    return Bucket._make(_RECORD.unpack_from(buckets, at))
+
+
+def first_day(buckets: bytes) -> int:
+    """The oldest day of buckets that are not empty."""
+    day: int = _DAY.unpack_from(buckets)[0]
+    return day
+
+
+def last_purchase_day(buckets: bytes) -> int | None:
+    """The newest day with an order, or None."""
+    for at in range(len(buckets) - RECORD_BYTES, -1, -RECORD_BYTES):
+        bucket = read(buckets, at)
+        if bucket.orders:
+            return bucket.day
+    return None
+
+
+def _position(buckets: bytes, day: int) -> tuple[int, bool]:
+    """Byte offset of the day's bucket, or where it belongs; searched from the newest end, where
+    nearly every order belongs."""
+    at = len(buckets)
+    while at:
+        here = _DAY.unpack_from(buckets, at - RECORD_BYTES)[0]
+        if here < day:
+            break
+        at -= RECORD_BYTES
+        if here == day:
+            return at, True
+    return at, False

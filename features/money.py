@@ -1,0 +1,62 @@
+"""Money as whole minor units, so that sums do not depend on the order of arrival."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from typing import Final
+
+# ISO 4217 currencies whose minor unit is not a hundredth; every other code has two decimals.
+_EXPONENTS: Final = (
+    dict.fromkeys(
+        ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI")
+        + ("VND", "VUV", "XAF", "XOF", "XPF"),
+        0,
+    )
+    | dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3)
+    | dict.fromkeys(("CLF", "UYW"), 4)
+)
+
+MAX_AMOUNT_MAJOR: Final = 10**9
+
+
+class AmountError(ValueError):
+    """The amount cannot be kept; the message says what an amount must look like."""
+
+
+def minor_exponent(currency: str) -> int:
+    """Decimals of a currency's minor unit: 2 for USD, 0 for JPY, 3 for KWD (ISO 4217)."""
+    return _EXPONENTS.get(currency, 2)
+
+
+def to_minor(text: str, exponent: int) -> int:
+    """Minor units of a decimal number written in major units, sign kept.
+
+    Read digit by digit, never through a float. What is finer than the minor unit (a shop that
+    sums in floats sends 0.30000000000000004) is rounded once, half to even.
+    Raises AmountError for text that is no finite number and for more than 1e9 major units.
+
+    >>> to_minor("12.5", 2), to_minor("0.30000000000000004", 2), to_minor("-7", 0)
+    (1250, 30, -7)
+    """
+    whole, _, fraction = text.partition(".")
+    # The short way for what nearly every shop sends; anything unusual goes through Decimal.
+    if len(whole) <= 9 and len(fraction) <= exponent and text.isascii():
+        digits = whole + fraction
+        if digits.isdigit():
+            return int(digits) * 10 ** (exponent - len(fraction))
+    return _to_minor_exactly(text, exponent)
+
+
+def _to_minor_exactly(text: str, exponent: int) -> int:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise AmountError("is not a decimal number") from None
+    if not amount.is_finite():
+        raise AmountError("is not finite")
+    if abs(amount) > MAX_AMOUNT_MAJOR:
+        raise AmountError("is more than 1e9")
+    if amount and amount.adjusted() < -exponent - 1:
+        return 0  # far below half a minor unit; quantize would need needless precision
+    # Rounding to an integer of minor units; the bound above keeps it within 28 digits.
+    return int(amount.scaleb(exponent).to_integral_value(rounding=ROUND_HALF_EVEN))
