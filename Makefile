@@ -48,7 +48,7 @@ $(VENV)/.runtime: pyproject.toml requirements.txt
 	@python=; for p in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
 	  if "$$p" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python="$$p"; break; fi; \
 	done; \
-	if "$(RUN)" -c '' >/dev/null 2>&1 && "$(RUN)" -m pip --version >/dev/null 2>&1; then \
+	if "$(RUN)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && "$(RUN)" -m pip --version >/dev/null 2>&1; then \
 	  echo "Bringing $(VENV) up to date ..."; \
 	elif [ -z "$$python" ]; then \
 	  echo "No Python 3.11 or newer with venv found (tried: $(PYTHON) python3 python3.13 python3.12 python3.11)." >&2; \
