@@ -21,6 +21,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+import click
+
 from features.orders import Order, OrderType
 
 REQUIREMENT: Final = "lifetimes==0.11.3"
@@ -82,6 +84,13 @@ def sample_orders(
         _write(path, to_csv((generate or _synthetic_orders)()))
         return SampleLog(path, GENERATED_LABEL, is_real=False, why=str(error))
     return SampleLog(path, REAL_LABEL, is_real=True, why="")
+
+
+def training_part(log: bytes, until: str) -> bytes:
+    """The rows of a log before the day `until` (yyyy-mm-dd), under the same header."""
+    header, *rows = log.splitlines(keepends=True)
+    day = until.encode()
+    return b"".join([header, *(row for row in rows if row.split(b",")[2] < day)])
 
 
 def download_wheel(directory: Path) -> Path:
@@ -190,3 +199,32 @@ def _write(path: Path, content: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@click.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--training-until",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Also write training.csv: the orders before this day.",
+)
+def main(directory: Path, training_until: datetime | None) -> None:
+    """Put the sample order log into DIRECTORY as orders.csv.
+
+    Example: python -m streamer.sample .cache --training-until 1998-01-01
+    """
+    try:
+        log = sample_orders(directory)
+    except SampleRefused as error:
+        raise click.ClickException(str(error)) from None
+    content = log.path.read_bytes()
+    _write(directory / "orders.csv", content)
+    if training_until is not None:
+        part = training_part(content, f"{training_until:%Y-%m-%d}")
+        _write(directory / "training.csv", part)
+    reason = f" ({log.why})" if log.why else ""
+    click.echo(f"{directory / 'orders.csv'}: {log.label}{reason}")
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from features.orders import Order, OrderRules, OrderType, from_fields
 from streamer import sample
@@ -109,6 +110,31 @@ def test_without_a_registry_the_orders_are_generated_and_labelled_so(tmp_path: P
     assert "GENERATED" in log.label
     assert log.why == "no way out"
     assert log.path.read_bytes() == to_csv(some_orders())
+
+
+def test_the_training_part_ends_before_its_day() -> None:
+    rows = sample.training_part(CONVERTED, "1997-01-02").splitlines()
+    assert rows == CONVERTED.splitlines()[:2]
+
+
+def test_the_command_writes_both_logs_and_says_what_they_are(
+    small: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample, "download_wheel", small)
+    command = [str(tmp_path), "--training-until", "1997-01-12"]
+    done = CliRunner().invoke(sample.main, command)
+    assert (done.exit_code, "real purchases" in done.output) == (0, True)
+    assert (tmp_path / "orders.csv").read_bytes() == CONVERTED
+    assert len((tmp_path / "training.csv").read_bytes().splitlines()) == 4
+
+
+def test_the_command_refuses_a_foreign_wheel_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample, "download_wheel", Registry(b"not the wheel"))
+    done = CliRunner().invoke(sample.main, [str(tmp_path)])
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: Lifetimes-0.11.3")
 
 
 def test_generated_orders_read_back_as_they_were() -> None:
