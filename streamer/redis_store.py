@@ -1,0 +1,357 @@
+"""A StateStore on Redis or Valkey (6.2 or later).
+
+With the hiredis extension beside redis-py, which finds it by itself, reading a customer takes a
+quarter of the time (4 µs instead of 15).
+
+Keys, all of one partition under one hash tag and so in one slot of a cluster:
+
+    <namespace>:<kafka cluster id>:{<topic>-<partition>}:meta      hash: epoch, sequence, next,
+                                                                   high_ts, partitions, schema,
+                                                                   outbox_first
+                                                        :c:<user>  the customer's state
+                                                        :due       sorted set: user, instant in ms
+                                                        :outbox    list
+    <namespace>:<kafka cluster id>:{<topic>}:partitions            how many the topic had
+
+The last one is the topic's own: when a topic grows, its new partitions have no meta that would say
+so, and a worker that owns only new ones would score old customers as new.
+
+The Kafka cluster's id is part of the name because offsets mean something in one cluster only.
+
+No key expires. The server's user needs `~<namespace>:*` and +@read +@write +@scripting +info +ping.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+from redis import exceptions as errors
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from streamer.store import (
+    Claim,
+    EvictionPolicyUnsafe,
+    NewerSchema,
+    Outbox,
+    Outcome,
+    Partition,
+    PartitionCountChanged,
+    Stored,
+    StoreRefused,
+    StoreUnavailable,
+    Write,
+)
+
+SCHEMA: Final = 1
+"""Layout of the keys above. A store with a higher one is refused, never overwritten."""
+
+MIN_SERVER: Final = (6, 2)
+"""ZMSCORE came with 6.2."""
+
+# Customers per round trip of load. It holds the server for 1 µs each, so for 5 ms at most.
+_LOAD_CHUNK: Final = 5_000
+
+# Error codes after which the same command may succeed. They stand at the start of the text, or
+# inside it where a script ran into them.
+_PASSING: Final = re.compile(
+    r"\b(OOM|READONLY|LOADING|MISCONF|BUSY|MASTERDOWN|CLUSTERDOWN|NOREPLICAS|TRYAGAIN|NOSCRIPT)\b"
+)
+_PASSING_ERRORS: Final = (
+    errors.ConnectionError,
+    errors.TimeoutError,
+    errors.ReadOnlyError,
+    errors.OutOfMemoryError,
+    errors.ClusterDownError,
+    errors.TryAgainError,
+    errors.NoScriptError,
+    OSError,
+)
+_ACCESS_ERRORS: Final = (
+    errors.AuthenticationError,
+    errors.AuthorizationError,
+    errors.NoPermissionError,
+    errors.AuthenticationWrongNumberOfArgsError,
+)
+
+
+class StoreUrlInvalid(StoreRefused):
+    """Give `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or
+    `unix:///path/to/socket`; special characters of a password percent-encoded."""
+
+
+class StoreAccessDenied(StoreRefused):
+    """Correct the user or password in the URL, or the server's rules for that user."""
+
+
+class ForeignData(StoreRefused):
+    """Choose another namespace, or remove the keys that are in the way: they were not written by
+    this program, or only part of what it wrote is left."""
+
+
+class ServerTooOld(StoreRefused):
+    """Use Redis 6.2 or later, or any Valkey."""
+
+
+class RedisStore:
+    """Safe for one task per partition at a time, and any number of partitions at once."""
+
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        cluster_id: str,
+        namespace: str = "clv",
+        address: str = "redis",
+    ) -> None:
+        """`client` must not decode responses. `address` stands for the server in messages."""
+        for name, value in (("namespace", namespace), ("cluster id", cluster_id)):
+            if not value or "{" in value or "}" in value:
+                raise StoreRefused(
+                    f"{name} {value!r} cannot be part of a key: it must not be empty, nor have "
+                    "braces in it, which would change the slot that a partition is kept in"
+                )
+        self.address = address
+        self._client = client
+        self._root = f"{namespace}:{cluster_id}:"
+        self._claim, self._write, self._trim = (
+            client.register_script(_source(name)) for name in ("claim", "write", "trim")
+        )
+
+    @classmethod
+    def from_url(
+        cls, url: str, *, cluster_id: str, namespace: str = "clv", timeout_s: float = 5.0
+    ) -> RedisStore:
+        """A store that connects when first used. `timeout_s` bounds every answer."""
+        try:
+            # What the URL may change, what it says, and below what it must not change.
+            options: dict[str, Any] = {
+                "socket_connect_timeout": timeout_s,
+                "socket_timeout": timeout_s,
+            }
+            options |= dict(parse_url(url))
+            address = redacted(url)
+        except ValueError:
+            # Without the cause: it may quote the URL, and the URL may hold a password.
+            raise StoreUrlInvalid(
+                f"not a Redis URL; {' '.join((StoreUrlInvalid.__doc__ or '').split())}"
+            ) from None
+        # A newer protocol, asked for by name, changes the shape of redis-py's answers.
+        options.pop("protocol", None)
+        options |= {
+            "decode_responses": False,
+            # One more try is for a connection that the server closed while it was idle; every
+            # script here may run twice. Longer outages are the caller's to wait out and to show.
+            "retry": Retry(NoBackoff(), 1, supported_errors=(errors.ConnectionError,)),
+        }
+        client = Redis(connection_pool=ConnectionPool(**options))
+        client.auto_close_connection_pool = True
+        return cls(client, cluster_id=cluster_id, namespace=namespace, address=address)
+
+    def __repr__(self) -> str:
+        return f"RedisStore({self.address}, {self._root}*)"
+
+    async def claim(self, partition: Partition, partition_count: int) -> Claim:
+        """Also raises ForeignData."""
+        count_key = f"{self._root}{{{partition.topic}}}:partitions"
+        prefix = self._prefix(partition)
+        with self._errors():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.set(count_key, partition_count, nx=True)
+                pipeline.get(count_key)
+                stored_count = (await pipeline.execute())[1]
+            if int(stored_count) != partition_count:
+                raise PartitionCountChanged(partition.topic, int(stored_count), partition_count)
+            reply = await self._claim(
+                keys=[prefix + b"meta", prefix + b"due", prefix + b"outbox"],
+                args=[partition_count, SCHEMA],
+            )
+        match reply:
+            case [b"OK", epoch, sequence, next_offset, high_ts]:
+                return Claim(int(epoch), int(sequence), _maybe(next_offset), _maybe(high_ts))
+            case [b"PARTITIONS", stored]:
+                raise PartitionCountChanged(partition.topic, int(stored), partition_count)
+            case [b"SCHEMA", stored]:
+                raise NewerSchema(f"{prefix.decode()}meta", int(stored), SCHEMA)
+            case _:
+                raise ForeignData(
+                    f"the keys {prefix.decode()}* at {self.address} are not, or no longer, what "
+                    "this program wrote: meta is missing or has no schema; remove them, or choose "
+                    "another namespace"
+                )
+
+    async def load(self, partition: Partition, user_ids: Sequence[str]) -> list[Stored]:
+        prefix = self._prefix(partition)
+        due, of_state = prefix + b"due", prefix + b"c:"
+        found: list[Stored] = []
+        for start in range(0, len(user_ids), _LOAD_CHUNK):
+            users: list[Any] = [user.encode() for user in user_ids[start : start + _LOAD_CHUNK]]
+            with self._errors():
+                async with self._client.pipeline(transaction=False) as pipeline:
+                    pipeline.mget([of_state + user for user in users])
+                    pipeline.zmscore(due, users)
+                    states, instants = await pipeline.execute()
+            found += [
+                Stored(state, None if instant is None else int(instant))
+                for state, instant in zip(states, instants, strict=True)
+            ]
+        return found
+
+    async def due(self, partition: Partition, until_ms: int, limit: int) -> list[tuple[str, int]]:
+        if limit <= 0:
+            return []
+        key = self._prefix(partition) + b"due"
+        with self._errors():
+            found: Any = await self._client.zrangebyscore(
+                key, "-inf", until_ms, start=0, num=limit, withscores=True
+            )
+        return [(user.decode(), int(score)) for user, score in found]
+
+    async def write(self, partition: Partition, epoch: int, sequence: int, write: Write) -> Outcome:
+        """Also raises ForeignData, before anything is written."""
+        prefix = self._prefix(partition)
+        of_state = prefix + b"c:"
+        keys = [prefix + b"meta", prefix + b"due", prefix + b"outbox"]
+        keys += [of_state + user.encode() for user in write.states]
+        args = [
+            epoch,
+            sequence,
+            "" if write.next_offset is None else write.next_offset,
+            "" if write.high_ts_ms is None else write.high_ts_ms,
+            *_packed(write),
+        ]
+        with self._errors():
+            return Outcome((await self._write(keys=keys, args=args)).decode())
+
+    async def outbox(self, partition: Partition, limit: int) -> Outbox:
+        prefix = self._prefix(partition)
+        with self._errors():
+            async with self._client.pipeline(transaction=True) as pipeline:
+                pipeline.hget(prefix + b"meta", "outbox_first")
+                pipeline.lrange(prefix + b"outbox", 0, max(limit, 1) - 1)
+                first, entries = await pipeline.execute()
+        return Outbox(int(first or 0), entries[: max(limit, 0)])
+
+    async def trim(self, partition: Partition, epoch: int, first: int, count: int) -> Outcome:
+        prefix = self._prefix(partition)
+        with self._errors():
+            reply = await self._trim(
+                keys=[prefix + b"meta", prefix + b"outbox"], args=[epoch, first, count]
+            )
+        return Outcome(reply.decode())
+
+    async def peek(self, partition: Partition) -> Claim | None:
+        key = self._prefix(partition) + b"meta"
+        fields = ["schema", "epoch", "sequence", "next", "high_ts"]
+        with self._errors():
+            found: Any = await self._client.hmget(key, fields)
+        schema, epoch, sequence, next_offset, high_ts = found
+        if epoch is None:
+            return None
+        if int(schema or 0) > SCHEMA:
+            raise NewerSchema(key.decode(), int(schema), SCHEMA)
+        return Claim(int(epoch), int(sequence or 0), _maybe(next_offset), _maybe(high_ts))
+
+    async def ping(self) -> None:
+        with self._errors():
+            await self._client.ping()
+
+    async def check_server(self) -> None:
+        """Returns when the server can be trusted with the states.
+
+        Raises EvictionPolicyUnsafe, ServerTooOld, StoreAccessDenied. Reads INFO only: hosted
+        servers forbid CONFIG.
+        """
+        with self._errors():
+            server = await self._client.info("server")
+            memory = await self._client.info("memory")
+        version = str(server.get("redis_version", "0"))
+        if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < MIN_SERVER:
+            raise ServerTooOld(
+                f"the server at {self.address} is version {version}; "
+                f"{'.'.join(map(str, MIN_SERVER))} or later is needed"
+            )
+        policy = str(memory.get("maxmemory_policy", "unknown"))
+        if policy != "noeviction":
+            raise EvictionPolicyUnsafe(self.address, policy)
+
+    async def close(self) -> None:
+        with contextlib.suppress(errors.RedisError, OSError):
+            await self._client.aclose()
+
+    def _prefix(self, partition: Partition) -> bytes:
+        return f"{self._root}{{{partition.tag}}}:".encode()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turns what the client raises into what the caller does next."""
+        try:
+            yield
+        except _ACCESS_ERRORS as error:
+            raise StoreAccessDenied(
+                f"the server at {self.address} refuses the user: {error}"
+            ) from error
+        except _PASSING_ERRORS as error:
+            raise StoreUnavailable(
+                f"the server at {self.address} cannot serve now: {_first_line(error)}"
+            ) from error
+        except errors.ResponseError as error:
+            text = _first_line(error)
+            if _PASSING.search(text):
+                raise StoreUnavailable(
+                    f"the server at {self.address} cannot serve now: {text}"
+                ) from error
+            if "WRONGTYPE" in text:
+                raise ForeignData(
+                    f"a key under {self._root}* at {self.address} is of another type than this "
+                    "program writes; remove it, or choose another namespace"
+                ) from error
+            raise StoreRefused(f"the server at {self.address} refuses: {text}") from error
+
+
+def redacted(url: str) -> str:
+    """The server that a Redis URL names, without user, password and options."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return f"unix://{parts.path}"
+    host = parts.hostname or "localhost"
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}:{parts.port or 6379}{parts.path}"
+
+
+def _source(name: str) -> str:
+    return resources.files("streamer").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+
+
+def _packed(write: Write) -> tuple[bytes, bytes, bytes]:
+    """The last three arguments of write.lua."""
+    values = [*write.states.values(), *write.outbox]
+    instants: list[int | str] = []
+    silent: list[str] = []
+    for user, instant_ms in write.due.items():
+        if instant_ms is None:
+            silent.append(user)
+        else:
+            instants += (instant_ms, user)
+    return (
+        struct.pack(f">{len(values)}i", *map(len, values)),
+        b"".join(values),
+        msgspec.msgpack.encode((instants, silent)),
+    )
+
+
+def _maybe(number: bytes | None) -> int | None:
+    return None if number is None else int(number)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
