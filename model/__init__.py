@@ -1,0 +1,1 @@
+"""Vectors in, CLV and decisions out: training, evaluation, the artifact. Files only."""
