@@ -1,0 +1,113 @@
+"""Log lines that are an event name and its fields.
+
+    2026-03-01T12:00:00.123Z WARNING order.rejected partition=3 offset=128 reason=bad_json
+
+Fields say where and why, never whom or what: no customer ids, no keys, no values of records.
+The libraries underneath would, so they are held
+at WARNING, and at INFO with `DEBUG`: at DEBUG Faust logs keys and values of messages, and aiokafka
+whole requests (faust/topics.py, faust/transport/consumer.py, aiokafka/conn.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Final, TextIO
+
+ROOT: Final = "streamer"
+_TAMED: Final = ("faust", "mode", "aiokafka", "aiohttp", "asyncio", "kafka")
+
+_Field = str | int | float | bool | None
+
+
+class Logger:
+    """Logs events with fields: `log.info("order.rejected", partition=3, offset=128)`."""
+
+    __slots__ = ("_logger",)
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, event: str, **fields: _Field) -> None:
+        self._log(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: _Field) -> None:
+        self._log(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: _Field) -> None:
+        self._log(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: _Field) -> None:
+        self._log(logging.ERROR, event, fields)
+
+    def exception(self, event: str, error: BaseException, **fields: _Field) -> None:
+        """An ERROR that carries the traceback at DEBUG only: tracebacks are for developers."""
+        fields["error"] = _describe(error)
+        trace = error if self._logger.isEnabledFor(logging.DEBUG) else None
+        self._log(logging.ERROR, event, fields, trace)
+
+    def _log(
+        self, level: int, event: str, fields: dict[str, _Field], trace: BaseException | None = None
+    ) -> None:
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, event, extra={"fields": fields}, exc_info=trace)
+
+
+def get(name: str) -> Logger:
+    """The logger for a module: `log = get(__name__)`."""
+    return Logger(name)
+
+
+class EventFormatter(logging.Formatter):
+    """Time, level, event, `key=value` fields; values with spaces, quotes or line ends are quoted.
+
+    Lines of other libraries come out in the same form, their message as a field.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        head = f"{stamp}.{int(record.msecs):03d}Z {record.levelname}"
+        fields = getattr(record, "fields", None)
+        if fields is None:
+            line = f"{head} {record.name} message={_quoted(record.getMessage())}"
+        else:
+            line = " ".join([head, record.msg, *(f"{k}={_quoted(v)}" for k, v in fields.items())])
+        if record.exc_info and record.exc_info[0] is not None:
+            if logging.getLogger(ROOT).isEnabledFor(logging.DEBUG):
+                return f"{line}\n{self.formatException(record.exc_info)}"
+            if fields is None and record.exc_info[1] is not None:
+                return f"{line} error={_quoted(_describe(record.exc_info[1]))}"
+        return line
+
+
+def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Sends every log line of the process to `stream` (stderr) in our form.
+
+    Raises ValueError for a level that logging does not know.
+    """
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ValueError(f"level={level!r}: one of DEBUG, INFO, WARNING, ERROR")
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(EventFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+    floor = logging.INFO if number <= logging.DEBUG else logging.WARNING
+    for name in _TAMED:
+        logging.getLogger(name).setLevel(max(number, floor))
+
+
+def _describe(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _quoted(value: object) -> str:
+    """The value on one line, so that no input can forge a second log line."""
+    text = str(value)
+    if text and text.isprintable() and not any(c in text for c in ' "=\\'):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in escaped) + '"'
