@@ -1,0 +1,318 @@
+"""Order events and grid instants of a batch of customers: folded, scored, decided.
+
+What comes out for a customer depends on that customer's events and instants alone, in their order,
+and never on how they were cut into batches. Scoring is one model call for all of them: facts do
+not depend on decisions, so everything worth scoring is known before anything is decided. Only
+orders that may have lowered a CLV themselves take a second, small one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from features.buckets import MS_PER_DAY, day_of
+from features.ledger import IdMemory, id_hash
+from features.orders import Order
+from features.state import DEFAULT_MEMORY, BeyondMemory, CustomerState, apply
+from model import policy, schedule
+from model.customer import Customer
+from model.policy import Fired, Happening, Judgement, Peak, Rules, Trigger
+from model.scoring import Score, Scorer
+
+
+class Track(NamedTuple):
+    """A customer, and the next grid instant (epoch ms) at which it is due."""
+
+    customer: Customer
+    due_ms: int | None
+
+
+class Event(NamedTuple):
+    """An order event at a place in the log. `watermark_ms` is the partition's watermark with this
+    event counted in: instants up to it are closed and judged before the event is folded."""
+
+    place: int
+    order: Order
+    watermark_ms: int
+
+
+class Scoring(NamedTuple):
+    """One scoring that others may want to hear of. `place` is that of the event behind it, None
+    for a grid instant; `facts` are those scored; `reference` that of the rule at that moment."""
+
+    user_id: str
+    place: int | None
+    as_of_ms: int
+    trigger: Trigger
+    score: Score
+    reference: Peak | None
+    facts: CustomerState
+    fired: Fired | None
+
+
+@dataclass(slots=True)
+class Judged:
+    """What a batch did: the customers as they are now, every scoring worth telling, the places
+    of repeated events, and the events set aside because they lie beyond the id memory.
+
+    `changed` names the customers whose facts or judgement changed; of the others only the due time
+    may have.
+    """
+
+    tracks: dict[str, Track] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+    scorings: list[Scoring] = field(default_factory=list)
+    repeats: list[int] = field(default_factory=list)
+    set_aside: list[tuple[int, BeyondMemory]] = field(default_factory=list)
+    instants: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Everything that a judgement depends on beside the customer: model, rules, id memory."""
+
+    scorer: Scorer
+    rules: Rules
+    memory: IdMemory = DEFAULT_MEMORY
+
+    def judge(
+        self,
+        tracks: Mapping[str, Track],
+        events: Mapping[str, Sequence[Event]],
+        until_ms: int | None = None,
+    ) -> Judged:
+        """The tracks after their events, and after the due instants up to `until_ms` if given.
+
+        Every user in `events` must be in `tracks`. Scorings come in the order of the log, those of
+        instants before those of events, by instant and then by user.
+        """
+        judged = Judged()
+        courses = [
+            self._course(user_id, track, events.get(user_id, ()), until_ms, judged)
+            for user_id, track in tracks.items()
+        ]
+        scores = _scored(self.scorer, courses)
+        befores = self._scores_before(courses, scores)
+        for course in courses:
+            self._decide(course, scores, befores, until_ms, judged)
+        judged.scorings.sort(key=_telling_order)
+        return judged
+
+    def _course(
+        self,
+        user_id: str,
+        track: Track,
+        events: Sequence[Event],
+        until_ms: int | None,
+        judged: Judged,
+    ) -> _Course:
+        """Fold a customer's events and list what has to be scored on the way."""
+        facts, judgement = track.customer.facts, track.customer.judgement
+        course = _Course(user_id, track, facts)
+        if judgement.peaks and judgement.model_version != self.scorer.model_version:
+            course.steps.append(_Rebase(facts, judgement.peaks[-1].day * MS_PER_DAY))
+        as_of_ms, due_ms = judgement.as_of_ms, track.due_ms
+        for event in events:
+            after = apply(facts, event.order, self.memory)
+            if after is facts:
+                judged.repeats.append(event.place)
+                continue
+            if isinstance(after, BeyondMemory):
+                judged.set_aside.append((event.place, after))
+                continue
+            self._add_instants(course, facts, due_ms, event.watermark_ms)
+            as_of_ms = max(as_of_ms, event.order.ts_ms, event.watermark_ms)
+            course.steps.append(_Fold(after, as_of_ms, facts, event))
+            facts, due_ms = after, as_of_ms + 1
+        if until_ms is not None:
+            self._add_instants(course, facts, due_ms, until_ms)
+        course.facts = facts
+        return course
+
+    def _add_instants(
+        self, course: _Course, facts: CustomerState, from_ms: int | None, until_ms: int
+    ) -> None:
+        if from_ms is None or from_ms > until_ms:
+            return
+        course.steps.extend(
+            _Instant(facts, at)
+            for at in schedule.possible_instants(
+                facts.last_purchase_day, from_ms, until_ms, self.rules
+            )
+        )
+
+    def _scores_before(self, courses: Sequence[_Course], scores: _Scores) -> dict[int, Score]:
+        """Scores without the event, as of its instant, of the events that may fire by themselves:
+        by identity of the step. An event can only fire where the CLV is under what the highest
+        reference of the customer, before or within the batch, allows."""
+        suspects = []
+        for course in courses:
+            highest = max((p.clv_minor for p in course.track.customer.judgement.peaks), default=0)
+            swapped = any(isinstance(step, _Rebase) for step in course.steps)
+            for step in course.steps:
+                if not isinstance(step, _Fold):
+                    continue
+                clv = scores[id(step)].clv_minor
+                if swapped or clv <= (1 - self.rules.policy.drop) * highest:
+                    suspects.append(step)
+                highest = max(highest, clv)
+        found = self.scorer.scores([(step.before, step.as_of_ms) for step in suspects])
+        return {id(step): score for step, score in zip(suspects, found, strict=True)}
+
+    def _decide(
+        self,
+        course: _Course,
+        scores: _Scores,
+        befores: Mapping[int, Score],
+        until_ms: int | None,
+        judged: Judged,
+    ) -> None:
+        judgement, due_ms = course.track.customer.judgement, course.track.due_ms
+        changed = False
+        for step in course.steps:
+            score = scores[id(step)]
+            match step:
+                case _Rebase():
+                    judgement = policy.rebased(
+                        judgement,
+                        self.scorer.model_version,
+                        judgement.peaks[-1].clv_minor,
+                        score.clv_minor,
+                    )
+                    changed = True
+                case _Instant(facts, as_of_ms):
+                    if due_ms is None or as_of_ms < due_ms:
+                        continue  # scored ahead, but nothing to decide or to tell after all
+                    judged.instants += 1
+                    judgement, told = self._at_instant(course, judgement, step, score)
+                    if told:
+                        judged.scorings.append(told)
+                    changed = changed or bool(told and told.fired)
+                    due_ms = schedule.next_due(facts, judgement, as_of_ms, self.rules)
+                case _Fold(facts, as_of_ms):
+                    judgement, told = self._at_event(course, judgement, step, score, befores)
+                    judged.scorings.append(told)
+                    changed = True
+                    due_ms = schedule.next_due(facts, judgement, as_of_ms, self.rules)
+        if until_ms is not None and due_ms is not None and due_ms <= until_ms:
+            # A due time of another policy, at which this one has nothing to do.
+            due_ms = schedule.next_due(course.facts, judgement, until_ms, self.rules)
+        judged.tracks[course.user_id] = Track(Customer(course.facts, judgement), due_ms)
+        if changed:
+            judged.changed.add(course.user_id)
+
+    def _at_instant(
+        self, course: _Course, judgement: Judgement, step: _Instant, score: Score
+    ) -> tuple[Judgement, Scoring | None]:
+        last_day = step.facts.last_purchase_day
+        assert last_day is not None  # a customer without a purchase is never due
+        day = day_of(step.as_of_ms)
+        reference = judgement.reference(step.as_of_ms, self.rules)
+        judgement, fired = policy.on_instant(
+            judgement, step.as_of_ms, score.clv_minor, day - last_day, self.rules
+        )
+        if fired is None and not schedule.is_refresh(last_day, day, self.rules):
+            return judgement, None
+        return judgement, Scoring(
+            user_id=course.user_id,
+            place=None,
+            as_of_ms=step.as_of_ms,
+            trigger=Trigger.SILENCE,
+            score=score,
+            reference=reference,
+            facts=step.facts,
+            fired=fired,
+        )
+
+    def _at_event(
+        self,
+        course: _Course,
+        judgement: Judgement,
+        step: _Fold,
+        score: Score,
+        befores: Mapping[int, Score],
+    ) -> tuple[Judgement, Scoring]:
+        order = step.event.order
+        happening = Happening(
+            type=order.type,
+            ts_ms=order.ts_ms,
+            order_hash=id_hash(order.order_id),
+            late=order.ts_ms < step.event.watermark_ms,
+        )
+        before = befores.get(id(step))
+        reference = judgement.reference(step.as_of_ms, self.rules)
+        judgement, fired = policy.on_event(
+            judgement,
+            happening,
+            step.as_of_ms,
+            score.clv_minor,
+            before.clv_minor if before else None,
+            self.rules,
+        )
+        if not judgement.model_version:
+            judgement = msgspec.structs.replace(judgement, model_version=self.scorer.model_version)
+        return judgement, Scoring(
+            user_id=course.user_id,
+            place=step.event.place,
+            as_of_ms=step.as_of_ms,
+            trigger=happening.trigger,
+            score=score,
+            reference=reference,
+            facts=step.facts,
+            fired=fired,
+        )
+
+
+class _Instant(msgspec.Struct, frozen=True):
+    """A grid instant that may turn out to be due."""
+
+    facts: CustomerState
+    as_of_ms: int
+
+
+class _Fold(msgspec.Struct, frozen=True):
+    """An event, with the facts after and before it."""
+
+    facts: CustomerState
+    as_of_ms: int
+    before: CustomerState
+    event: Event
+
+
+class _Rebase(msgspec.Struct, frozen=True):
+    """A score by the new model of what the old one scored last."""
+
+    facts: CustomerState
+    as_of_ms: int
+
+
+class _Course:
+    """One customer's way through a batch."""
+
+    __slots__ = ("facts", "steps", "track", "user_id")
+
+    def __init__(self, user_id: str, track: Track, facts: CustomerState) -> None:
+        self.user_id = user_id
+        self.track = track
+        self.facts = facts
+        self.steps: list[_Instant | _Fold | _Rebase] = []
+
+
+_Scores = Mapping[int, Score]
+
+
+def _scored(scorer: Scorer, courses: Sequence[_Course]) -> _Scores:
+    """One model call for every step of every customer, by identity of the step."""
+    steps = [step for course in courses for step in course.steps]
+    found = scorer.scores([(step.facts, step.as_of_ms) for step in steps])
+    return {id(step): score for step, score in zip(steps, found, strict=True)}
+
+
+def _telling_order(scoring: Scoring) -> tuple[int, int, int, str]:
+    if scoring.place is None:
+        return 0, scoring.as_of_ms, 0, scoring.user_id
+    return 1, 0, scoring.place, scoring.user_id

@@ -1,0 +1,87 @@
+"""The one path from facts to a score: for orders, the clock, replay, training and backtest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from features.money import minor_exponent
+from features.state import CustomerState
+from features.vector import vectors
+from model.policy import Policy, Rules
+
+Floats = npt.NDArray[np.float64]
+
+
+class Score(NamedTuple):
+    """Net revenue expected over the horizon, in minor units, and P(no order within it)."""
+
+    clv_minor: int
+    churn_probability: float
+
+
+class Regressor(Protocol):
+    """What scoring asks of a model: arrays of shape (n,) for feature rows of shape (n, k)."""
+
+    def clv(self, X: Floats) -> Floats:
+        """Net revenue over the horizon in major units, never negative."""
+        ...
+
+    def churn(self, X: Floats) -> Floats:
+        """Probability of no order within the horizon."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A model with its name and currency.
+
+    `score_quantiles_major` are the 101 percentiles (0 to 100) of the training population's CLVs.
+    """
+
+    model: Regressor
+    model_version: str
+    currency: str
+    horizon_days: int
+    score_quantiles_major: tuple[float, ...]
+
+    def scores(self, pairs: Sequence[tuple[CustomerState, int]]) -> list[Score]:
+        """Scores of (state, as_of in epoch ms) pairs, in one model call.
+
+        A customer without a purchase that was not taken back is worth 0 and counts as churned.
+        """
+        if not pairs:
+            return []
+        X = vectors(pairs)
+        scale = 10 ** minor_exponent(self.currency)
+        clv = np.rint(self.model.clv(X) * scale).astype(np.int64).tolist()
+        churn = self.model.churn(X).tolist()
+        return [
+            Score(0, 1.0) if state.last_purchase_day is None else Score(worth, gone)
+            for (state, _), worth, gone in zip(pairs, clv, churn, strict=True)
+        ]
+
+    def rules(self, policy: Policy) -> Rules:
+        """A policy in this model's days and money."""
+        return Rules(
+            policy=policy,
+            horizon_days=self.horizon_days,
+            floor_minor=self._percentile_minor(policy.floor_percentile),
+            segment_floors_minor=tuple(  # type: ignore[arg-type] # three in, three out
+                self._percentile_minor(p) for p in policy.segment_percentiles
+            ),
+        )
+
+    def _percentile_minor(self, percentile: float) -> int:
+        quantiles = np.asarray(self.score_quantiles_major)
+        major = np.interp(percentile, np.linspace(0, 100, len(quantiles)), quantiles)
+        return int(np.rint(major * 10 ** minor_exponent(self.currency)))
+
+
+def score(state: CustomerState, as_of_ms: int, scorer: Scorer) -> Score:
+    """The score of one customer as of an instant; for many, `Scorer.scores` is far cheaper."""
+    return scorer.scores([(state, as_of_ms)])[0]

@@ -1,0 +1,226 @@
+"""What goes out to Kafka, and its JSON: warnings, scores, dead letters. Values <-> bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from features.buckets import day_of
+from features.money import minor_exponent
+from features.orders import Rejected
+from model.judging import Scoring
+from model.policy import Fired, Rules
+from model.reasons import Share
+from model.scoring import Scorer
+
+WARNING_SCHEMA: Final = "churn-warning/1"
+SCORE_SCHEMA: Final = "clv-score/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Names of the four topics."""
+
+    orders: str = "orders"
+    warnings: str = "churn-warnings"
+    scores: str = "clv-scores"
+    dead_letters: str = "orders-dead-letter"
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """One record to be produced; Kafka adds partition and offset."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """A factor and its share of the fall; the shares of a warning add up to 1."""
+
+    factor: str
+    share: float
+
+
+class ChurnWarning(msgspec.Struct, frozen=True):
+    """A record of the churn-warnings topic (`schemas/churn-warning-1.json`); money in major units."""
+
+    schema: str
+    warning_id: str
+    kind: str
+    user_id: str
+    as_of: str
+    trigger: str
+    clv: float
+    reference_clv: float
+    reference: str
+    drop: float
+    value_at_risk: float
+    severity: str
+    churn_probability: float
+    reasons: tuple[Reason, ...]
+    last_order_at: str | None
+    days_since_last_order: int | None
+    horizon_days: int
+    currency: str
+    model_version: str
+    policy_version: str
+    holdout: bool
+
+
+class ClvScore(msgspec.Struct, frozen=True):
+    """A record of the clv-scores topic (`schemas/clv-score-1.json`). Money in major units."""
+
+    schema: str
+    user_id: str
+    as_of: str
+    clv: float
+    segment: str
+    churn_probability: float
+    reference_clv: float | None
+    trigger: str
+    model_version: str
+
+
+_json = msgspec.json.Encoder()
+_packed = msgspec.msgpack.Encoder()
+_unpacked = msgspec.msgpack.Decoder(Message)
+
+
+def pack(message: Message) -> bytes:
+    """The message as an outbox entry."""
+    return _packed.encode(message)
+
+
+def unpack(entry: bytes) -> Message:
+    """The message in an outbox entry."""
+    return _unpacked.decode(entry)
+
+
+def rfc3339(ts_ms: int) -> str:
+    """An instant in epoch milliseconds as RFC 3339 in UTC, with milliseconds only where there are
+    any.
+
+    >>> rfc3339(852_076_800_000)
+    '1997-01-01T00:00:00Z'
+    """
+    seconds, ms = divmod(ts_ms, 1000)
+    stamp = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{stamp}.{ms:03d}Z" if ms else f"{stamp}Z"
+
+
+def warning_id(user_id: str, fired: Fired, policy_version: str) -> str:
+    """The id of a warning: a hash of customer, episode and policy, and of nothing that depends on
+    when or how often it was computed."""
+    cause = (user_id, fired.episode_ms, fired.episode_id, "warning", policy_version)
+    return hashlib.sha256(_packed.encode(cause)).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Turns scorings into messages, under one model and one policy."""
+
+    scorer: Scorer
+    rules: Rules
+    topics: Topics
+
+    def score(self, scoring: Scoring) -> Message:
+        """The clv-scores record of a scoring, keyed by user so that compaction keeps the last."""
+        reference = scoring.reference
+        record = ClvScore(
+            schema=SCORE_SCHEMA,
+            user_id=scoring.user_id,
+            as_of=rfc3339(scoring.as_of_ms),
+            clv=self._major(scoring.score.clv_minor),
+            segment=self.rules.segment(scoring.score.clv_minor),
+            churn_probability=scoring.score.churn_probability,
+            reference_clv=self._major(reference.clv_minor) if reference else None,
+            trigger=scoring.trigger.value,
+            model_version=self.scorer.model_version,
+        )
+        return Message(self.topics.scores, scoring.user_id.encode(), _json.encode(record))
+
+    def warning(self, scoring: Scoring, shares: Sequence[Share]) -> Message:
+        """The churn-warnings record of a scoring that fired."""
+        record = self.warning_record(scoring, shares)
+        return Message(self.topics.warnings, scoring.user_id.encode(), _json.encode(record))
+
+    def warning_record(self, scoring: Scoring, shares: Sequence[Share]) -> ChurnWarning:
+        """The warning of a scoring that fired, as a value."""
+        fired = scoring.fired
+        assert fired is not None
+        policy = self.rules.policy
+        last_ms, last_day = scoring.facts.last_order_ms, scoring.facts.last_purchase_day
+        return ChurnWarning(
+            schema=WARNING_SCHEMA,
+            warning_id=warning_id(scoring.user_id, fired, policy.version),
+            kind="warning",
+            user_id=scoring.user_id,
+            as_of=rfc3339(fired.as_of_ms),
+            trigger=fired.trigger.value,
+            clv=self._major(fired.clv_minor),
+            reference_clv=self._major(fired.reference.clv_minor),
+            reference="peak",
+            drop=round(fired.drop, 4),
+            value_at_risk=self._major(fired.reference.clv_minor - fired.clv_minor),
+            severity=self._severity(scoring),
+            churn_probability=scoring.score.churn_probability,
+            reasons=tuple(Reason(share.factor.value, share.share) for share in shares),
+            last_order_at=None if last_ms is None else rfc3339(last_ms),
+            days_since_last_order=None if last_day is None else day_of(fired.as_of_ms) - last_day,
+            horizon_days=self.rules.horizon_days,
+            currency=self.scorer.currency,
+            model_version=self.scorer.model_version,
+            policy_version=policy.version,
+            holdout=in_holdout(scoring.user_id, policy.holdout_share),
+        )
+
+    def _severity(self, scoring: Scoring) -> str:
+        """By expected loss, P(churn) × the CLV that was there to lose (the loss function of Glady,
+        Baesens & Croux 2009), in units of the value floor."""
+        assert scoring.fired is not None
+        at_stake = scoring.fired.reference.clv_minor
+        expected_loss = scoring.score.churn_probability * at_stake
+        floor = max(self.rules.floor_minor, 1)
+        if expected_loss >= 2 * floor:
+            return "high"
+        return "medium" if expected_loss >= floor else "low"
+
+    def _major(self, minor: int) -> float:
+        scale: int = 10 ** minor_exponent(self.scorer.currency)
+        return minor / scale
+
+
+def in_holdout(user_id: str, share: float) -> bool:
+    """Whether a customer belongs to the held-out share: by a hash of the id, so for ever."""
+    if not share:
+        return False
+    hashed = int.from_bytes(hashlib.sha256(b"holdout:" + user_id.encode()).digest()[:8])
+    return hashed < share * 2**64
+
+
+def dead_letter(
+    rejected: Rejected,
+    *,
+    key: bytes | None,
+    value: bytes | None,
+    source: tuple[str, int, int],
+    topic: str,
+) -> Message:
+    """The dead letter of a record: its bytes and key as they came, the reason and its origin
+    (`source`: topic, partition, offset) in the headers."""
+    source_topic, partition, offset = source
+    headers = (
+        ("reason", rejected.reason.value.encode()),
+        ("detail", rejected.detail.encode()),
+        ("source_topic", source_topic.encode()),
+        ("source_partition", str(partition).encode()),
+        ("source_offset", str(offset).encode()),
+    )
+    return Message(topic, key, value, headers)

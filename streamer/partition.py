@@ -1,0 +1,413 @@
+"""One partition of the orders topic, from its records to what is stored and said.
+
+The order of effects, each of which may happen twice and none of which may be left out:
+
+1. claim a new epoch, which fences every older owner, and learn where to read from;
+2. take records that continue what was applied; decode; load the customers they touch;
+3. fold, score, decide (`model.judging`, pure);
+4. produce dead letters and scores, and wait for the acks: redone identically after a crash;
+5. one write: states, due times, warnings in the outbox, next offset, under epoch and sequence;
+6. produce what is in the outbox, wait for the acks, trim it: the same ids and bytes each time;
+7. judge the customers that have fallen due, by the same steps 3 to 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from cachetools import LRUCache
+
+from features.orders import Order, OrderRules, Reason, Rejected, parse
+from features.state import BeyondMemory
+from model import customer as customer_bytes
+from model.customer import UNKNOWN
+from model.judging import Event, Judge, Judged, Track
+from model.reasons import explain
+from streamer.messages import Message, Topics, Writer, dead_letter, pack, rfc3339, unpack
+from streamer.publisher import Publisher
+from streamer.store import Outcome, Partition, StateStore, Stored, StoreRefused, Write
+
+_OUTBOX_CHUNK = 500
+
+
+class Record(Protocol):
+    """A record of the orders topic; aiokafka's ConsumerRecord is one."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def timestamp(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogRange:
+    """What the broker has of a partition: offsets `start` to `end` (the next to be written), and
+    how many partitions the topic has."""
+
+    start: int
+    end: int
+    partition_count: int
+
+
+class Fenced(Exception):
+    """Another worker has claimed the partition. Drop it; nothing of ours was applied."""
+
+
+class WentBack(Exception):
+    """The store has lost writes that it had confirmed. Stop, and start from what it has."""
+
+
+class OutOfSequence(Exception):
+    """The records do not continue what was applied. Seek to `expected` and read again."""
+
+    def __init__(self, expected: int, found: int) -> None:
+        super().__init__(f"offset {expected} is next to apply, {found} came")
+        self.expected = expected
+
+
+class RetentionGap(StoreRefused):
+    """Orders have been deleted from the log before they were applied. Restore them from elsewhere,
+    or delete the partition's keys to rebuild from what the log still has."""
+
+    def __init__(self, partition: Partition, next_offset: int, start: int) -> None:
+        super().__init__(
+            f"{partition.tag}: offset {next_offset} is next to apply, but the"
+            f" log begins at {start}; {start - next_offset} orders are missing. Lengthen the"
+            " topic's retention; to go on without them, delete this partition's keys in Redis and"
+            " let the worker rebuild from the log"
+        )
+
+
+class LogTooShort(StoreRefused):
+    """The log ends before what was applied: it is another topic than the one that was read. Give
+    the store another namespace (`CLV_STATE_NAMESPACE`), or bring the old topic back."""
+
+    def __init__(self, partition: Partition, next_offset: int, end: int) -> None:
+        super().__init__(
+            f"{partition.tag}: offset {next_offset} is next to apply, but the"
+            f" log ends at {end}. Was the topic deleted and made anew? Set CLV_STATE_NAMESPACE to a"
+            " new name to start afresh"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Everything that all partitions share: rules of parsing and judging, and where it goes."""
+
+    judge: Judge
+    writer: Writer
+    order_rules: OrderRules
+    topics: Topics
+    allowed_lateness_ms: int
+    publish_scores: bool = True
+
+
+class Parsed(NamedTuple):
+    """A record read: an order or why not, with the raw bytes for the dead letters."""
+
+    offset: int
+    outcome: Order | Rejected
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a partition has done since it was claimed, in events and messages."""
+
+    orders: int = 0
+    repeats: int = 0
+    dead_letters: int = 0
+    scores: int = 0
+    warnings: int = 0
+    instants: int = 0
+
+
+class PartitionRunner:
+    """Runs one partition between being assigned and being revoked. Not safe for concurrent calls:
+    the owner calls `process` and `tick` one after the other."""
+
+    def __init__(
+        self,
+        partition: Partition,
+        store: StateStore,
+        publisher: Publisher,
+        pipeline: Pipeline,
+        *,
+        cache_customers: int = 100_000,
+        due_batch: int = 500,
+    ) -> None:
+        self.partition = partition
+        self.tally = Tally()
+        self._store = store
+        self._publisher = publisher
+        self._pipeline = pipeline
+        self._due_batch = due_batch
+        self._cache: LRUCache[str, Track] = LRUCache(cache_customers)
+        self._epoch = 0
+        self._sequence = 0
+        self._next: int = 0
+        self._high_ts_ms: int | None = None
+        self._sought: int | None = None
+        self._unsettled = False
+        self._unsaid = False
+
+    @property
+    def next_offset(self) -> int:
+        """Offset of the next record to apply."""
+        return self._next
+
+    @property
+    def watermark_ms(self) -> int | None:
+        """Event time before which no order is waited for any more; None before the first order."""
+        if self._high_ts_ms is None:
+            return None
+        return self._high_ts_ms - self._pipeline.allowed_lateness_ms
+
+    async def claim(self, log: LogRange) -> int:
+        """Claims the partition and returns the offset to read from.
+
+        Raises RetentionGap or LogTooShort where the log does not fit what was applied, and what
+        the store refuses.
+        """
+        known = await self._store.peek(self.partition)
+        applied = known.next_offset if known else None
+        if applied is not None and applied < log.start:
+            raise RetentionGap(self.partition, applied, log.start)
+        if applied is not None and applied > log.end:
+            raise LogTooShort(self.partition, applied, log.end)
+        claim = await self._store.claim(self.partition, log.partition_count)
+        self._epoch, self._sequence = claim.epoch, claim.sequence
+        self._high_ts_ms = claim.high_ts_ms
+        self._next = log.start if claim.next_offset is None else claim.next_offset
+        self._cache.clear()
+        self._sought = self._next
+        self._unsettled, self._unsaid = False, True
+        await self._settle()
+        return self._next
+
+    async def process(self, records: Sequence[Record]) -> None:
+        """Applies records of the partition; returns when all is written and said.
+
+        Records already applied are skipped. Raises OutOfSequence, Fenced, WentBack, and what
+        store and publisher raise; in each case nothing or all of the batch was applied, and
+        processing it again is right.
+        """
+        await self._settle()
+        fresh = self._continuing(records)
+        if not fresh:
+            return
+        rules = self._pipeline.order_rules
+        await self.process_parsed(
+            [
+                Parsed(r.offset, parse(r.value, r.key, r.timestamp, rules), r.key, r.value)
+                for r in fresh
+            ]
+        )
+
+    async def process_parsed(self, batch: Sequence[Parsed]) -> None:
+        """Applies records that have been read; see `process`."""
+        rejects = [(p, p.outcome) for p in batch if isinstance(p.outcome, Rejected)]
+        events, high_ts_ms = self._events(batch)
+        tracks = await self._load(list(events))
+        judged = self._pipeline.judge.judge(tracks, events)
+        by_offset = {p.offset: p for p in batch} if judged.set_aside else {}
+        for place, beyond in judged.set_aside:
+            rejects.append((by_offset[place], _beyond_memory(by_offset[place], beyond)))
+        await self._carry_out(
+            judged,
+            dead_letters=[self._dead_letter(p, why) for p, why in rejects],
+            next_offset=batch[-1].offset + 1,
+            high_ts_ms=high_ts_ms,
+        )
+        self.tally.orders += len(batch) - len(rejects)
+        self.tally.dead_letters += len(rejects)
+        await self.tick(None)
+
+    async def tick(self, idle_watermark_ms: int | None) -> int:
+        """Judges the customers that are due up to the watermark, or up to `idle_watermark_ms`
+        where that is later; returns how many instants were judged."""
+        await self._settle()
+        until = max(
+            (at for at in (self.watermark_ms, idle_watermark_ms) if at is not None), default=None
+        )
+        if until is None:
+            return 0
+        before = self.tally.instants
+        while due := await self._store.due(self.partition, until, self._due_batch):
+            tracks = await self._load([user_id for user_id, _ in due])
+            judged = self._pipeline.judge.judge(tracks, {}, until)
+            await self._carry_out(judged, dead_letters=[], next_offset=None, high_ts_ms=None)
+        return self.tally.instants - before
+
+    def _continuing(self, records: Sequence[Record]) -> Sequence[Record]:
+        """The records that were not applied yet.
+
+        A batch that begins later than what comes next may have been fetched before a rebalance
+        (FAUST D7 upstream): it is refused once, and the owner seeks. If the log, asked from
+        exactly there, has a hole (a transaction marker, a compacted record), the hole is real.
+        """
+        fresh = [r for r in records if r.offset >= self._next] if records else []
+        if fresh and fresh[0].offset > self._next and self._sought != self._next:
+            self._sought = self._next
+            raise OutOfSequence(self._next, fresh[0].offset)
+        return fresh
+
+    def _events(self, batch: Sequence[Parsed]) -> tuple[dict[str, list[Event]], int | None]:
+        """The orders of a batch by user, in order, each with the watermark it brings about."""
+        events: dict[str, list[Event]] = {}
+        lateness = self._pipeline.allowed_lateness_ms
+        high = self._high_ts_ms if self._high_ts_ms is not None else -1
+        for parsed in batch:
+            order = parsed.outcome
+            if isinstance(order, Rejected):
+                continue
+            high = max(high, order.ts_ms)
+            events.setdefault(order.user_id, []).append(
+                Event(parsed.offset, order, high - lateness)
+            )
+        return events, None if high < 0 else high
+
+    async def _load(self, user_ids: Sequence[str]) -> dict[str, Track]:
+        """The customers' tracks, from memory where we have them."""
+        missing = [user_id for user_id in user_ids if user_id not in self._cache]
+        loaded = await self._store.load(self.partition, missing) if missing else []
+        fetched = {user: _track(stored) for user, stored in zip(missing, loaded, strict=True)}
+        return {
+            user_id: fetched[user_id] if user_id in fetched else self._cache[user_id]
+            for user_id in user_ids
+        }
+
+    async def _carry_out(
+        self,
+        judged: Judged,
+        *,
+        dead_letters: Sequence[Message],
+        next_offset: int | None,
+        high_ts_ms: int | None,
+    ) -> None:
+        """Says and writes what was decided, in the order at the head of this module."""
+        pipeline = self._pipeline
+        fired = [scoring for scoring in judged.scorings if scoring.fired]
+        shares = explain(pipeline.judge.scorer, fired)
+        warnings = [
+            pipeline.writer.warning(scoring, why)
+            for scoring, why in zip(fired, shares, strict=True)
+        ]
+        scores = (
+            [pipeline.writer.score(scoring) for scoring in judged.scorings]
+            if pipeline.publish_scores
+            else []
+        )
+        if dead_letters or scores:
+            await self._publisher.publish([*dead_letters, *scores])
+        write = Write(
+            states={
+                user_id: customer_bytes.encode(judged.tracks[user_id].customer)
+                for user_id in judged.tracks
+                if user_id in judged.changed
+            },
+            due={user_id: track.due_ms for user_id, track in judged.tracks.items()},
+            outbox=[pack(message) for message in warnings],
+            next_offset=next_offset,
+            high_ts_ms=high_ts_ms,
+        )
+        await self._write(write)
+        self._cache.update(judged.tracks)
+        self.tally.repeats += len(judged.repeats)
+        self.tally.scores += len(scores)
+        self.tally.warnings += len(warnings)
+        self.tally.instants += judged.instants
+        self._unsaid = self._unsaid or bool(warnings)
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Finishes what an interrupted call left open: learns whether its write got in, and says
+        what waits in the outbox."""
+        if self._unsettled:
+            stored = await self._store.peek(self.partition)
+            if stored is None or stored.epoch < self._epoch or stored.sequence < self._sequence:
+                raise self._went_back()
+            if stored.epoch > self._epoch or stored.sequence > self._sequence + 1:
+                raise self._fenced()
+            if stored.sequence == self._sequence + 1:
+                self._sequence = stored.sequence
+                self._high_ts_ms = stored.high_ts_ms
+                if stored.next_offset is not None:
+                    self._next = stored.next_offset
+                self._cache.clear()
+                self._unsaid = True
+            self._unsettled = False
+        if self._unsaid:
+            await self._drain_outbox()
+            self._unsaid = False
+
+    def _fenced(self) -> Fenced:
+        return Fenced(f"{self.partition.tag} has a newer owner")
+
+    def _went_back(self) -> WentBack:
+        return WentBack(
+            f"{self.partition.tag}: the store has lost writes that it had confirmed; the worker"
+            " starts again from what the store has"
+        )
+
+    async def _write(self, write: Write) -> None:
+        self._unsettled = True
+        outcome = await self._store.write(self.partition, self._epoch, self._sequence, write)
+        self._unsettled = False
+        if outcome is Outcome.FENCED:
+            raise self._fenced()
+        if outcome is Outcome.WENT_BACK:
+            raise self._went_back()
+        self._sequence += 1
+        if write.next_offset is not None:
+            self._next = write.next_offset
+        if write.high_ts_ms is not None:
+            self._high_ts_ms = write.high_ts_ms
+
+    async def _drain_outbox(self) -> None:
+        """Produces what the store says is to be said, and takes it out once acknowledged."""
+        while True:
+            box = await self._store.outbox(self.partition, _OUTBOX_CHUNK)
+            if not box.entries:
+                return
+            await self._publisher.publish([unpack(entry) for entry in box.entries])
+            outcome = await self._store.trim(
+                self.partition, self._epoch, box.first, len(box.entries)
+            )
+            if outcome is Outcome.FENCED:
+                raise self._fenced()
+            if outcome is Outcome.WENT_BACK:
+                raise self._went_back()
+
+    def _dead_letter(self, parsed: Parsed, why: Rejected) -> Message:
+        return dead_letter(
+            why,
+            key=parsed.key,
+            value=parsed.value,
+            source=(self.partition.topic, self.partition.number, parsed.offset),
+            topic=self._pipeline.topics.dead_letters,
+        )
+
+
+def _track(stored: Stored) -> Track:
+    if stored.state is None:
+        return Track(UNKNOWN, stored.due_ms)
+    return Track(customer_bytes.decode(stored.state), stored.due_ms)
+
+
+def _beyond_memory(parsed: Parsed, beyond: BeyondMemory) -> Rejected:
+    order = parsed.outcome
+    assert isinstance(order, Order)
+    return Rejected(
+        Reason.BEYOND_ID_MEMORY,
+        f"ts {rfc3339(order.ts_ms)} is not after {rfc3339(max(beyond.reach_ms, 0))}, as far back as"
+        " this customer's order ids are remembered, so it cannot be told from a repeat; raise"
+        " CLV_ID_MEMORY_DAYS or CLV_ID_MEMORY_SIZE and redrive it if it is new",
+    )
