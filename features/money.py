@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Final
 
 # ISO 4217 currencies whose minor unit is not a hundredth; every other code has two decimals.
 _EXPONENTS: Final = (
-    dict.fromkeys(
-        ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI")
-        + ("VND", "VUV", "XAF", "XOF", "XPF"),
-        0,
-    )
+    dict.fromkeys(("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF"), 0)
+    | dict.fromkeys(("UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"), 0)
     | dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3)
     | dict.fromkeys(("CLF", "UYW"), 4)
 )
 
 MAX_AMOUNT_MAJOR: Final = 10**9
+# Of its own, so that no caller's decimal context changes an amount; 1e9 major units of the finest
+# currency are 14 digits.
+_CONTEXT: Final = Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
 
 
 class AmountError(ValueError):
@@ -43,20 +43,23 @@ def to_minor(text: str, exponent: int) -> int:
     if len(whole) <= 9 and len(fraction) <= exponent and text.isascii():
         digits = whole + fraction
         if digits.isdigit():
-            return int(digits) * 10 ** (exponent - len(fraction))
+            scale: int = 10 ** (exponent - len(fraction))
+            return int(digits) * scale
     return _to_minor_exactly(text, exponent)
 
 
 def _to_minor_exactly(text: str, exponent: int) -> int:
+    # Decimal would read 1_000, and digits of any script.
+    if not text.isascii() or "_" in text:
+        raise AmountError("is not a decimal number")
     try:
         amount = Decimal(text)
     except InvalidOperation:
         raise AmountError("is not a decimal number") from None
     if not amount.is_finite():
         raise AmountError("is not finite")
-    if abs(amount) > MAX_AMOUNT_MAJOR:
+    # copy_abs, unlike abs, neither rounds nor overflows: 1e1000000 is simply more than 1e9.
+    if amount.copy_abs() > MAX_AMOUNT_MAJOR:
         raise AmountError("is more than 1e9")
-    if amount and amount.adjusted() < -exponent - 1:
-        return 0  # far below half a minor unit; quantize would need needless precision
-    # Rounding to an integer of minor units; the bound above keeps it within 28 digits.
-    return int(amount.scaleb(exponent).to_integral_value(rounding=ROUND_HALF_EVEN))
+    minor_unit = Decimal(1).scaleb(-exponent, _CONTEXT)
+    return int(amount.quantize(minor_unit, context=_CONTEXT).scaleb(exponent, _CONTEXT))
