@@ -168,8 +168,7 @@ def _accept(wire: _Wire, key: bytes | None, record_ts_ms: int | None, rules: Ord
         )
     ts = wire.ts
     ts_ms = _epoch_ms(ts) if isinstance(ts, int) else (ts - _EPOCH) // _MILLISECOND
-    if not 0 <= ts_ms < _YEAR_10000_MS:
-        raise _Broken(Reason.BAD_TS, f"ts {_shown(ts)} lies outside the years 1970 to 9999")
+    _check_year(ts_ms, ts)
     if record_ts_ms is not None and ts_ms > record_ts_ms + rules.max_future_ms:
         raise _Broken(
             Reason.FUTURE_TS,
@@ -226,20 +225,25 @@ def _epoch_ms(value: int) -> int:
 
 def _text_to_ms(text: str) -> int:
     if text.isascii() and text.isdigit():
-        ts_ms = _epoch_ms(int(text[:20]))
-        if ts_ms >= _YEAR_10000_MS:
-            raise _Broken(Reason.BAD_TS, f"ts {_shown(text)} lies outside the years 1970 to 9999")
+        # int() refuses thousands of digits; past twenty, only leading zeros could still be a time.
+        ts_ms = _epoch_ms(int(text)) if len(text) <= 20 else _YEAR_10000_MS
+        _check_year(ts_ms, text)
         return ts_ms
     try:
         when = msgspec.convert(text, datetime, strict=True)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):
         raise _bad_ts(text) from None
     if when.tzinfo is None:
         raise _naive_ts(text)
     ts_ms = (when - _EPOCH) // _MILLISECOND
-    if ts_ms < 0:
-        raise _Broken(Reason.BAD_TS, f"ts {_shown(text)} lies outside the years 1970 to 9999")
+    _check_year(ts_ms, text)
     return ts_ms
+
+
+def _check_year(ts_ms: int, shown: object) -> None:
+    if not 0 <= ts_ms < _YEAR_10000_MS:
+        text = shown.isoformat() if isinstance(shown, datetime) else shown
+        raise _Broken(Reason.BAD_TS, f"ts {_shown(text)} lies outside the years 1970 to 9999")
 
 
 def _bad_ts(value: object) -> _Broken:
@@ -255,9 +259,18 @@ def _naive_ts(value: object) -> _Broken:
 
 
 def _id(value: object, field: str, reason: Reason) -> str:
-    if isinstance(value, str) and 1 <= len(value) <= _MAX_ID_CHARS:
+    if isinstance(value, str) and 1 <= len(value) <= _MAX_ID_CHARS and _is_unicode(value):
         return value
     raise _Broken(reason, f"{field} {_shown(value)} is not a string of 1 to 128 characters")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether the text can be written as UTF-8: a file read leniently may hold lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _diagnose(value: bytes) -> Rejected:
