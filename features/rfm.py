@@ -21,8 +21,9 @@ class RFM:
 
     `frequency`: distinct purchase days minus one. `recency_days`: age at the last purchase.
     `T_days`: age at `as_of`. `monetary_value_minor`: mean gross value of the repeat purchase days,
-    0 without one. `gap_mean_days`, `gap_std_days`: between consecutive purchase days (population
-    deviation), 0 without a gap. A customer without a purchase has 0 everywhere.
+    0 without one. `last_purchase_gross_minor`: gross value of the last purchase day.
+    `gap_mean_days`, `gap_std_days`: between consecutive purchase days (population deviation), 0
+    without a gap. A customer without a purchase has 0 everywhere.
     """
 
     purchase_days: Floats
@@ -55,7 +56,7 @@ def rfm_of(table: BucketTable) -> RFM:
     first_day = before["first_day"].copy()
     first_gross = before["first_day_gross"].copy()
     last_day = before["last_day"].copy()
-    last_gross = np.zeros(table.rows, np.int64)
+    last_gross = before["last_day_gross"].copy()
     only_recent = has_recent & ~had_before
     first_day[only_recent] = day[first_at[only_recent]]
     first_gross[only_recent] = gross[first_at[only_recent]]
@@ -71,7 +72,8 @@ def rfm_of(table: BucketTable) -> RFM:
     recency = np.where(bought_ever, last_day - first_day, 0)
     gaps = np.maximum(frequency, 1)
     gap_mean = recency / gaps
-    variance = np.maximum(gap_sq / gaps - gap_mean**2, 0.0)
+    # In integers up to the division: the difference of two large squares would lose its digits.
+    variance = (gap_sq * gaps - recency**2) / gaps**2
     total_gross = table.sums(table.gross * bought) + before["gross"]
     return RFM(
         purchase_days=purchase_days.astype(np.float64),

@@ -38,7 +38,8 @@ class BucketTable:
     def sums(self, values: Ints | Floats) -> Floats:
         """Sum of a per-bucket array for each row, shape (n,). Each row is added up in day order by
         itself, so that its result does not depend on the rows around it."""
-        return np.bincount(self.row, weights=values, minlength=self.rows)
+        # Without a single bucket bincount returns integers.
+        return np.asarray(np.bincount(self.row, values, self.rows), np.float64)
 
 
 # Columns of `BucketTable.before`, which are the fields of `Before`.
@@ -73,14 +74,11 @@ def tabulate(pairs: Sequence[tuple[CustomerState, int]]) -> BucketTable:
 
 
 def _before(pairs: Sequence[tuple[CustomerState, int]]) -> Ints:
-    """Shape (n, 8): the summaries of the days before the buckets."""
+    """Shape (n, len(BEFORE_COLUMNS)): the summaries of the days before the buckets."""
     if all(state.before is NOTHING_BEFORE for state, _ in pairs):
         return np.zeros((len(pairs), len(BEFORE_COLUMNS)), np.int64)
     return np.array(
-        [
-            _ZEROS if state.before is NOTHING_BEFORE else _fields(state.before)
-            for state, _ in pairs
-        ],
+        [_ZEROS if state.before is NOTHING_BEFORE else _fields(state.before) for state, _ in pairs],
         np.int64,
     ).reshape(len(pairs), len(BEFORE_COLUMNS))
 

@@ -17,9 +17,11 @@ WINDOWS_DAYS: Final = (7, 30, 90, 365)
 # Hard windows drop a customer's score on days 7, 30, 90; decayed sums beside them smooth that.
 HALF_LIVES_DAYS: Final = (15, 45, 120, 360)
 
-# Looked up by age instead of computed: the same age gives the same bits in any batch.
+# Looked up by age instead of computed: the same age gives the same bits in any batch. The last
+# weight stands for all ages beyond HISTORY_DAYS, whether their days are summarised yet or not.
 _DECAY: Final = {
-    half_life: 0.5 ** (np.arange(HISTORY_DAYS + 1) / half_life) for half_life in HALF_LIVES_DAYS
+    half_life: np.append(0.5 ** (np.arange(HISTORY_DAYS + 1) / half_life), 0.0)
+    for half_life in HALF_LIVES_DAYS
 }
 
 
@@ -43,7 +45,7 @@ def decayed_columns(table: BucketTable) -> dict[str, Floats]:
 
     Days beyond HISTORY_DAYS weigh nothing (under 1/8 of an order at the longest half-life).
     """
-    age = np.minimum(table.age_days, HISTORY_DAYS)
+    age = np.minimum(table.age_days, HISTORY_DAYS + 1)
     net = table.gross - table.refunded
     columns: dict[str, Floats] = {}
     for half_life in HALF_LIVES_DAYS:
