@@ -7,8 +7,9 @@ once without decoding any (`windows.py`), and adding an order to the newest day 
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 import numpy as np
 
 MS_PER_DAY: Final = 86_400_000
@@ -17,12 +18,10 @@ MS_PER_DAY: Final = 86_400_000
 _RECORD: Final = struct.Struct("<iIqq")
 RECORD_BYTES: Final = _RECORD.size
 _DAY: Final = struct.Struct("<i")
-DTYPE: Final = np.dtype(
-    [("day", "<i4"), ("orders", "<u4"), ("gross", "<i8"), ("refunded", "<i8")]
-)
+DTYPE: Final = np.dtype([("day", "<i4"), ("orders", "<u4"), ("gross", "<i8"), ("refunded", "<i8")])
 
 
-class Bucket(NamedTuple):
+class Bucket(msgspec.Struct, frozen=True):
     """One UTC day of one customer; money in minor units."""
 
     day: int
@@ -41,24 +40,22 @@ def add(buckets: bytes, change: Bucket) -> bytes:
 
     A day on which nothing is left vanishes, so the bytes depend on the events alone.
     """
+    orders, gross, refunded = change.orders, change.gross, change.refunded
     at, found = _position(buckets, change.day)
-    if not found:
-        record = _RECORD.pack(*change)
-        return buckets + record if at == len(buckets) else buckets[:at] + record + buckets[at:]
-    old = read(buckets, at)
-    new = Bucket(
-        old.day,
-        old.orders + change.orders,
-        old.gross + change.gross,
-        old.refunded + change.refunded,
-    )
-    kept = _RECORD.pack(*new) if any(new[1:]) else b""
-    return buckets[:at] + kept + buckets[at + RECORD_BYTES :]
+    after = at
+    if found:
+        _, old_orders, old_gross, old_refunded = _RECORD.unpack_from(buckets, at)
+        orders, gross, refunded = orders + old_orders, gross + old_gross, refunded + old_refunded
+        after += RECORD_BYTES
+    if not (orders or gross or refunded):
+        return buckets[:at] + buckets[after:]
+    record = _RECORD.pack(change.day, orders, gross, refunded)
+    return buckets + record if at == len(buckets) else buckets[:at] + record + buckets[after:]
 
 
 def read(buckets: bytes, at: int) -> Bucket:
     """The bucket that starts at a byte offset."""
-    return Bucket._make(_RECORD.unpack_from(buckets, at))
+    return Bucket(*_RECORD.unpack_from(buckets, at))
 
 
 def first_day(buckets: bytes) -> int:

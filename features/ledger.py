@@ -1,7 +1,8 @@
 """Which events of a customer have been counted: the memory that makes a repeat change nothing.
 
-A ledger is a bytes value of fixed records, sorted by (time, type, order). The encoded form is the
-working form: finding an order is a bytes search, adding the newest one a concatenation.
+A ledger is a bytes value of fixed records, oldest first. The encoded form is the working form:
+finding an order is a bytes search, adding the newest one a concatenation. Records are big-endian
+and begin with the time, so that comparing their bytes compares time, type, order, amount.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from features.orders import Order, OrderType
 
-# Order id hash (8 bytes), then time and type in one sortable number, then the amount.
-_RECORD: Final = struct.Struct("<8sqq")
+# Time and type in one number, then the order id's hash (8 bytes), then the amount.
+_RECORD: Final = struct.Struct(">q8sq")
 RECORD_BYTES: Final = _RECORD.size
-_STAMP: Final = struct.Struct("<q")
-_STAMP_AT: Final = 8
+_STAMP_BYTES: Final = 8
 _TYPE_BITS: Final = 2
 _TYPE_OF: Final = (OrderType.ORDER, OrderType.REFUND, OrderType.CANCELLATION)
+
+# Day buckets are kept for as long; an event that can still come in must find its day there.
+MAX_MEMORY_DAYS: Final = 1_095
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +34,20 @@ class IdMemory:
 
     An event older than `days` behind the customer's newest, or older than the oldest of the
     `size` remembered ones, can no longer be told from a repeat: it is set aside, not counted.
+    Raises ValueError for days outside 1 to MAX_MEMORY_DAYS and for a size below 1.
     """
 
-    days: int = 1_095
+    days: int = MAX_MEMORY_DAYS
     size: int = 1_000
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.days <= MAX_MEMORY_DAYS:
+            raise ValueError(f"days {self.days} must lie between 1 and {MAX_MEMORY_DAYS}")
+        if self.size < 1:
+            raise ValueError(f"size {self.size} must be at least 1")
 
-class Entry(NamedTuple):
+
+class Entry(msgspec.Struct, frozen=True):
     """One remembered event."""
 
     id_hash: bytes
@@ -60,29 +72,30 @@ def find(ledger: bytes, wanted: bytes) -> list[Entry]:
     found = []
     at = ledger.find(wanted)
     while at >= 0:
-        if at % RECORD_BYTES == 0:
-            found.append(_read(ledger, at))
-            at += RECORD_BYTES - 1
+        # The same bytes may also turn up across the fields of a record.
+        if at % RECORD_BYTES == _STAMP_BYTES:
+            found.append(_read(ledger, at - _STAMP_BYTES))
         at = ledger.find(wanted, at + 1)
     return found
 
 
 def add(ledger: bytes, entry: Entry) -> bytes:
     """The ledger with one more event, in its place."""
-    stamp = _stamp(entry)
-    record = _RECORD.pack(entry.id_hash, stamp, entry.amount_minor)
-    at = len(ledger)
-    while at and _sort_key(ledger, at - RECORD_BYTES) > (stamp, entry.id_hash):
+    record = _record(entry)
+    if ledger[-RECORD_BYTES:] <= record:
+        return ledger + record
+    at = len(ledger) - RECORD_BYTES
+    while at and ledger[at - RECORD_BYTES : at] > record:
         at -= RECORD_BYTES
-    return ledger + record if at == len(ledger) else ledger[:at] + record + ledger[at:]
+    return ledger[:at] + record + ledger[at:]
 
 
 def remove(ledger: bytes, entry: Entry) -> bytes:
     """The ledger without one event that it holds."""
-    record = _RECORD.pack(entry.id_hash, _stamp(entry), entry.amount_minor)
-    at = ledger.find(record)
+    record = _record(entry)
+    at = ledger.index(record)
     while at % RECORD_BYTES:
-        at = ledger.find(record, at + 1)
+        at = ledger.index(record, at + 1)
     return ledger[:at] + ledger[at + RECORD_BYTES :]
 
 
@@ -103,19 +116,13 @@ def entries_newest_first(ledger: bytes) -> Iterator[Entry]:
 
 
 def _ts_ms(ledger: bytes, at: int) -> int:
-    stamp: int = _STAMP.unpack_from(ledger, at + _STAMP_AT)[0]
-    return stamp >> _TYPE_BITS
+    return int.from_bytes(ledger[at : at + _STAMP_BYTES], "big") >> _TYPE_BITS
 
 
-def _stamp(entry: Entry) -> int:
-    return entry.ts_ms << _TYPE_BITS | entry.type
-
-
-def _sort_key(ledger: bytes, at: int) -> tuple[int, bytes]:
-    hashed, stamp, _ = _RECORD.unpack_from(ledger, at)
-    return stamp, hashed
+def _record(entry: Entry) -> bytes:
+    return _RECORD.pack(entry.ts_ms << _TYPE_BITS | entry.type, entry.id_hash, entry.amount_minor)
 
 
 def _read(ledger: bytes, at: int) -> Entry:
-    hashed, stamp, amount = _RECORD.unpack_from(ledger, at)
+    stamp, hashed, amount = _RECORD.unpack_from(ledger, at)
     return Entry(hashed, stamp >> _TYPE_BITS, _TYPE_OF[stamp & 3], amount)

@@ -4,7 +4,7 @@ Any arrival order of the same events gives the same facts, to the byte, as long 
 in later than the id memory reaches back; what comes later still is set aside, never guessed at.
 
 Size: 18 bytes + 24 for each event remembered (at most `IdMemory.size`) + 24 for each UTC day with
-an event in the last `HISTORY_DAYS`; days before that are one summary of 56 bytes.
+an event in the last `HISTORY_DAYS`; days before that are one summary of 64 bytes.
 `docs/state.md` has the measured bytes for 1 to 1,000 orders.
 """
 
@@ -23,11 +23,11 @@ from features.ledger import Entry, IdMemory
 from features.orders import Order, OrderType
 
 # The longest window is 365 days; what is older matters for lifetime values only.
-HISTORY_DAYS: Final = 1_095
+HISTORY_DAYS: Final = order_ledger.MAX_MEMORY_DAYS
 STATE_VERSION: Final = 1
 
 _HEADER: Final = struct.Struct("<BBIIq")
-_BEFORE: Final = struct.Struct("<qqqqiiqq")
+_BEFORE: Final = struct.Struct("<qqqqiiqqq")
 
 
 class StateError(ValueError):
@@ -48,6 +48,7 @@ class Before(msgspec.Struct, frozen=True):
     first_day: int = 0
     last_day: int = 0
     first_day_gross: int = 0
+    last_day_gross: int = 0
     gap_sq_days2: int = 0
 
 
@@ -58,7 +59,7 @@ class CustomerState(msgspec.Struct, frozen=True):
     """The facts of one customer. Change it through `apply`; read it through `vector`.
 
     `buckets`: see `features.buckets`; `ledger`: see `features.ledger`; `forgotten_ms`: event time
-    of the newest event dropped from a full ledger (-1: none).
+    of the newest event that the ledger no longer holds (-1: none).
     """
 
     buckets: bytes = b""
@@ -96,7 +97,7 @@ DEFAULT_MEMORY: Final = IdMemory()
 
 
 class BeyondMemory(msgspec.Struct, frozen=True):
-    """The event lies before what the id memory can tell from a repeat (`reach_ms`): set it aside."""
+    """The event lies before what the id memory tells from a repeat (`reach_ms`): set it aside."""
 
     reach_ms: int
 
@@ -112,19 +113,27 @@ def apply(
     """
     entry = order_ledger.entry_of(order)
     known = order_ledger.find(state.ledger, entry.id_hash)
-    same = next((other for other in known if other.type is entry.type), None)
+    same = _same_event(known, entry) if known else None
     if same and (same.ts_ms, same.amount_minor) <= (entry.ts_ms, entry.amount_minor):
         return state
     reach_ms = max(state.forgotten_ms, state.newest_ms - memory.days * MS_PER_DAY)
     if entry.ts_ms <= reach_ms:
         return BeyondMemory(reach_ms)
-    kept = [other for other in known if other is not same]
     ledger = order_ledger.remove(state.ledger, same) if same else state.ledger
-    buckets = state.buckets
-    for change in _changes(known, [*kept, entry]) if known else _contributions([entry]):
-        buckets = day_buckets.add(buckets, change)
     ledger = order_ledger.add(ledger, entry)
-    return _bounded(CustomerState(buckets, ledger, state.before, state.forgotten_ms), memory)
+    buckets = state.buckets
+    if known:
+        after = [other for other in known if other is not same] + [entry]
+        for change in _changes(known, after):
+            buckets = day_buckets.add(buckets, change)
+    elif entry.type is not OrderType.CANCELLATION:
+        buckets = day_buckets.add(buckets, _contribution(entry))
+    return _bounded(state, buckets, ledger, memory)
+
+
+def _same_event(known: Iterable[Entry], entry: Entry) -> Entry | None:
+    """The remembered event of the same order and type, if there is one."""
+    return next((other for other in known if other.type is entry.type), None)
 
 
 def _changes(before: Sequence[Entry], after: Sequence[Entry]) -> list[Bucket]:
@@ -136,38 +145,34 @@ def _changes(before: Sequence[Entry], after: Sequence[Entry]) -> list[Bucket]:
 
 def _contributions(events: Sequence[Entry]) -> list[Bucket]:
     """What the events of one order put into the day buckets."""
-    if _cancelled(events):
-        return []
-    return [
-        Bucket(day_of(e.ts_ms), 1, e.amount_minor, 0)
-        if e.type is OrderType.ORDER
-        else Bucket(day_of(e.ts_ms), 0, 0, e.amount_minor)
-        for e in events
-    ]
+    return [] if _cancelled(events) else [_contribution(event) for event in events]
+
+
+def _contribution(event: Entry) -> Bucket:
+    """What an order or refund, not cancelled, puts into its day."""
+    day = day_of(event.ts_ms)
+    if event.type is OrderType.ORDER:
+        return Bucket(day, 1, event.amount_minor, 0)
+    return Bucket(day, 0, 0, event.amount_minor)
 
 
 def _cancelled(events: Iterable[Entry]) -> bool:
     return any(e.type is OrderType.CANCELLATION for e in events)
 
 
-def _bounded(state: CustomerState, memory: IdMemory) -> CustomerState:
-    """The state within its bounds: old events forgotten, old days summarised."""
-    ledger, forgotten_ms = state.ledger, state.forgotten_ms
+def _bounded(
+    state: CustomerState, buckets: bytes, ledger: bytes, memory: IdMemory
+) -> CustomerState:
+    """The state with new buckets and ledger, brought within their bounds: old events forgotten,
+    old days summarised."""
+    before, forgotten_ms = state.before, state.forgotten_ms
     newest_ms = order_ledger.newest_ms(ledger)
     reach_ms = newest_ms - memory.days * MS_PER_DAY
-    horizon_day = day_of(newest_ms) - HISTORY_DAYS
-    excess = len(ledger) - memory.size * order_ledger.RECORD_BYTES
-    crowded = excess > 0 or order_ledger.oldest_ms(ledger) <= reach_ms
-    aged = state.buckets and day_buckets.first_day(state.buckets) < horizon_day
-    if not crowded and not aged:
-        return state
-    while len(ledger) > order_ledger.RECORD_BYTES and order_ledger.oldest_ms(ledger) <= reach_ms:
+    max_bytes = memory.size * order_ledger.RECORD_BYTES
+    while len(ledger) > max_bytes or order_ledger.oldest_ms(ledger) <= reach_ms:
+        forgotten_ms = order_ledger.oldest_ms(ledger)
         ledger = ledger[order_ledger.RECORD_BYTES :]
-    excess = len(ledger) - memory.size * order_ledger.RECORD_BYTES
-    if excess > 0:
-        forgotten_ms = max(forgotten_ms, order_ledger.newest_ms(ledger[:excess]))
-        ledger = ledger[excess:]
-    buckets, before = state.buckets, state.before
+    horizon_day = day_of(newest_ms) - HISTORY_DAYS
     while buckets and day_buckets.first_day(buckets) < horizon_day:
         before = _summarised(before, day_buckets.read(buckets, 0))
         buckets = buckets[day_buckets.RECORD_BYTES :]
@@ -188,6 +193,7 @@ def _summarised(before: Before, bucket: Bucket) -> Before:
         first_day=bucket.day if first else before.first_day,
         last_day=bucket.day,
         first_day_gross=bucket.gross if first else before.first_day_gross,
+        last_day_gross=bucket.gross,
         gap_sq_days2=before.gap_sq_days2 + gap_days**2,
     )
 
@@ -211,6 +217,8 @@ def decode(data: bytes) -> CustomerState:
         raise StateError("the state is empty")
     if data[0] > STATE_VERSION:
         raise StateError(f"state version {data[0]} is newer than {STATE_VERSION}, known here")
+    if data[0] < STATE_VERSION or data[1:2] > b"\x01":
+        raise StateError(f"the state begins with {data[:2]!r}, which no version wrote")
     try:
         _, has_before, bucket_bytes, ledger_bytes, forgotten_ms = _HEADER.unpack_from(data)
         at = _HEADER.size
@@ -224,7 +232,9 @@ def decode(data: bytes) -> CustomerState:
     torn = bucket_bytes % day_buckets.RECORD_BYTES or ledger_bytes % order_ledger.RECORD_BYTES
     if end != len(data) or torn:
         raise StateError(f"the state has {len(data)} bytes where its header says {end}")
-    return CustomerState(data[at : at + bucket_bytes], data[at + bucket_bytes :], before, forgotten_ms)
+    return CustomerState(
+        data[at : at + bucket_bytes], data[at + bucket_bytes :], before, forgotten_ms
+    )
 
 
 def _astuple(before: Before) -> tuple[int, ...]:
