@@ -296,17 +296,14 @@ class RedisStore:
         """Turns what the client raises into what the caller does next."""
         try:
             yield
-        except _ACCESS_ERRORS as error:
-            raise StoreAccessDenied(
-                f"the server at {self.address} refuses the user: {error}"
-            ) from error
-        except _PASSING_ERRORS as error:
-            raise StoreUnavailable(
-                f"the server at {self.address} cannot serve now: {_first_line(error)}"
-            ) from error
-        except errors.ResponseError as error:
-            text = _first_line(error)
-            if _PASSING.search(text):
+        except (errors.RedisError, OSError) as error:
+            # Without the class name of the client's error, its text may say nothing ("Timeout").
+            text = f"{type(error).__name__}: {error}".splitlines()[0]
+            if _concerns_user(error):
+                raise StoreAccessDenied(
+                    f"the server at {self.address} refuses the user: {text}"
+                ) from error
+            if isinstance(error, _PASSING_ERRORS) or _PASSING.search(text):
                 raise StoreUnavailable(
                     f"the server at {self.address} cannot serve now: {text}"
                 ) from error
@@ -316,6 +313,15 @@ class RedisStore:
                     "program writes; remove it, or choose another namespace"
                 ) from error
             raise StoreRefused(f"the server at {self.address} refuses: {text}") from error
+
+
+def _concerns_user(error: BaseException | None) -> bool:
+    """Also where connecting failed for it: the client then raises a ConnectionError, chained."""
+    while error is not None:
+        if isinstance(error, _ACCESS_ERRORS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def redacted(url: str) -> str:
@@ -351,7 +357,3 @@ def _packed(write: Write) -> tuple[bytes, bytes, bytes]:
 
 def _maybe(number: bytes | None) -> int | None:
     return None if number is None else int(number)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

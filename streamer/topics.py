@@ -1,0 +1,183 @@
+"""The four topics, and a way to make those that are missing.
+
+In production, operators make the topics; `ensure_topics` is for the demo, the tests and the first
+start. It asks for the list of all topics and never for one by name, because asking a broker for a
+topic that is missing makes it, with partitions and settings of the broker's choosing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
+
+_DAY_MS: Final = 86_400_000
+_POLL_S: Final = 0.05
+_BROKER_DEFAULT: Final = -1
+
+
+class TopicsError(Exception):
+    """The topics are not as they must be; the subclass says what to do."""
+
+
+class KafkaUnreachable(TopicsError):
+    """Start Kafka, or correct KAFKA_BOOTSTRAP_SERVERS and what secures the connection."""
+
+
+class TopicRefused(TopicsError):
+    """Make the topic yourself, or allow this user to make it."""
+
+
+class PartitionsDiffer(TopicsError):
+    """Set the partitions in the configuration to what the topic has, or make the topic anew.
+
+    Adding partitions to `orders` sends customers to partitions that do not hold their state.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it should be made. `replication` -1 leaves it to the broker.
+
+    `exact`: an existing topic must have just as many partitions.
+    """
+
+    name: str
+    partitions: int
+    config: Mapping[str, str] = field(default_factory=dict, hash=False)
+    replication: int = _BROKER_DEFAULT
+    exact: bool = False
+
+
+# 28 days everywhere: longer than any outage that is caught up, shorter than the month within which
+# an erased customer has to be gone from topics that cannot delete a single record.
+_FOUR_WEEKS: Final = {"cleanup.policy": "delete", "retention.ms": str(28 * _DAY_MS)}
+
+ORDERS: Final = Topic("orders", 4, _FOUR_WEEKS, exact=True)
+CHURN_WARNINGS: Final = Topic("churn-warnings", 4, _FOUR_WEEKS)
+CLV_SCORES: Final = Topic("clv-scores", 4, {"cleanup.policy": "compact"})
+ORDERS_DEAD_LETTER: Final = Topic("orders-dead-letter", 1, _FOUR_WEEKS)
+TOPICS: Final = (ORDERS, CHURN_WARNINGS, CLV_SCORES, ORDERS_DEAD_LETTER)
+
+
+async def ensure_topics(
+    bootstrap: str,
+    topics: Sequence[Topic] = TOPICS,
+    *,
+    security: Mapping[str, Any] | None = None,
+    timeout_s: float = 30.0,
+) -> dict[str, int]:
+    """How many partitions each topic has, once all of them exist and the broker says so.
+
+    `security` goes to the Kafka client as it is. Raises KafkaUnreachable, TopicRefused,
+    PartitionsDiffer (before anything is made).
+    """
+    async with _admin(bootstrap, security, timeout_s) as admin:
+        found = await _partitions(admin)
+        _check(topics, found)
+        while missing := [topic for topic in topics if topic.name not in found]:
+            # Asked again until all brokers know the topic and its leaders; bounded by the timeout.
+            await _create(admin, missing, timeout_s)
+            found = await _partitions(admin)
+            # Somebody else may have made it at the same time, with other partitions.
+            _check(topics, found)
+            await asyncio.sleep(_POLL_S)
+        return {topic.name: found[topic.name] for topic in topics}
+
+
+async def cluster_id(
+    bootstrap: str, *, security: Mapping[str, Any] | None = None, timeout_s: float = 30.0
+) -> str:
+    """The id that the Kafka cluster gave itself. Offsets mean something within it only.
+
+    Raises KafkaUnreachable.
+    """
+    async with _admin(bootstrap, security, timeout_s) as admin:
+        found = (await admin.describe_cluster()).get("cluster_id")
+    if not found:
+        raise KafkaUnreachable(f"the Kafka at {bootstrap} has no cluster id: older than 0.10.1?")
+    return str(found)
+
+
+@contextlib.asynccontextmanager
+async def _admin(
+    bootstrap: str, security: Mapping[str, Any] | None, timeout_s: float
+) -> AsyncIterator[AIOKafkaAdminClient]:
+    try:
+        async with asyncio.timeout(timeout_s):
+            admin = AIOKafkaAdminClient(
+                bootstrap_servers=bootstrap,
+                request_timeout_ms=int(timeout_s * 1000),
+                **(security or {}),
+            )
+            try:
+                await admin.start()
+                yield admin
+            finally:
+                await admin.close()
+    except TimeoutError:
+        raise KafkaUnreachable(
+            f"the Kafka at {bootstrap} did not do what was asked within {timeout_s:g} s"
+        ) from None
+    except (KafkaError, OSError) as error:
+        raise KafkaUnreachable(
+            f"the Kafka at {bootstrap} cannot be used: {type(error).__name__}: {error}"
+        ) from error
+
+
+async def _partitions(admin: AIOKafkaAdminClient) -> dict[str, int]:
+    """Of each topic whose partitions all have a leader."""
+    return {
+        topic["topic"]: len(topic["partitions"])
+        for topic in await admin.describe_topics()
+        if topic["error_code"] == 0
+        and topic["partitions"]
+        and all(partition["leader"] >= 0 for partition in topic["partitions"])
+    }
+
+
+def _check(topics: Sequence[Topic], found: Mapping[str, int]) -> None:
+    for topic in topics:
+        partitions = found.get(topic.name, topic.partitions)
+        if topic.exact and partitions != topic.partitions:
+            raise PartitionsDiffer(
+                f"topic {topic.name!r} has {partitions} partitions, and the configuration says "
+                f"{topic.partitions}; set the configuration to {partitions}, or make the topic anew"
+            )
+
+
+async def _create(admin: AIOKafkaAdminClient, missing: Sequence[Topic], timeout_s: float) -> None:
+    answer = await admin.create_topics(
+        [
+            NewTopic(
+                name=topic.name,
+                num_partitions=topic.partitions,
+                replication_factor=topic.replication,
+                topic_configs=dict(topic.config),
+            )
+            for topic in missing
+        ],
+        timeout_ms=int(timeout_s * 1000),
+    )
+    for name, code, *details in answer.topic_errors:
+        error = for_code(code)
+        if code == 0 or error is TopicAlreadyExistsError or error.retriable:
+            continue
+        why = next((detail for detail in details if detail), None) or error.__name__
+        remedy = (
+            "allow this user to create topics, or create it yourself"
+            if error in (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
+            else "create it yourself, or correct its settings"
+        )
+        raise TopicRefused(f"Kafka does not make the topic {name!r}: {why}; {remedy}")

@@ -1,0 +1,41 @@
+"""Servers that several test files share. Absent, they fail in CI and are skipped elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import pytest
+
+from streamer.embedded import EmbeddedKafka, EmbeddedRedis, EmbeddedUnavailable
+
+Server = TypeVar("Server", EmbeddedKafka, EmbeddedRedis)
+
+
+@contextmanager
+def required(server: Server) -> Iterator[Server]:
+    try:
+        server.start()
+    except EmbeddedUnavailable as reason:
+        server.close()
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def embedded_redis() -> Iterator[EmbeddedRedis]:
+    """One for all tests: each takes a cluster id or namespace of its own."""
+    with required(EmbeddedRedis()) as redis:
+        yield redis
+
+
+@pytest.fixture(scope="session")
+def embedded_kafka() -> Iterator[EmbeddedKafka]:
+    """One for all tests: each takes topics and groups of its own."""
+    with required(EmbeddedKafka()) as kafka:
+        yield kafka

@@ -1,0 +1,614 @@
+"""One suite over every StateStore, so that the fast one may stand for the real one elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streamer.embedded import EmbeddedRedis
+from streamer.redis_store import (
+    SCHEMA,
+    ForeignData,
+    RedisStore,
+    StoreAccessDenied,
+    StoreUrlInvalid,
+    redacted,
+)
+from streamer.store import (
+    Claim,
+    DueTimes,
+    EvictionPolicyUnsafe,
+    MemoryStore,
+    NewerSchema,
+    Outbox,
+    Outcome,
+    Partition,
+    PartitionCountChanged,
+    StateStore,
+    Stored,
+    StoreRefused,
+    StoreUnavailable,
+    Write,
+)
+
+ORDERS_3 = Partition("orders", 3)
+ODD_IDS = [
+    "{}",
+    "}{",
+    "{orders-0}",
+    ":",
+    "*",
+    "?[a-z]",
+    "a:c:b",
+    "\r\n",
+    "a\r\nSET x 1",
+    "\x00",
+    " ",
+    "🛒",
+    "‮abc",
+    "é",
+    "x" * 128,
+    "🛒" * 128,
+]
+
+
+@dataclass(slots=True)
+class Owner:
+    """A worker that holds a partition: it counts its writes, as the fence wants it to."""
+
+    store: StateStore
+    partition: Partition
+    epoch: int
+    sequence: int
+
+    @classmethod
+    async def claims(cls, store: StateStore, partition: Partition = ORDERS_3) -> Owner:
+        claim = await store.claim(partition, 4)
+        return cls(store, partition, claim.epoch, claim.sequence)
+
+    async def write(self, **change: Any) -> Outcome:
+        outcome = await self.store.write(
+            self.partition, self.epoch, self.sequence, a_write(**change)
+        )
+        if outcome in (Outcome.APPLIED, Outcome.ALREADY_APPLIED):
+            self.sequence += 1
+        return outcome
+
+    async def trim(self, first: int, count: int) -> Outcome:
+        return await self.store.trim(self.partition, self.epoch, first, count)
+
+    async def due(self, until_ms: int, limit: int = 100) -> list[tuple[str, int]]:
+        return await self.store.due(self.partition, until_ms, limit)
+
+    async def load(self, *user_ids: str) -> list[Stored]:
+        return await self.store.load(self.partition, user_ids)
+
+    async def outbox(self, limit: int = 100) -> Outbox:
+        return await self.store.outbox(self.partition, limit)
+
+
+def a_write(
+    states: Mapping[str, bytes] | None = None,
+    due: Mapping[str, int | None] | None = None,
+    outbox: Sequence[bytes] = (),
+    next_offset: int | None = None,
+    high_ts_ms: int | None = None,
+) -> Write:
+    return Write(states or {}, due or {}, outbox, next_offset, high_ts_ms)
+
+
+def redis_store(server: EmbeddedRedis, cluster_id: str | None = None) -> RedisStore:
+    return RedisStore.from_url(server.url, cluster_id=cluster_id or uuid.uuid4().hex)
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[StateStore]:
+    if request.param == "memory":
+        yield MemoryStore()
+    else:
+        store = redis_store(request.getfixturevalue("embedded_redis"))
+        yield store
+        await store.close()
+
+
+@pytest.fixture
+async def redis(embedded_redis: EmbeddedRedis) -> AsyncIterator[RedisStore]:
+    store = redis_store(embedded_redis)
+    yield store
+    await store.close()
+
+
+# --- claims and the fence
+
+
+async def test_a_partition_never_claimed_starts_with_nothing(store: StateStore) -> None:
+    assert await store.peek(ORDERS_3) is None
+    claim = await store.claim(ORDERS_3, 4)
+    assert claim == Claim(claim.epoch, 0, None, None)
+    assert await store.load(ORDERS_3, ["ann"]) == [Stored(None, None)]
+    assert await store.due(ORDERS_3, 2**52, 10) == []
+    assert await store.outbox(ORDERS_3, 10) == Outbox(0, [])
+
+
+async def test_a_claim_finds_what_the_owner_before_has_written(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    await owner.write(next_offset=7, high_ts_ms=1_700_000_000_000)
+    claim = await store.claim(ORDERS_3, 4)
+    assert claim.epoch > owner.epoch
+    assert claim == Claim(claim.epoch, 1, 7, 1_700_000_000_000)
+
+
+async def test_peeking_claims_nothing(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    await owner.write(next_offset=7)
+    assert await store.peek(ORDERS_3) == Claim(owner.epoch, 1, 7, None)
+    assert await owner.write(next_offset=8) is Outcome.APPLIED
+
+
+async def test_an_older_owner_is_fenced_and_changes_nothing(store: StateStore) -> None:
+    zombie = await Owner.claims(store)
+    await zombie.write(states={"ann": b"1"}, outbox=[b"w"])
+    owner = await Owner.claims(store)
+    assert await zombie.write(
+        states={"ann": b"z"}, due={"ann": 5}, outbox=[b"z"], next_offset=9
+    ) is (Outcome.FENCED)
+    assert await zombie.trim(0, 1) is Outcome.FENCED
+    assert await owner.load("ann") == [Stored(b"1", None)]
+    assert await owner.outbox() == Outbox(0, [b"w"])
+    assert await store.peek(ORDERS_3) == Claim(owner.epoch, 1, None, None)
+    assert await owner.write(states={"ann": b"2"}) is Outcome.APPLIED
+    assert await owner.trim(0, 1) is Outcome.APPLIED
+
+
+async def test_a_write_repeated_is_recognised_and_applied_once(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    await owner.write(outbox=[b"w"], next_offset=1)
+    owner.sequence -= 1  # its answer was lost
+    assert await owner.write(outbox=[b"w"], next_offset=1) is Outcome.ALREADY_APPLIED
+    assert (await owner.outbox()).entries == [b"w"]
+    assert await owner.write(next_offset=2) is Outcome.APPLIED
+
+
+async def test_a_write_of_the_owner_before_is_not_taken_for_ours(store: StateStore) -> None:
+    first = await Owner.claims(store)
+    second = await Owner.claims(store)
+    await second.write(next_offset=5)
+    assert await first.write(next_offset=5) is Outcome.FENCED
+
+
+async def test_writes_that_nobody_knows_fence(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    for offset in range(3):
+        await owner.write(next_offset=offset)
+    owner.sequence = 0
+    assert await owner.write(next_offset=9) is Outcome.FENCED
+
+
+async def test_a_store_with_fewer_writes_than_we_made_went_back(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    await owner.write(next_offset=1)
+    owner.sequence = 5
+    assert await owner.write(next_offset=6) is Outcome.WENT_BACK
+    assert await store.peek(ORDERS_3) == Claim(owner.epoch, 1, 1, None)
+
+
+async def test_a_store_that_lost_our_claim_went_back(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    owner.epoch += 1
+    assert await owner.write() is Outcome.WENT_BACK
+    assert await owner.trim(0, 0) is Outcome.WENT_BACK
+
+
+async def test_a_write_to_a_store_emptied_meanwhile_went_back(store: StateStore) -> None:
+    assert await store.write(ORDERS_3, 1, 0, a_write()) is Outcome.WENT_BACK
+    assert await store.peek(ORDERS_3) is None
+
+
+async def test_another_partition_count_is_refused_with_the_remedy(store: StateStore) -> None:
+    await store.claim(ORDERS_3, 4)
+    with pytest.raises(
+        PartitionCountChanged, match=r"8 partitions.*for 4.*-m streamer repart"
+    ) as e:
+        await store.claim(ORDERS_3, 8)
+    assert (e.value.stored, e.value.found) == (4, 8)
+    assert (await store.claim(ORDERS_3, 4)).sequence == 0
+
+
+async def test_a_partition_that_is_new_with_the_other_count_is_refused_too(
+    store: StateStore,
+) -> None:
+    await store.claim(ORDERS_3, 4)
+    with pytest.raises(PartitionCountChanged):
+        await store.claim(Partition("orders", 7), 8)
+    await store.claim(Partition("returns", 7), 8)
+
+
+async def test_partitions_and_topics_do_not_see_each_other(store: StateStore) -> None:
+    for partition in (Partition("orders", 1), Partition("orders", 11), Partition("orders-1", 1)):
+        owner = await Owner.claims(store, partition)
+        assert await owner.load("ann") == [Stored(None, None)]
+        assert await owner.write(states={"ann": b"1"}, due={"ann": 1}) is Outcome.APPLIED
+
+
+# --- states
+
+
+@pytest.mark.parametrize("user_id", ODD_IDS, ids=ascii)
+async def test_any_user_id_keeps_its_state_and_due_time(store: StateStore, user_id: str) -> None:
+    owner = await Owner.claims(store)
+    await owner.write(states={user_id: b"odd", "ann": b"plain"}, due={user_id: 5, "ann": 9})
+    assert await owner.load("ann", user_id) == [Stored(b"plain", 9), Stored(b"odd", 5)]
+    assert await owner.due(5) == [(user_id, 5)]
+    await owner.write(due={user_id: None})
+    assert await owner.load(user_id) == [Stored(b"odd", None)]
+
+
+async def test_any_bytes_come_back_as_they_were(store: StateStore) -> None:
+    values = [b"", b"\x00", b"\r\n", bytes(range(256)), b"\xff" * 70_000, b"1e400", b"$-1\r\n"]
+    owner = await Owner.claims(store)
+    states = {f"user-{i}": value for i, value in enumerate(values)}
+    await owner.write(states=states, outbox=values)
+    assert [found.state for found in await owner.load(*states)] == values
+    assert (await owner.outbox()).entries == values
+
+
+async def test_customers_come_in_the_order_asked_for(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    await owner.write(states={"a": b"1", "c": b"3"}, due={"b": 2})
+    one, two, three = Stored(b"1", None), Stored(None, 2), Stored(b"3", None)
+    assert await owner.load("c", "b", "a", "c") == [three, two, one, three]
+    assert await owner.load() == []
+
+
+async def test_thousands_of_customers_fit_one_write_and_one_load(store: StateStore) -> None:
+    users = [f"user-{i}" for i in range(12_000)]
+    owner = await Owner.claims(store)
+    outcome = await owner.write(
+        states={user: user.encode() * 50 for user in users},
+        due={user: i for i, user in enumerate(users)},
+        outbox=[user.encode() for user in users],
+        next_offset=12_000,
+    )
+    assert outcome is Outcome.APPLIED
+    expected = [Stored(user.encode() * 50, i) for i, user in enumerate(users)]
+    assert await owner.load(*users) == expected
+    assert (await owner.outbox(20_000)).entries == [user.encode() for user in users]
+    await owner.write(due=dict.fromkeys(users[:9_000]))
+    assert await owner.due(2**52, 2) == [("user-9000", 9_000), ("user-9001", 9_001)]
+    assert await owner.trim(0, 11_999) is Outcome.APPLIED
+    assert await owner.outbox() == Outbox(11_999, [b"user-11999"])
+
+
+async def test_what_a_write_does_not_name_stays(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    await owner.write(states={"a": b"1"}, due={"a": 1}, outbox=[b"w"], next_offset=1, high_ts_ms=1)
+    await owner.write()
+    assert await owner.load("a") == [Stored(b"1", 1)]
+    assert await owner.outbox() == Outbox(0, [b"w"])
+    assert await store.peek(ORDERS_3) == Claim(owner.epoch, 2, 1, 1)
+
+
+async def test_offsets_and_times_are_exact_beyond_32_bits(store: StateStore) -> None:
+    large = 2**53 - 1
+    owner = await Owner.claims(store)
+    await owner.write(due={"a": large, "b": -large}, next_offset=large, high_ts_ms=-large)
+    assert await store.peek(ORDERS_3) == Claim(owner.epoch, 1, large, -large)
+    assert await owner.due(large) == [("b", -large), ("a", large)]
+
+
+# --- due times
+
+
+async def test_due_customers_come_by_instant_and_then_by_id(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    await owner.write(due={"b": 2, "a": 2, "é": 2, "z": 1, "🛒": 2, "Z": 2, "later": 3})
+    expected = [("z", 1), ("Z", 2), ("a", 2), ("b", 2), ("é", 2), ("🛒", 2)]
+    assert await owner.due(2) == expected
+    assert await owner.due(2, limit=3) == expected[:3]
+    assert await owner.due(2) == expected, "reading takes nothing away"
+    assert await owner.due(0) == []
+    assert await owner.due(2, limit=0) == []
+
+
+async def test_a_customer_has_one_due_time_the_last(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    for instant in (5, 3, 9, 5, 3):
+        await owner.write(due={"a": instant})
+    assert await owner.due(100) == [("a", 3)]
+    await owner.write(due={"a": None})
+    await owner.write(due={"a": None})
+    assert await owner.due(100) == []
+
+
+def test_due_times_forget_what_was_superseded() -> None:
+    due = DueTimes()
+    for instant in range(100_000):
+        due.set(f"user-{instant % 10}", instant)
+    assert len(due._heap) < 200
+    assert due.earliest(10**9, 3) == [(f"user-{i}", 99_990 + i) for i in range(3)]
+
+
+def test_due_times_agree_with_sorting_everything_each_time() -> None:
+    chance, due, truth = random.Random(7), DueTimes(), dict[str, int]()
+    for _ in range(3_000):
+        user, instant = f"user-{chance.randrange(60)}", chance.randrange(40)
+        if chance.random() < 0.2:
+            due.set(user, None)
+            truth.pop(user, None)
+        else:
+            due.set(user, instant)
+            truth[user] = instant
+        if chance.random() < 0.3:
+            until, limit = chance.randrange(45), chance.randrange(20)
+            by_instant = sorted((at, name) for name, at in truth.items() if at <= until)
+            assert due.earliest(until, limit) == [(name, at) for at, name in by_instant[:limit]]
+
+
+# --- the outbox
+
+
+async def test_the_outbox_keeps_its_order_and_counts_what_left(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    await owner.write(outbox=[b"0", b"1"])
+    await owner.write(outbox=[b"2"])
+    assert await owner.outbox(2) == Outbox(0, [b"0", b"1"])
+    assert await owner.trim(0, 2) is Outcome.APPLIED
+    assert await owner.outbox() == Outbox(2, [b"2"])
+    await owner.write(outbox=[b"3"])
+    assert await owner.outbox() == Outbox(2, [b"2", b"3"])
+    assert await owner.outbox(0) == Outbox(2, [])
+
+
+async def test_trimming_again_drops_nothing_more(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    await owner.write(outbox=[b"0", b"1", b"2"])
+    assert await owner.trim(0, 2) is Outcome.APPLIED
+    assert await owner.trim(0, 2) is Outcome.ALREADY_APPLIED
+    assert await owner.trim(0, 1) is Outcome.ALREADY_APPLIED
+    assert await owner.trim(1, 2) is Outcome.APPLIED, "what is left of a run that is partly gone"
+    assert await owner.outbox() == Outbox(3, [])
+    assert await owner.trim(3, 0) is Outcome.ALREADY_APPLIED
+
+
+async def test_trimming_entries_that_the_store_does_not_have_went_back(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    await owner.write(outbox=[b"0"])
+    assert await owner.trim(0, 2) is Outcome.WENT_BACK
+    assert await owner.trim(5, 1) is Outcome.WENT_BACK
+    assert await owner.outbox() == Outbox(0, [b"0"])
+
+
+# --- the script against its twin
+
+USERS = st.sampled_from(["a", "b", "c", "{}", "🛒", "a:c:b"])
+INSTANTS = st.integers(0, 6)
+WRITES = st.builds(
+    Write,
+    states=st.dictionaries(USERS, st.binary(max_size=5), max_size=4),
+    due=st.dictionaries(USERS, st.none() | INSTANTS, max_size=4),
+    outbox=st.lists(st.binary(max_size=3), max_size=3),
+    next_offset=st.none() | st.integers(0, 99),
+    high_ts_ms=st.none() | st.integers(-99, 99),
+)
+
+
+@dataclass(slots=True)
+class Twins:
+    """The same steps on both stores. Epochs differ in value, so owners go by their number."""
+
+    stores: tuple[StateStore, StateStore]
+    epochs: list[tuple[int, int]] = field(default_factory=list)
+
+    async def step(self, name: str, *arguments: Any) -> None:
+        memory, redis = [
+            await self._one(side, name, *arguments) for side in range(len(self.stores))
+        ]
+        if name == "claim":
+            self.epochs.append((memory.epoch, redis.epoch))
+            memory, redis = (
+                Claim(0, c.sequence, c.next_offset, c.high_ts_ms) for c in (memory, redis)
+            )
+        assert memory == redis, (name, arguments)
+
+    async def _one(self, side: int, name: str, *arguments: Any) -> Any:
+        store = self.stores[side]
+        match name, arguments:
+            case "claim", ():
+                return await store.claim(ORDERS_3, 4)
+            case (("write" | "trim"), (owner, *rest)):
+                # Also owners never announced: an epoch later, or earlier, than any.
+                known = [0, *(epochs[side] for epochs in self.epochs), 2**52]
+                epoch = known[owner % len(known)]
+                return await getattr(store, name)(ORDERS_3, epoch, *rest)
+            case _:
+                return await getattr(store, name)(ORDERS_3, *arguments)
+
+
+OWNERS = st.integers(0, 3)
+STEPS = st.one_of(
+    st.tuples(st.just("claim")),
+    st.tuples(st.just("write"), st.sampled_from([1, 1, 1, 0, 2, 3]), st.integers(0, 6), WRITES),
+    st.tuples(st.just("trim"), OWNERS, st.integers(0, 6), st.integers(0, 4)),
+    st.tuples(st.just("due"), INSTANTS, st.integers(0, 5)),
+    st.tuples(st.just("load"), st.lists(USERS, max_size=6)),
+    st.tuples(st.just("outbox"), st.integers(0, 5)),
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=st.lists(STEPS, max_size=40))
+def test_redis_and_memory_answer_alike_whatever_is_done(
+    embedded_redis: EmbeddedRedis, steps: list[tuple[Any, ...]]
+) -> None:
+    async def both() -> None:
+        redis = redis_store(embedded_redis)
+        twins = Twins((MemoryStore(), redis))
+        try:
+            await twins.step("claim")
+            for step in steps:
+                await twins.step(*step)
+        finally:
+            await redis.close()
+
+    asyncio.run(both())
+
+
+# --- Redis alone
+
+
+async def test_the_epoch_is_not_repeated_when_the_server_forgets_a_claim(
+    redis: RedisStore,
+) -> None:
+    await redis.claim(ORDERS_3, 4)
+    key = next(k for k in await keys_of(redis) if k.endswith(b":meta"))
+    before: Any = await redis._client.hgetall(key)
+    zombie = await Owner.claims(redis)
+    await redis._client.hset(key, mapping=before)  # the server lost its last second
+    owner = await Owner.claims(redis)
+    assert owner.epoch != zombie.epoch
+    assert await zombie.write(next_offset=1) is Outcome.FENCED
+
+
+async def keys_of(store: RedisStore) -> set[bytes]:
+    return {key async for key in store._client.scan_iter(match=f"{store._root}*", count=1000)}
+
+
+async def test_every_key_of_a_partition_has_its_hash_tag(redis: RedisStore) -> None:
+    owner = await Owner.claims(redis)
+    await owner.write(states={"{x}": b"1", "ann": b"2"}, due={"{x}": 1}, outbox=[b"w"])
+    root = redis._root.encode()
+    assert await keys_of(redis) == {
+        root + b"{orders}:partitions",
+        *(
+            root + b"{orders-3}:" + name
+            for name in (b"meta", b"c:{x}", b"c:ann", b"due", b"outbox")
+        ),
+    }
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(redis: RedisStore) -> None:
+    await redis.claim(ORDERS_3, 4)
+    key = next(k for k in await keys_of(redis) if k.endswith(b":meta"))
+    await redis._client.hset(key, "schema", SCHEMA + 1)
+    before = await redis._client.hgetall(key)
+    with pytest.raises(NewerSchema, match="newer"):
+        await redis.claim(ORDERS_3, 4)
+    with pytest.raises(NewerSchema):
+        await redis.peek(ORDERS_3)
+    assert await redis._client.hgetall(key) == before
+
+
+@pytest.mark.parametrize("name", ["meta", "due", "outbox"])
+async def test_a_foreign_key_is_refused_before_anything_is_written(
+    redis: RedisStore, name: str
+) -> None:
+    owner = await Owner.claims(redis)
+    key = f"{redis._root}{{orders-3}}:{name}"
+    await redis._client.delete(key)
+    await redis._client.set(key, "somebody else's")
+    with pytest.raises(ForeignData):
+        await owner.write(states={"a": b"1"}, due={"a": 1}, outbox=[b"w"], next_offset=1)
+    assert not [key for key in await keys_of(redis) if b":c:" in key]
+
+
+async def test_a_partition_whose_meta_is_gone_is_refused(redis: RedisStore) -> None:
+    owner = await Owner.claims(redis)
+    await owner.write(due={"a": 1})
+    await redis._client.delete(f"{redis._root}{{orders-3}}:meta")
+    with pytest.raises(ForeignData, match="meta is missing"):
+        await redis.claim(ORDERS_3, 4)
+
+
+async def test_scripts_come_back_after_the_server_forgot_them(redis: RedisStore) -> None:
+    owner = await Owner.claims(redis)
+    await redis._client.script_flush()
+    assert await owner.write(next_offset=1) is Outcome.APPLIED
+
+
+async def test_a_full_server_takes_all_of_a_write_or_nothing(redis: RedisStore) -> None:
+    owner = await Owner.claims(redis)
+    await owner.write(states={"a": b"1"}, due={"a": 1})
+    await redis._client.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(StoreUnavailable, match="memory"):
+            await owner.write(states={"a": b"2"}, due={"a": None}, next_offset=1)
+        with pytest.raises(StoreUnavailable, match="memory"):
+            await owner.write(due={"a": None})
+    finally:
+        await redis._client.config_set("maxmemory", "0")
+    assert await owner.load("a") == [Stored(b"1", 1)]
+    assert await owner.write(states={"a": b"2"}) is Outcome.APPLIED
+
+
+async def test_only_a_server_that_never_evicts_is_trusted(redis: RedisStore) -> None:
+    await redis.check_server()
+    await redis._client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(EvictionPolicyUnsafe, match=r"allkeys-lru.*noeviction"):
+            await redis.check_server()
+    finally:
+        await redis._client.config_set("maxmemory-policy", "noeviction")
+
+
+async def test_a_server_out_of_reach_is_unavailable(tmp_path: Any) -> None:
+    store = RedisStore.from_url(f"unix://{tmp_path}/none", cluster_id="c", timeout_s=0.2)
+    for attempt in (store.ping(), store.claim(ORDERS_3, 4), store.load(ORDERS_3, ["a"])):
+        with pytest.raises(StoreUnavailable):
+            await attempt
+    await store.close()
+
+
+async def test_a_wrong_password_stops_and_is_not_repeated_to_anybody(
+    embedded_redis: EmbeddedRedis,
+) -> None:
+    url = embedded_redis.url.replace("unix://", "unix://someone:hunter2@")
+    store = RedisStore.from_url(url, cluster_id="c")
+    with pytest.raises(StoreAccessDenied) as refusal:
+        await store.ping()
+    await store.close()
+    assert "hunter2" not in f"{refusal.value!r} {store!r} {refusal.value.__cause__!r}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:6379", "http://h", "redis://:hunter2@h:port", "redis://u:hunt/er2@h:6379", ""],
+)
+def test_a_url_that_is_none_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(StoreUrlInvalid, match="rediss://") as refusal:
+        RedisStore.from_url(url, cluster_id="c")
+    assert "hunt" not in str(refusal.value)
+    assert refusal.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://u:p@host:6380/2?password=p", "redis://host:6380/2"),
+        ("rediss://:p@[::1]/0", "rediss://[::1]:6379/0"),
+        ("unix://u:p@/run/redis.sock?db=1", "unix:///run/redis.sock"),
+        ("redis://", "redis://localhost:6379"),
+    ],
+)
+def test_an_address_shows_no_secret(url: str, shown: str) -> None:
+    assert redacted(url) == shown
+    assert shown in repr(RedisStore.from_url(url, cluster_id="c"))
+
+
+@pytest.mark.parametrize(
+    ("namespace", "cluster_id"), [("", "c"), ("clv", ""), ("a{b", "c"), ("a", "}")]
+)
+def test_names_that_would_move_keys_to_another_slot_are_refused(
+    namespace: str, cluster_id: str
+) -> None:
+    with pytest.raises(StoreRefused, match="braces"):
+        RedisStore.from_url("redis://", cluster_id=cluster_id, namespace=namespace)
