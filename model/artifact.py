@@ -1,0 +1,388 @@
+"""A trained model on disk: `model.joblib`, `manifest.json` and, for people, `report.txt`.
+
+It is loaded only when everything in the manifest fits what runs here.
+
+A pickle can run code. So what is loaded is the very bytes whose SHA-256 the manifest has, and they
+may name the few classes a model is made of and nothing else. The hash finds damage and mix-ups; it
+is no signature: who can write both files can still choose the numbers that score customers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import scipy
+import sklearn
+from sklearn.exceptions import InconsistentVersionWarning
+
+from features.vector import FEATURE_NAMES, FEATURE_VERSION
+from model.clv import ClvModel, Floats
+
+SCHEMA: Final = "clv-model/1"
+MODEL_FILE: Final = "model.joblib"
+MANIFEST_FILE: Final = "manifest.json"
+REPORT_FILE: Final = "report.txt"
+
+# Protocol 5 is in every Python supported; fixed, so that the same model gives the same bytes.
+_PICKLE_PROTOCOL: Final = 5
+# No artifact of 36 features comes near; keeps a wrong file out of memory.
+_MAX_BYTES: Final = 50_000_000
+_VERSION_CHARS: Final = 12
+# Other processors may differ in the last bits of a logarithm, and so by one rounding step.
+_CANARY_TOLERANCE: Final = 1e-6
+
+
+class ArtifactRefused(Exception):
+    """The model on disk is not used. Train it anew here, or put back the one that fits.
+
+    `field`, `found` and `expected` say what does not fit.
+    """
+
+    def __init__(
+        self, path: Path, field: str, found: object, expected: object, remedy: str
+    ) -> None:
+        super().__init__(
+            f"model {path} is refused: {field} is {_shown(found)}, expected {_shown(expected)};"
+            f" {remedy}"
+        )
+        self.field = field
+        self.found = found
+        self.expected = expected
+
+
+class Canary(msgspec.Struct, frozen=True):
+    """Feature vectors of training customers and what the model said of them when it was saved."""
+
+    features: list[list[float]]
+    clv: list[float]
+    churn: list[float]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model is, and what it was made of. Days are ISO dates in UTC.
+
+    `trained_from` is the day of the first order; training knew the events before 00:00 UTC of
+    `cutoff` and nothing else. `score_quantiles` are 101: the CLVs, in major units, at percentiles
+    0 to 100 of all customers at the cutoff. `metrics` is the report of `model.evaluation`.
+    """
+
+    schema: str = SCHEMA
+    model_version: str
+    sha256: str
+    feature_version: str
+    feature_names: tuple[str, ...]
+    horizon_days: int
+    snapshot_every_days: int
+    currency: str
+    trained_from: str
+    cutoff: str
+    training_rows: int
+    training_customers: int
+    libraries: dict[str, str]
+    score_quantiles: list[float]
+    canary: Canary
+    metrics: dict[str, Any]
+
+
+class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a manifest that the one who trains knows; `save` adds the rest.
+
+    `report` is for people and goes to a file of its own.
+    """
+
+    snapshot_every_days: int
+    trained_from: str
+    cutoff: str
+    training_rows: int
+    training_customers: int
+    score_quantiles: list[float]
+    canary_features: Sequence[Sequence[float]]
+    metrics: Mapping[str, Any]
+    report: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A model that may score, and its manifest."""
+
+    model: ClvModel
+    manifest: Manifest
+
+
+def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Manifest:
+    """The manifest of the artifact written to `directory`, whole or not at all.
+
+    An artifact already there is replaced; a directory with anything else in it is left alone
+    (FileExistsError).
+    """
+    target = Path(directory)
+    data = pickle.dumps(model, protocol=_PICKLE_PROTOCOL)
+    canary = np.asarray(fields.canary_features, dtype=np.float64)
+    manifest = Manifest(
+        model_version=version_of(model),
+        sha256=hashlib.sha256(data).hexdigest(),
+        feature_version=FEATURE_VERSION,
+        feature_names=model.feature_names,
+        horizon_days=model.horizon_days,
+        snapshot_every_days=fields.snapshot_every_days,
+        currency=model.currency,
+        trained_from=fields.trained_from,
+        cutoff=fields.cutoff,
+        training_rows=fields.training_rows,
+        training_customers=fields.training_customers,
+        libraries=_libraries(),
+        score_quantiles=fields.score_quantiles,
+        canary=Canary(canary.tolist(), model.clv(canary).tolist(), model.churn(canary).tolist()),
+        metrics=dict(fields.metrics),
+    )
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    report = f"{fields.report.rstrip()}\n".encode()
+    _replace(target, {MODEL_FILE: data, MANIFEST_FILE: text + b"\n", REPORT_FILE: report})
+    return manifest
+
+
+def load(directory: str | Path) -> Artifact:
+    """The artifact in `directory`, every check passed. Raises ArtifactRefused.
+
+    Each file is read once; what is hashed, checked and loaded are the same bytes.
+    """
+    path = Path(directory)
+    manifest = _manifest(path)
+    data = _bytes(path, MODEL_FILE)
+    _check_manifest(path, manifest)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != manifest.sha256:
+        raise ArtifactRefused(
+            path, f"SHA-256 of {MODEL_FILE}", digest, manifest.sha256, "copy both files anew"
+        )
+    model = _unpickled(path, data)
+    _check_model(path, model, manifest)
+    return Artifact(model, manifest)
+
+
+def version_of(model: ClvModel) -> str:
+    """A short name for what the model says: equal for equal parameters, features and horizon."""
+    digest = hashlib.sha256()
+    for part in (SCHEMA, FEATURE_VERSION, *model.feature_names, model.currency, model.horizon_days):
+        digest.update(f"{part}\0".encode())
+    for numbers in model.parameters():
+        digest.update(np.ascontiguousarray(numbers, dtype="<f8").tobytes())
+    return digest.hexdigest()[:_VERSION_CHARS]
+
+
+def _libraries() -> dict[str, str]:
+    return {
+        "scikit-learn": sklearn.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+    }
+
+
+def _replace(target: Path, files: Mapping[str, bytes]) -> None:
+    """Puts the files where `target` is, through a directory beside it and a rename."""
+    strangers = (
+        sorted(p.name for p in target.iterdir() if p.name not in files) if target.exists() else []
+    )
+    if strangers:
+        raise FileExistsError(
+            f"{target} holds {', '.join(strangers[:3])}, which is no part of a model;"
+            " name a new directory"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    old = fresh.with_name(fresh.name + "-old")
+    try:
+        fresh.chmod(0o755)  # mkdtemp makes it private; a model is read by the worker's user
+        for name, content in files.items():
+            _write_durably(fresh / name, content)
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _bytes(path: Path, name: str) -> bytes:
+    try:
+        with (path / name).open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ArtifactRefused(
+            path, name, error.strerror or error, "a readable file", "train one or check the path"
+        ) from None
+    if len(data) > _MAX_BYTES:
+        raise ArtifactRefused(
+            path, f"size of {name}", f"over {_MAX_BYTES}", f"at most {_MAX_BYTES} bytes",
+            "this is no model of ours",
+        )  # fmt: skip
+    return data
+
+
+def _manifest(path: Path) -> Manifest:
+    data = _bytes(path, MANIFEST_FILE)
+    try:
+        schema = msgspec.json.decode(data, type=dict[str, Any]).get("schema")
+        if schema != SCHEMA:
+            raise ArtifactRefused(path, "schema", schema, SCHEMA, _RETRAIN)
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise ArtifactRefused(
+            path, MANIFEST_FILE, str(error), f"a manifest of {SCHEMA}", _RETRAIN
+        ) from None
+
+
+_RETRAIN: Final = "train the model anew with this version (python -m model train)"
+
+
+def _check_manifest(path: Path, manifest: Manifest) -> None:
+    facts: list[tuple[str, object, object]] = [
+        ("feature_version", manifest.feature_version, FEATURE_VERSION),
+        ("feature_names", manifest.feature_names, FEATURE_NAMES),
+        ("number of score_quantiles", len(manifest.score_quantiles), 101),
+    ]
+    for library, running in _libraries().items():
+        trained = manifest.libraries.get(library, "not named")
+        facts.append((f"{library} of training", _minor(trained), _minor(running)))
+    for field, found, expected in facts:
+        if found != expected:
+            raise ArtifactRefused(path, field, *_difference(found, expected), _RETRAIN)
+    if not manifest.horizon_days >= 1:
+        raise ArtifactRefused(path, "horizon_days", manifest.horizon_days, "at least 1", _RETRAIN)
+    if manifest.score_quantiles != sorted(manifest.score_quantiles):
+        raise ArtifactRefused(path, "score_quantiles", "out of order", "ascending", _RETRAIN)
+
+
+def _check_model(path: Path, model: ClvModel, manifest: Manifest) -> None:
+    """What the loaded object says of itself, then what it says of the canary customers."""
+    facts: tuple[tuple[str, object, object], ...] = (
+        ("feature_names of the model", model.feature_names, manifest.feature_names),
+        ("horizon_days of the model", model.horizon_days, manifest.horizon_days),
+        ("currency of the model", model.currency, manifest.currency),
+        (
+            "model_version",
+            manifest.model_version,
+            version_of(model),
+        ),
+    )
+    for field, found, expected in facts:
+        if found != expected:
+            raise ArtifactRefused(path, field, *_difference(found, expected), _RETRAIN)
+    canary = manifest.canary
+    try:
+        features = np.array(canary.features, dtype=np.float64)
+        outputs = (
+            ("CLV of the canary", model.clv(features), canary.clv),
+            ("churn probability of the canary", model.churn(features), canary.churn),
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ArtifactRefused(path, "canary", str(error), "scores", _RETRAIN) from None
+    for field, found_now, then in outputs:
+        _check_outputs(path, field, found_now, then)
+
+
+def _check_outputs(path: Path, field: str, now: Floats, then: Sequence[float]) -> None:
+    if not len(now) or len(now) != len(then):
+        raise ArtifactRefused(path, f"{field}, customers", len(then), len(now) or "some", _RETRAIN)
+    for number, (found, expected) in enumerate(zip(now.tolist(), then, strict=True)):
+        # Rounded to a minor unit: one step of difference is another processor, more is not.
+        step = 0.011 if "CLV" in field else 2e-6
+        if not abs(found - expected) <= max(step, _CANARY_TOLERANCE * abs(expected)):
+            raise ArtifactRefused(path, f"{field} {number}", found, expected, _RETRAIN)
+
+
+# Everything that the pickle of a model names. What is not here is not imported, let alone called.
+_ALLOWED: Final = frozenset(
+    {
+        ("model.bgnbd", "BGNBD"),
+        ("model.bgnbd", "GammaGamma"),
+        ("model.clv", "ClvModel"),
+        ("model.regression", "SignedPoissonRegressor"),
+        ("model.transform", "SignedLogClip"),
+        ("numpy", "dtype"),
+        ("numpy", "ndarray"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "scalar"),
+        ("numpy._core.numeric", "_frombuffer"),
+        ("sklearn.linear_model._logistic", "LogisticRegression"),
+        ("sklearn.pipeline", "Pipeline"),
+        ("sklearn.preprocessing._data", "StandardScaler"),
+    }
+)
+
+
+class _ForbiddenName(Exception):
+    pass
+
+
+class _ModelUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise _ForbiddenName(f"{module}.{name}")
+        return super().find_class(module, name)
+
+
+def _unpickled(path: Path, data: bytes) -> ClvModel:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", InconsistentVersionWarning)
+            model = _ModelUnpickler(io.BytesIO(data)).load()
+    except _ForbiddenName as error:
+        raise ArtifactRefused(
+            path, MODEL_FILE, f"naming {error}", "only parts of a model", "do not trust its source"
+        ) from None
+    except InconsistentVersionWarning as error:
+        raise ArtifactRefused(
+            path, "scikit-learn of training", error.original_sklearn_version,
+            error.current_sklearn_version, _RETRAIN,
+        ) from None  # fmt: skip
+    except Exception as error:  # unpickling damaged bytes may raise anything
+        raise ArtifactRefused(
+            path, MODEL_FILE, f"unreadable ({type(error).__name__}: {error})", "a model", _RETRAIN
+        ) from None
+    if not isinstance(model, ClvModel):
+        raise ArtifactRefused(path, MODEL_FILE, type(model).__name__, "ClvModel", _RETRAIN)
+    return model
+
+
+def _minor(version: str) -> str:
+    """Major and minor: "1.9" of "1.9.1"."""
+    return ".".join(version.split(".")[:2])
+
+
+def _difference(found: object, expected: object) -> tuple[object, object]:
+    """For two tuples of names, the first that differs; else both as they are."""
+    if isinstance(found, tuple) and isinstance(expected, tuple):
+        for number, (one, other) in enumerate(zip(found, expected, strict=False)):
+            if one != other:
+                return f"{one} at {number}", f"{other} at {number}"
+        return f"{len(found)} names", f"{len(expected)} names"
+    return found, expected
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 160 else text[:160] + "…"

@@ -1,0 +1,185 @@
+"""How good a model is on a holdout it never saw, beside two yardsticks that need no training rows.
+
+The customers are all with an order before the cutoff; the truth is what they did in the horizon
+that follows it. The yardsticks know the same past: BG/NBD with Gamma-Gamma, fitted on it, and
+"the same again", the net revenue of the last horizon.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from features.buckets import MS_PER_DAY, day_of
+from features.money import minor_exponent
+from features.orders import Order
+from features.rfm import rfm
+from features.vector import vectors
+from model.bgnbd import BGNBD, FitError, GammaGamma
+from model.bgnbd import clv as bgnbd_clv
+from model.clv import ClvModel, Floats
+from model.metrics import ChurnMetrics, ClvMetrics, churn_metrics, clv_metrics
+from model.training import Snapshot, labels_of, snapshots
+
+MODEL: Final = "model"
+BGNBD_GG: Final = "BG/NBD + GG"
+SAME_AGAIN: Final = "same again"
+
+
+class EvaluationError(Exception):
+    """These orders cannot judge a model at this cutoff; the message says which cutoff can."""
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """The report: CLV metrics by predictor, and churn metrics of the model.
+
+    Days are ISO dates; the holdout is from 00:00 UTC of `cutoff` to 00:00 UTC of `until`.
+    `skipped` says why a yardstick is missing. `currency` is the unit of all errors.
+    """
+
+    cutoff: str
+    until: str
+    horizon_days: int
+    currency: str
+    clv: dict[str, ClvMetrics]
+    churn: ChurnMetrics
+    skipped: dict[str, str]
+
+
+def evaluate(
+    orders: Sequence[Order], model: ClvModel, cutoff_day: int, horizon_days: int
+) -> Evaluation:
+    """The report of a model at a cutoff; `orders` sorted by event time.
+
+    Raises EvaluationError when nobody has ordered before the cutoff or the log ends before the
+    horizon does.
+    """
+    _check_holdout(orders, cutoff_day, horizon_days)
+    (holdout,) = snapshots(orders, [cutoff_day], horizon_days)
+    if not holdout.users:
+        raise EvaluationError(
+            f"nobody has an order before {iso_day(cutoff_day)}; choose a later --cutoff"
+        )
+    unit = 10.0 ** minor_exponent(model.currency)
+    X = vectors(holdout.pairs)
+    predictions = {MODEL: model.clv(X)}
+    skipped = {}
+    try:
+        predictions[BGNBD_GG] = bgnbd_prediction(holdout, horizon_days, unit)
+    except FitError as error:
+        skipped[BGNBD_GG] = str(error)
+    predictions[SAME_AGAIN] = (
+        labels_of(holdout.states, cutoff_day, horizon_days).revenue_minor / unit
+    )
+    actual = holdout.labels.revenue_minor / unit
+    return Evaluation(
+        cutoff=iso_day(cutoff_day),
+        until=iso_day(cutoff_day + horizon_days),
+        horizon_days=horizon_days,
+        currency=model.currency,
+        clv={name: clv_metrics(actual, predicted) for name, predicted in predictions.items()},
+        churn=churn_metrics(holdout.labels.churned, model.churn(X)),
+        skipped=skipped,
+    )
+
+
+def bgnbd_prediction(holdout: Snapshot, horizon_days: int, unit: float) -> Floats:
+    """CLV of the customers by BG/NBD and Gamma-Gamma fitted on their own past, major units."""
+    r = rfm(holdout.pairs)
+    value = r.monetary_value_minor / unit
+    purchases = BGNBD.fit(r.frequency, r.recency_days, r.T_days)
+    spend = GammaGamma.fit(r.frequency, value)
+    return bgnbd_clv(purchases, spend, horizon_days, r.frequency, r.recency_days, r.T_days, value)
+
+
+def iso_day(day: int) -> str:
+    """The ISO date of a UTC day counted from the epoch."""
+    return datetime.fromtimestamp(day * MS_PER_DAY / 1000, UTC).date().isoformat()
+
+
+# Columns and their widths; with the names, less than 80 characters.
+_COLUMNS: Final = (
+    ("MAE", 9),
+    ("RMSE", 9),
+    ("R2", 7),
+    ("Gini", 7),
+    ("Spearman", 10),
+    ("bias", 7),
+    ("WAPE10", 8),
+    ("top10%", 8),
+)
+
+
+def table(report: Evaluation) -> str:
+    """The report as text, at most 80 columns wide."""
+    count = report.churn.customers
+    lines = [
+        f"Holdout {report.cutoff} to {report.until}: {count:,} customers,"
+        f" net revenue of {report.horizon_days} days, {report.currency}",
+        "",
+        _line("", [name for name, _ in _COLUMNS]),
+    ]
+    lines += [_row(name, metrics) for name, metrics in report.clv.items()]
+    lines += [f"{name:<11}  not fitted: {why}"[:80] for name, why in report.skipped.items()]
+    churn = report.churn
+    lines += [
+        "",
+        f"Churn (no order in {report.horizon_days} days, {churn.base_rate:.1%} of customers):",
+        f"  ROC AUC {_number(churn.roc_auc, 3)}, PR AUC {_number(churn.pr_auc, 3)},"
+        f" Brier score {churn.brier:.3f}",
+    ]
+    return "\n".join(lines)
+
+
+def _row(name: str, m: ClvMetrics) -> str:
+    ratios = (m.r2, m.gini, m.spearman, m.bias, m.decile_wape, m.top_decile)
+    cells = [_money(m.mae), _money(m.rmse), *(_number(value, 3) for value in ratios)]
+    return _line(name, cells)
+
+
+def _line(name: str, cells: Sequence[str]) -> str:
+    widths = [width for _, width in _COLUMNS]
+    return f"{name:<11}" + "".join(
+        f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)
+    )
+
+
+def _money(value: float) -> str:
+    """At most seven characters, whatever the currency."""
+    if value < 10_000:
+        return f"{value:.2f}"
+    return f"{value:.0f}" if value < 1e7 else f"{value:.1e}"
+
+
+def _number(value: float | None, decimals: int) -> str:
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:.{decimals}f}" if abs(value) < 1_000 else f"{value:.0e}"
+
+
+def _check_holdout(orders: Sequence[Order], cutoff_day: int, horizon_days: int) -> None:
+    if not orders:
+        raise EvaluationError("the log has no orders; name one that has")
+    end_day = day_of(orders[-1].ts_ms) + 1
+    if cutoff_day + horizon_days > end_day:
+        raise EvaluationError(
+            f"cutoff {iso_day(cutoff_day)} and a horizon of {horizon_days} days reach past the"
+            f" log's last day, {iso_day(end_day - 1)}; the latest cutoff is"
+            f" {iso_day(end_day - horizon_days)}"
+        )
+
+
+def score_quantiles(scores: Floats) -> list[float]:
+    """CLVs at percentiles 0 to 100: 101 numbers in ascending order."""
+    return [float(value) for value in np.percentile(scores, np.arange(101))]
+
+
+def as_json(report: Evaluation) -> Mapping[str, object]:
+    """The report in plain types, for a manifest or a machine."""
+    plain: Mapping[str, object] = msgspec.to_builtins(report)
+    return plain

@@ -1,0 +1,255 @@
+"""Training rows: customers as they were known at earlier days, and what they brought afterwards.
+
+One pass over the orders in event time through the very fold that the stream uses. At every
+snapshot (00:00 UTC) the states of all customers become feature vectors; `horizon_days` later the
+states of then say what the customer brought in between. So:
+
+- features of a snapshot know the events before it, and nothing else;
+- a label is known only with the events before its window's end. An order cancelled by then counts
+  for nothing, a refund by then is deducted on its own day, exactly as the fold has it; what is
+  taken back later is not known, as it would not have been in production;
+- every label window ends at or before the cutoff.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.buckets import MS_PER_DAY, day_of
+from features.money import minor_exponent
+from features.orders import Order
+from features.state import EMPTY, HISTORY_DAYS, BeyondMemory, CustomerState, apply
+from features.table import tabulate
+from features.vector import FEATURE_NAMES, vectors
+from model.clv import ClvModel
+
+Floats: TypeAlias = NDArray[np.float64]
+States: TypeAlias = dict[str, CustomerState]
+
+MIN_ROWS: Final = 50
+MIN_CUSTOMERS: Final = 20
+
+
+class TrainingError(Exception):
+    """There is no model to be had from these orders; the message says what would be enough."""
+
+
+class TooLittleData(TrainingError):
+    """Too few customers or too short a history: give more orders, or a shorter horizon."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """What is trained: the horizon, and how far apart the snapshots are (in days).
+
+    A snapshot counts half as much as one `half_life_days` younger: shops change, and the customers
+    of one cohort grow older. Above `max_rows` rows, a part of the customers is left out, chosen by
+    a hash of their ids: the same ones at every snapshot and in every run.
+    """
+
+    horizon_days: int = 90
+    snapshot_every_days: int = 30
+    half_life_days: int = 180
+    max_rows: int = 500_000
+    currency: str = "USD"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.horizon_days <= HISTORY_DAYS:
+            raise TrainingError(
+                f"horizon {self.horizon_days} days must lie between 1 and {HISTORY_DAYS},"
+                " the days that a customer's state remembers one by one"
+            )
+        if self.snapshot_every_days < 1:
+            raise TrainingError(f"snapshots every {self.snapshot_every_days} days; at least 1")
+        if self.half_life_days < 1:
+            raise TrainingError(f"a half-life of {self.half_life_days} days; at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What customers did in the window: net revenue in minor units, at least 0, and whether there
+    was no order at all. Both of shape (n,)."""
+
+    revenue_minor: Floats
+    churned: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All customers with an order before the UTC day `day`, and what they did from it on.
+
+    `states` are as known at 00:00 of `day`; `labels` are of the horizon that starts there.
+    """
+
+    day: int
+    users: list[str]
+    states: list[CustomerState]
+    labels: Labels
+
+    @property
+    def pairs(self) -> list[tuple[CustomerState, int]]:
+        """The states, each with the snapshot's instant in epoch ms."""
+        return [(state, self.day * MS_PER_DAY) for state in self.states]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """Rows of all snapshots: X of shape (n, k), labels and `day` of the snapshot of (n,)."""
+
+    X: Floats
+    labels: Labels
+    day: NDArray[np.int64]
+    customers: int
+
+
+def sorted_orders(orders: Iterable[Order]) -> list[Order]:
+    """The orders in event time; those of one instant stay as they came."""
+    return sorted(orders, key=lambda order: order.ts_ms)
+
+
+def default_cutoff_day(orders: Sequence[Order], horizon_days: int) -> int:
+    """The last day with a full horizon of orders after it; `orders` sorted by event time.
+
+    The log is taken to be complete to the end of its last day.
+    """
+    if not orders:
+        raise TooLittleData("the log has no orders; give one with at least a few months of them")
+    return day_of(orders[-1].ts_ms) + 1 - horizon_days
+
+
+def snapshots(orders: Sequence[Order], days: Iterable[int], horizon_days: int) -> list[Snapshot]:
+    """A snapshot for each of the days, with labels; `orders` sorted by event time, read once."""
+    wanted = sorted(set(days))
+    ends = {day + horizon_days for day in wanted}
+    open_: dict[int, tuple[list[str], list[CustomerState]]] = {}
+    taken = []
+    states: States = {}
+    position = 0
+    for day in sorted({*wanted, *ends}):
+        position = _fold_until(states, orders, position, day * MS_PER_DAY)
+        if day in ends:
+            users, then = open_.pop(day - horizon_days)
+            labels = labels_of([states[user] for user in users], day, horizon_days)
+            taken.append(Snapshot(day - horizon_days, users, then, labels))
+        if day in wanted:
+            bought = [user for user, s in states.items() if s.last_purchase_day is not None]
+            open_[day] = (bought, [states[user] for user in bought])
+    return taken
+
+
+def labels_of(states: Sequence[CustomerState], end_day: int, horizon_days: int) -> Labels:
+    """What customers did in the `horizon_days` before `end_day`, as known at 00:00 of it."""
+    table = tabulate([(state, end_day * MS_PER_DAY) for state in states])
+    inside = (table.age_days >= 1) & (table.age_days <= horizon_days)
+    revenue = table.sums((table.gross - table.refunded) * inside)
+    return Labels(np.maximum(revenue, 0.0), table.sums(table.orders * inside) == 0)
+
+
+def training_set(orders: Sequence[Order], config: TrainingConfig, cutoff_day: int) -> TrainingSet:
+    """Every snapshot whose label window ends at or before 00:00 of `cutoff_day`, as one matrix.
+
+    Snapshots lie `snapshot_every_days` apart, the last of them one horizon before the cutoff, the
+    first not less than that after the first order. Raises TooLittleData.
+    """
+    first_day = day_of(orders[0].ts_ms) if orders else cutoff_day
+    last = cutoff_day - config.horizon_days
+    step = config.snapshot_every_days
+    days = range(last, first_day + min(step, config.horizon_days) - 1, -step)
+    if not days:
+        raise TooLittleData(
+            f"the log has {max(cutoff_day - first_day, 0)} days before the cutoff;"
+            f" a horizon of {config.horizon_days} days needs at least"
+            f" {config.horizon_days + min(step, config.horizon_days)}: give a longer history or a"
+            " shorter --horizon"
+        )
+    taken = _thinned(snapshots(orders, days, config.horizon_days), config.max_rows)
+    customers = len({user for snapshot in taken for user in snapshot.users})
+    if customers < MIN_CUSTOMERS:
+        raise TooLittleData(
+            f"{customers} customers have an order {config.horizon_days} days or more before the"
+            f" cutoff; at least {MIN_CUSTOMERS} are needed: give more orders"
+        )
+    rows = TrainingSet(
+        X=np.concatenate([vectors(snapshot.pairs) for snapshot in taken]),
+        labels=Labels(
+            np.concatenate([snapshot.labels.revenue_minor for snapshot in taken]),
+            np.concatenate([snapshot.labels.churned for snapshot in taken]),
+        ),
+        day=np.repeat([s.day for s in taken], [len(s.users) for s in taken]),
+        customers=customers,
+    )
+    _check(rows, config)
+    return rows
+
+
+def _thinned(taken: Sequence[Snapshot], max_rows: int) -> list[Snapshot]:
+    """The snapshots with about `max_rows` rows at most, and none that is empty."""
+    every = -(-sum(len(snapshot.users) for snapshot in taken) // max_rows)
+    if every > 1:
+        taken = [_of_customers(snapshot, every) for snapshot in taken]
+    return [snapshot for snapshot in taken if snapshot.users]
+
+
+def _of_customers(snapshot: Snapshot, every: int) -> Snapshot:
+    """The snapshot with one in `every` customers."""
+    kept = [i for i, user in enumerate(snapshot.users) if crc32(user.encode()) % every == 0]
+    return Snapshot(
+        snapshot.day,
+        [snapshot.users[i] for i in kept],
+        [snapshot.states[i] for i in kept],
+        Labels(snapshot.labels.revenue_minor[kept], snapshot.labels.churned[kept]),
+    )
+
+
+def _check(rows: TrainingSet, config: TrainingConfig) -> None:
+    n, churned = len(rows.X), int(rows.labels.churned.sum())
+    if n < MIN_ROWS:
+        raise TooLittleData(f"{n} training rows; at least {MIN_ROWS} are needed: give more orders")
+    if churned in (0, n) or not rows.labels.revenue_minor.any():
+        what = "nobody" if churned == 0 else "everybody"
+        raise TooLittleData(
+            f"{what} of {n} training rows stopped ordering for {config.horizon_days} days, so there"
+            " is nothing to tell apart: give a longer history or another --horizon"
+        )
+
+
+def fit(rows: TrainingSet, config: TrainingConfig, known: Floats) -> ClvModel:
+    """The model of a training set and of the `population` known at its cutoff; the same rows give
+    the same model."""
+    unit = 10.0 ** minor_exponent(config.currency)
+    age_days = rows.day.max() - rows.day
+    return ClvModel.fit(
+        rows.X,
+        rows.labels.revenue_minor / unit,
+        rows.labels.churned,
+        FEATURE_NAMES,
+        config.horizon_days,
+        config.currency,
+        population=known,
+        weight=0.5 ** (age_days / config.half_life_days),
+    )
+
+
+def population(orders: Sequence[Order], day: int) -> Floats:
+    """Feature vectors of all customers with an order before a day, as known at its 00:00 UTC."""
+    states: States = {}
+    _fold_until(states, orders, 0, day * MS_PER_DAY)
+    bought = [state for state in states.values() if state.last_purchase_day is not None]
+    return vectors([(state, day * MS_PER_DAY) for state in bought])
+
+
+def _fold_until(states: States, orders: Sequence[Order], position: int, until_ms: int) -> int:
+    """Applies the orders before an instant; returns the position of the first that is not."""
+    while position < len(orders) and orders[position].ts_ms < until_ms:
+        order = orders[position]
+        folded = apply(states.get(order.user_id, EMPTY), order)
+        if not isinstance(folded, BeyondMemory):
+            states[order.user_id] = folded
+        position += 1
+    return position
