@@ -30,9 +30,9 @@ because nobody else can have owned them in between.
 **The log's end.** ListOffsets "latest" is wrong on Tansu (the base offset of the newest batch plus
 one), and comparing a stored `next` with it would refuse a good log. The high watermark in a fetch
 response is right on every broker, so the end is read from a fetch at "latest": on Kafka an empty
-answer, on Tansu the newest batch. The greater of the two counts. A position beyond the high watermark
-is silently idle on Tansu, out of range on Kafka: both end in `reopen`, so the sink sees the log's
-true range and refuses by itself, with a reason; nothing is ever reset on the way.
+answer, on Tansu the newest batch. The greater of the two counts. A position beyond the high
+watermark is silently idle on Tansu, out of range on Kafka: both end in `reopen`, so the sink sees
+the log's true range and refuses by itself, with a reason; nothing is ever reset on the way.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ POLL_S: Final = 0.25
 # A leader that has just taken over may show an older high watermark for a moment (KIP-207).
 BEYOND_END_S: Final = 5.0
 RETRY_S: Final = 0.5
+# How old a broker's word may be that there is nothing left to read.
+AT_END_S: Final = 5.0
 # Errors that no repetition cures (authorisation, a codec) may be repeated for this long.
 GIVE_UP_S: Final = 30.0
 PROBE_WAIT_MS: Final = 200
@@ -135,11 +137,13 @@ class Vitals:
     """How the consumer is: for the watchdog and for /readyz."""
 
     lag: int = 0  # records between our positions and the log's ends, as last heard
-    fetch_age_s: float | None = None  # since any broker last answered a fetch; None before the first
+    fetch_age_s: float | None = (
+        None  # since any broker last answered a fetch; None before the first
+    )
     error: str | None = None  # what had parked the coordinator
 
 
-class LogGone(Exception):  # noqa: N818
+class LogGone(Exception):
     """The position lies outside the partition's log: it was cut or the topic was made anew."""
 
     def __init__(self, partitions: Collection[int]) -> None:
@@ -156,6 +160,7 @@ class Port(Protocol):
     async def seek(self, offsets: Mapping[int, int]) -> Mapping[int, int]: ...
     async def ranges(self, partitions: Collection[int]) -> Mapping[int, LogRange]: ...
     async def commit(self, offsets: Mapping[int, int]) -> None: ...
+    def at_end(self, partition: int, version: int) -> bool: ...
     def poke(self) -> None: ...
     def heal(self, timeout_s: float) -> Vitals: ...
 
@@ -235,10 +240,20 @@ class Lane:
         self._spawn(self._reopen(partition, after_s, self._generation))
 
     async def log_range(self, partition: int) -> LogRange:
-        """The partition's log as the broker has it now. Raises KafkaError."""
-        if self._port is None:
-            raise ConsumerStoppedError
-        return (await self._port.ranges([partition]))[partition]
+        """The partition's log as the broker has it now; waits for a broker that answers."""
+        return (await self._ranges([partition]))[partition]
+
+    def caught_up(self, partition: int) -> bool:
+        """Whether everything in the partition's log, as a broker said just now, is applied."""
+        feed = self._feeds.get(partition)
+        return (
+            self._taking
+            and self._port is not None
+            and feed is not None
+            and not feed.waiting
+            and feed.idle.is_set()
+            and self._port.at_end(partition, feed.version)
+        )
 
     async def commit_hint(self, offsets: Mapping[int, int]) -> None:
         """Tells Kafka the next offsets, for lag tools. Never raises: nothing depends on it."""
@@ -370,7 +385,7 @@ class Lane:
         feed.arrived.set()
 
     async def _feed(self, feed: _Feed) -> None:
-        """Hands the partition's lists to the sink, one after the other, for as long as it is ours."""
+        """Hands the partition's lists to the sink, one after the other, while it is ours."""
         batch = self.options.batch
         while True:
             await feed.arrived.wait()
@@ -502,6 +517,7 @@ class LaneThread(AIOKafkaConsumerThread):
         self._versions: dict[int, int] = {}
         self._wake: asyncio.Event | None = None
         self._beyond_since: dict[int, float] = {}
+        self._at_end: dict[int, tuple[int, float]] = {}
 
     def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -551,37 +567,48 @@ class LaneThread(AIOKafkaConsumerThread):
             raise LogGone([tp.partition for tp in error.args[0]]) from error
         except NoOffsetForPartitionError as error:
             raise LogGone([error.args[0].partition]) from error
-        if not records:
-            self._check_beyond_here(consumer, tps)
+        gone = self._look_at_ends_here(consumer, tps)
+        if gone and not records:
+            raise LogGone(gone)
         return [
             Fetched(tp.partition, self._versions.get(tp.partition, -1), batch)
             for tp, batch in records.items()
         ]
 
-    def _check_beyond_here(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> None:
-        """Raises LogGone for positions that have been past the high watermark for a while.
+    def _look_at_ends_here(
+        self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]
+    ) -> list[int]:
+        """Notes which positions are at the high watermark; those past it for a while come back.
 
-        Kafka answers such a fetch with an error; Tansu with nothing, for ever.
+        Kafka answers a fetch from past the end with an error; Tansu with nothing, for ever.
         """
         now = time.monotonic()
-        assignment = consumer._subscription.subscription.assignment
+        subscription = consumer._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
         gone = []
         for tp in tps:
-            state = assignment.state_value(tp) if assignment is not None else None
-            beyond = (
-                state is not None
-                and state.has_valid_position
-                and state.highwater is not None
-                and state.position > state.highwater
-            )
-            if not beyond:
-                self._beyond_since.pop(tp.partition, None)
-            elif now - self._beyond_since.setdefault(tp.partition, now) > BEYOND_END_S:
-                gone.append(tp.partition)
-        if gone:
-            for number in gone:
+            number = tp.partition
+            state = None if assignment is None else assignment.state_value(tp)
+            if state is None or not state.has_valid_position or state.highwater is None:
+                self._beyond_since.pop(number, None)
+                continue
+            if state.position >= state.highwater and state.timestamp is not None:
+                # aiokafka stamps a fetch's answer with the wall clock.
+                answered = now - max(0.0, time.time() - state.timestamp / 1000)
+                self._at_end[number] = (self._versions.get(number, -1), answered)
+            else:
+                self._at_end.pop(number, None)
+            if state.position <= state.highwater:
+                self._beyond_since.pop(number, None)
+            elif now - self._beyond_since.setdefault(number, now) > BEYOND_END_S:
                 del self._beyond_since[number]
-            raise LogGone(gone)
+                gone.append(number)
+        return gone
+
+    def at_end(self, partition: int, version: int) -> bool:
+        """Whether a fetch under this version was lately answered with nothing left to read."""
+        at_version, answered = self._at_end.get(partition, (-1, 0.0))
+        return at_version == version and time.monotonic() - answered < AT_END_S
 
     async def seek_here(self, topic: str, offsets: Mapping[int, int]) -> dict[int, int]:
         consumer: AIOKafkaConsumer = self._ensure_consumer()
@@ -746,6 +773,9 @@ class _ConsumerPort:
     async def commit(self, offsets: Mapping[int, int]) -> None:
         thread = self._thread
         await thread.run_here(thread.commit_here(self._topic, offsets), timeout_s=5)
+
+    def at_end(self, partition: int, version: int) -> bool:
+        return self._thread.at_end(partition, version)
 
     def poke(self) -> None:
         self._thread.poke()

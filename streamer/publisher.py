@@ -1,7 +1,7 @@
 """Messages out: acknowledged by the broker before anybody relies on them.
 
-What was measured (50,000 messages of 250 bytes, 4 partitions, Tansu and the producer on the same two
-cores), CPU per message in the event loop's thread / in the whole process:
+What was measured (50,000 messages of 250 bytes, 4 partitions, Tansu and the producer on the same
+two cores), CPU per message in the event loop's thread / in the whole process:
 
 | way | us per message |
 | --- | --- |
@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaProducer
@@ -32,9 +32,11 @@ _log = log.get(__name__)
 # Below the brokers' default message.max.bytes (1,048,588), which counts the whole batch.
 MAX_BATCH_BYTES: Final = 900_000
 REQUEST_TIMEOUT_S: Final = 10.0
+# Failed calls in a row after which the producer is replaced.
+RENEW_AFTER: Final = 3
 
 
-class PublishFailed(Exception):  # noqa: N818 - named for what happened, as in the design
+class PublishFailed(Exception):
     """Some messages were not acknowledged. Publish the whole list again: ids make repeats harmless.
 
     With `retriable` False a repetition will fail as well until somebody acts on the message
@@ -92,6 +94,7 @@ class KafkaPublisher:
         self._security = dict(security or {})
         self._producer: AIOKafkaProducer | None = None
         self._turn = 0
+        self._failures = 0
 
     async def start(self) -> None:
         """Connects. Raises PublishFailed when no broker answers."""
@@ -110,21 +113,41 @@ class KafkaPublisher:
             await producer.stop()
 
     async def publish(self, messages: Sequence[Message]) -> None:
-        if self._producer is None:
-            raise PublishFailed("the publisher is not connected")
         if not messages:
             return
+        if self._producer is None:
+            await self.start()
+        assert self._producer is not None
+        error = await self._send(self._producer, messages)
+        if error is None:
+            self._failures = 0
+            return
+        self._failures += 1
+        if self._failures % RENEW_AFTER == 0:
+            await self._renew()
+        raise _failed(error) from error
+
+    async def _send(
+        self, producer: AIOKafkaProducer, messages: Sequence[Message]
+    ) -> BaseException | None:
+        """What went wrong, once every batch has been answered or given up."""
         try:
             acks = [
-                await self._producer.send_batch(batch, topic, partition=partition)
-                for topic, partition, batch in await self._batches(self._producer, messages)
+                await producer.send_batch(batch, topic, partition=partition)
+                for topic, partition, batch in await self._batches(producer, messages)
             ]
             results = await asyncio.gather(*acks, return_exceptions=True)
         except (KafkaError, OSError, TimeoutError) as error:
-            raise _failed(error) from error
-        for result in results:
-            if isinstance(result, BaseException):
-                raise _failed(result) from result
+            return error
+        return next((result for result in results if isinstance(result, BaseException)), None)
+
+    async def _renew(self) -> None:
+        """Another producer: aiokafka's stays broken after some errors (a lost producer id)."""
+        old, self._producer = self._producer, None
+        if old is not None:
+            with suppress(Exception):
+                await asyncio.wait_for(old.stop(), REQUEST_TIMEOUT_S)
+        await self.start()
 
     async def _connect(self) -> AIOKafkaProducer:
         for idempotent in (True, False):

@@ -1,0 +1,343 @@
+"""The worker's inside: Faust's app with the lane in it, and a runner for each partition of ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import faust
+from aiokafka import ConsumerRecord
+from faust.app.base import BootStrategy
+from faust.web.base import BlueprintManager
+
+from model.artifact import Artifact
+from model.judging import Judge
+from model.scoring import Scorer
+from streamer import log
+from streamer.clock import Clock, SystemClock
+from streamer.config import Settings
+from streamer.lane import Lane
+from streamer.messages import Topics, Writer
+from streamer.partition import (
+    Fenced,
+    LogRange,
+    LogTooShort,
+    OutOfSequence,
+    PartitionRunner,
+    Pipeline,
+)
+from streamer.publisher import Publisher, PublishFailed
+from streamer.store import Partition, StateStore, StoreUnavailable
+
+_log = log.get(__name__)
+_T = TypeVar("_T")
+
+TICK_S: Final = 1.0
+COMMIT_HINT_S: Final = 5.0
+FIRST_RETRY_S: Final = 0.1
+LAST_RETRY_S: Final = 5.0
+# A leader that has just taken over may show an older end of the log for a moment (KIP-207).
+LOG_END_TRIES: Final = 4
+
+
+def topics_of(settings: Settings) -> Topics:
+    """The names of the four topics."""
+    return Topics(
+        orders=settings.orders_topic,
+        warnings=settings.warnings_topic,
+        scores=settings.scores_topic,
+        dead_letters=settings.dead_letter_topic,
+    )
+
+
+def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
+    """Everything that partitions share, from the settings and the model.
+
+    Raises ValueError where the model was trained in another currency than the orders have.
+    """
+    manifest = artifact.manifest
+    if manifest.currency != settings.currency:
+        raise ValueError(
+            f"CLV_CURRENCY={settings.currency!r}: the model in CLV_MODEL was trained on "
+            f"{manifest.currency}; set CLV_CURRENCY={manifest.currency} or train another model"
+        )
+    scorer = Scorer(
+        model=artifact.model,
+        model_version=manifest.model_version,
+        currency=manifest.currency,
+        horizon_days=manifest.horizon_days,
+        score_quantiles_major=tuple(manifest.score_quantiles),
+    )
+    rules, topics = scorer.rules(settings.policy), topics_of(settings)
+    return Pipeline(
+        judge=Judge(scorer, rules, settings.id_memory),
+        writer=Writer.of(scorer, rules, topics),
+        order_rules=settings.order_rules,
+        topics=topics,
+        allowed_lateness_ms=settings.allowed_lateness_ms,
+        publish_scores=settings.scores,
+    )
+
+
+class Outage:
+    """Retries in place, with backoff, what fails because a store or a broker is down.
+
+    `attempts` moves with each try, so the watchdog can tell waiting from hanging.
+    """
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self._open: dict[object, str] = {}
+
+    @property
+    def reasons(self) -> list[str]:
+        """What is being waited for now, each cause once."""
+        return sorted(set(self._open.values()))
+
+    async def outlast(self, action: Callable[[], Awaitable[_T]]) -> _T:
+        """The action's result, however often it takes. Other errors than outages pass through."""
+        wait_s, token = FIRST_RETRY_S, object()
+        try:
+            while True:
+                try:
+                    return await action()
+                except (StoreUnavailable, PublishFailed) as error:
+                    what = "store" if isinstance(error, StoreUnavailable) else "publisher"
+                    if token not in self._open:
+                        _log.warning("outage.waiting", what=what, reason=str(error))
+                    self._open[token] = f"{what}: {error}"
+                self.attempts += 1
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, LAST_RETRY_S)
+        finally:
+            if self._open.pop(token, None) is not None:
+                _log.info("outage.over")
+
+
+@dataclass(slots=True)
+class _Owned:
+    """A partition that is ours, claimed."""
+
+    runner: PartitionRunner
+    partition_count: int
+    quiet_since_s: float
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    hinted: int = -1
+
+
+class Partitions:
+    """The lane's sink: hands lists to the partitions' runners, and lets idle ones follow the clock.
+
+    | a runner raises                 | what is done                                             |
+    | ------------------------------- | -------------------------------------------------------- |
+    | StoreUnavailable, PublishFailed | the same again, until it works                           |
+    | OutOfSequence                   | the lane reads again from what comes next                |
+    | Fenced                          | dropped; claimed again if the group still says it is ours |
+    | anything else                   | the worker stops with the reason                         |
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: StateStore,
+        publisher: Publisher,
+        pipeline: Pipeline,
+        clock: Clock | None = None,
+    ) -> None:
+        self.outage = Outage()
+        self.scored = 0
+        self.lane: Lane | None = None
+        self._settings = settings
+        self._store = store
+        self._publisher = publisher
+        self._pipeline = pipeline
+        self._clock = clock or SystemClock()
+        self._owned: dict[int, _Owned] = {}
+
+    @property
+    def progress(self) -> int:
+        """A count that moves whenever work does."""
+        delivered = self.lane.records_delivered if self.lane is not None else 0
+        return delivered + self.scored + self.outage.attempts
+
+    def next_offsets(self) -> dict[int, int]:
+        """The next offset to be applied of each partition of ours."""
+        return {number: owned.runner.next_offset for number, owned in self._owned.items()}
+
+    # --- OrderSink --------------------------------------------------------------------------
+
+    async def assigned(self, logs: Mapping[int, LogRange]) -> Mapping[int, int]:
+        share = max(1, self._settings.cache_customers // max(1, len(logs)))
+        claims = [self._claim(number, found, share) for number, found in logs.items()]
+        return dict(zip(logs, await asyncio.gather(*claims), strict=True))
+
+    async def revoked(self, partitions: Collection[int]) -> None:
+        for number in partitions:
+            self._owned.pop(number, None)
+
+    async def records(self, partition: int, batch: Sequence[ConsumerRecord]) -> None:
+        owned = self._owned.get(partition)
+        if owned is None:
+            return
+        async with owned.busy:
+            try:
+                await self.outage.outlast(partial(owned.runner.process, batch))
+            except OutOfSequence as error:
+                _log.warning("partition.reseek", partition=partition, offset=error.expected)
+                if self.lane is not None:
+                    await self.lane.reseek(partition, error.expected)
+            except Fenced:
+                self._fenced(partition, owned)
+            owned.quiet_since_s = self._clock.monotonic_s()
+
+    # --- the clock --------------------------------------------------------------------------
+
+    async def tick(self) -> None:
+        """Scores the customers that are due in partitions that records do not move on."""
+        for number, owned in list(self._owned.items()):
+            if owned.busy.locked():
+                continue  # its records come first, and bring their own instants
+            async with owned.busy:
+                if self._owned.get(number) is not owned:
+                    continue
+                try:
+                    run = partial(owned.runner.tick, self._idle_watermark_ms(number, owned))
+                    self.scored += await self.outage.outlast(run)
+                except Fenced:
+                    self._fenced(number, owned)
+
+    async def hint(self) -> None:
+        """Tells Kafka how far the partitions are, for lag tools."""
+        moved = {
+            number: owned.runner.next_offset
+            for number, owned in self._owned.items()
+            if owned.runner.next_offset != owned.hinted
+        }
+        if moved and self.lane is not None:
+            await self.lane.commit_hint(moved)
+            for number, offset in moved.items():
+                if number in self._owned:
+                    self._owned[number].hinted = offset
+
+    def _idle_watermark_ms(self, number: int, owned: _Owned) -> int | None:
+        """How far the clock carries a partition in which there is nothing to read; else None."""
+        idle_after_ms = self._settings.idle_after_ms
+        if idle_after_ms is None or self.lane is None or not self.lane.caught_up(number):
+            return None
+        if (self._clock.monotonic_s() - owned.quiet_since_s) * 1000 < idle_after_ms:
+            return None
+        return self._clock.now_ms() - self._settings.allowed_lateness_ms
+
+    # --- inside -----------------------------------------------------------------------------
+
+    async def _claim(self, number: int, found: LogRange, cache_customers: int) -> int:
+        owned = self._owned.get(number)
+        if owned is not None and owned.partition_count == found.partition_count:
+            return owned.runner.next_offset  # ours all along
+        runner = PartitionRunner(
+            Partition(self._settings.orders_topic, number),
+            self._store,
+            self._publisher,
+            self._pipeline,
+            cache_customers=cache_customers,
+        )
+        offset = await self._claimed(runner, number, found)
+        self._owned[number] = _Owned(runner, found.partition_count, self._clock.monotonic_s())
+        _log.info("partition.claimed", partition=number, offset=offset)
+        return offset
+
+    async def _claimed(self, runner: PartitionRunner, number: int, found: LogRange) -> int:
+        for left in reversed(range(LOG_END_TRIES)):
+            try:
+                return await self.outage.outlast(partial(runner.claim, found))
+            except LogTooShort:
+                if not left or self.lane is None:
+                    raise
+            await asyncio.sleep(1.0)
+            found = await self.lane.log_range(number)
+        raise AssertionError("unreachable")
+
+    def _fenced(self, number: int, owned: _Owned) -> None:
+        """Another worker has claimed the partition: rightly, or with an outdated assignment.
+
+        If it still is ours once that worker's session must have ended, it is claimed again.
+        """
+        _log.warning("partition.fenced", partition=number)
+        if self._owned.get(number) is owned:
+            del self._owned[number]
+        if self.lane is not None:
+            self.lane.reopen(number, after_s=self._settings.session_timeout_ms / 1000)
+
+
+async def every(interval_s: float, action: Callable[[], Awaitable[None]]) -> None:
+    """Runs the action again and again, `interval_s` after its last end, until cancelled."""
+    while True:
+        await asyncio.sleep(interval_s)
+        await action()
+
+
+class _Boot(BootStrategy):
+    """Without Faust's producer: messages go out through our own."""
+
+    enable_kafka_producer = False
+
+
+def faust_app(settings: Settings, datadir: str) -> faust.App:
+    """Faust as a group member and web server only: no agents, tables, leader, acks or commits.
+
+    `datadir` is a directory that Faust makes; nothing is kept in it.
+    """
+    session_s = settings.session_timeout_ms / 1000
+    servers = settings.kafka_bootstrap_servers.split(",")
+    app = faust.App(
+        settings.group,
+        broker=[f"kafka://{server.strip()}" for server in servers],
+        autodiscover=False,
+        datadir=datadir,
+        # Round robin, not Faust's own assignor; must never differ between workers of a group.
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        broker_session_timeout=session_s,
+        broker_heartbeat_interval=min(3.0, session_s / 4),
+        broker_request_timeout=max(30.0, session_s),
+        broker_max_poll_interval=300.0,
+        consumer_auto_offset_reset="none",
+        # Nothing is acknowledged, so there is nothing to wait for.
+        stream_wait_empty=False,
+        worker_redirect_stdouts=False,
+        web_enabled=settings.web_port != 0,
+        web_bind=settings.web_bind,
+        web_port=settings.web_port or 6066,
+        web_router_enabled=False,
+        web_tables_enabled=False,
+        web_stats_enabled=False,
+        web_graph_enabled=False,
+        web_metrics_enabled=False,
+    )
+    app.boot_strategy = _Boot(app)
+    return app
+
+
+Check = Callable[[], Awaitable[list[str]]]
+
+
+def serve_health(app: faust.App, healthy: Check, ready: Check) -> None:
+    """Serves /healthz and /readyz and nothing else: 200 without complaints, else 503 with them."""
+    # Also drops Faust's index page, which no setting switches off.
+    app.web.blueprints = BlueprintManager([])
+
+    def page(check: Check) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def answer(view: Any, request: Any) -> Any:
+            complaints = await check()
+            return view.json(
+                {"ok": not complaints, "reasons": complaints}, status=503 if complaints else 200
+            )
+
+        return answer
+
+    app.page("/healthz", name="healthz")(page(healthy))
+    app.page("/readyz", name="readyz")(page(ready))

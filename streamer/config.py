@@ -1,0 +1,439 @@
+"""Settings: read once from the environment, frozen, passed down. All faults are named together.
+
+Every variable is one field below: its alias is the variable's name, its description the README's
+(`settings_table`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from features.ledger import MAX_MEMORY_DAYS, IdMemory
+from features.orders import OrderRules
+from model.policy import Policy
+
+_UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+_PREFIX: Final = "CLV_"
+
+
+class SettingsRefused(Exception):
+    """Set, correct or unset the variables that the message names, and start again."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def duration_ms(text: str) -> int:
+    """A duration such as `200ms`, `90s`, `15m`, `24h` or `7d`, in milliseconds.
+
+    Raises ValueError, with the remedy. A bare number is refused: its unit would be a guess.
+
+    >>> duration_ms("1.5h")
+    5400000
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("write a number and a unit: 200ms, 90s, 15m, 24h or 7d")
+    return round(float(match[1]) * _UNITS_MS[match[2]])
+
+
+def _duration(value: object) -> object:
+    return duration_ms(value) if isinstance(value, str) else value
+
+
+def _or_off(value: object) -> object:
+    if isinstance(value, str) and value.strip().lower() == "off":
+        return None
+    return value
+
+
+def _duration_or_off(value: object) -> object:
+    try:
+        return _duration(_or_off(value))
+    except ValueError as error:
+        raise ValueError(f"{error}; or off") from None
+
+
+def _switch(value: object) -> object:
+    if isinstance(value, str):
+        known = {"on": True, "off": False}
+        if value.strip().lower() not in known:
+            raise ValueError("write on or off")
+        return known[value.strip().lower()]
+    return value
+
+
+def _topic(value: object) -> object:
+    if isinstance(value, str) and (not _TOPIC.fullmatch(value) or value in {".", ".."}):
+        raise ValueError("use 1 to 249 of: letters, digits, dot, underscore, hyphen")
+    return value
+
+
+def _level(value: object) -> object:
+    if isinstance(value, str) and value.upper() not in _LEVELS:
+        raise ValueError(f"use one of {', '.join(_LEVELS)}")
+    return value.upper() if isinstance(value, str) else value
+
+
+def _servers(value: object) -> object:
+    if isinstance(value, str) and value:
+        for server in value.split(","):
+            host, colon, port = server.strip().rpartition(":")
+            if not (host and colon and port.isdigit() and 0 < int(port) < 65536) or "@" in host:
+                # The value is not repeated: people write passwords into it.
+                raise ValueError("write host:port[,host:port...], without a login")
+    return value
+
+
+def _redis_url(value: object) -> object:
+    if isinstance(value, str) and value:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("write redis://host:port/0, rediss://... or unix:///path/to/socket")
+        return SecretStr(value)
+    return value
+
+
+def _currency(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch("[A-Z]{3}", value):
+        raise ValueError("write an ISO 4217 code: USD, EUR, ...")
+    return value
+
+
+def _at_most_30s(value: int) -> int:
+    if value > 30_000:
+        raise ValueError("set at most 30s, as long as a request to the broker may take")
+    return value
+
+
+def _min_silence(value: object) -> object:
+    """Days; None stands for H/2, half the model's horizon."""
+    if isinstance(value, str) and value.replace(" ", "").upper() == "H/2":
+        return None
+    return value
+
+
+DurationMs = Annotated[int, BeforeValidator(_duration), Field(gt=0)]
+DurationMsOrOff = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_duration_or_off)]
+Days = Annotated[int, Field(ge=1)]
+DaysOrOff = Annotated[Days | None, BeforeValidator(_or_off)]
+Switch = Annotated[bool, BeforeValidator(_switch)]
+Topic = Annotated[str, BeforeValidator(_topic)]
+
+
+class Settings(BaseModel):
+    """Everything the worker may be told. Field names carry the units; `load` reads it."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=False,
+    )
+
+    kafka_bootstrap_servers: Annotated[str, BeforeValidator(_servers)] = Field(
+        "",
+        alias="KAFKA_BOOTSTRAP_SERVERS",
+        description="Kafka brokers to start from: `host:port`, comma-separated.",
+    )
+    redis_url: Annotated[SecretStr, BeforeValidator(_redis_url)] = Field(
+        SecretStr(""),
+        alias="REDIS_URL",
+        description="Redis, Valkey or Redis Cluster: `redis://`, `rediss://` or `unix://`.",
+    )
+    model: Path | None = Field(
+        None,
+        alias="CLV_MODEL",
+        description="Directory of the model artifact, as `python -m model train` writes it.",
+    )
+    group: Topic = Field("clv-streamer", alias="CLV_GROUP", description="Kafka consumer group.")
+    orders_topic: Topic = Field(
+        "orders", alias="CLV_ORDERS_TOPIC", description="Orders come from here."
+    )
+    warnings_topic: Topic = Field(
+        "churn-warnings", alias="CLV_WARNINGS_TOPIC", description="Warnings and recoveries go here."
+    )
+    scores_topic: Topic = Field(
+        "clv-scores", alias="CLV_SCORES_TOPIC", description="Scores go here; a compacted topic."
+    )
+    dead_letter_topic: Topic = Field(
+        "orders-dead-letter",
+        alias="CLV_DEAD_LETTER_TOPIC",
+        description="Records that break a rule go here, with the reason.",
+    )
+    scores: Switch = Field(
+        True, alias="CLV_SCORES", description="`on`: every scoring is published; `off`: none."
+    )
+    partitions: int = Field(
+        4,
+        alias="CLV_PARTITIONS",
+        ge=1,
+        le=10_000,
+        description="Partitions of the topics that we make ourselves.",
+    )
+    currency: Annotated[str, BeforeValidator(_currency)] = Field(
+        "USD", alias="CLV_CURRENCY", description="Currency of all orders, ISO 4217."
+    )
+    max_future_ms: DurationMs = Field(
+        "24h",
+        alias="CLV_MAX_FUTURE",
+        validate_default=True,
+        description="How far an order's time may lie ahead of the broker's record timestamp.",
+    )
+    allowed_lateness_ms: DurationMs = Field(
+        "1h",
+        alias="CLV_ALLOWED_LATENESS",
+        validate_default=True,
+        description="How long late orders are waited for before an instant is scored.",
+    )
+    idle_after_ms: DurationMsOrOff = Field(
+        "60s",
+        alias="CLV_IDLE_AFTER",
+        validate_default=True,
+        description="A partition without orders for this long follows the clock; `off`: never.",
+    )
+    batch: int = Field(
+        1000, alias="CLV_BATCH", ge=1, le=100_000, description="Most records in one batch."
+    )
+    cache_customers: int = Field(
+        100_000,
+        alias="CLV_CACHE_CUSTOMERS",
+        ge=0,
+        description="Customers kept decoded in memory by a worker; about 2 KB each.",
+    )
+    id_memory_days: int = Field(
+        MAX_MEMORY_DAYS,
+        alias="CLV_ID_MEMORY_DAYS",
+        ge=1,
+        le=MAX_MEMORY_DAYS,
+        description="Days for which a customer's order ids are remembered, to know repeats.",
+    )
+    id_memory_size: int = Field(
+        1000,
+        alias="CLV_ID_MEMORY_SIZE",
+        ge=1,
+        description="Most order ids remembered for one customer.",
+    )
+    state_namespace: Topic = Field(
+        "clv", alias="CLV_STATE_NAMESPACE", description="First part of every key in Redis."
+    )
+    cluster_id: Topic | None = Field(
+        None,
+        alias="CLV_CLUSTER_ID",
+        description="Name of the Kafka cluster in the keys; unset: what the brokers report.",
+    )
+    web_bind: str = Field(
+        "127.0.0.1",
+        alias="CLV_WEB_BIND",
+        min_length=1,
+        description="Address of `/healthz` and `/readyz`.",
+    )
+    web_port: int = Field(
+        6066, alias="CLV_WEB_PORT", ge=0, le=65535, description="Their port; 0 switches them off."
+    )
+    log_level: Annotated[str, BeforeValidator(_level)] = Field(
+        "INFO", alias="CLV_LOG_LEVEL", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`."
+    )
+    session_timeout_ms: Annotated[DurationMs, AfterValidator(_at_most_30s)] = Field(
+        "10s",
+        alias="CLV_SESSION_TIMEOUT",
+        validate_default=True,
+        description="A worker without a heartbeat for this long loses its partitions; up to 30s.",
+    )
+    fetch_max_wait_ms: DurationMs = Field(
+        "200ms",
+        alias="CLV_FETCH_MAX_WAIT",
+        validate_default=True,
+        description="How long a broker may hold a fetch that finds nothing.",
+    )
+    watchdog_ms: DurationMs = Field(
+        "120s",
+        alias="CLV_WATCHDOG",
+        validate_default=True,
+        description="Without progress for this long, a worker exits with code 70 and says why.",
+    )
+    drop: float = Field(
+        0.30,
+        alias="CLV_DROP",
+        gt=0,
+        lt=1,
+        description="A warning needs a fall of CLV by this share of its reference.",
+    )
+    reference_days: int = Field(
+        90,
+        alias="CLV_REFERENCE_DAYS",
+        ge=1,
+        description="Days over which the reference CLV is taken.",
+    )
+    floor_percentile: float = Field(
+        70.0,
+        alias="CLV_FLOOR_PERCENTILE",
+        ge=0,
+        le=100,
+        description="Only customers whose reference reaches this percentile of CLV are warned of.",
+    )
+    min_silence_days: Annotated[Days | None, BeforeValidator(_min_silence)] = Field(
+        None,
+        alias="CLV_MIN_SILENCE",
+        description="Days without an order before silence may warn; `H/2`: half the horizon.",
+        json_schema_extra={"default_text": "H/2"},
+    )
+    refresh_days: DaysOrOff = Field(
+        7,
+        alias="CLV_REFRESH_DAYS",
+        description="Days between scorings of customers with nothing to decide, or `off`.",
+    )
+    grid_days: int = Field(
+        1,
+        alias="CLV_GRID_DAYS",
+        ge=1,
+        description="Days between the instants at which silent customers are scored.",
+    )
+
+    holdout_share: float = Field(
+        0.0,
+        alias="CLV_HOLDOUT_SHARE",
+        ge=0,
+        le=1,
+        description="Share of customers whose warnings are marked `holdout`, to measure by.",
+    )
+
+    @property
+    def policy(self) -> Policy:
+        """The knobs of the drop rule."""
+        return Policy(
+            drop=self.drop,
+            reference_days=self.reference_days,
+            floor_percentile=self.floor_percentile,
+            min_silence_days=self.min_silence_days,
+            grid_days=self.grid_days,
+            refresh_days=self.refresh_days,
+            holdout_share=self.holdout_share,
+        )
+
+    @property
+    def order_rules(self) -> OrderRules:
+        return OrderRules(currency=self.currency, max_future_ms=self.max_future_ms)
+
+    @property
+    def id_memory(self) -> IdMemory:
+        return IdMemory(days=self.id_memory_days, size=self.id_memory_size)
+
+    @classmethod
+    def load(
+        cls,
+        environ: Mapping[str, str],
+        needs: tuple[str, ...] = ("KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "CLV_MODEL"),
+    ) -> Self:
+        """The settings in `environ`; an empty variable counts as unset.
+
+        `needs` are variables without a default that the command cannot do without.
+        Raises SettingsRefused with every fault: variable, value (unless secret) and remedy.
+        """
+        given = {
+            field.alias: environ[field.alias]
+            for field in cls.model_fields.values()
+            if field.alias is not None and environ.get(field.alias, "").strip()
+        }
+        faults = [
+            f"{name} is not set: {_field(name).description}" for name in needs if name not in given
+        ]
+        faults += cls._shared_topics(given)
+        try:
+            settings = cls.model_validate(given)
+        except ValidationError as error:
+            faults += [_fault(one, given) for one in error.errors(include_url=False)]
+            raise SettingsRefused(faults) from None
+        if faults:
+            raise SettingsRefused(faults)
+        return settings
+
+    @classmethod
+    def _shared_topics(cls, given: Mapping[str, str]) -> list[str]:
+        """A fault for each topic name that is used twice."""
+        users: dict[str, list[str]] = {}
+        for field in cls.model_fields.values():
+            if field.alias is not None and field.alias.endswith("_TOPIC"):
+                users.setdefault(given.get(field.alias, field.default), []).append(field.alias)
+        return [
+            f"{' and '.join(names)} are both {topic!r}: name different topics"
+            for topic, names in users.items()
+            if len(names) > 1
+        ]
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """One line for each variable that looks like ours and is not: usually a misspelling."""
+    known = {field.alias or "" for field in Settings.model_fields.values()}
+    lines = []
+    for name in sorted(environ):
+        if name.startswith(_PREFIX) and name not in known:
+            near = get_close_matches(name, known, n=1)
+            lines.append(f"{name} is not a setting" + (f"; {near[0]} is" if near else ""))
+    return lines
+
+
+def settings_table() -> str:
+    """Every variable with its default and meaning, as a Markdown table."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    rows += [
+        f"| `{field.alias}` | {_default_text(field)} | {field.description} |"
+        for field in Settings.model_fields.values()
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _field(name: str) -> FieldInfo:
+    return next(field for field in Settings.model_fields.values() if field.alias == name)
+
+
+def _default_text(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and "default_text" in extra:
+        return f"`{extra['default_text']}`"
+    value: Any = field.default
+    if isinstance(value, SecretStr) or value in ("", None):
+        return "–"
+    if isinstance(value, bool):
+        value = "on" if value else "off"
+    return f"`{value}`"
+
+
+_REMEDIES: Final = {
+    "int_parsing": "write a whole number",
+    "int_from_float": "write a whole number",
+    "float_parsing": "write a number",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+}
+# Values that may hold a password are not repeated.
+_SECRET: Final = frozenset({"REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"})
+
+
+def _fault(error: ErrorDetails, given: Mapping[str, str]) -> str:
+    remedy = _REMEDIES.get(error["type"], error["msg"].removeprefix("Value error, "))
+    name = str(error["loc"][0])
+    shown = "" if name in _SECRET else f"={given[name]!r}"
+    return f"{name}{shown}: {remedy.format(**error.get('ctx', {}))}"

@@ -1,0 +1,264 @@
+"""Starting, running and ending a worker; every end has one line that says why.
+
+Exit codes: 0 after SIGINT or SIGTERM, 70 after anything else. Ending is safe at any point: what is
+stored and what is said hang together, so an end that takes too long is simply cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, NoReturn, TypeVar
+
+from mode import Service
+
+from model import artifact as model_artifact
+from model.artifact import ArtifactRefused
+from streamer import log
+from streamer.app import (
+    COMMIT_HINT_S,
+    TICK_S,
+    Partitions,
+    every,
+    faust_app,
+    pipeline_of,
+    serve_health,
+)
+from streamer.config import Settings
+from streamer.lane import Lane, LaneOptions, install
+from streamer.partition import Pipeline, WentBack
+from streamer.publisher import KafkaPublisher, PublishFailed
+from streamer.redis_store import RedisStore
+from streamer.store import StoreRefused, StoreUnavailable
+from streamer.topics import (
+    CHURN_WARNINGS,
+    CLV_SCORES,
+    ORDERS,
+    ORDERS_DEAD_LETTER,
+    KafkaUnreachable,
+    Topic,
+    TopicsError,
+    cluster_id,
+    ensure_topics,
+)
+from streamer.watchdog import EXIT_CODE, Watchdog
+
+_log = log.get(__name__)
+_T = TypeVar("_T")
+
+# From the request to end until the process ends whatever is left.
+END_WITHIN_S: Final = 15.0
+START_RETRY_S: Final = 2.0
+PING_S: Final = 2.0
+
+# What an operator can act on; their messages are sentences with the remedy.
+_TOLD: Final = (
+    ArtifactRefused,
+    PublishFailed,
+    StoreRefused,
+    StoreUnavailable,
+    TopicsError,
+    ValueError,
+    WentBack,
+)
+
+
+class WorkerStopped(Exception):
+    """The worker ended for the reason that the message gives."""
+
+
+def run_worker(settings: Settings) -> NoReturn:
+    """Runs a worker until it is told to end or cannot go on; ends the process."""
+    log.configure(settings.log_level)
+    reason: str | None
+    try:
+        reason = asyncio.run(_Worker(settings).run())
+    except KeyboardInterrupt:
+        reason = None
+    except WorkerStopped as stopped:
+        reason = str(stopped)
+    _end(reason)
+
+
+def _end(reason: str | None) -> NoReturn:
+    """Ends the process without waiting for threads that may never answer."""
+    if reason is None:
+        _log.info("worker.ended")
+    else:
+        _log.error("worker.stopped", reason=reason)
+    # `os._exit` skips what would flush stderr; StreamHandler has flushed each line itself.
+    os._exit(0 if reason is None else EXIT_CODE)
+
+
+def describe(error: BaseException) -> str:
+    """One line for the end of a worker."""
+    text = " ".join(str(error).split())
+    if isinstance(error, _TOLD):
+        return text
+    return f"{type(error).__name__}: {text}; this is a fault of ours: report it with the log"
+
+
+class _Worker:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._ending = asyncio.Event()
+        self._reason: str | None = None
+
+    async def run(self) -> str | None:
+        """Why the worker ended; None where it was told to."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._told_to_end)
+        datadir = tempfile.mkdtemp(prefix="clv-faust-")
+        try:
+            work = asyncio.create_task(self._work(datadir))
+            ending = asyncio.create_task(self._ending.wait())
+            await asyncio.wait({work, ending}, return_when=asyncio.FIRST_COMPLETED)
+            ending.cancel()
+            if not work.done():
+                work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            if not work.cancelled() and (error := work.exception()) is not None:
+                self._stop_for(error)
+        finally:
+            shutil.rmtree(datadir, ignore_errors=True)
+        return self._reason
+
+    # --- ends -------------------------------------------------------------------------------
+
+    def _told_to_end(self) -> None:
+        _log.info("worker.ending")
+        if self._ending.is_set():
+            os._exit(130)  # told twice
+        self._arm()
+        self._ending.set()
+
+    def _stop_for(self, error: BaseException) -> None:
+        if self._reason is None:
+            self._reason = describe(error)
+            _log.exception("worker.failing", error)
+        self._arm()
+        self._ending.set()
+
+    def _arm(self) -> None:
+        timer = threading.Timer(END_WITHIN_S, partial(_end, self._reason))
+        timer.daemon = True
+        timer.start()
+
+    # --- life -------------------------------------------------------------------------------
+
+    async def _work(self, datadir: str) -> None:
+        settings = self._settings
+        # The model is read while the servers are asked; both take a second.
+        reading = asyncio.create_task(asyncio.to_thread(self._pipeline))
+        bootstrap = settings.kafka_bootstrap_servers
+        cluster = await self._when_up(partial(cluster_id, bootstrap, timeout_s=10))
+        await self._when_up(partial(ensure_topics, bootstrap, topics_to_make(settings)))
+        store = RedisStore.from_url(
+            settings.redis_url.get_secret_value(),
+            cluster_id=settings.cluster_id or cluster,
+            namespace=settings.state_namespace,
+        )
+        publisher = KafkaPublisher(bootstrap)
+        try:
+            await self._when_up(store.check_server)
+            await self._when_up(publisher.start)
+            await self._serve(store, publisher, await reading, datadir)
+        finally:
+            await asyncio.gather(publisher.close(), store.close(), return_exceptions=True)
+
+    async def _serve(
+        self, store: RedisStore, publisher: KafkaPublisher, pipeline: Pipeline, datadir: str
+    ) -> None:
+        settings = self._settings
+        partitions = Partitions(settings, store, publisher, pipeline)
+        lane = Lane(
+            settings.orders_topic,
+            partitions,
+            self._stop_for,
+            LaneOptions(settings.batch, settings.fetch_max_wait_ms),
+        )
+        partitions.lane = lane
+        app = faust_app(settings, datadir)
+        install(app, lane)
+        loop = asyncio.get_running_loop()
+        watchdog = Watchdog(
+            lane, loop, lambda: partitions.progress, _end, settings.watchdog_ms / 1000
+        )
+
+        async def healthy() -> list[str]:
+            verdict = watchdog.verdict()
+            return [] if verdict is None else [verdict]
+
+        async def ready() -> list[str]:
+            complaints = list(partitions.outage.reasons)
+            if not lane.ready:
+                complaints.append("partitions: not all that the group assigned are claimed")
+            try:
+                await asyncio.wait_for(store.ping(), PING_S)
+            except (StoreUnavailable, StoreRefused, TimeoutError) as error:
+                complaints.append(f"store: {str(error) or 'no answer'}")
+            return complaints
+
+        serve_health(app, healthy, ready)
+        watchdog.start()
+        chores = [
+            asyncio.create_task(self._guarded(every(TICK_S, partitions.tick))),
+            asyncio.create_task(self._guarded(every(COMMIT_HINT_S, partitions.hint))),
+        ]
+        try:
+            await app.start()
+            _log.info("worker.ready", model=pipeline.judge.scorer.model_version)
+            await self._until_crash(app)
+        finally:
+            watchdog.stop()
+            for chore in chores:
+                chore.cancel()
+            await partitions.hint()
+            await lane.close()
+            await app.stop()
+
+    async def _until_crash(self, app: Service) -> None:
+        """Returns never; raises what crashed one of Faust's services."""
+        while not app.crashed:
+            await asyncio.sleep(0.5)
+        raise app.crash_reason or WorkerStopped("one of Faust's services crashed")
+
+    async def _guarded(self, chore: Awaitable[None]) -> None:
+        try:
+            await chore
+        except Exception as error:
+            self._stop_for(error)
+
+    async def _when_up(self, action: Callable[[], Awaitable[_T]]) -> _T:
+        """The action's result, once the server is up; gives up when the watchdog would."""
+        deadline = asyncio.get_running_loop().time() + self._settings.watchdog_ms / 1000
+        while True:
+            try:
+                return await action()
+            except (KafkaUnreachable, StoreUnavailable, PublishFailed) as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                _log.warning("start.waiting", reason=str(error))
+            await asyncio.sleep(START_RETRY_S)
+
+    def _pipeline(self) -> Pipeline:
+        if self._settings.model is None:
+            raise ValueError("CLV_MODEL is not set: name the directory of a model artifact")
+        return pipeline_of(self._settings, model_artifact.load(self._settings.model))
+
+
+def topics_to_make(settings: Settings) -> list[Topic]:
+    """The four topics under their configured names; existing ones are taken as they are."""
+    return [
+        Topic(settings.orders_topic, settings.partitions, ORDERS.config),
+        Topic(settings.warnings_topic, settings.partitions, CHURN_WARNINGS.config),
+        Topic(settings.scores_topic, settings.partitions, CLV_SCORES.config),
+        Topic(settings.dead_letter_topic, 1, ORDERS_DEAD_LETTER.config),
+    ]
