@@ -136,14 +136,24 @@ class Judge:
     def _add_instants(
         self, course: _Course, facts: CustomerState, from_ms: int | None, until_ms: int
     ) -> None:
+        """List the grid instants that may be due while the facts stay as they are."""
         if from_ms is None or from_ms > until_ms:
             return
+        last_day = facts.last_purchase_day
+        if last_day is None:
+            return
+        # What the rule remembers is known here only up to the first scoring in the batch.
+        deciding = bool(course.steps) or self._may_fire(course, last_day, from_ms)
         course.steps.extend(
-            _Instant(facts, at)
+            _Instant(facts, at, last_day)
             for at in schedule.possible_instants(
-                facts.last_purchase_day, from_ms, until_ms, self.rules
+                last_day, from_ms, until_ms, self.rules, deciding=deciding
             )
         )
+
+    def _may_fire(self, course: _Course, last_day: int, from_ms: int) -> bool:
+        day = schedule.first_deciding_day(last_day, day_of(from_ms), self.rules)
+        return course.track.customer.judgement.may_fire(day * MS_PER_DAY, self.rules)
 
     def _scores_before(self, courses: Sequence[_Course], scores: _Scores) -> dict[int, Score]:
         """Scores without the event, as of its instant, of the events that may fire by themselves:
@@ -184,23 +194,27 @@ class Judge:
                         score.clv_minor,
                     )
                     changed = True
-                case _Instant(facts, as_of_ms):
-                    if due_ms is None or as_of_ms < due_ms:
+                case _Instant():
+                    if due_ms is None or step.as_of_ms < due_ms:
                         continue  # scored ahead, but nothing to decide or to tell after all
                     judged.instants += 1
                     judgement, told = self._at_instant(course, judgement, step, score)
                     if told:
                         judged.scorings.append(told)
                     changed = changed or bool(told and told.fired)
-                    due_ms = schedule.next_due(facts, judgement, as_of_ms, self.rules)
-                case _Fold(facts, as_of_ms):
+                    due_ms = schedule.next_due(step.last_day, judgement, step.as_of_ms, self.rules)
+                case _Fold():
                     judgement, told = self._at_event(course, judgement, step, score, befores)
                     judged.scorings.append(told)
                     changed = True
-                    due_ms = schedule.next_due(facts, judgement, as_of_ms, self.rules)
+                    due_ms = schedule.next_due(
+                        step.facts.last_purchase_day, judgement, step.as_of_ms, self.rules
+                    )
         if until_ms is not None and due_ms is not None and due_ms <= until_ms:
             # A due time of another policy, at which this one has nothing to do.
-            due_ms = schedule.next_due(course.facts, judgement, until_ms, self.rules)
+            due_ms = schedule.next_due(
+                course.facts.last_purchase_day, judgement, until_ms, self.rules
+            )
         judged.tracks[course.user_id] = Track(Customer(course.facts, judgement), due_ms)
         if changed:
             judged.changed.add(course.user_id)
@@ -208,14 +222,12 @@ class Judge:
     def _at_instant(
         self, course: _Course, judgement: Judgement, step: _Instant, score: Score
     ) -> tuple[Judgement, Scoring | None]:
-        last_day = step.facts.last_purchase_day
-        assert last_day is not None  # a customer without a purchase is never due
         day = day_of(step.as_of_ms)
         reference = judgement.reference(step.as_of_ms, self.rules)
         judgement, fired = policy.on_instant(
-            judgement, step.as_of_ms, score.clv_minor, day - last_day, self.rules
+            judgement, step.as_of_ms, score.clv_minor, day - step.last_day, self.rules
         )
-        if fired is None and not schedule.is_refresh(last_day, day, self.rules):
+        if fired is None and not schedule.is_refresh(step.last_day, day, self.rules):
             return judgement, None
         return judgement, Scoring(
             user_id=course.user_id,
@@ -268,10 +280,11 @@ class Judge:
 
 
 class _Instant(msgspec.Struct, frozen=True):
-    """A grid instant that may turn out to be due."""
+    """A grid instant that may turn out to be due, for who last bought on `last_day`."""
 
     facts: CustomerState
     as_of_ms: int
+    last_day: int
 
 
 class _Fold(msgspec.Struct, frozen=True):

@@ -5,40 +5,51 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from features.buckets import MS_PER_DAY, day_of
-from features.state import CustomerState
 from model.policy import Judgement, Rules
 
 
-def next_due(state: CustomerState, judgement: Judgement, after_ms: int, rules: Rules) -> int | None:
-    """The first grid instant after `after_ms` (epoch ms) that this customer has to be scored at:
-    one at which the rule could fire, or a refresh of the published score. None: there is none."""
-    last_day = state.last_purchase_day
+def next_due(last_day: int | None, judgement: Judgement, after_ms: int, rules: Rules) -> int | None:
+    """The first grid instant after `after_ms` (epoch ms) at which a customer who last bought on
+    `last_day` has to be scored: one at which the rule could fire, or a refresh of the published
+    score. None: there is none."""
     if last_day is None:
         return None
-    deciding = _next_on_grid(
-        max(day_of(after_ms) + 1, last_day + rules.min_silence_days), rules.policy.grid_days
-    )
-    days = [_next_refresh(last_day, day_of(after_ms) + 1, rules)]
-    if judgement.may_fire(deciding * MS_PER_DAY, rules):
-        days.append(deciding)
-    within = [day for day in days if day is not None and day <= last_day + rules.horizon_days]
-    return min(within) * MS_PER_DAY if within else None
+    end = last_day + rules.horizon_days
+    tomorrow = day_of(after_ms) + 1
+    due = _next_refresh(last_day, tomorrow, rules)
+    deciding = first_deciding_day(last_day, tomorrow, rules)
+    if (due is None or deciding < due) and judgement.may_fire(deciding * MS_PER_DAY, rules):
+        due = deciding
+    return due * MS_PER_DAY if due is not None and due <= end else None
 
 
 def possible_instants(
-    last_day: int | None, from_ms: int, until_ms: int, rules: Rules
+    last_day: int | None, from_ms: int, until_ms: int, rules: Rules, *, deciding: bool
 ) -> Iterator[int]:
-    """All instants from `from_ms` to `until_ms`, both included, at which any judgement could make
-    a customer due who last bought on `last_day`: what is worth scoring ahead of the decisions."""
+    """All instants from `from_ms` to `until_ms`, both included, at which a customer who last bought
+    on `last_day` could be due; without those of the rule where it is not `deciding`."""
     if last_day is None:
         return
     grid = rules.policy.grid_days
     day = _next_on_grid(-(-from_ms // MS_PER_DAY), grid)
     end = min(day_of(until_ms), last_day + rules.horizon_days)
+    silent_from = last_day + rules.min_silence_days if deciding else end + 1
     while day <= end:
-        if day >= last_day + rules.min_silence_days or is_refresh(last_day, day, rules):
+        if day >= silent_from:
             yield day * MS_PER_DAY
-        day += grid
+            day += grid
+            continue
+        refresh = _next_refresh(last_day, day, rules)
+        if refresh is not None and refresh < silent_from and refresh <= end:
+            yield refresh * MS_PER_DAY
+            day = refresh + grid
+        else:
+            day = _next_on_grid(silent_from, grid)
+
+
+def first_deciding_day(last_day: int, from_day: int, rules: Rules) -> int:
+    """The first grid day, not before `from_day`, on which silence could fire."""
+    return _next_on_grid(max(from_day, last_day + rules.min_silence_days), rules.policy.grid_days)
 
 
 def is_refresh(last_day: int, day: int, rules: Rules) -> bool:

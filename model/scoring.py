@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from features.money import minor_exponent
 from features.state import CustomerState
-from features.vector import vectors
+from features.vector import FEATURE_NAMES, vectors
 from model.policy import Policy, Rules
 
 Floats = npt.NDArray[np.float64]
+
+_ORDERS_LIFETIME = FEATURE_NAMES.index("orders_lifetime")
 
 
 class Score(NamedTuple):
@@ -60,9 +62,10 @@ class Scorer:
         scale = 10 ** minor_exponent(self.currency)
         clv = np.rint(self.model.clv(X) * scale).astype(np.int64).tolist()
         churn = self.model.churn(X).tolist()
+        bought = (X[:, _ORDERS_LIFETIME] > 0).tolist()
         return [
-            Score(0, 1.0) if state.last_purchase_day is None else Score(worth, gone)
-            for (state, _), worth, gone in zip(pairs, clv, churn, strict=True)
+            Score(worth, gone) if any_order else Score(0, 1.0)
+            for worth, gone, any_order in zip(clv, churn, bought, strict=True)
         ]
 
     def rules(self, policy: Policy) -> Rules:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -49,7 +50,7 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 class ChurnWarning(msgspec.Struct, frozen=True):
-    """A record of the churn-warnings topic (`schemas/churn-warning-1.json`); money in major units."""
+    """A record of the churn-warnings topic (`schemas/churn-warning-1.json`), in major units."""
 
     schema: str
     warning_id: str
@@ -103,6 +104,7 @@ def unpack(entry: bytes) -> Message:
     return _unpacked.decode(entry)
 
 
+@lru_cache(maxsize=4096)
 def rfc3339(ts_ms: int) -> str:
     """An instant in epoch milliseconds as RFC 3339 in UTC, with milliseconds only where there are
     any.
@@ -129,6 +131,12 @@ class Writer:
     scorer: Scorer
     rules: Rules
     topics: Topics
+    policy_version: str
+
+    @classmethod
+    def of(cls, scorer: Scorer, rules: Rules, topics: Topics) -> Writer:
+        """The writer of a scorer's messages under some rules."""
+        return cls(scorer, rules, topics, rules.policy.version)
 
     def score(self, scoring: Scoring) -> Message:
         """The clv-scores record of a scoring, keyed by user so that compaction keeps the last."""
@@ -159,7 +167,7 @@ class Writer:
         last_ms, last_day = scoring.facts.last_order_ms, scoring.facts.last_purchase_day
         return ChurnWarning(
             schema=WARNING_SCHEMA,
-            warning_id=warning_id(scoring.user_id, fired, policy.version),
+            warning_id=warning_id(scoring.user_id, fired, self.policy_version),
             kind="warning",
             user_id=scoring.user_id,
             as_of=rfc3339(fired.as_of_ms),
@@ -177,7 +185,7 @@ class Writer:
             horizon_days=self.rules.horizon_days,
             currency=self.scorer.currency,
             model_version=self.scorer.model_version,
-            policy_version=policy.version,
+            policy_version=self.policy_version,
             holdout=in_holdout(scoring.user_id, policy.holdout_share),
         )
 
