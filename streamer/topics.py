@@ -164,6 +164,8 @@ async def _create(admin: AIOKafkaAdminClient, missing: Sequence[Topic], timeout_
                 name=topic.name,
                 num_partitions=topic.partitions,
                 replication_factor=topic.replication,
+                # aiokafka wants to be told, where it is not told how many, that it is told none.
+                replica_assignments={} if topic.replication == _BROKER_DEFAULT else None,
                 topic_configs=dict(topic.config),
             )
             for topic in missing

@@ -1,0 +1,141 @@
+"""Topics on the embedded broker: made where missing, checked where not."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAuthorizationFailedError
+
+from streamer.embedded import EmbeddedKafka
+from streamer.topics import (
+    CLV_SCORES,
+    ORDERS,
+    TOPICS,
+    KafkaUnreachable,
+    PartitionsDiffer,
+    Topic,
+    TopicRefused,
+    cluster_id,
+    ensure_topics,
+)
+
+
+def fresh(topic: Topic) -> Topic:
+    """The same under a name of this test's own."""
+    return replace(topic, name=f"{topic.name}-{uuid.uuid4().hex}")
+
+
+async def names(kafka: EmbeddedKafka) -> set[str]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    try:
+        return set(await admin.list_topics())
+    finally:
+        await admin.close()
+
+
+def test_the_topics_are_those_of_the_contract() -> None:
+    assert [topic.name for topic in TOPICS] == [
+        "orders",
+        "churn-warnings",
+        "clv-scores",
+        "orders-dead-letter",
+    ]
+    compacted = [topic for topic in TOPICS if topic.config["cleanup.policy"] == "compact"]
+    assert compacted == [CLV_SCORES]
+
+
+async def test_missing_topics_are_made_with_their_partitions(
+    embedded_kafka: EmbeddedKafka,
+) -> None:
+    topics = [fresh(topic) for topic in TOPICS]
+    expected = {topic.name: topic.partitions for topic in topics}
+    assert await ensure_topics(embedded_kafka.bootstrap, topics) == expected
+    assert await ensure_topics(embedded_kafka.bootstrap, topics) == expected
+
+
+async def test_a_topic_just_made_takes_and_gives_records(embedded_kafka: EmbeddedKafka) -> None:
+    topic = fresh(ORDERS)
+    await ensure_topics(embedded_kafka.bootstrap, [topic])
+    producer = AIOKafkaProducer(bootstrap_servers=embedded_kafka.bootstrap)
+    consumer = AIOKafkaConsumer(
+        topic.name,
+        bootstrap_servers=embedded_kafka.bootstrap,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=200,
+    )
+    async with producer, consumer:
+        await producer.send_and_wait(topic.name, b"{}", key=b"ann")
+        async with asyncio.timeout(10):
+            record = await consumer.getone()
+        assert (record.key, record.value) == (b"ann", b"{}")
+
+
+async def test_makers_at_the_same_time_agree(embedded_kafka: EmbeddedKafka) -> None:
+    topics = [fresh(topic) for topic in TOPICS]
+    found = await asyncio.gather(
+        *(ensure_topics(embedded_kafka.bootstrap, topics) for _ in range(4))
+    )
+    assert found == [{topic.name: topic.partitions for topic in topics}] * 4
+
+
+@pytest.mark.parametrize("wanted", [2, 8])
+async def test_orders_with_other_partitions_is_refused_before_anything_is_made(
+    embedded_kafka: EmbeddedKafka, wanted: int
+) -> None:
+    orders, other = fresh(ORDERS), fresh(CLV_SCORES)
+    await ensure_topics(embedded_kafka.bootstrap, [orders])
+    with pytest.raises(PartitionsDiffer, match=f"has 4 partitions.* says {wanted}"):
+        await ensure_topics(embedded_kafka.bootstrap, [replace(orders, partitions=wanted), other])
+    assert other.name not in await names(embedded_kafka)
+
+
+async def test_other_topics_may_have_the_partitions_they_have(
+    embedded_kafka: EmbeddedKafka,
+) -> None:
+    scores = fresh(CLV_SCORES)
+    await ensure_topics(embedded_kafka.bootstrap, [replace(scores, partitions=1)])
+    assert await ensure_topics(embedded_kafka.bootstrap, [scores]) == {scores.name: 1}
+
+
+class RefusingAdmin:
+    """A Kafka with rules; the embedded one has none."""
+
+    def __init__(self, **_: Any) -> None: ...
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def describe_topics(self) -> list[Any]:
+        return []
+
+    async def create_topics(self, topics: list[NewTopic], **_: Any) -> SimpleNamespace:
+        code = TopicAuthorizationFailedError.errno
+        return SimpleNamespace(topic_errors=[(topic.name, code, None) for topic in topics])
+
+
+async def test_a_topic_that_kafka_does_not_let_us_make_is_named_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streamer.topics.AIOKafkaAdminClient", RefusingAdmin)
+    with pytest.raises(TopicRefused, match=r"'orders': TopicAuthorizationFailed.*allow this user"):
+        await ensure_topics("kafka:9092")
+
+
+async def test_the_cluster_names_itself(embedded_kafka: EmbeddedKafka) -> None:
+    assert await cluster_id(embedded_kafka.bootstrap) == embedded_kafka.cluster_id
+
+
+async def test_a_kafka_out_of_reach_is_named() -> None:
+    with pytest.raises(KafkaUnreachable, match=r"127\.0\.0\.1:1 "):
+        await cluster_id("127.0.0.1:1", timeout_s=2)
+    with pytest.raises(KafkaUnreachable, match=r"127\.0\.0\.1:1 "):
+        await ensure_topics("127.0.0.1:1", timeout_s=2)
