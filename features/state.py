@@ -2,10 +2,11 @@
 
 Any arrival order of the same events gives the same facts, to the byte, as long as no event comes
 in later than the id memory reaches back; what comes later still is set aside, never guessed at.
+A cancellation or corrected repeat finds its order as long as that order is remembered.
 
 Size: 18 bytes + 24 for each event remembered (at most `IdMemory.size`) + 24 for each UTC day with
 an event in the last `HISTORY_DAYS`; days before that are one summary of 64 bytes.
-`docs/state.md` has the measured bytes for 1 to 1,000 orders.
+`docs/state.md` has the measured bytes for 1 to 10,000 orders.
 """
 
 from __future__ import annotations

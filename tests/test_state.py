@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from benchmarks import state_size
 from features import buckets as day_buckets
 from features.buckets import MS_PER_DAY
 from features.ledger import IdMemory
@@ -302,3 +304,8 @@ def test_what_no_version_wrote_is_refused(data: bytes) -> None:
 def test_facts_of_different_events_differ(one: list[Order], other: list[Order]) -> None:
     assume(_days_of(twin_facts(one)) != _days_of(twin_facts(other)))
     assert encode(_fold(one)) != encode(_fold(other))
+
+
+def test_the_page_on_state_shows_what_is_measured() -> None:
+    page = Path(__file__).parents[1] / "docs" / "state.md"
+    assert state_size.table() in page.read_text(encoding="utf-8")
