@@ -116,6 +116,8 @@ class ClvModel:
         linear = self._linear(X, self._clv_weights, self._clv_bias)
         if self.lifetime is not None:
             lifetime = np.log(np.maximum(self._lifetime_clv(X, *self.lifetime), _LEAST_CLV))
+            # Where the hypergeometric function fails (never seen), the regression stands alone.
+            lifetime = np.where(np.isfinite(lifetime), lifetime, linear)
             linear = (1.0 - LIFETIME_WEIGHT) * linear + LIFETIME_WEIGHT * lifetime
         revenue = np.minimum(np.exp(np.minimum(linear, 700.0)), self.top)
         return np.asarray(np.round(revenue, minor_exponent(self.currency)), dtype=np.float64)

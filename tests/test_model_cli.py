@@ -1,0 +1,163 @@
+"""`python -m model`: what a person sees of training and evaluation, and of every mistake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from model.artifact import load
+from model.cli import cli
+from model.synthetic import write_csv
+from tests import modelling
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an order log and a model trained on it."""
+    folder = tmp_path_factory.mktemp("shop")
+    write_csv(modelling.orders(), folder / "orders.csv")
+    result = _run("train", folder / "orders.csv", "--out", folder / "model", "--horizon", 60)
+    assert result.exit_code == 0, result.output
+    (folder / "train.txt").write_text(result.output)
+    return folder
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def _error(result: Result) -> str:
+    """The one line on stderr of a command that failed without a traceback."""
+    assert result.exit_code != 0
+    assert isinstance(result.exception, SystemExit)
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    return line
+
+
+def test_train_says_where_the_model_is_and_how_good(shop: Path) -> None:
+    text = (shop / "train.txt").read_text()
+    manifest = load(shop / "model").manifest
+    assert text.startswith(f"Model {manifest.model_version}: ")
+    assert f"Written to {shop / 'model'}" in text
+    assert "BG/NBD + GG" in text
+    assert "%|" not in text
+    assert (shop / "model" / "report.txt").read_text() in text
+    assert manifest.metrics["clv"]["model"]["customers"] > 0
+
+
+def test_training_again_gives_the_same_version(shop: Path, tmp_path: Path) -> None:
+    _run("train", shop / "orders.csv", "--out", tmp_path / "again", "--horizon", 60)
+    again, first = load(tmp_path / "again").manifest, load(shop / "model").manifest
+    assert again == first
+
+
+def test_evaluate_as_json_has_the_metrics_that_training_reported(shop: Path) -> None:
+    result = _run("evaluate", shop / "orders.csv", "--model", shop / "model", "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    manifest = load(shop / "model").manifest
+    assert document.pop("model_version") == manifest.model_version
+    assert document == manifest.metrics
+
+
+def test_evaluate_prints_the_table(shop: Path) -> None:
+    result = _run("evaluate", shop / "orders.csv", "--model", shop / "model")
+    assert (shop / "model" / "report.txt").read_text().rstrip() in result.stdout
+
+
+def test_evaluating_before_the_models_own_cutoff_is_refused_as_leakage(shop: Path) -> None:
+    result = _run(
+        "evaluate", shop / "orders.csv", "--model", shop / "model", "--cutoff", "2023-06-01"
+    )
+    line = _error(result)
+    assert "answers that it has seen" in line
+    assert load(shop / "model").manifest.cutoff in line
+
+
+def test_training_up_to_the_end_of_the_log_says_that_it_is_not_evaluated(
+    shop: Path, tmp_path: Path
+) -> None:
+    result = _run(
+        "train", shop / "orders.csv", "--out", tmp_path / "m", "--horizon", 60,
+        "--cutoff", "2024-02-20",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert "Not evaluated: the log ends less than 60 days after the cutoff" in result.stdout
+    assert load(tmp_path / "m").manifest.metrics == {}
+
+
+def test_rows_set_aside_are_counted_on_stderr(shop: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.csv"
+    shutil.copy(shop / "orders.csv", bad)
+    with bad.open("a") as file:
+        file.write("x,y,yesterday,1,\nx,y,2024-01-01T00:00:00Z,lots,\n")
+    result = _run("evaluate", bad, "--model", shop / "model", "--json")
+    assert result.exit_code == 0
+    assert "2 rows set aside; the first:" in result.stderr
+    assert "bad_ts" in result.stderr
+    json.loads(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("no.csv", None, "does not exist"),
+        ("empty.csv", "", "is empty"),
+        ("columns.csv", "id,when\n", "no columns order_id, user_id, ts, amount"),
+        ("header.csv", "order_id,user_id,ts,amount\n", "no orders"),
+        ("one.csv", "order_id,user_id,ts,amount\no,u,2026-01-01T00:00:00Z,1\n", "needs at least"),
+        ("what.xlsx", "x", "must end in one of"),
+    ],
+)
+def test_a_log_that_cannot_be_trained_on_ends_in_one_line(
+    tmp_path: Path, name: str, content: str | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    result = _run("train", tmp_path / name, "--out", tmp_path / "m")
+    assert message in _error(result)
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--horizon", "0"), "horizon 0 days must lie between"),
+        (("--horizon", "soon"), "not a valid integer"),
+        (("--currency", "dollars"), "ISO 4217"),
+        (("--cutoff", "May"), "does not match the format"),
+    ],
+)
+def test_a_bad_option_is_named(
+    shop: Path, tmp_path: Path, arguments: tuple[str, str], message: str
+) -> None:
+    result = _run("train", shop / "orders.csv", "--out", tmp_path / "m", *arguments)
+    assert message in _error(result)
+
+
+def test_no_files_and_no_model_are_usage_errors(shop: Path) -> None:
+    assert "Missing argument" in _error(_run("train", "--out", "x"))
+    assert "Missing option '--model'" in _error(_run("evaluate", shop / "orders.csv"))
+
+
+def test_a_refused_model_says_why(shop: Path, tmp_path: Path) -> None:
+    line = _error(_run("evaluate", shop / "orders.csv", "--model", tmp_path))
+    assert "is refused: manifest.json is No such file" in line
+
+
+def test_a_directory_with_other_files_is_not_overwritten(shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    result = _run("train", shop / "orders.csv", "--out", tmp_path, "--horizon", 60)
+    assert "mine.txt, which is no part of a model" in _error(result)
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_help_has_an_example(command: str) -> None:
+    result = _run(command, "--help")
+    assert result.exit_code == 0
+    assert f"python -m model {command} orders.csv.gz" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
