@@ -145,10 +145,10 @@ class Writer:
             schema=SCORE_SCHEMA,
             user_id=scoring.user_id,
             as_of=rfc3339(scoring.as_of_ms),
-            clv=self._major(scoring.score.clv_minor),
+            clv=self.major(scoring.score.clv_minor),
             segment=self.rules.segment(scoring.score.clv_minor),
             churn_probability=scoring.score.churn_probability,
-            reference_clv=self._major(reference.clv_minor) if reference else None,
+            reference_clv=self.major(reference.clv_minor) if reference else None,
             trigger=scoring.trigger.value,
             model_version=self.scorer.model_version,
         )
@@ -172,11 +172,11 @@ class Writer:
             user_id=scoring.user_id,
             as_of=rfc3339(fired.as_of_ms),
             trigger=fired.trigger.value,
-            clv=self._major(fired.clv_minor),
-            reference_clv=self._major(fired.reference.clv_minor),
+            clv=self.major(fired.clv_minor),
+            reference_clv=self.major(fired.reference.clv_minor),
             reference="peak",
             drop=round(fired.drop, 4),
-            value_at_risk=self._major(fired.reference.clv_minor - fired.clv_minor),
+            value_at_risk=self.major(fired.reference.clv_minor - fired.clv_minor),
             severity=self._severity(scoring),
             churn_probability=scoring.score.churn_probability,
             reasons=tuple(Reason(share.factor.value, share.share) for share in shares),
@@ -200,7 +200,8 @@ class Writer:
             return "high"
         return "medium" if expected_loss >= floor else "low"
 
-    def _major(self, minor: int) -> float:
+    def major(self, minor: int) -> float:
+        """Minor units of the model's currency in major units."""
         scale: int = 10 ** minor_exponent(self.scorer.currency)
         return minor / scale
 

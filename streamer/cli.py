@@ -1,0 +1,348 @@
+"""The commands of `python -m streamer`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import msgspec
+from tqdm import tqdm
+
+from features.orders import Reason
+from features.state import StateError
+from model import artifact
+from model.artifact import ArtifactRefused
+from model.orderlog import OrderLogError, RejectedRow, read_orders
+from streamer import demo as demo_run
+from streamer import show as customer_view
+from streamer.app import pipeline_of
+from streamer.clock import SystemClock
+from streamer.config import Settings, SettingsRefused, unknown_variables
+from streamer.embedded import EmbeddedUnavailable
+from streamer.partition import Pipeline
+from streamer.produce import Produced, produce
+from streamer.publisher import KafkaPublisher, PublishFailed
+from streamer.redis_store import RedisStore
+from streamer.replay import LogFiles, Pace, Replay, Replayed, replay_log
+from streamer.sample import SampleRefused
+from streamer.show import UnknownCustomer
+from streamer.store import StoreError
+from streamer.topics import TopicsError, cluster_id, ensure_topics
+from streamer.worker import run_worker, topics_to_make
+
+_TOLD = (
+    ArtifactRefused,
+    EmbeddedUnavailable,
+    OrderLogError,
+    OSError,
+    PublishFailed,
+    SampleRefused,
+    SettingsRefused,
+    StateError,
+    StoreError,
+    TopicsError,
+    UnknownCustomer,
+    demo_run.DemoFailed,
+)
+_KAFKA, _REDIS, _MODEL = "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "CLV_MODEL"
+
+_ORDERS = click.argument(
+    "orders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="ORDERS..."
+)
+_SPEED = click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="X times real time: 86400 makes a day a second. Default: as fast as it goes.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+def cli() -> None:
+    """Orders in, churn warnings out.
+
+    Settings come from the environment; README.md has the table.
+    """
+
+
+@cli.command("worker")
+def worker_command() -> NoReturn:
+    """Run the worker until it is told to end (SIGINT or SIGTERM).
+
+    Exit code 0 when told to end, 70 when it cannot go on: the last line of its log says why.
+
+    \b
+    Example:
+      KAFKA_BOOTSTRAP_SERVERS=localhost:9092 REDIS_URL=redis://localhost \\
+      CLV_MODEL=models/shop python -m streamer worker
+    """
+    with _one_line_errors():
+        settings = Settings.load(os.environ)
+    for line in unknown_variables(os.environ):
+        click.echo(f"Note: {line}", err=True)
+    run_worker(settings)
+
+
+@cli.command("replay")
+@_ORDERS
+@click.option(
+    "--model", "model_path", type=click.Path(path_type=Path), help="Artifact; default: $CLV_MODEL."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("replayed"),
+    show_default=True,
+    help="Directory for warnings.jsonl, scores.jsonl and dead-letters.jsonl.",
+)
+@click.option(
+    "--until",
+    metavar="T",
+    help="Leave out orders at T or later, and let time pass up to T: 2011-06-01 (UTC)"
+    " or RFC 3339. Default: the end of the log.",
+)
+@_SPEED
+def replay_command(
+    orders: tuple[Path, ...],
+    model_path: Path | None,
+    out: Path,
+    until: str | None,
+    speed: float | None,
+) -> None:
+    """Run an order log through the worker's pipeline, without Kafka and Redis.
+
+    The same log, model and settings give the same files, byte for byte.
+
+    \b
+    Example:
+      python -m streamer replay orders.csv.gz --model models/shop --out replayed
+    """
+    with _one_line_errors():
+        environ = dict(os.environ)
+        if model_path is not None:
+            environ[_MODEL] = str(model_path)
+        settings, pipeline = _pipeline(environ, needs=(_MODEL,))
+        replayed = _replay(orders, settings, pipeline, out, _instant(until), speed)
+    click.echo(_told(replayed, out))
+
+
+@cli.command("produce")
+@_ORDERS
+@_SPEED
+def produce_command(orders: tuple[Path, ...], speed: float | None) -> None:
+    """Send an order log into the orders topic.
+
+    Rows that are no orders are left out and counted by reason.
+
+    \b
+    Example:
+      KAFKA_BOOTSTRAP_SERVERS=localhost:9092 python -m streamer produce orders.csv
+    """
+    with _one_line_errors():
+        settings = Settings.load(os.environ, needs=(_KAFKA,))
+        rejects = _Rejects()
+        produced = asyncio.run(_produce(orders, settings, rejects, speed))
+    rejects.tell()
+    click.echo(f"{produced.orders:,} orders acknowledged by {settings.orders_topic}")
+
+
+@cli.command("show")
+@click.argument("user_id", metavar="USER")
+@click.option("--as-of", metavar="T", help="Score as of T. Default: the last scoring; or 'now'.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def show_command(user_id: str, as_of: str | None, as_json: bool) -> None:
+    """Show a customer: what is known, CLV and churn probability, the last warning.
+
+    \b
+    Example:
+      KAFKA_BOOTSTRAP_SERVERS=localhost:9092 REDIS_URL=redis://localhost \\
+      CLV_MODEL=models/shop python -m streamer show alice
+    """
+    with _one_line_errors():
+        settings, pipeline = _pipeline(dict(os.environ), needs=(_KAFKA, _REDIS, _MODEL))
+        as_of_ms = SystemClock().now_ms() if as_of == "now" else _instant(as_of)
+        shown = asyncio.run(_show(user_id, settings, pipeline, as_of_ms))
+    if as_json:
+        click.echo(msgspec.json.encode(shown.as_dict()))
+    else:
+        click.echo(customer_view.text(shown))
+
+
+@cli.command("demo")
+@click.option("--keep", is_flag=True, help="Leave the worker running until Ctrl-C.")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".cache/demo"),
+    show_default=True,
+    help="For the order log, the model and the worker's log.",
+)
+def demo_command(keep: bool, directory: Path) -> None:
+    """Train on real orders, stream them through Kafka and Redis, and see who was warned of.
+
+    Starts an embedded broker and Redis, unless KAFKA_BOOTSTRAP_SERVERS and REDIS_URL are set.
+
+    \b
+    Example:
+      make demo
+    """
+    with _one_line_errors():
+        demo_run.run_demo(directory, keep=keep)
+
+
+class _Rejects:
+    """Counts rows that are no orders; keeps the first of each reason to show."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Reason] = Counter()
+        self._first: dict[Reason, RejectedRow] = {}
+
+    def __call__(self, row: RejectedRow) -> None:
+        reason = row.rejected.reason
+        self._counts[reason] += 1
+        self._first.setdefault(reason, row)
+
+    def tell(self) -> None:
+        """Says on stderr what was left out and why."""
+        for reason, count in self._counts.most_common():
+            click.echo(
+                f"{count:,} rows left out ({reason}), the first: {self._first[reason]}", err=True
+            )
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """What a person can mend ends as a clear message and exit code 1, never as a traceback."""
+    try:
+        yield
+    except _TOLD as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        raise click.ClickException("interrupted") from None
+
+
+def _pipeline(environ: dict[str, str], needs: tuple[str, ...]) -> tuple[Settings, Pipeline]:
+    """Settings and pipeline, in the model's currency where none is set."""
+    settings = Settings.load(environ, needs=needs)
+    assert settings.model is not None
+    loaded = artifact.load(settings.model)
+    if not environ.get("CLV_CURRENCY"):
+        environ["CLV_CURRENCY"] = loaded.manifest.currency
+        settings = Settings.load(environ, needs=needs)
+    try:
+        return settings, pipeline_of(settings, loaded)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _replay(
+    orders: tuple[Path, ...],
+    settings: Settings,
+    pipeline: Pipeline,
+    out: Path,
+    until_ms: int | None,
+    speed: float | None,
+) -> Replayed:
+    rejects = _Rejects()
+    with LogFiles(out, pipeline.topics) as files, _bar("replaying") as bar:
+
+        def reject(row: RejectedRow) -> None:
+            rejects(row)
+            files.reject(row)
+
+        replayed = asyncio.run(
+            replay_log(
+                read_orders(orders, settings.order_rules),
+                Replay(pipeline, files, partitions=settings.partitions, pace=Pace(speed)),
+                reject=reject,
+                until_ms=until_ms,
+                progress=bar.update,
+            )
+        )
+    rejects.tell()
+    return replayed
+
+
+def _told(replayed: Replayed, out: Path) -> str:
+    tally = replayed.tally
+    return "\n".join(
+        [
+            f"{tally.orders:,} orders of {replayed.customers:,} customers"
+            f" ({tally.repeats:,} repeats)",
+            f"{tally.warnings:,} warnings     {out / 'warnings.jsonl'}",
+            f"{tally.scores:,} scores       {out / 'scores.jsonl'}",
+            f"{tally.dead_letters + replayed.rejected:,} set aside    {out / 'dead-letters.jsonl'}",
+        ]
+    )
+
+
+async def _produce(
+    orders: tuple[Path, ...], settings: Settings, rejects: _Rejects, speed: float | None
+) -> Produced:
+    rows = read_orders(orders, settings.order_rules)
+    bootstrap = settings.kafka_bootstrap_servers
+    await ensure_topics(bootstrap, topics_to_make(settings))
+    publisher = KafkaPublisher(bootstrap)
+    await publisher.start()
+    try:
+        with _bar("producing") as bar:
+            return await produce(
+                rows,
+                publisher,
+                settings.orders_topic,
+                settings.currency,
+                reject=rejects,
+                speed=speed,
+                progress=bar.update,
+            )
+    finally:
+        await publisher.close()
+
+
+async def _show(
+    user_id: str, settings: Settings, pipeline: Pipeline, as_of_ms: int | None
+) -> customer_view.CustomerView:
+    bootstrap = settings.kafka_bootstrap_servers
+    counts = await ensure_topics(bootstrap, topics_to_make(settings))
+    store = RedisStore.from_url(
+        settings.redis_url.get_secret_value(),
+        cluster_id=settings.cluster_id or await cluster_id(bootstrap),
+        namespace=settings.state_namespace,
+    )
+    try:
+        topic = settings.orders_topic
+        found = await customer_view.find_customer(user_id, store, topic, counts[topic])
+        partition, state, due_ms = found
+        return customer_view.view(user_id, partition, state, due_ms, pipeline, as_of_ms)
+    finally:
+        await store.close()
+
+
+def _instant(text: str | None) -> int | None:
+    """Epoch ms of a date (00:00 UTC) or an RFC 3339 time; a usage error for anything else."""
+    if text is None:
+        return None
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(
+            f"{text!r} is no time; write 2011-06-01 or 2011-06-01T00:00:00Z"
+        ) from None
+    if when.tzinfo is None:
+        if len(text) > len("2011-06-01"):
+            raise click.UsageError(f"{text!r} has no offset; append Z or +hh:mm")
+        when = when.replace(tzinfo=UTC)
+    return int(when.timestamp() * 1000)
+
+
+def _bar(name: str) -> tqdm[NoReturn]:
+    # disable=None: a bar on a terminal, nothing when piped.
+    return tqdm(desc=name, unit=" orders", disable=None, leave=False)
