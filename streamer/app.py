@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import faust
 from aiokafka import ConsumerRecord
 from faust.app.base import BootStrategy
 from faust.web.base import BlueprintManager
 
-from model.artifact import Artifact
 from model.judging import Judge
 from model.scoring import Scorer
 from streamer import log
@@ -31,6 +30,10 @@ from streamer.partition import (
 )
 from streamer.publisher import Publisher, PublishFailed
 from streamer.store import Partition, StateStore, StoreUnavailable
+
+if TYPE_CHECKING:
+    # scikit-learn takes a second and more to import; `worker` does it while the group assigns.
+    from model.artifact import Artifact
 
 _log = log.get(__name__)
 _T = TypeVar("_T")
@@ -144,9 +147,10 @@ class Partitions:
         settings: Settings,
         store: StateStore,
         publisher: Publisher,
-        pipeline: Pipeline,
+        pipeline: Callable[[], Awaitable[Pipeline]],
         clock: Clock | None = None,
     ) -> None:
+        """`pipeline` is asked at each claim, and may take its time over the first answer."""
         self.outage = Outage()
         self.scored = 0
         self.lane: Lane | None = None
@@ -241,7 +245,7 @@ class Partitions:
             Partition(self._settings.orders_topic, number),
             self._store,
             self._publisher,
-            self._pipeline,
+            await self._pipeline(),
             cache_customers=cache_customers,
         )
         offset = await self._claimed(runner, number, found)

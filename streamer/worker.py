@@ -18,8 +18,6 @@ from typing import Final, NoReturn, TypeVar
 
 from mode import Service
 
-from model import artifact as model_artifact
-from model.artifact import ArtifactRefused
 from streamer import log
 from streamer.app import (
     COMMIT_HINT_S,
@@ -59,7 +57,6 @@ PING_S: Final = 2.0
 
 # What an operator can act on; their messages are sentences with the remedy.
 _TOLD: Final = (
-    ArtifactRefused,
     PublishFailed,
     StoreRefused,
     StoreUnavailable,
@@ -99,7 +96,7 @@ def _end(reason: str | None) -> NoReturn:
 def describe(error: BaseException) -> str:
     """One line for the end of a worker."""
     text = " ".join(str(error).split())
-    if isinstance(error, _TOLD):
+    if isinstance(error, _TOLD) or type(error).__name__ == "ArtifactRefused":
         return text
     return f"{type(error).__name__}: {text}; this is a fault of ours: report it with the log"
 
@@ -155,8 +152,6 @@ class _Worker:
 
     async def _work(self, datadir: str) -> None:
         settings = self._settings
-        # The model is read while the servers are asked; both take a second.
-        reading = asyncio.create_task(asyncio.to_thread(self._pipeline))
         bootstrap = settings.kafka_bootstrap_servers
         cluster = await self._when_up(partial(cluster_id, bootstrap, timeout_s=10))
         await self._when_up(partial(ensure_topics, bootstrap, topics_to_make(settings)))
@@ -169,15 +164,14 @@ class _Worker:
         try:
             await self._when_up(store.check_server)
             await self._when_up(publisher.start)
-            await self._serve(store, publisher, await reading, datadir)
+            await self._serve(store, publisher, datadir)
         finally:
             await asyncio.gather(publisher.close(), store.close(), return_exceptions=True)
 
-    async def _serve(
-        self, store: RedisStore, publisher: KafkaPublisher, pipeline: Pipeline, datadir: str
-    ) -> None:
+    async def _serve(self, store: RedisStore, publisher: KafkaPublisher, datadir: str) -> None:
         settings = self._settings
-        partitions = Partitions(settings, store, publisher, pipeline)
+        model_read: asyncio.Future[Pipeline] = asyncio.get_running_loop().create_future()
+        partitions = Partitions(settings, store, publisher, lambda: asyncio.shield(model_read))
         lane = Lane(
             settings.orders_topic,
             partitions,
@@ -198,6 +192,8 @@ class _Worker:
 
         async def ready() -> list[str]:
             complaints = list(partitions.outage.reasons)
+            if not model_read.done():
+                complaints.append("model: being read")
             if not lane.ready:
                 complaints.append("partitions: not all that the group assigned are claimed")
             try:
@@ -209,12 +205,13 @@ class _Worker:
         serve_health(app, healthy, ready)
         watchdog.start()
         chores = [
+            asyncio.create_task(self._guarded(self._read_model(model_read))),
             asyncio.create_task(self._guarded(every(TICK_S, partitions.tick))),
             asyncio.create_task(self._guarded(every(COMMIT_HINT_S, partitions.hint))),
         ]
         try:
             await app.start()
-            _log.info("worker.ready", model=pipeline.judge.scorer.model_version)
+            _log.info("worker.ready")
             await self._until_crash(app)
         finally:
             watchdog.stop()
@@ -249,9 +246,21 @@ class _Worker:
             await asyncio.sleep(START_RETRY_S)
 
     def _pipeline(self) -> Pipeline:
+        from model import artifact
+
         if self._settings.model is None:
             raise ValueError("CLV_MODEL is not set: name the directory of a model artifact")
-        return pipeline_of(self._settings, model_artifact.load(self._settings.model))
+        return pipeline_of(self._settings, artifact.load(self._settings.model))
+
+    async def _read_model(self, model_read: asyncio.Future[Pipeline]) -> None:
+        """Fulfils the promise of a pipeline, on which the first claim waits.
+
+        Importing scikit-learn and reading the model take a second or two, in which the group
+        assigns partitions.
+        """
+        pipeline = await asyncio.to_thread(self._pipeline)
+        _log.info("model.read", version=pipeline.judge.scorer.model_version)
+        model_read.set_result(pipeline)
 
 
 def topics_to_make(settings: Settings) -> list[Topic]:
