@@ -95,10 +95,10 @@ class Judge:
             self._course(user_id, track, events.get(user_id, ()), until_ms, judged)
             for user_id, track in tracks.items()
         ]
-        scores = _scored(self.scorer, courses)
-        befores = self._scores_before(courses, scores)
+        _score(self.scorer, courses)
+        self._score_before(courses)
         for course in courses:
-            self._decide(course, scores, befores, until_ms, judged)
+            self._decide(course, until_ms, judged)
         judged.scorings.sort(key=_telling_order)
         return judged
 
@@ -127,6 +127,7 @@ class Judge:
             self._add_instants(course, facts, due_ms, event.watermark_ms)
             as_of_ms = max(as_of_ms, event.order.ts_ms, event.watermark_ms)
             course.steps.append(_Fold(after, as_of_ms, facts, event))
+            course.events += 1
             facts, due_ms = after, as_of_ms + 1
         if until_ms is not None:
             self._add_instants(course, facts, due_ms, until_ms)
@@ -145,89 +146,76 @@ class Judge:
         # What the rule remembers is known here only up to the first scoring in the batch.
         deciding = bool(course.steps) or self._may_fire(course, last_day, from_ms)
         course.steps.extend(
-            _Instant(facts, at, last_day)
-            for at in schedule.possible_instants(
-                last_day, from_ms, until_ms, self.rules, deciding=deciding
-            )
+            [
+                _Instant(facts, at, last_day, refresh)
+                for at, refresh in schedule.possible_instants(
+                    last_day, from_ms, until_ms, self.rules, deciding=deciding
+                )
+            ]
         )
 
     def _may_fire(self, course: _Course, last_day: int, from_ms: int) -> bool:
         day = schedule.first_deciding_day(last_day, day_of(from_ms), self.rules)
         return course.track.customer.judgement.may_fire(day * MS_PER_DAY, self.rules)
 
-    def _scores_before(self, courses: Sequence[_Course], scores: _Scores) -> dict[int, Score]:
-        """Scores without the event, as of its instant, of the events that may fire by themselves:
-        by identity of the step. An event can only fire where the CLV is under what the highest
-        reference of the customer, before or within the batch, allows."""
+    def _score_before(self, courses: Sequence[_Course]) -> None:
+        """Scores, without the event but as of its instant, the events that may fire by themselves.
+        An event can only fire where the CLV is under what the highest reference of the customer,
+        before or within the batch, allows."""
         suspects = []
         for course in courses:
+            if not course.events:
+                continue
             highest = max((p.clv_minor for p in course.track.customer.judgement.peaks), default=0)
-            swapped = any(isinstance(step, _Rebase) for step in course.steps)
-            for step in course.steps:
+            swapped = isinstance(course.steps[0], _Rebase)
+            for step, score in zip(course.steps, course.scores, strict=True):
                 if not isinstance(step, _Fold):
                     continue
-                clv = scores[id(step)].clv_minor
-                if swapped or clv <= (1 - self.rules.policy.drop) * highest:
-                    suspects.append(step)
-                highest = max(highest, clv)
-        found = self.scorer.scores([(step.before, step.as_of_ms) for step in suspects])
-        return {id(step): score for step, score in zip(suspects, found, strict=True)}
+                if swapped or score.clv_minor <= (1 - self.rules.policy.drop) * highest:
+                    suspects.append((course, step))
+                highest = max(highest, score.clv_minor)
+        found = self.scorer.scores([(step.before, step.as_of_ms) for _, step in suspects])
+        for (course, step), score in zip(suspects, found, strict=True):
+            course.before[step.event.place] = score.clv_minor
 
-    def _decide(
-        self,
-        course: _Course,
-        scores: _Scores,
-        befores: Mapping[int, Score],
-        until_ms: int | None,
-        judged: Judged,
-    ) -> None:
-        judgement, due_ms = course.track.customer.judgement, course.track.due_ms
-        changed = False
-        for step in course.steps:
-            score = scores[id(step)]
-            match step:
-                case _Rebase():
-                    judgement = policy.rebased(
-                        judgement,
-                        self.scorer.model_version,
-                        judgement.peaks[-1].clv_minor,
-                        score.clv_minor,
-                    )
-                    changed = True
-                case _Instant():
-                    if due_ms is None or step.as_of_ms < due_ms:
-                        continue  # scored ahead, but nothing to decide or to tell after all
-                    judged.instants += 1
-                    judgement, told = self._at_instant(course, judgement, step, score)
-                    if told:
-                        judged.scorings.append(told)
-                    changed = changed or bool(told and told.fired)
-                    due_ms = schedule.next_due(step.last_day, judgement, step.as_of_ms, self.rules)
-                case _Fold():
-                    judgement, told = self._at_event(course, judgement, step, score, befores)
-                    judged.scorings.append(told)
-                    changed = True
-                    due_ms = schedule.next_due(
-                        step.facts.last_purchase_day, judgement, step.as_of_ms, self.rules
-                    )
-        if until_ms is not None and due_ms is not None and due_ms <= until_ms:
-            # A due time of another policy, at which this one has nothing to do.
-            due_ms = schedule.next_due(
-                course.facts.last_purchase_day, judgement, until_ms, self.rules
-            )
-        judged.tracks[course.user_id] = Track(Customer(course.facts, judgement), due_ms)
-        if changed:
+    def _decide(self, course: _Course, until_ms: int | None, judged: Judged) -> None:
+        customer, due_ms = course.track
+        judgement = customer.judgement
+        for step, score in zip(course.steps, course.scores, strict=True):
+            if isinstance(step, _Instant):
+                judged.instants += 1
+                judgement, told = self._at_instant(course, judgement, step, score)
+            elif isinstance(step, _Fold):
+                judgement, told = self._at_event(course, judgement, step, score)
+            else:
+                judgement, told = self._rebased(judgement, score), None
+            if told:
+                judged.scorings.append(told)
+        if course.steps or until_ms is not None:
+            after_ms = max(course.steps[-1].as_of_ms if course.steps else -1, until_ms or -1)
+            last_day = course.facts.last_purchase_day
+            due_ms = schedule.next_due(last_day, judgement, after_ms, self.rules)
+        if course.events or judgement is not customer.judgement:
             judged.changed.add(course.user_id)
+            customer = Customer(course.facts, judgement)
+        judged.tracks[course.user_id] = Track(customer, due_ms)
+
+    def _rebased(self, judgement: Judgement, score: Score) -> Judgement:
+        old_clv_minor = judgement.peaks[-1].clv_minor
+        return policy.rebased(judgement, self.scorer.model_version, old_clv_minor, score.clv_minor)
 
     def _at_instant(
         self, course: _Course, judgement: Judgement, step: _Instant, score: Score
     ) -> tuple[Judgement, Scoring | None]:
-        day = day_of(step.as_of_ms)
         reference = judgement.reference(step.as_of_ms, self.rules)
         judgement, fired = policy.on_instant(
-            judgement, step.as_of_ms, score.clv_minor, day - step.last_day, self.rules
+            judgement,
+            step.as_of_ms,
+            score.clv_minor,
+            day_of(step.as_of_ms) - step.last_day,
+            self.rules,
         )
-        if fired is None and not schedule.is_refresh(step.last_day, day, self.rules):
+        if fired is None and not step.refresh:
             return judgement, None
         return judgement, Scoring(
             user_id=course.user_id,
@@ -246,7 +234,6 @@ class Judge:
         judgement: Judgement,
         step: _Fold,
         score: Score,
-        befores: Mapping[int, Score],
     ) -> tuple[Judgement, Scoring]:
         order = step.event.order
         happening = Happening(
@@ -255,14 +242,13 @@ class Judge:
             order_hash=id_hash(order.order_id),
             late=order.ts_ms < step.event.watermark_ms,
         )
-        before = befores.get(id(step))
         reference = judgement.reference(step.as_of_ms, self.rules)
         judgement, fired = policy.on_event(
             judgement,
             happening,
             step.as_of_ms,
             score.clv_minor,
-            before.clv_minor if before else None,
+            course.before.get(step.event.place),
             self.rules,
         )
         if not judgement.model_version:
@@ -285,6 +271,7 @@ class _Instant(msgspec.Struct, frozen=True):
     facts: CustomerState
     as_of_ms: int
     last_day: int
+    refresh: bool
 
 
 class _Fold(msgspec.Struct, frozen=True):
@@ -304,25 +291,28 @@ class _Rebase(msgspec.Struct, frozen=True):
 
 
 class _Course:
-    """One customer's way through a batch."""
+    """One customer's way through a batch: what happens, the score at each step, and the CLVs
+    without the event, by place, of events that may fire by themselves."""
 
-    __slots__ = ("facts", "steps", "track", "user_id")
+    __slots__ = ("before", "events", "facts", "scores", "steps", "track", "user_id")
 
     def __init__(self, user_id: str, track: Track, facts: CustomerState) -> None:
         self.user_id = user_id
         self.track = track
         self.facts = facts
+        self.events = 0
         self.steps: list[_Instant | _Fold | _Rebase] = []
+        self.scores: list[Score] = []
+        self.before: dict[int, int] = {}
 
 
-_Scores = Mapping[int, Score]
-
-
-def _scored(scorer: Scorer, courses: Sequence[_Course]) -> _Scores:
-    """One model call for every step of every customer, by identity of the step."""
-    steps = [step for course in courses for step in course.steps]
-    found = scorer.scores([(step.facts, step.as_of_ms) for step in steps])
-    return {id(step): score for step, score in zip(steps, found, strict=True)}
+def _score(scorer: Scorer, courses: Sequence[_Course]) -> None:
+    """Scores every step of every customer in one model call."""
+    found = scorer.scores([(step.facts, step.as_of_ms) for c in courses for step in c.steps])
+    at = 0
+    for course in courses:
+        course.scores = found[at : at + len(course.steps)]
+        at += len(course.steps)
 
 
 def _telling_order(scoring: Scoring) -> tuple[int, int, int, str]:

@@ -151,7 +151,10 @@ class Judgement(msgspec.Struct, frozen=True, array_like=True):
     def reference(self, as_of_ms: int, rules: Rules) -> Peak | None:
         """The highest CLV at an event in the last `reference_days` days, or None."""
         since = day_of(as_of_ms) - rules.policy.reference_days
-        return next((peak for peak in self.peaks if peak.day >= since), None)
+        for peak in self.peaks:
+            if peak.day >= since:
+                return peak
+        return None
 
     def may_fire(self, as_of_ms: int, rules: Rules) -> bool:
         """Whether the rule could fire then, whatever the CLV. Once False it stays False until the

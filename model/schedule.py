@@ -24,38 +24,31 @@ def next_due(last_day: int | None, judgement: Judgement, after_ms: int, rules: R
 
 
 def possible_instants(
-    last_day: int | None, from_ms: int, until_ms: int, rules: Rules, *, deciding: bool
-) -> Iterator[int]:
+    last_day: int, from_ms: int, until_ms: int, rules: Rules, *, deciding: bool
+) -> Iterator[tuple[int, bool]]:
     """All instants from `from_ms` to `until_ms`, both included, at which a customer who last bought
-    on `last_day` could be due; without those of the rule where it is not `deciding`."""
-    if last_day is None:
-        return
+    on `last_day` could be due, and whether each is a refresh, whose score is published even if
+    nothing fires. Those of the rule alone only where it is `deciding`."""
     grid = rules.policy.grid_days
     day = _next_on_grid(-(-from_ms // MS_PER_DAY), grid)
     end = min(day_of(until_ms), last_day + rules.horizon_days)
     silent_from = last_day + rules.min_silence_days if deciding else end + 1
+    refresh = _next_refresh(last_day, day, rules)
     while day <= end:
-        if day >= silent_from:
-            yield day * MS_PER_DAY
+        if refresh is not None and refresh < day:
+            refresh = _next_refresh(last_day, day, rules)
+        if day == refresh or day >= silent_from:
+            yield day * MS_PER_DAY, day == refresh
             day += grid
-            continue
-        refresh = _next_refresh(last_day, day, rules)
-        if refresh is not None and refresh < silent_from and refresh <= end:
-            yield refresh * MS_PER_DAY
-            day = refresh + grid
-        else:
+        elif refresh is None or silent_from < refresh:
             day = _next_on_grid(silent_from, grid)
+        else:
+            day = refresh
 
 
 def first_deciding_day(last_day: int, from_day: int, rules: Rules) -> int:
     """The first grid day, not before `from_day`, on which silence could fire."""
     return _next_on_grid(max(from_day, last_day + rules.min_silence_days), rules.policy.grid_days)
-
-
-def is_refresh(last_day: int, day: int, rules: Rules) -> bool:
-    """Whether the score of a customer who last bought on `last_day` is published on `day` even if
-    nothing is decided: the first grid day of each `refresh_days`."""
-    return _next_refresh(last_day, day, rules) == day
 
 
 def _next_refresh(last_day: int, from_day: int, rules: Rules) -> int | None:
