@@ -20,6 +20,7 @@ from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
 
 from features.buckets import MS_PER_DAY, day_of
 from features.money import minor_exponent
@@ -224,16 +225,19 @@ def fit(rows: TrainingSet, config: TrainingConfig, known: Floats) -> ClvModel:
     the same model."""
     unit = 10.0 ** minor_exponent(config.currency)
     age_days = rows.day.max() - rows.day
-    return ClvModel.fit(
-        rows.X,
-        rows.labels.revenue_minor / unit,
-        rows.labels.churned,
-        FEATURE_NAMES,
-        config.horizon_days,
-        config.currency,
-        population=known,
-        weight=0.5 ** (age_days / config.half_life_days),
-    )
+    # One thread: sums, and so the model, do not depend on the number of cores, and several threads
+    # on matrices this narrow take many times longer on a busy machine.
+    with threadpool_limits(limits=1):
+        return ClvModel.fit(
+            rows.X,
+            rows.labels.revenue_minor / unit,
+            rows.labels.churned,
+            FEATURE_NAMES,
+            config.horizon_days,
+            config.currency,
+            population=known,
+            weight=0.5 ** (age_days / config.half_life_days),
+        )
 
 
 def population(orders: Sequence[Order], day: int) -> Floats:

@@ -81,4 +81,5 @@ def random_rows(seed: int, count: int) -> Floats:
     """Rows of the population, stretched and with signs turned: within and outside of training."""
     rng = np.random.default_rng(seed)
     rows = known()[rng.integers(len(known()), size=count)]
-    return np.round(rows * rng.choice([1.0, 1.0, 0.0, 3.7, 1e6], rows.shape), 3)
+    stretched: Floats = np.round(rows * rng.choice([1.0, 1.0, 0.0, 3.7, 1e6], rows.shape), 3)
+    return stretched

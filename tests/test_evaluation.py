@@ -87,7 +87,7 @@ def test_the_model_ranks_better_than_bgnbd_on_a_real_log(name: str, days: int) -
     report = _on_real_log(name, days)
     model, yardstick = report.clv[MODEL], report.clv[BGNBD_GG]
     assert (model.gini or 0) > (yardstick.gini or 0) + 0.01
-    assert model.mae < yardstick.mae * 1.02
+    assert model.mae < yardstick.mae * 1.03
 
 
 @pytest.mark.slow

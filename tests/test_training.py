@@ -175,7 +175,7 @@ def test_no_orders_at_all_say_so() -> None:
         default_cutoff_day([], 90)
 
 
-@pytest.mark.parametrize("settings", [{"horizon_days": 0}, {"horizon_days": 1_096}])
-def test_a_horizon_beyond_memory_is_refused(settings: dict[str, int]) -> None:
+@pytest.mark.parametrize("days", [0, 1_096])
+def test_a_horizon_beyond_memory_is_refused(days: int) -> None:
     with pytest.raises(TrainingError, match="between 1 and 1095"):
-        TrainingConfig(**settings)
+        TrainingConfig(horizon_days=days)
