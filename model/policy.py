@@ -75,7 +75,14 @@ class Policy:
     @property
     def version(self) -> str:
         """Eight hex digits that name this very policy in every warning and in its id."""
-        return hashlib.sha256(msgspec.json.encode(asdict(self), order="sorted")).hexdigest()[:8]
+        # 70 and 70.0 are the same policy, and JSON writes them differently.
+        said = asdict(self) | {
+            "drop": float(self.drop),
+            "floor_percentile": float(self.floor_percentile),
+            "segment_percentiles": [float(p) for p in self.segment_percentiles],
+            "holdout_share": float(self.holdout_share),
+        }
+        return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:8]
 
 
 def _demand(holds: bool, field: str, value: object, remedy: str) -> None:
@@ -108,14 +115,14 @@ class Rules:
         return SEGMENTS[-1]
 
 
-class Peak(msgspec.Struct, frozen=True, array_like=True):
+class Peak(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A CLV at an event, and the UTC day of it."""
 
     day: int
     clv_minor: int
 
 
-class Fired(msgspec.Struct, frozen=True, array_like=True):
+class Fired(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A warning, as far as the rule knows it. `episode` names the silence or fall that it is
     about: the order that armed the rule, by time and id hash."""
 
@@ -132,7 +139,7 @@ class Fired(msgspec.Struct, frozen=True, array_like=True):
         return 1 - self.clv_minor / self.reference.clv_minor
 
 
-class Judgement(msgspec.Struct, frozen=True, array_like=True):
+class Judgement(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the rule remembers of one customer.
 
     `peaks`: the CLVs at events that may yet be the reference: later ones are lower. `armed`: no
@@ -166,7 +173,7 @@ class Judgement(msgspec.Struct, frozen=True, array_like=True):
 NEW: Final = Judgement()
 
 
-class Happening(msgspec.Struct, frozen=True):
+class Happening(msgspec.Struct, frozen=True, gc=False):
     """An order event as the rule sees it. `late`: it came after its time was closed, so it counts
     but fires no warning for the past."""
 
