@@ -1,0 +1,418 @@
+"""The drop rule, decision by decision: when it fires, when it does not, and what re-arms it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.buckets import MS_PER_DAY
+from features.ledger import id_hash
+from features.orders import OrderType
+from model.policy import (
+    NEW,
+    Fired,
+    Happening,
+    Judgement,
+    Peak,
+    Policy,
+    PolicyError,
+    Rules,
+    Trigger,
+    on_event,
+    on_instant,
+    rebased,
+)
+from tests.fakes import START_MS, at
+
+DAY_0 = START_MS // MS_PER_DAY
+DEFAULT_VERSION = "8e3a2f1e"
+
+
+def rules(floor_minor: int = 7_000, horizon_days: int = 40, **policy: Any) -> Rules:
+    return Rules(Policy(**policy), horizon_days, floor_minor, (9_000, 7_000, 4_000))
+
+
+@dataclass
+class Customer:
+    """A judgement carried along; days count from 2025-01-01, CLVs are in cents."""
+
+    rules: Rules
+    judgement: Judgement = NEW
+    last_order_day: int = 0
+
+    def event(
+        self,
+        day: float,
+        clv: int,
+        before: int | None = None,
+        type: OrderType = OrderType.ORDER,
+        late: bool = False,
+    ) -> Fired | None:
+        happening = Happening(type, at(day), id_hash(f"order {day}"), late)
+        self.judgement, fired = on_event(
+            self.judgement, happening, at(day), clv, before, self.rules
+        )
+        if type is OrderType.ORDER:
+            self.last_order_day = int(day)
+        return fired
+
+    def silence(self, day: int, clv: int) -> Fired | None:
+        silent_days = day - self.last_order_day
+        self.judgement, fired = on_instant(self.judgement, at(day), clv, silent_days, self.rules)
+        return fired
+
+
+def bought(day: float = 0, clv: int = 10_000, **policy: Any) -> Customer:
+    """A customer with one order and the CLV after it."""
+    customer = Customer(rules(**policy))
+    assert customer.event(day, clv) is None
+    return customer
+
+
+# --- silence -------------------------------------------------------------------------------------
+
+
+def test_silence_fires_on_the_first_day_that_is_silent_enough_and_low_enough() -> None:
+    customer = bought()
+    low = {day: customer.silence(day, 7_000) for day in range(1, 22)}
+    assert [day for day, fired in low.items() if fired] == [20]
+
+
+def test_a_warning_says_what_it_saw() -> None:
+    customer = bought(0.25)
+    assert customer.silence(20, 6_000) == Fired(
+        trigger=Trigger.SILENCE,
+        as_of_ms=at(20),
+        clv_minor=6_000,
+        reference=Peak(DAY_0, 10_000),
+        episode_ms=at(0.25),
+        episode_id=id_hash("order 0.25"),
+    )
+    assert customer.judgement.fired is not None
+    assert customer.judgement.fired.drop == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("clv", "fires"), [(10_000, False), (7_001, False), (7_000, True), (0, True)]
+)
+def test_the_drop_is_reached_at_its_very_share(clv: int, fires: bool) -> None:
+    assert bool(bought().silence(20, clv)) is fires
+
+
+@pytest.mark.parametrize(
+    ("reference", "fires"), [(6_999, False), (7_000, True), (7_001, True), (10**9, True)]
+)
+def test_only_customers_whose_reference_reaches_the_floor_are_warned_of(
+    reference: int, fires: bool
+) -> None:
+    assert bool(bought(clv=reference).silence(20, 0)) is fires
+
+
+def test_a_customer_worth_nothing_is_not_warned_of_even_without_a_floor() -> None:
+    customer = Customer(rules(floor_minor=0))
+    customer.event(0, 0)
+    assert customer.silence(20, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("days", "horizon", "expected"),
+    [(None, 40, 20), (None, 41, 20), (None, 1, 1), (5, 40, 5), (40, 40, 40), (41, 40, None)],
+)
+def test_silence_counts_from_its_least_days_to_the_horizon(
+    days: int | None, horizon: int, expected: int | None
+) -> None:
+    customer = Customer(rules(min_silence_days=days, horizon_days=horizon))
+    customer.event(0, 10_000)
+    fired = [day for day in range(1, 60) if customer.silence(day, 0)]
+    assert fired == ([] if expected is None else [expected])
+
+
+def test_nobody_is_warned_of_past_the_horizon() -> None:
+    assert bought().silence(40, 0)
+    assert bought().silence(41, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("day", "fires"), [(30, True), (31, True), (32, False), (33, False), (40, False)]
+)
+def test_the_reference_is_the_highest_clv_of_its_days_only(day: int, fires: bool) -> None:
+    customer = Customer(rules(reference_days=30))
+    customer.event(1, 20_000)
+    customer.event(2, 10_000)
+    # 8,000 is more than 30 % under the CLV of day 1 and not under that of day 2.
+    assert bool(customer.silence(day, 8_000)) is fires
+
+
+def test_a_lower_clv_of_a_later_event_counts_once_the_higher_one_is_too_old() -> None:
+    customer = Customer(rules(reference_days=30))
+    customer.event(1, 20_000)
+    customer.event(2, 10_000)
+    fired = customer.silence(32, 5_000)
+    assert fired is not None
+    assert fired.reference == Peak(DAY_0 + 2, 10_000)
+
+
+def test_an_overtopped_clv_is_forgotten() -> None:
+    customer = bought(1, 10_000)
+    customer.event(2, 12_000)
+    assert customer.judgement.peaks == (Peak(DAY_0 + 2, 12_000),)
+
+
+def test_a_clv_that_is_reached_again_is_remembered_from_then() -> None:
+    customer = bought(1, 10_000)
+    customer.event(2, 10_000)
+    assert customer.judgement.peaks == (Peak(DAY_0 + 2, 10_000),)
+
+
+def test_a_fall_is_told_once_until_the_next_order() -> None:
+    customer = bought()
+    assert customer.silence(20, 1_000)
+    assert [customer.silence(day, 0) for day in range(21, 41)] == [None] * 20
+
+
+def test_an_order_arms_the_rule_again() -> None:
+    customer = bought()
+    first = customer.silence(20, 1_000)
+    assert customer.event(25, 9_000) is None
+    second = customer.silence(45, 1_000)
+    assert first is not None
+    assert second is not None
+    assert (first.episode_ms, second.episode_ms) == (at(0), at(25))
+
+
+def test_a_refund_does_not_arm_the_rule_again() -> None:
+    customer = bought()
+    assert customer.silence(20, 1_000)
+    assert customer.event(22, 500, 1_000, OrderType.REFUND) is None
+    assert not customer.judgement.armed
+    assert customer.silence(30, 0) is None
+
+
+def test_an_instant_that_decides_nothing_leaves_the_very_same_judgement() -> None:
+    customer = bought()
+    before = customer.judgement
+    for day, clv in ((19, 0), (20, 9_999), (41, 0)):
+        customer.silence(day, clv)
+    assert customer.judgement is before
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+def test_an_order_that_lowers_the_clv_itself_fires() -> None:
+    fired = bought().event(1, 7_000, before=10_000)
+    assert fired is not None
+    assert (fired.trigger, fired.as_of_ms, fired.episode_ms) == (Trigger.ORDER, at(1), at(1))
+
+
+@pytest.mark.parametrize("before", [None, 5_000, 7_000])
+def test_an_order_after_a_fall_fires_nothing(before: int | None) -> None:
+    assert bought().event(1, 7_000, before) is None
+
+
+@pytest.mark.parametrize("type", [OrderType.REFUND, OrderType.CANCELLATION])
+def test_what_takes_money_back_fires_as_a_refund(type: OrderType) -> None:
+    fired = bought().event(1, 2_000, 10_000, type)
+    assert fired is not None
+    assert (fired.trigger, fired.as_of_ms, fired.episode_ms) == (Trigger.REFUND, at(1), at(0))
+
+
+def test_a_refund_of_someone_who_never_ordered_fires_nothing() -> None:
+    customer = Customer(rules())
+    assert customer.event(0, 0, 10_000, OrderType.REFUND) is None
+    assert not customer.judgement.armed
+
+
+def test_a_first_order_fires_nothing() -> None:
+    customer = Customer(rules())
+    assert customer.event(0, 100, before=10_000) is None
+
+
+@pytest.mark.parametrize("type", list(OrderType))
+def test_a_late_event_fires_nothing_for_the_past(type: OrderType) -> None:
+    customer = bought()
+    assert customer.event(1, 100, 10_000, type, late=True) is None
+
+
+def test_a_late_order_still_arms_the_rule() -> None:
+    customer = bought()
+    assert customer.silence(20, 1_000)
+    customer.event(22, 1_000, late=True)
+    assert customer.silence(42, 100)
+
+
+def test_an_order_that_fires_disarms_until_the_next() -> None:
+    customer = bought()
+    assert customer.event(1, 5_000, 10_000)
+    assert customer.event(2, 1_000, 5_000, OrderType.REFUND) is None
+    assert customer.silence(21, 0) is None
+    assert customer.event(22, 900, 1_000)
+
+
+def test_the_clv_of_the_event_itself_is_not_its_own_reference() -> None:
+    customer = Customer(rules(reference_days=1))
+    customer.event(0, 10_000)
+    assert customer.event(5, 5_000, 6_000) is None
+    assert customer.judgement.reference(at(5), customer.rules) == Peak(DAY_0 + 5, 5_000)
+
+
+# --- another model -------------------------------------------------------------------------------
+
+
+@given(
+    clvs=st.lists(st.integers(0, 10**7).map(lambda half: 2 * half), min_size=1, max_size=8),
+    now=st.integers(0, 10**7).map(lambda half: 2 * half),
+)
+def test_a_model_that_halves_every_score_fires_nothing_new(clvs: list[int], now: int) -> None:
+    customer = Customer(rules(floor_minor=2))
+    for day, clv in enumerate(clvs):
+        customer.event(day, clv)
+    halved = Customer(
+        rules(floor_minor=1),
+        rebased(customer.judgement, "new", clvs[-1], clvs[-1] // 2),
+        customer.last_order_day,
+    )
+    if clvs[-1]:  # a score of 0 tells nothing of the new scale
+        assert [peak.clv_minor * 2 for peak in halved.judgement.peaks] == [
+            peak.clv_minor for peak in customer.judgement.peaks
+        ]
+        day = len(clvs) + 25
+        assert bool(customer.silence(day, now)) is bool(halved.silence(day, now // 2))
+
+
+def test_rebasing_keeps_days_arming_and_episode() -> None:
+    old = bought().judgement
+    new = rebased(old, "model-2", 10_000, 25_000)
+    assert new.peaks == (Peak(DAY_0, 25_000),)
+    assert new.model_version == "model-2"
+    assert (new.armed, new.episode_ms, new.episode_id) == (
+        old.armed,
+        old.episode_ms,
+        old.episode_id,
+    )
+
+
+def test_rebasing_from_nothing_keeps_the_references() -> None:
+    assert rebased(bought().judgement, "new", 0, 500).peaks == (Peak(DAY_0, 10_000),)
+
+
+# --- what the rule remembers ---------------------------------------------------------------------
+
+
+@given(
+    scores=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 50_000)), max_size=30),
+    ahead=st.integers(0, 120),
+    days=st.integers(1, 100),
+)
+def test_the_reference_is_the_plain_maximum_over_its_days(
+    scores: list[tuple[int, int]], ahead: int, days: int
+) -> None:
+    customer = Customer(rules(reference_days=days))
+    day = 0
+    history = []
+    for gap, clv in scores:
+        day += gap
+        customer.event(day, clv)
+        history.append((day, clv))
+    today = day + ahead
+    found = customer.judgement.reference(at(today), customer.rules)
+    assert (found.clv_minor if found else None) == max(
+        (clv for then, clv in history if then >= today - days), default=None
+    )
+
+
+@given(scores=st.lists(st.integers(0, 50_000), max_size=200))
+def test_what_is_remembered_is_bounded_by_the_days_of_the_reference(scores: list[int]) -> None:
+    customer = Customer(rules(reference_days=10))
+    for number, clv in enumerate(scores):
+        customer.event(number / 4, clv)
+    days = [peak.day for peak in customer.judgement.peaks]
+    clvs = [peak.clv_minor for peak in customer.judgement.peaks]
+    assert all(day >= days[-1] - 10 for day in days)
+    assert clvs == sorted(set(clvs), reverse=True)
+
+
+@given(clvs=st.lists(st.integers(0, 20_000), min_size=1, max_size=5), day=st.integers(5, 100))
+def test_where_the_rule_may_not_fire_it_never_does_again_without_an_event(
+    clvs: list[int], day: int
+) -> None:
+    customer = Customer(rules(reference_days=30))
+    for number, clv in enumerate(clvs):
+        customer.event(number, clv)
+    may = [customer.judgement.may_fire(at(then), customer.rules) for then in range(day, day + 50)]
+    assert may == sorted(may, reverse=True)
+    if not may[0]:
+        assert customer.silence(day, 0) is None
+
+
+# --- segments, versions, settings ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("clv", "segment"),
+    [(9_000, "top"), (8_999, "high"), (7_000, "high"), (4_000, "middle"), (3_999, "low")],
+)
+def test_a_segment_begins_at_its_percentile(clv: int, segment: str) -> None:
+    assert rules().segment(clv) == segment
+
+
+def test_the_version_of_the_default_policy_is_stable() -> None:
+    # A change here changes the id of every warning: then say so in the changelog.
+    assert Policy().version == DEFAULT_VERSION
+    assert Policy(drop=0.3, reference_days=90).version == DEFAULT_VERSION
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Policy(drop=0.31),
+        Policy(reference_days=91),
+        Policy(floor_percentile=71),
+        Policy(min_silence_days=20),
+        Policy(grid_days=2),
+        Policy(refresh_days=None),
+        Policy(segment_percentiles=(90, 70, 41)),
+        Policy(holdout_share=0.1),
+    ],
+)
+def test_another_policy_has_another_version(other: Policy) -> None:
+    assert other.version != Policy().version
+
+
+def test_a_number_written_in_another_way_is_the_same_policy() -> None:
+    assert Policy(floor_percentile=70, holdout_share=0).version == Policy().version
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("drop", 0),
+        ("drop", 1),
+        ("drop", 30),
+        ("drop", float("nan")),
+        ("reference_days", 0),
+        ("grid_days", 0),
+        ("min_silence_days", 0),
+        ("refresh_days", 0),
+        ("floor_percentile", 100.5),
+        ("floor_percentile", -1),
+        ("segment_percentiles", (70, 90, 40)),
+        ("segment_percentiles", (101, 90, 40)),
+        ("holdout_share", 1.5),
+        ("holdout_share", -0.1),
+    ],
+)
+def test_a_policy_that_cannot_be_meant_is_refused_with_a_remedy(field: str, value: Any) -> None:
+    with pytest.raises(PolicyError) as refusal:
+        Policy(**{field: value})
+    said = str(refusal.value)
+    assert said.startswith(f"{field} is {value}; it must be ")
+    assert not said.endswith("must be ")
+
+
+def test_policies_are_values() -> None:
+    assert replace(Policy(), drop=0.5) == Policy(drop=0.5)
