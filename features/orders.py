@@ -29,7 +29,7 @@ class OrderType(enum.IntEnum):
     CANCELLATION = 2
 
 
-class Order(msgspec.Struct, frozen=True):
+class Order(msgspec.Struct, frozen=True, gc=False):
     """An accepted order event.
 
     `ts_ms` is event time in epoch milliseconds; `amount_minor` is in minor currency units, never

@@ -36,7 +36,7 @@ class StateError(ValueError):
     program; anything else is damage: rebuild the customer from the log."""
 
 
-class Before(msgspec.Struct, frozen=True):
+class Before(msgspec.Struct, frozen=True, gc=False):
     """Summary of the days older than HISTORY_DAYS; money in minor units, days since the epoch.
 
     `gap_sq_days2` is the sum of squared gaps between consecutive purchase days in the summary.
@@ -56,7 +56,7 @@ class Before(msgspec.Struct, frozen=True):
 NOTHING_BEFORE: Final = Before()
 
 
-class CustomerState(msgspec.Struct, frozen=True):
+class CustomerState(msgspec.Struct, frozen=True, gc=False):
     """The facts of one customer. Change it through `apply`; read it through `vector`.
 
     `buckets`: see `features.buckets`; `ledger`: see `features.ledger`; `forgotten_ms`: event time
@@ -97,7 +97,7 @@ EMPTY: Final = CustomerState()
 DEFAULT_MEMORY: Final = IdMemory()
 
 
-class BeyondMemory(msgspec.Struct, frozen=True):
+class BeyondMemory(msgspec.Struct, frozen=True, gc=False):
     """The event lies before what the id memory tells from a repeat (`reach_ms`): set it aside."""
 
     reach_ms: int

@@ -20,7 +20,7 @@ _judgement_encoder = msgspec.msgpack.Encoder()
 _judgement_decoder = msgspec.msgpack.Decoder(Judgement)
 
 
-class Customer(msgspec.Struct, frozen=True):
+class Customer(msgspec.Struct, frozen=True, gc=False):
     """Facts and judgement of one customer."""
 
     facts: CustomerState = EMPTY

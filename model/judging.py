@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import msgspec
 
@@ -24,14 +23,14 @@ from model.policy import Fired, Happening, Judgement, Peak, Rules, Trigger
 from model.scoring import Score, Scorer
 
 
-class Track(NamedTuple):
+class Track(msgspec.Struct, frozen=True, gc=False):
     """A customer, and the next grid instant (epoch ms) at which it is due."""
 
     customer: Customer
     due_ms: int | None
 
 
-class Event(NamedTuple):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """An order event at a place in the log. `watermark_ms` is the partition's watermark with this
     event counted in: instants up to it are closed and judged before the event is folded."""
 
@@ -40,7 +39,7 @@ class Event(NamedTuple):
     watermark_ms: int
 
 
-class Scoring(NamedTuple):
+class Scoring(msgspec.Struct, frozen=True, gc=False):
     """One scoring that others may want to hear of. `place` is that of the event behind it, None
     for a grid instant; `facts` are those scored; `reference` that of the rule at that moment."""
 
@@ -179,7 +178,7 @@ class Judge:
             course.before[step.event.place] = score.clv_minor
 
     def _decide(self, course: _Course, until_ms: int | None, judged: Judged) -> None:
-        customer, due_ms = course.track
+        customer, due_ms = course.track.customer, course.track.due_ms
         judgement = customer.judgement
         for step, score in zip(course.steps, course.scores, strict=True):
             if isinstance(step, _Instant):
@@ -265,7 +264,7 @@ class Judge:
         )
 
 
-class _Instant(msgspec.Struct, frozen=True):
+class _Instant(msgspec.Struct, frozen=True, gc=False):
     """A grid instant that may turn out to be due, for who last bought on `last_day`."""
 
     facts: CustomerState
@@ -274,7 +273,7 @@ class _Instant(msgspec.Struct, frozen=True):
     refresh: bool
 
 
-class _Fold(msgspec.Struct, frozen=True):
+class _Fold(msgspec.Struct, frozen=True, gc=False):
     """An event, with the facts after and before it."""
 
     facts: CustomerState
@@ -283,7 +282,7 @@ class _Fold(msgspec.Struct, frozen=True):
     event: Event
 
 
-class _Rebase(msgspec.Struct, frozen=True):
+class _Rebase(msgspec.Struct, frozen=True, gc=False):
     """A score by the new model of what the old one scored last."""
 
     facts: CustomerState

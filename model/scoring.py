@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 _ORDERS_LIFETIME = FEATURE_NAMES.index("orders_lifetime")
 
 
-class Score(NamedTuple):
+class Score(msgspec.Struct, frozen=True, gc=False):
     """Net revenue expected over the horizon, in minor units, and P(no order within it)."""
 
     clv_minor: int

@@ -33,7 +33,7 @@ class Topics:
     dead_letters: str = "orders-dead-letter"
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True):
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One record to be produced; Kafka adds partition and offset."""
 
     topic: str
@@ -75,7 +75,7 @@ class ChurnWarning(msgspec.Struct, frozen=True):
     holdout: bool
 
 
-class ClvScore(msgspec.Struct, frozen=True):
+class ClvScore(msgspec.Struct, frozen=True, gc=False):
     """A record of the clv-scores topic (`schemas/clv-score-1.json`). Money in major units."""
 
     schema: str

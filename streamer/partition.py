@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+import msgspec
 from cachetools import LRUCache
 
 from features.orders import Order, OrderRules, Reason, Rejected, parse
@@ -108,7 +109,7 @@ class Pipeline:
     publish_scores: bool = True
 
 
-class Parsed(NamedTuple):
+class Parsed(msgspec.Struct, frozen=True, gc=False):
     """A record read: an order or why not, with the raw bytes for the dead letters."""
 
     offset: int
