@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -17,6 +18,7 @@ from features.buckets import day_of
 from features.orders import OrderType
 
 SEGMENTS: Final = ("top", "high", "middle", "low")
+SEVERITIES: Final = ("high", "medium", "low")
 
 
 class PolicyError(ValueError):
@@ -41,6 +43,7 @@ class Policy:
     order before silence counts (None: half the horizon). `grid_days`: days between two instants at
     which silence is judged. `refresh_days`: days between scores of a silent customer that are
     published anyway (None: never). `segment_percentiles`: lower bounds of top, high and middle.
+    `severity_percentiles`: lower bounds of high and medium, for the expected loss of a warning.
     `holdout_share`: share of customers stamped `holdout`, chosen by a stable hash.
     """
 
@@ -51,10 +54,10 @@ class Policy:
     grid_days: int = 1
     refresh_days: int | None = 7
     segment_percentiles: tuple[float, float, float] = (90.0, 70.0, 40.0)
+    severity_percentiles: tuple[float, float] = (95.0, 85.0)
     holdout_share: float = 0.0
 
     def __post_init__(self) -> None:
-        top, high, middle = self.segment_percentiles
         _demand(0 < self.drop < 1, "drop", self.drop, "a share between 0 and 1")
         for name in ("reference_days", "grid_days"):
             _demand(getattr(self, name) >= 1, name, getattr(self, name), "1 day or more")
@@ -64,12 +67,10 @@ class Policy:
         _demand(
             0 <= self.floor_percentile <= 100, "floor_percentile", self.floor_percentile, "0 to 100"
         )
-        _demand(
-            100 >= top >= high >= middle >= 0,
-            "segment_percentiles",
-            self.segment_percentiles,
-            "three falling percentiles",
-        )
+        for name in ("segment_percentiles", "severity_percentiles"):
+            bounds = (100, *getattr(self, name), 0)
+            falling = all(upper >= lower for upper, lower in pairwise(bounds))
+            _demand(falling, name, bounds[1:-1], "percentiles that fall")
         _demand(0 <= self.holdout_share <= 1, "holdout_share", self.holdout_share, "0 to 1")
 
     @property
@@ -94,13 +95,14 @@ def _demand(holds: bool, field: str, value: object, remedy: str) -> None:
 class Rules:
     """A policy bound to a model: horizon and percentiles turned into days and money.
 
-    `floor_minor` and `segment_floors_minor` are CLVs in minor units.
+    `floor_minor`, `segment_floors_minor` and `severity_floors_minor` are CLVs in minor units.
     """
 
     policy: Policy
     horizon_days: int
     floor_minor: int
-    segment_floors_minor: tuple[int, int, int]
+    segment_floors_minor: tuple[int, ...]
+    severity_floors_minor: tuple[int, ...]
 
     @property
     def min_silence_days(self) -> int:
@@ -109,10 +111,22 @@ class Rules:
 
     def segment(self, clv_minor: int) -> str:
         """The value tier of a CLV: top, high, middle or low."""
-        for name, floor in zip(SEGMENTS, self.segment_floors_minor, strict=False):
-            if clv_minor >= floor:
-                return name
-        return SEGMENTS[-1]
+        return _tier(clv_minor, self.segment_floors_minor, SEGMENTS)
+
+    def severity(self, expected_loss_minor: float) -> str:
+        """How bad a warning is, by P(churn) × the CLV that was there to lose: high, medium or low.
+
+        Source of the loss: Glady, Baesens & Croux (2009), "Modeling churn using customer lifetime
+        value", where the cost of missing a churner is the CLV lost.
+        """
+        return _tier(expected_loss_minor, self.severity_floors_minor, SEVERITIES)
+
+
+def _tier(value: float, floors: tuple[int, ...], names: tuple[str, ...]) -> str:
+    for name, floor in zip(names, floors, strict=False):
+        if value >= floor:
+            return name
+    return names[-1]
 
 
 class Peak(msgspec.Struct, frozen=True, array_like=True, gc=False):

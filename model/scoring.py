@@ -75,10 +75,12 @@ class Scorer:
             policy=policy,
             horizon_days=self.horizon_days,
             floor_minor=self._percentile_minor(policy.floor_percentile),
-            segment_floors_minor=tuple(  # type: ignore[arg-type] # three in, three out
-                self._percentile_minor(p) for p in policy.segment_percentiles
-            ),
+            segment_floors_minor=self._floors(policy.segment_percentiles),
+            severity_floors_minor=self._floors(policy.severity_percentiles),
         )
+
+    def _floors(self, percentiles: Sequence[float]) -> tuple[int, ...]:
+        return tuple(self._percentile_minor(percentile) for percentile in percentiles)
 
     def _percentile_minor(self, percentile: float) -> int:
         quantiles = np.asarray(self.score_quantiles_major)

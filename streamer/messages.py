@@ -177,7 +177,9 @@ class Writer:
             reference="peak",
             drop=round(fired.drop, 4),
             value_at_risk=self.major(fired.reference.clv_minor - fired.clv_minor),
-            severity=self._severity(scoring),
+            severity=self.rules.severity(
+                scoring.score.churn_probability * fired.reference.clv_minor
+            ),
             churn_probability=scoring.score.churn_probability,
             reasons=tuple(Reason(share.factor.value, share.share) for share in shares),
             last_order_at=None if last_ms is None else rfc3339(last_ms),
@@ -188,17 +190,6 @@ class Writer:
             policy_version=self.policy_version,
             holdout=in_holdout(scoring.user_id, policy.holdout_share),
         )
-
-    def _severity(self, scoring: Scoring) -> str:
-        """By expected loss, P(churn) × the CLV that was there to lose (the loss function of Glady,
-        Baesens & Croux 2009), in units of the value floor."""
-        assert scoring.fired is not None
-        at_stake = scoring.fired.reference.clv_minor
-        expected_loss = scoring.score.churn_probability * at_stake
-        floor = max(self.rules.floor_minor, 1)
-        if expected_loss >= 2 * floor:
-            return "high"
-        return "medium" if expected_loss >= floor else "low"
 
     def major(self, minor: int) -> float:
         """Minor units of the model's currency in major units."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from model.hindsight import Hindsight
+from model.policy import SEVERITIES
 from streamer.messages import ChurnWarning
 
-SEVERITIES: Final = ("high", "medium", "low")
 _LARGEST: Final = 10
 _FACTORS: Final = {
     "silence": "silence",
