@@ -152,167 +152,189 @@ class Settings(BaseModel):
     )
 
     kafka_bootstrap_servers: Annotated[str, BeforeValidator(_servers)] = Field(
-        "",
-        alias="KAFKA_BOOTSTRAP_SERVERS",
+        default="",
+        validation_alias="KAFKA_BOOTSTRAP_SERVERS",
         description="Kafka brokers to start from: `host:port`, comma-separated.",
     )
     redis_url: Annotated[SecretStr, BeforeValidator(_redis_url)] = Field(
-        SecretStr(""),
-        alias="REDIS_URL",
+        default=SecretStr(""),
+        validation_alias="REDIS_URL",
         description="Redis, Valkey or Redis Cluster: `redis://`, `rediss://` or `unix://`.",
     )
     model: Path | None = Field(
-        None,
-        alias="CLV_MODEL",
+        default=None,
+        validation_alias="CLV_MODEL",
         description="Directory of the model artifact, as `python -m model train` writes it.",
     )
-    group: Topic = Field("clv-streamer", alias="CLV_GROUP", description="Kafka consumer group.")
+    group: Topic = Field(
+        default="clv-streamer", validation_alias="CLV_GROUP", description="Kafka consumer group."
+    )
     orders_topic: Topic = Field(
-        "orders", alias="CLV_ORDERS_TOPIC", description="Orders come from here."
+        default="orders", validation_alias="CLV_ORDERS_TOPIC", description="Orders come from here."
     )
     warnings_topic: Topic = Field(
-        "churn-warnings", alias="CLV_WARNINGS_TOPIC", description="Warnings and recoveries go here."
+        default="churn-warnings",
+        validation_alias="CLV_WARNINGS_TOPIC",
+        description="Warnings and recoveries go here.",
     )
     scores_topic: Topic = Field(
-        "clv-scores", alias="CLV_SCORES_TOPIC", description="Scores go here; a compacted topic."
+        default="clv-scores",
+        validation_alias="CLV_SCORES_TOPIC",
+        description="Scores go here; a compacted topic.",
     )
     dead_letter_topic: Topic = Field(
-        "orders-dead-letter",
-        alias="CLV_DEAD_LETTER_TOPIC",
+        default="orders-dead-letter",
+        validation_alias="CLV_DEAD_LETTER_TOPIC",
         description="Records that break a rule go here, with the reason.",
     )
     scores: Switch = Field(
-        True, alias="CLV_SCORES", description="`on`: every scoring is published; `off`: none."
+        default=True,
+        validation_alias="CLV_SCORES",
+        description="`on`: every scoring is published; `off`: none.",
     )
     partitions: int = Field(
-        4,
-        alias="CLV_PARTITIONS",
+        default=4,
+        validation_alias="CLV_PARTITIONS",
         ge=1,
         le=10_000,
         description="Partitions of the topics that we make ourselves.",
     )
     currency: Annotated[str, BeforeValidator(_currency)] = Field(
-        "USD", alias="CLV_CURRENCY", description="Currency of all orders, ISO 4217."
+        default="USD",
+        validation_alias="CLV_CURRENCY",
+        description="Currency of all orders, ISO 4217.",
     )
     max_future_ms: DurationMs = Field(
-        "24h",
-        alias="CLV_MAX_FUTURE",
+        default="24h",
+        validation_alias="CLV_MAX_FUTURE",
         validate_default=True,
         description="How far an order's time may lie ahead of the broker's record timestamp.",
     )
     allowed_lateness_ms: DurationMs = Field(
-        "1h",
-        alias="CLV_ALLOWED_LATENESS",
+        default="1h",
+        validation_alias="CLV_ALLOWED_LATENESS",
         validate_default=True,
         description="How long late orders are waited for before an instant is scored.",
     )
     idle_after_ms: DurationMsOrOff = Field(
-        "60s",
-        alias="CLV_IDLE_AFTER",
+        default="60s",
+        validation_alias="CLV_IDLE_AFTER",
         validate_default=True,
         description="A partition without orders for this long follows the clock; `off`: never.",
     )
     batch: int = Field(
-        1000, alias="CLV_BATCH", ge=1, le=100_000, description="Most records in one batch."
+        default=1000,
+        validation_alias="CLV_BATCH",
+        ge=1,
+        le=100_000,
+        description="Most records in one batch.",
     )
     cache_customers: int = Field(
-        100_000,
-        alias="CLV_CACHE_CUSTOMERS",
+        default=100_000,
+        validation_alias="CLV_CACHE_CUSTOMERS",
         ge=0,
         description="Customers kept decoded in memory by a worker; about 2 KB each.",
     )
     id_memory_days: int = Field(
-        MAX_MEMORY_DAYS,
-        alias="CLV_ID_MEMORY_DAYS",
+        default=MAX_MEMORY_DAYS,
+        validation_alias="CLV_ID_MEMORY_DAYS",
         ge=1,
         le=MAX_MEMORY_DAYS,
         description="Days for which a customer's order ids are remembered, to know repeats.",
     )
     id_memory_size: int = Field(
-        1000,
-        alias="CLV_ID_MEMORY_SIZE",
+        default=1000,
+        validation_alias="CLV_ID_MEMORY_SIZE",
         ge=1,
         description="Most order ids remembered for one customer.",
     )
     state_namespace: Topic = Field(
-        "clv", alias="CLV_STATE_NAMESPACE", description="First part of every key in Redis."
+        default="clv",
+        validation_alias="CLV_STATE_NAMESPACE",
+        description="First part of every key in Redis.",
     )
     cluster_id: Topic | None = Field(
-        None,
-        alias="CLV_CLUSTER_ID",
+        default=None,
+        validation_alias="CLV_CLUSTER_ID",
         description="Name of the Kafka cluster in the keys; unset: what the brokers report.",
     )
     web_bind: str = Field(
-        "127.0.0.1",
-        alias="CLV_WEB_BIND",
+        default="127.0.0.1",
+        validation_alias="CLV_WEB_BIND",
         min_length=1,
         description="Address of `/healthz` and `/readyz`.",
     )
     web_port: int = Field(
-        6066, alias="CLV_WEB_PORT", ge=0, le=65535, description="Their port; 0 switches them off."
+        default=6066,
+        validation_alias="CLV_WEB_PORT",
+        ge=0,
+        le=65535,
+        description="Their port; 0 switches them off.",
     )
     log_level: Annotated[str, BeforeValidator(_level)] = Field(
-        "INFO", alias="CLV_LOG_LEVEL", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`."
+        default="INFO",
+        validation_alias="CLV_LOG_LEVEL",
+        description="`DEBUG`, `INFO`, `WARNING` or `ERROR`.",
     )
     session_timeout_ms: Annotated[DurationMs, AfterValidator(_at_most_30s)] = Field(
-        "10s",
-        alias="CLV_SESSION_TIMEOUT",
+        default="10s",
+        validation_alias="CLV_SESSION_TIMEOUT",
         validate_default=True,
         description="A worker without a heartbeat for this long loses its partitions; up to 30s.",
     )
     fetch_max_wait_ms: DurationMs = Field(
-        "200ms",
-        alias="CLV_FETCH_MAX_WAIT",
+        default="200ms",
+        validation_alias="CLV_FETCH_MAX_WAIT",
         validate_default=True,
         description="How long a broker may hold a fetch that finds nothing.",
     )
     watchdog_ms: DurationMs = Field(
-        "120s",
-        alias="CLV_WATCHDOG",
+        default="120s",
+        validation_alias="CLV_WATCHDOG",
         validate_default=True,
         description="Without progress for this long, a worker exits with code 70 and says why.",
     )
     drop: float = Field(
-        0.30,
-        alias="CLV_DROP",
+        default=0.30,
+        validation_alias="CLV_DROP",
         gt=0,
         lt=1,
         description="A warning needs a fall of CLV by this share of its reference.",
     )
     reference_days: int = Field(
-        90,
-        alias="CLV_REFERENCE_DAYS",
+        default=90,
+        validation_alias="CLV_REFERENCE_DAYS",
         ge=1,
         description="Days over which the reference CLV is taken.",
     )
     floor_percentile: float = Field(
-        70.0,
-        alias="CLV_FLOOR_PERCENTILE",
+        default=70.0,
+        validation_alias="CLV_FLOOR_PERCENTILE",
         ge=0,
         le=100,
         description="Only customers whose reference reaches this percentile of CLV are warned of.",
     )
     min_silence_days: Annotated[Days | None, BeforeValidator(_min_silence)] = Field(
-        None,
-        alias="CLV_MIN_SILENCE",
+        default=None,
+        validation_alias="CLV_MIN_SILENCE",
         description="Days without an order before silence may warn; `H/2`: half the horizon.",
         json_schema_extra={"default_text": "H/2"},
     )
     refresh_days: DaysOrOff = Field(
-        7,
-        alias="CLV_REFRESH_DAYS",
+        default=7,
+        validation_alias="CLV_REFRESH_DAYS",
         description="Days between scorings of customers with nothing to decide, or `off`.",
     )
     grid_days: int = Field(
-        1,
-        alias="CLV_GRID_DAYS",
+        default=1,
+        validation_alias="CLV_GRID_DAYS",
         ge=1,
         description="Days between the instants at which silent customers are scored.",
     )
 
     holdout_share: float = Field(
-        0.0,
-        alias="CLV_HOLDOUT_SHARE",
+        default=0.0,
+        validation_alias="CLV_HOLDOUT_SHARE",
         ge=0,
         le=1,
         description="Share of customers whose warnings are marked `holdout`, to measure by.",
@@ -350,15 +372,12 @@ class Settings(BaseModel):
         `needs` are variables without a default that the command cannot do without.
         Raises SettingsRefused with every fault: variable, value (unless secret) and remedy.
         """
-        given = {
-            field.alias: environ[field.alias]
-            for field in cls.model_fields.values()
-            if field.alias is not None and environ.get(field.alias, "").strip()
-        }
+        known = variables()
+        given = {name: environ[name] for name in known if environ.get(name, "").strip()}
         faults = [
-            f"{name} is not set: {_field(name).description}" for name in needs if name not in given
+            f"{name} is not set: {known[name].description}" for name in needs if name not in given
         ]
-        faults += cls._shared_topics(given)
+        faults += _shared_topics(given)
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
@@ -368,23 +387,15 @@ class Settings(BaseModel):
             raise SettingsRefused(faults)
         return settings
 
-    @classmethod
-    def _shared_topics(cls, given: Mapping[str, str]) -> list[str]:
-        """A fault for each topic name that is used twice."""
-        users: dict[str, list[str]] = {}
-        for field in cls.model_fields.values():
-            if field.alias is not None and field.alias.endswith("_TOPIC"):
-                users.setdefault(given.get(field.alias, field.default), []).append(field.alias)
-        return [
-            f"{' and '.join(names)} are both {topic!r}: name different topics"
-            for topic, names in users.items()
-            if len(names) > 1
-        ]
+
+def variables() -> dict[str, FieldInfo]:
+    """The settings by their variables' names."""
+    return {str(field.validation_alias): field for field in Settings.model_fields.values()}
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """One line for each variable that looks like ours and is not: usually a misspelling."""
-    known = {field.alias or "" for field in Settings.model_fields.values()}
+    known = variables()
     lines = []
     for name in sorted(environ):
         if name.startswith(_PREFIX) and name not in known:
@@ -397,14 +408,23 @@ def settings_table() -> str:
     """Every variable with its default and meaning, as a Markdown table."""
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
     rows += [
-        f"| `{field.alias}` | {_default_text(field)} | {field.description} |"
-        for field in Settings.model_fields.values()
+        f"| `{name}` | {_default_text(field)} | {field.description} |"
+        for name, field in variables().items()
     ]
     return "\n".join(rows) + "\n"
 
 
-def _field(name: str) -> FieldInfo:
-    return next(field for field in Settings.model_fields.values() if field.alias == name)
+def _shared_topics(given: Mapping[str, str]) -> list[str]:
+    """A fault for each topic name that is used twice."""
+    users: dict[str, list[str]] = {}
+    for name, field in variables().items():
+        if name.endswith("_TOPIC"):
+            users.setdefault(given.get(name, field.default), []).append(name)
+    return [
+        f"{' and '.join(names)} are both {topic!r}: name different topics"
+        for topic, names in users.items()
+        if len(names) > 1
+    ]
 
 
 def _default_text(field: FieldInfo) -> str:
@@ -433,7 +453,9 @@ _SECRET: Final = frozenset({"REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"})
 
 
 def _fault(error: ErrorDetails, given: Mapping[str, str]) -> str:
-    remedy = _REMEDIES.get(error["type"], error["msg"].removeprefix("Value error, "))
     name = str(error["loc"][0])
     shown = "" if name in _SECRET else f"={given[name]!r}"
-    return f"{name}{shown}: {remedy.format(**error.get('ctx', {}))}"
+    known = _REMEDIES.get(error["type"])
+    if known is None:
+        return f"{name}{shown}: {error['msg'].removeprefix('Value error, ')}"
+    return f"{name}{shown}: {known.format(**error.get('ctx', {}))}"

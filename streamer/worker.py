@@ -54,6 +54,7 @@ _T = TypeVar("_T")
 END_WITHIN_S: Final = 15.0
 START_RETRY_S: Final = 2.0
 PING_S: Final = 2.0
+SILENT_BROKER_S: Final = 10.0
 
 # What an operator can act on; their messages are sentences with the remedy.
 _TOLD: Final = (
@@ -196,6 +197,8 @@ class _Worker:
                 complaints.append("model: being read")
             if not lane.ready:
                 complaints.append("partitions: not all that the group assigned are claimed")
+            if (watchdog.signs.fetch_age_s or 0) > SILENT_BROKER_S:
+                complaints.append("kafka: no broker answers fetches")
             try:
                 await asyncio.wait_for(store.ping(), PING_S)
             except (StoreUnavailable, StoreRefused, TimeoutError) as error:

@@ -84,7 +84,7 @@ def _fake_runners_and_short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
     FakeRunner.instances = []
     monkeypatch.setattr(app, "PartitionRunner", FakeRunner)
-    monkeypatch.setattr(app.asyncio, "sleep", at_once)
+    monkeypatch.setattr("streamer.app.asyncio.sleep", at_once)
 
 
 @pytest.fixture

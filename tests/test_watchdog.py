@@ -81,7 +81,7 @@ async def test_a_healed_coordinator_counts_as_failing_until_it_is_well(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now: Any = SimpleNamespace(s=100.0)
-    monkeypatch.setattr(watchdog.time, "monotonic", lambda: now.s)
+    monkeypatch.setattr("streamer.watchdog.time.monotonic", lambda: now.s)
     lane = FakeLane()
     watcher = Watchdog(cast(Lane, lane), asyncio.get_running_loop(), lambda: 0, print, limit_s=60)
     lane.vitals = Vitals(error="KafkaError: x")

@@ -107,11 +107,11 @@ async def join(
 ) -> Member:
     """A member of the group named like the topic; returns once the group has assigned."""
     settings = Settings(
-        KAFKA_BOOTSTRAP_SERVERS=bootstrap,
-        CLV_GROUP=f"group-{topic}",
-        CLV_ORDERS_TOPIC=topic,
-        CLV_SESSION_TIMEOUT="2s",
-        CLV_WEB_PORT=0,
+        kafka_bootstrap_servers=bootstrap,
+        group=f"group-{topic}",
+        orders_topic=topic,
+        session_timeout_ms=2_000,
+        web_port=0,
     )
     failures: list[BaseException] = []
     lane = Lane(topic, sink, failures.append, options)
