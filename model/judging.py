@@ -86,8 +86,8 @@ class Judge:
     ) -> Judged:
         """The tracks after their events, and after the due instants up to `until_ms` if given.
 
-        Every user in `events` must be in `tracks`. Scorings come in the order of the log, those of
-        instants before those of events, by instant and then by user.
+        Every user in `events` must be in `tracks`. Scorings come by instant; those of one customer
+        in the order in which they were made.
         """
         judged = Judged()
         courses = [
@@ -190,7 +190,8 @@ class Judge:
                 judgement, told = self._rebased(judgement, score), None
             if told:
                 judged.scorings.append(told)
-        if course.steps or until_ms is not None:
+        if course.events or until_ms is not None:
+            # Without `until_ms` the last step is an event: instants only lead up to one.
             after_ms = max(course.steps[-1].as_of_ms if course.steps else -1, until_ms or -1)
             last_day = course.facts.last_purchase_day
             due_ms = schedule.next_due(last_day, judgement, after_ms, self.rules)
@@ -314,7 +315,7 @@ def _score(scorer: Scorer, courses: Sequence[_Course]) -> None:
         at += len(course.steps)
 
 
-def _telling_order(scoring: Scoring) -> tuple[int, int, int, str]:
-    if scoring.place is None:
-        return 0, scoring.as_of_ms, 0, scoring.user_id
-    return 1, 0, scoring.place, scoring.user_id
+def _telling_order(scoring: Scoring) -> tuple[int, int, str]:
+    # An instant that an event closes is judged before the event is, also where both have one time.
+    place = -1 if scoring.place is None else scoring.place
+    return scoring.as_of_ms, place, scoring.user_id
