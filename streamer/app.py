@@ -227,13 +227,17 @@ class Partitions:
                     self._owned[number].hinted = offset
 
     def _idle_watermark_ms(self, number: int, owned: _Owned) -> int | None:
-        """How far the clock carries a partition in which there is nothing to read; else None."""
+        """How far the clock carries a partition in which there is nothing to read; else None.
+
+        Twice the lateness: a punctual order may bear a time that long ago, and its own watermark
+        stands as much again before it (docs/decisions/0005).
+        """
         idle_after_ms = self._settings.idle_after_ms
         if idle_after_ms is None or self.lane is None or not self.lane.caught_up(number):
             return None
         if (self._clock.monotonic_s() - owned.quiet_since_s) * 1000 < idle_after_ms:
             return None
-        return self._clock.now_ms() - self._settings.allowed_lateness_ms
+        return self._clock.now_ms() - 2 * self._settings.allowed_lateness_ms
 
     # --- inside -----------------------------------------------------------------------------
 

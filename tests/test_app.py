@@ -206,8 +206,8 @@ async def test_the_clock_moves_a_partition_once_it_is_idle_and_read_to_its_end(
     await partitions.tick()
     lane.at_end = False
     await partitions.tick()
-    hour = 3_600_000
-    assert runner(0).ticks == [None, clock.now_ms() - hour, None]
+    twice_the_lateness_ms = 2 * 3_600_000
+    assert runner(0).ticks == [None, clock.now_ms() - twice_the_lateness_ms, None]
     assert runner(1).ticks == [None, None, None]
     assert partitions.scored == 18
 
