@@ -80,6 +80,8 @@ AT_END_S: Final = 5.0
 # Errors that no repetition cures (authorisation, a codec) may be repeated for this long.
 GIVE_UP_S: Final = 30.0
 PROBE_WAIT_MS: Final = 200
+# How long the consumer may take to leave the group and close; a broker may be down.
+STOP_S: Final = 3.0
 
 
 class OrderSink(Protocol):
@@ -526,6 +528,18 @@ class LaneThread(AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = options.fetch_max_wait_ms
         consumer._auto_offset_reset = "none"
         return consumer
+
+    async def on_thread_stop(self) -> None:
+        """Leaves the group and closes; in time, and whatever aiokafka raises while doing so.
+
+        Without a broker its fetcher ends in a CancelledError of its own making, which would end
+        this thread before it has told the main thread that it is done.
+        """
+        try:
+            async with asyncio.timeout(STOP_S):
+                await super().on_thread_stop()
+        except (Exception, asyncio.CancelledError) as error:
+            _log.debug("consumer.stopped_badly", error=type(error).__name__)
 
     async def run_here(self, work: Coroutine[Any, Any, _T], timeout_s: float | None = None) -> _T:
         """The coroutine's result, run in this thread; called from the event loop's."""

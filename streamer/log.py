@@ -81,6 +81,27 @@ class EventFormatter(logging.Formatter):
         return line
 
 
+class Repeats(logging.Filter):
+    """Lets a library say the same thing once in ten seconds: clients without a server repeat
+    themselves many times a second. Ours are told apart by their fields, and always pass."""
+
+    def __init__(self, quiet_s: float = 10.0) -> None:
+        super().__init__()
+        self._quiet_s = quiet_s
+        self._last: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if hasattr(record, "fields"):
+            return True
+        kind = (record.name, str(record.msg))
+        if record.created - self._last.get(kind, 0.0) < self._quiet_s:
+            return False
+        if len(self._last) > 1_000:
+            self._last.clear()
+        self._last[kind] = record.created
+        return True
+
+
 def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     """Sends every log line of the process to `stream` (stderr) in our form.
 
@@ -91,6 +112,7 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
         raise ValueError(f"level={level!r}: one of DEBUG, INFO, WARNING, ERROR")
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(EventFormatter())
+    handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)

@@ -13,6 +13,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final, NoReturn, TypeVar
 
@@ -52,6 +53,8 @@ _T = TypeVar("_T")
 
 # From the request to end until the process ends whatever is left.
 END_WITHIN_S: Final = 15.0
+# Of that, for Faust's services, whose consumer has its own shorter limit.
+STOP_WITHIN_S: Final = 5.0
 START_RETRY_S: Final = 2.0
 PING_S: Final = 2.0
 SILENT_BROKER_S: Final = 10.0
@@ -74,6 +77,7 @@ class WorkerStopped(Exception):
 def run_worker(settings: Settings) -> NoReturn:
     """Runs a worker until it is told to end or cannot go on; ends the process."""
     log.configure(settings.log_level)
+    threading.excepthook = _thread_failed
     reason: str | None
     try:
         reason = asyncio.run(_Worker(settings).run())
@@ -94,12 +98,24 @@ def _end(reason: str | None) -> NoReturn:
     os._exit(0 if reason is None else EXIT_CODE)
 
 
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """One line for what ends a thread; the watchdog sees what follows from it."""
+    if failure.exc_value is not None:
+        _log.exception("thread.failed", failure.exc_value)
+
+
 def describe(error: BaseException) -> str:
     """One line for the end of a worker."""
     text = " ".join(str(error).split())
-    if isinstance(error, _TOLD) or type(error).__name__ == "ArtifactRefused":
+    if is_told(error):
         return text
     return f"{type(error).__name__}: {text}; this is a fault of ours: report it with the log"
+
+
+def is_told(error: BaseException) -> bool:
+    """Whether the error's message is a sentence for an operator, with the remedy."""
+    # By name: importing model.artifact here would import scikit-learn before it is needed.
+    return isinstance(error, _TOLD) or type(error).__name__ == "ArtifactRefused"
 
 
 class _Worker:
@@ -140,7 +156,8 @@ class _Worker:
     def _stop_for(self, error: BaseException) -> None:
         if self._reason is None:
             self._reason = describe(error)
-            _log.exception("worker.failing", error)
+            if not is_told(error):
+                _log.exception("worker.failing", error)
         self._arm()
         self._ending.set()
 
@@ -222,7 +239,8 @@ class _Worker:
                 chore.cancel()
             await partitions.hint()
             await lane.close()
-            await app.stop()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(app.stop(), STOP_WITHIN_S)
 
     async def _until_crash(self, app: Service) -> None:
         """Returns never; raises what crashed one of Faust's services."""

@@ -63,3 +63,11 @@ def test_a_traceback_is_shown_at_debug_only(lines: io.StringIO) -> None:
 def test_a_level_that_logging_does_not_know_is_refused() -> None:
     with pytest.raises(ValueError, match="level='LOUD'"):
         log.configure("LOUD")
+
+
+def test_a_library_says_the_same_thing_once_in_a_while(lines: io.StringIO) -> None:
+    for node in range(3):
+        logging.getLogger("aiokafka").error("Unable to connect to node %s", node)
+        log.get("streamer.x").warning("outage.waiting", what="store")
+    assert lines.getvalue().count("Unable to connect") == 1
+    assert lines.getvalue().count("outage.waiting") == 3
