@@ -24,7 +24,7 @@ from streamer import demo as demo_run
 from streamer import show as customer_view
 from streamer.app import pipeline_of
 from streamer.clock import SystemClock
-from streamer.config import Settings, SettingsRefused, unknown_variables
+from streamer.config import Settings, SettingsRefused, settings_page, unknown_variables
 from streamer.embedded import EmbeddedUnavailable
 from streamer.partition import Pipeline
 from streamer.produce import Produced, produce
@@ -196,6 +196,17 @@ def demo_command(keep: bool, directory: Path) -> None:
     """
     with _one_line_errors():
         demo_run.run_demo(directory, keep=keep)
+
+
+@cli.command("settings")
+def settings_command() -> None:
+    """Print every environment variable with its default and meaning, as Markdown.
+
+    \b
+    Example:
+      python -m streamer settings > docs/configuration.md
+    """
+    click.echo(settings_page(), nl=False)
 
 
 class _Rejects:

@@ -404,6 +404,18 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     return lines
 
 
+def settings_page() -> str:
+    """docs/configuration.md."""
+    return f"""# Configuration
+
+Everything comes from the environment, read once at the start; all faults are named at once. An empty
+variable counts as unset. Durations have a unit: `200ms`, `90s`, `15m`, `24h`, `7d`. This page is what
+`python -m streamer settings` prints; a test holds the two together.
+
+{settings_table()}
+"""
+
+
 def settings_table() -> str:
     """Every variable with its default and meaning, as a Markdown table."""
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]

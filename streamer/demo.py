@@ -145,7 +145,7 @@ _DEMO_SETTINGS: Final = {
     # Orders of the past must not be judged by today's clock.
     "CLV_IDLE_AFTER": "off",
     # The embedded broker assigns partitions after half of it.
-    "CLV_SESSION_TIMEOUT": "6s",
+    "CLV_SESSION_TIMEOUT": "4s",
 }
 
 
@@ -291,7 +291,7 @@ def _look_back(run: Run, model: Path, streamed: Streamed, cutoff_day: int) -> st
         from_day=cutoff[:10],
         seconds=streamed.seconds,
         first_order_s=streamed.first_order_s,
-        rescorings=streamed.scores,
+        scores=streamed.scores,
     )
     return summary(figures, since, len(streamed.warnings) - len(since), seen)
 

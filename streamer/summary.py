@@ -29,7 +29,7 @@ class RunFigures:
     from_day: str
     seconds: float
     first_order_s: float
-    rescorings: int
+    scores: int
 
 
 def summary(
@@ -51,11 +51,11 @@ def _head(figures: RunFigures, warned: int, earlier: int) -> str:
     return "\n".join(
         [
             f"{figures.orders:,} orders of {figures.customers:,} customers in"
-            f" {figures.seconds:.1f} s: {rate:,.0f} orders/s, with",
-            f"{figures.rescorings:,} scores told; first order applied"
-            f" {figures.first_order_s:.1f} s after the worker's start.",
-            f"{warned:,} warnings since {figures.from_day}, the end of training"
-            f" ({earlier:,} before it are not counted below).",
+            f" {figures.seconds:.1f} s: {rate:,.0f} orders/s, and {figures.scores:,}",
+            f"scores published. The first order was applied {figures.first_order_s:.1f} s after the"
+            " worker's start.",
+            f"{warned:,} warnings since {figures.from_day}, the end of training;"
+            f" the {earlier:,} before are not counted.",
         ]
     )
 

@@ -1,0 +1,38 @@
+"""The pages say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from streamer.config import settings_page, settings_table
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md"))
+_LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
+
+
+def test_every_setting_is_on_the_configuration_page() -> None:
+    page = (ROOT / "docs/configuration.md").read_text()
+    assert page == settings_page(), "run: python -m streamer settings > docs/configuration.md"
+
+
+def test_the_readme_says_of_settings_what_the_configuration_page_says() -> None:
+    known = set(settings_table().splitlines())
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if "| `CLV_" in line]
+    assert rows
+    assert set(rows) <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    broken = [to for to in _LINK.findall(page.read_text()) if not (page.parent / to).exists()]
+    assert broken == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES if "docs" in page.parts}
+    assert {page for page in pages - {"README.md"} if f"({page})" not in index} == set()
