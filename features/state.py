@@ -36,6 +36,18 @@ class StateError(ValueError):
     program; anything else is damage: rebuild the customer from the log."""
 
 
+class StateNewer(StateError):
+    """A newer version wrote the state: run that version, or a newer one. It is no damage."""
+
+    def __init__(self, what: str, version: int, known: int) -> None:
+        super().__init__(
+            f"{what} version {version} is newer than {known}, the newest known here; "
+            "run the version that wrote it, or a newer one"
+        )
+        self.version = version
+        self.known = known
+
+
 class Before(msgspec.Struct, frozen=True, gc=False):
     """Summary of the days older than HISTORY_DAYS; money in minor units, days since the epoch.
 
@@ -213,11 +225,11 @@ def encode(state: CustomerState) -> bytes:
 
 
 def decode(data: bytes) -> CustomerState:
-    """The state that `encode` wrote. Raises StateError for anything else."""
+    """The state that `encode` wrote. Raises StateNewer, and StateError for anything else."""
     if not data:
         raise StateError("the state is empty")
     if data[0] > STATE_VERSION:
-        raise StateError(f"state version {data[0]} is newer than {STATE_VERSION}, known here")
+        raise StateNewer("state", data[0], STATE_VERSION)
     if data[0] < STATE_VERSION or data[1:2] > b"\x01":
         raise StateError(f"the state begins with {data[:2]!r}, which no version wrote")
     try:
