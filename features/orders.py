@@ -299,8 +299,9 @@ def _find_fault(document: Mapping[str, Any]) -> None:
     ts = document["ts"]
     if isinstance(ts, str):
         _text_to_ms(ts)
-        raise _bad_ts(ts)  # digits in a string, or a form that the strict reader refuses
-    if not isinstance(ts, int) or isinstance(ts, bool) or not 0 <= ts < _YEAR_10000_MS:
+        if ts.isdigit():
+            raise _bad_ts(ts)  # a file may have it so; in JSON a number is written as one
+    elif not isinstance(ts, int) or isinstance(ts, bool) or not 0 <= ts < _YEAR_10000_MS:
         raise _bad_ts(ts)
     kind = document.get("type", "order")
     if not isinstance(kind, str) or kind not in _TYPES:

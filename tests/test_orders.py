@@ -152,6 +152,14 @@ _BAD: dict[str, tuple[bytes | None, Reason]] = {
     "amount 1_000": (_raw("amount", "1_000"), Reason.NOT_JSON),
     # type and currency
     "type unknown": (_json(type="return"), Reason.BAD_TYPE),
+    "type unknown, time as text": (
+        _json(type="return", ts="2026-01-01T00:00:00Z"),
+        Reason.BAD_TYPE,
+    ),
+    "currency as number, time as text": (
+        _json(currency=840, ts="2026-01-01T00:00:00Z"),
+        Reason.WRONG_CURRENCY,
+    ),
     "type in capitals": (_json(type="ORDER"), Reason.BAD_TYPE),
     "type null": (_json(type=None), Reason.BAD_TYPE),
     "type as number": (_json(type=1), Reason.BAD_TYPE),
