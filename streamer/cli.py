@@ -1,4 +1,8 @@
-"""The commands of `python -m streamer`."""
+"""The commands of `python -m streamer`.
+
+Whatever brings scikit-learn with it is imported by the commands that need it, when they do: that
+takes seconds, and a worker spends them better waiting for its partitions.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,7 @@ from tqdm import tqdm
 
 from features.orders import Reason
 from features.state import StateError
-from model import artifact
-from model.artifact import ArtifactRefused
 from model.orderlog import OrderLogError, RejectedRow, read_orders
-from streamer import demo as demo_run
 from streamer import show as customer_view
 from streamer.app import pipeline_of
 from streamer.clock import SystemClock
@@ -37,8 +38,7 @@ from streamer.store import StoreError
 from streamer.topics import TopicsError, cluster_id, ensure_topics
 from streamer.worker import run_worker, topics_to_make
 
-_TOLD = (
-    ArtifactRefused,
+_TOLD: tuple[type[Exception], ...] = (
     EmbeddedUnavailable,
     OrderLogError,
     OSError,
@@ -49,7 +49,6 @@ _TOLD = (
     StoreError,
     TopicsError,
     UnknownCustomer,
-    demo_run.DemoFailed,
 )
 _KAFKA, _REDIS, _MODEL = "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "CLV_MODEL"
 
@@ -194,8 +193,11 @@ def demo_command(keep: bool, directory: Path) -> None:
     Example:
       make demo
     """
-    with _one_line_errors():
-        demo_run.run_demo(directory, keep=keep)
+    from model.artifact import ArtifactRefused
+    from streamer import demo
+
+    with _one_line_errors(demo.DemoFailed, ArtifactRefused):
+        demo.run_demo(directory, keep=keep)
 
 
 @cli.command("settings")
@@ -230,11 +232,11 @@ class _Rejects:
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def _one_line_errors(*also: type[Exception]) -> Iterator[None]:
     """What a person can mend ends as a clear message and exit code 1, never as a traceback."""
     try:
         yield
-    except _TOLD as error:
+    except (*_TOLD, *also) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         raise click.ClickException("interrupted") from None
@@ -244,7 +246,10 @@ def _pipeline(environ: dict[str, str], needs: tuple[str, ...]) -> tuple[Settings
     """Settings and pipeline, in the model's currency where none is set."""
     settings = Settings.load(environ, needs=needs)
     assert settings.model is not None
-    loaded = artifact.load(settings.model)
+    from model import artifact
+
+    with _one_line_errors(artifact.ArtifactRefused):
+        loaded = artifact.load(settings.model)
     if not environ.get("CLV_CURRENCY"):
         environ["CLV_CURRENCY"] = loaded.manifest.currency
         settings = Settings.load(environ, needs=needs)
