@@ -10,8 +10,9 @@ from typing import TypeVar
 import pytest
 
 from streamer.embedded import EmbeddedKafka, EmbeddedRedis, EmbeddedUnavailable
+from tests.kafka.cluster import ApacheKafka
 
-Server = TypeVar("Server", EmbeddedKafka, EmbeddedRedis)
+Server = TypeVar("Server", EmbeddedKafka, EmbeddedRedis, ApacheKafka)
 
 
 @contextmanager
@@ -39,3 +40,21 @@ def embedded_kafka() -> Iterator[EmbeddedKafka]:
     """One for all tests: each takes topics and groups of its own."""
     with required(EmbeddedKafka()) as kafka:
         yield kafka
+
+
+@pytest.fixture(scope="session")
+def apache_kafka() -> Iterator[ApacheKafka]:
+    """One broker for all tests: each takes topics and groups of its own."""
+    with required(ApacheKafka()) as kafka:
+        yield kafka
+
+
+@pytest.fixture(
+    scope="session",
+    params=["embedded", pytest.param("apache", marks=pytest.mark.kafka)],
+)
+def kafka(request: pytest.FixtureRequest) -> EmbeddedKafka | ApacheKafka:
+    """Either broker: what holds on the one has to hold on the other."""
+    found = request.getfixturevalue(f"{request.param}_kafka")
+    assert isinstance(found, EmbeddedKafka | ApacheKafka)
+    return found

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
@@ -11,18 +11,13 @@ from streamer.messages import Message
 from streamer.partitioning import partition_for
 from streamer.publisher import KafkaPublisher, MemoryPublisher, PublishFailed
 from streamer.topics import Topic, ensure_topics
+from tests.kafka.cluster import Kafka
 
 TOPICS = [Topic("scores", 4), Topic("dead", 1), Topic("big", 1)]
 
 
-@pytest.fixture(scope="module")
-def kafka() -> Iterator[EmbeddedKafka]:
-    with EmbeddedKafka() as kafka:
-        yield kafka
-
-
 @pytest.fixture
-async def publisher(kafka: EmbeddedKafka) -> AsyncIterator[KafkaPublisher]:
+async def publisher(kafka: Kafka) -> AsyncIterator[KafkaPublisher]:
     await ensure_topics(kafka.bootstrap, TOPICS)
     publisher = KafkaPublisher(kafka.bootstrap)
     await publisher.start()
@@ -30,7 +25,7 @@ async def publisher(kafka: EmbeddedKafka) -> AsyncIterator[KafkaPublisher]:
     await publisher.close()
 
 
-async def read(kafka: EmbeddedKafka, topic: str, count: int) -> list[ConsumerRecord]:
+async def read(kafka: Kafka, topic: str, count: int) -> list[ConsumerRecord]:
     consumer = AIOKafkaConsumer(
         topic, bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest"
     )
@@ -42,7 +37,7 @@ async def read(kafka: EmbeddedKafka, topic: str, count: int) -> list[ConsumerRec
 
 
 async def test_messages_arrive_as_they_were_where_their_keys_belong(
-    kafka: EmbeddedKafka, publisher: KafkaPublisher
+    kafka: Kafka, publisher: KafkaPublisher
 ) -> None:
     keys = [b"customer-%d" % (number % 7) for number in range(300)]
     sent = [
@@ -61,7 +56,7 @@ async def test_messages_arrive_as_they_were_where_their_keys_belong(
 
 
 async def test_one_call_may_go_to_several_topics_with_and_without_keys_and_values(
-    kafka: EmbeddedKafka, publisher: KafkaPublisher
+    kafka: Kafka, publisher: KafkaPublisher
 ) -> None:
     await publisher.publish([Message("dead", None, b"raw"), Message("dead", b"key", None)])
     assert [(r.key, r.value) for r in await read(kafka, "dead", 2)] == [
@@ -71,7 +66,7 @@ async def test_one_call_may_go_to_several_topics_with_and_without_keys_and_value
 
 
 async def test_more_than_fits_one_batch_is_sent_in_several(
-    kafka: EmbeddedKafka, publisher: KafkaPublisher, monkeypatch: pytest.MonkeyPatch
+    kafka: Kafka, publisher: KafkaPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publishing, "MAX_BATCH_BYTES", 10_000)
     small = KafkaPublisher(kafka.bootstrap)

@@ -13,7 +13,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAuthorizationFailedError
 
-from streamer.embedded import EmbeddedKafka
 from streamer.topics import (
     CLV_SCORES,
     ORDERS,
@@ -25,6 +24,7 @@ from streamer.topics import (
     cluster_id,
     ensure_topics,
 )
+from tests.kafka.cluster import Kafka
 
 
 def fresh(topic: Topic) -> Topic:
@@ -32,7 +32,7 @@ def fresh(topic: Topic) -> Topic:
     return replace(topic, name=f"{topic.name}-{uuid.uuid4().hex}")
 
 
-async def names(kafka: EmbeddedKafka) -> set[str]:
+async def names(kafka: Kafka) -> set[str]:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()
     try:
@@ -53,21 +53,21 @@ def test_the_topics_are_those_of_the_contract() -> None:
 
 
 async def test_missing_topics_are_made_with_their_partitions(
-    embedded_kafka: EmbeddedKafka,
+    kafka: Kafka,
 ) -> None:
     topics = [fresh(topic) for topic in TOPICS]
     expected = {topic.name: topic.partitions for topic in topics}
-    assert await ensure_topics(embedded_kafka.bootstrap, topics) == expected
-    assert await ensure_topics(embedded_kafka.bootstrap, topics) == expected
+    assert await ensure_topics(kafka.bootstrap, topics) == expected
+    assert await ensure_topics(kafka.bootstrap, topics) == expected
 
 
-async def test_a_topic_just_made_takes_and_gives_records(embedded_kafka: EmbeddedKafka) -> None:
+async def test_a_topic_just_made_takes_and_gives_records(kafka: Kafka) -> None:
     topic = fresh(ORDERS)
-    await ensure_topics(embedded_kafka.bootstrap, [topic])
-    producer = AIOKafkaProducer(bootstrap_servers=embedded_kafka.bootstrap)
+    await ensure_topics(kafka.bootstrap, [topic])
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)
     consumer = AIOKafkaConsumer(
         topic.name,
-        bootstrap_servers=embedded_kafka.bootstrap,
+        bootstrap_servers=kafka.bootstrap,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=200,
     )
@@ -78,31 +78,29 @@ async def test_a_topic_just_made_takes_and_gives_records(embedded_kafka: Embedde
         assert (record.key, record.value) == (b"ann", b"{}")
 
 
-async def test_makers_at_the_same_time_agree(embedded_kafka: EmbeddedKafka) -> None:
+async def test_makers_at_the_same_time_agree(kafka: Kafka) -> None:
     topics = [fresh(topic) for topic in TOPICS]
-    found = await asyncio.gather(
-        *(ensure_topics(embedded_kafka.bootstrap, topics) for _ in range(4))
-    )
+    found = await asyncio.gather(*(ensure_topics(kafka.bootstrap, topics) for _ in range(4)))
     assert found == [{topic.name: topic.partitions for topic in topics}] * 4
 
 
 @pytest.mark.parametrize("wanted", [2, 8])
 async def test_orders_with_other_partitions_is_refused_before_anything_is_made(
-    embedded_kafka: EmbeddedKafka, wanted: int
+    kafka: Kafka, wanted: int
 ) -> None:
     orders, other = fresh(ORDERS), fresh(CLV_SCORES)
-    await ensure_topics(embedded_kafka.bootstrap, [orders])
+    await ensure_topics(kafka.bootstrap, [orders])
     with pytest.raises(PartitionsDiffer, match=f"has 4 partitions.* says {wanted}"):
-        await ensure_topics(embedded_kafka.bootstrap, [replace(orders, partitions=wanted), other])
-    assert other.name not in await names(embedded_kafka)
+        await ensure_topics(kafka.bootstrap, [replace(orders, partitions=wanted), other])
+    assert other.name not in await names(kafka)
 
 
 async def test_other_topics_may_have_the_partitions_they_have(
-    embedded_kafka: EmbeddedKafka,
+    kafka: Kafka,
 ) -> None:
     scores = fresh(CLV_SCORES)
-    await ensure_topics(embedded_kafka.bootstrap, [replace(scores, partitions=1)])
-    assert await ensure_topics(embedded_kafka.bootstrap, [scores]) == {scores.name: 1}
+    await ensure_topics(kafka.bootstrap, [replace(scores, partitions=1)])
+    assert await ensure_topics(kafka.bootstrap, [scores]) == {scores.name: 1}
 
 
 class RefusingAdmin:
@@ -130,8 +128,8 @@ async def test_a_topic_that_kafka_does_not_let_us_make_is_named_with_the_remedy(
         await ensure_topics("kafka:9092")
 
 
-async def test_the_cluster_names_itself(embedded_kafka: EmbeddedKafka) -> None:
-    assert await cluster_id(embedded_kafka.bootstrap) == embedded_kafka.cluster_id
+async def test_the_cluster_names_itself(kafka: Kafka) -> None:
+    assert await cluster_id(kafka.bootstrap) == kafka.cluster_id
 
 
 async def test_a_kafka_out_of_reach_is_named() -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from streamer.embedded import EmbeddedKafka
 from streamer.lane import LaneOptions
 from streamer.topics import Topic, ensure_topics
+from tests.kafka.cluster import Kafka
 from tests.worker.lane_kit import (
     Recorder,
     SharedLog,
@@ -26,10 +25,9 @@ PARTITIONS = 4
 _names = count()
 
 
-@pytest.fixture(scope="module")
-def bootstrap() -> Iterator[str]:
-    with EmbeddedKafka() as kafka:
-        yield kafka.bootstrap
+@pytest.fixture
+def bootstrap(kafka: Kafka) -> str:
+    return kafka.bootstrap
 
 
 @pytest.fixture
