@@ -1,21 +1,26 @@
 -- Claims a partition: a new epoch, later than all before it.
 --
 -- KEYS  meta, due, outbox
--- ARGV  1 partition count, 2 schema that the caller knows
--- Returns {"OK", epoch, sequence, next, high_ts} (the last two false where unset), or why not:
---         {"PARTITIONS", stored} | {"SCHEMA", stored} | {"FOREIGN"}.
+-- ARGV  1 partition count, 2 schema that the caller knows, 3 where the log begins, 4 id of the topic
+--       ('' = the broker has none)
+-- Returns {"OK", epoch, sequence, next, high_ts, first} (next and high_ts false where unset), or why
+--         not: {"PARTITIONS", stored} | {"SCHEMA", stored} | {"TOPIC", stored} | {"FOREIGN"}.
 --
 -- The epoch is the server's clock in microseconds where that is later than the epoch before. A plain
 -- counter would give the same epoch twice when the server loses its last writes and is claimed
 -- again, and then neither of the two owners would be fenced.
 local meta, due, outbox = KEYS[1], KEYS[2], KEYS[3]
-local stored = redis.call('HMGET', meta, 'schema', 'partitions', 'epoch', 'sequence', 'next', 'high_ts')
+local stored = redis.call('HMGET', meta, 'schema', 'partitions', 'epoch', 'sequence', 'next', 'high_ts', 'first',
+  'topic_id')
 
 if redis.call('EXISTS', meta) == 1 then
   local schema = tonumber(stored[1] or '')
   if not schema then return {'FOREIGN'} end
   if schema > tonumber(ARGV[2]) then return {'SCHEMA', stored[1]} end
   if tonumber(stored[2] or '') ~= tonumber(ARGV[1]) then return {'PARTITIONS', stored[2] or '0'} end
+  if stored[5] and stored[8] and ARGV[4] ~= '' and stored[8] ~= ARGV[4] then
+    return {'TOPIC', stored[8]}
+  end
 elseif redis.call('EXISTS', due, outbox) > 0 then
   return {'FOREIGN'}
 end
@@ -26,4 +31,11 @@ local epoch = string.format('%.0f', math.max(tonumber(stored[3] or '0') + 1, now
 redis.call('HSET', meta, 'epoch', epoch, 'partitions', ARGV[1], 'schema', ARGV[2])
 redis.call('HSETNX', meta, 'sequence', '0')
 redis.call('HSETNX', meta, 'outbox_first', '0')
-return {'OK', epoch, stored[4] or '0', stored[5], stored[6]}
+local first = stored[7] or '0'
+if not stored[5] then
+  -- Nothing has been applied: the states will be those of the log from here on.
+  first = ARGV[3]
+  redis.call('HSET', meta, 'first', first)
+end
+if ARGV[4] ~= '' then redis.call('HSET', meta, 'topic_id', ARGV[4]) end
+return {'OK', epoch, stored[4] or '0', stored[5], stored[6], first}

@@ -1,4 +1,4 @@
-"""A StateStore on Redis or Valkey (6.2 or later).
+"""A StateStore on Redis or Valkey (6.2 or later), one server or a cluster.
 
 With the hiredis extension beside redis-py, which finds it by itself, reading a customer takes a
 quarter of the time (4 µs instead of 15).
@@ -7,14 +7,17 @@ Keys, all of one partition under one hash tag and so in one slot of a cluster:
 
     <namespace>:<kafka cluster id>:{<topic>-<partition>}:meta      hash: epoch, sequence, next,
                                                                    high_ts, partitions, schema,
-                                                                   outbox_first
+                                                                   outbox_first, first,
+                                                                   topic_id
                                                         :c:<user>  the customer's state
                                                         :due       sorted set: user, instant in ms
                                                         :outbox    list
+                                                        :quarantine  hash: user, damaged bytes
     <namespace>:<kafka cluster id>:{<topic>}:partitions            how many the topic had
 
 The last one is the topic's own: when a topic grows, its new partitions have no meta that would say
-so, and a worker that owns only new ones would score old customers as new.
+so, and a worker that owns only new ones would score old customers as new. It lies in a slot of its
+own, and is only ever read and set by itself, so no write needs two slots.
 
 The Kafka cluster's id is part of the name because offsets mean something in one cluster only.
 
@@ -26,19 +29,22 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from importlib import resources
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 from redis import exceptions as errors
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis, SSLConnection
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from streamer.store import (
+    QUARANTINE_SIZE,
     Claim,
     EvictionPolicyUnsafe,
     NewerSchema,
@@ -49,6 +55,7 @@ from streamer.store import (
     Stored,
     StoreRefused,
     StoreUnavailable,
+    TopicRecreated,
     Write,
 )
 
@@ -71,7 +78,8 @@ _PASSING_ERRORS: Final = (
     errors.TimeoutError,
     errors.ReadOnlyError,
     errors.OutOfMemoryError,
-    errors.ClusterDownError,
+    errors.ClusterError,
+    errors.SlotNotCoveredError,
     errors.TryAgainError,
     errors.NoScriptError,
     OSError,
@@ -84,9 +92,19 @@ _ACCESS_ERRORS: Final = (
 )
 
 
+_NOT_OF_A_CLUSTER: Final = ("connection_class", "db", "host", "path", "port")
+_CLUSTER_SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
+
+
 class StoreUrlInvalid(StoreRefused):
-    """Give `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or
-    `unix:///path/to/socket`; special characters of a password percent-encoded."""
+    """Give `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS,
+    `unix:///path/to/socket`, or `redis+cluster://[user:password@]host:port[,host:port…]`
+    (`rediss+cluster://…` for TLS); special characters of a password percent-encoded."""
+
+
+class ClusterExpected(StoreRefused):
+    """Say what the server is: `redis+cluster://host:port` for a cluster, `redis://…` for one
+    server by itself."""
 
 
 class StoreAccessDenied(StoreRefused):
@@ -107,7 +125,7 @@ class RedisStore:
 
     def __init__(
         self,
-        client: Redis,
+        client: Redis | RedisCluster,
         *,
         cluster_id: str,
         namespace: str = "clv",
@@ -121,8 +139,12 @@ class RedisStore:
                     "braces in it, which would change the slot that a partition is kept in"
                 )
         self.address = address
-        self._client = client
         self._root = f"{namespace}:{cluster_id}:"
+        self._as_cluster: Callable[[], RedisCluster] | None = None
+        self._use(client)
+
+    def _use(self, client: Redis | RedisCluster) -> None:
+        self._client = client
         self._claim, self._write, self._trim = (
             client.register_script(_source(name)) for name in ("claim", "write", "trim")
         )
@@ -133,13 +155,16 @@ class RedisStore:
     ) -> RedisStore:
         """A store that connects when first used. `timeout_s` bounds every answer."""
         try:
+            in_cluster, nodes, plain = _nodes_of(url)
             # What the URL may change, what it says, and below what it must not change.
             options: dict[str, Any] = {
                 "socket_connect_timeout": timeout_s,
                 "socket_timeout": timeout_s,
             }
-            options |= dict(parse_url(url))
+            options |= dict(parse_url(plain))
             address = redacted(url)
+            if in_cluster and options.get("db"):
+                raise ValueError("a cluster has no databases")
         except ValueError:
             # Without the cause: it may quote the URL, and the URL may hold a password.
             raise StoreUrlInvalid(
@@ -153,18 +178,31 @@ class RedisStore:
             # script here may run twice. Longer outages are the caller's to wait out and to show.
             "retry": Retry(NoBackoff(), 1, supported_errors=(errors.ConnectionError,)),
         }
+        if in_cluster:
+            cluster = _cluster(options, nodes)
+            return cls(cluster, cluster_id=cluster_id, namespace=namespace, address=address)
         client = Redis(connection_pool=ConnectionPool(**options))
         client.auto_close_connection_pool = True
-        return cls(client, cluster_id=cluster_id, namespace=namespace, address=address)
+        store = cls(client, cluster_id=cluster_id, namespace=namespace, address=address)
+        if "path" not in options and not options.get("db"):
+            store._as_cluster = partial(_cluster, options, nodes)
+        return store
 
     def __repr__(self) -> str:
         return f"RedisStore({self.address}, {self._root}*)"
 
-    async def claim(self, partition: Partition, partition_count: int) -> Claim:
+    async def claim(
+        self,
+        partition: Partition,
+        partition_count: int,
+        *,
+        log_start: int = 0,
+        topic_id: str = "",
+    ) -> Claim:
         """Also raises ForeignData."""
         count_key = f"{self._root}{{{partition.topic}}}:partitions"
         prefix = self._prefix(partition)
-        with self._errors():
+        async with self._errors():
             async with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.set(count_key, partition_count, nx=True)
                 pipeline.get(count_key)
@@ -173,11 +211,15 @@ class RedisStore:
                 raise PartitionCountChanged(partition.topic, int(stored_count), partition_count)
             reply = await self._claim(
                 keys=[prefix + b"meta", prefix + b"due", prefix + b"outbox"],
-                args=[partition_count, SCHEMA],
+                args=[partition_count, SCHEMA, log_start, topic_id],
             )
         match reply:
-            case [b"OK", epoch, sequence, next_offset, high_ts]:
-                return Claim(int(epoch), int(sequence), _maybe(next_offset), _maybe(high_ts))
+            case [b"OK", epoch, sequence, next_offset, high_ts, first]:
+                return Claim(
+                    int(epoch), int(sequence), _maybe(next_offset), _maybe(high_ts), int(first)
+                )
+            case [b"TOPIC", stored]:
+                raise TopicRecreated(partition.topic, stored.decode(), topic_id)
             case [b"PARTITIONS", stored]:
                 raise PartitionCountChanged(partition.topic, int(stored), partition_count)
             case [b"SCHEMA", stored]:
@@ -195,22 +237,37 @@ class RedisStore:
         found: list[Stored] = []
         for start in range(0, len(user_ids), _LOAD_CHUNK):
             users: list[Any] = [user.encode() for user in user_ids[start : start + _LOAD_CHUNK]]
-            with self._errors():
+            keys = [of_state + user for user in users]
+            async with self._errors():
                 async with self._client.pipeline(transaction=False) as pipeline:
-                    pipeline.mget([of_state + user for user in users])
+                    # Not `mget`: a cluster's pipeline refuses it by name, for keys of many slots.
+                    pipeline.execute_command("MGET", *keys)
                     pipeline.zmscore(due, users)
                     states, instants = await pipeline.execute()
+                if None in states:
+                    await self._add_foreign(keys, states)
             found += [
                 Stored(state, None if instant is None else int(instant))
                 for state, instant in zip(states, instants, strict=True)
             ]
         return found
 
+    async def _add_foreign(self, keys: list[bytes], states: list[bytes | None]) -> None:
+        """MGET answers a key of another type as it answers none: such a customer would be scored
+        as new, and its key be written over."""
+        missing = [at for at, state in enumerate(states) if state is None]
+        if not await self._client.exists(*(keys[at] for at in missing)):
+            return
+        for at in missing:
+            dump = await self._client.dump(keys[at])
+            if dump is not None:
+                states[at] = b"\0" + dump
+
     async def due(self, partition: Partition, until_ms: int, limit: int) -> list[tuple[str, int]]:
         if limit <= 0:
             return []
         key = self._prefix(partition) + b"due"
-        with self._errors():
+        async with self._errors():
             found: Any = await self._client.zrangebyscore(
                 key, "-inf", until_ms, start=0, num=limit, withscores=True
             )
@@ -220,69 +277,110 @@ class RedisStore:
         """Also raises ForeignData, before anything is written."""
         prefix = self._prefix(partition)
         of_state = prefix + b"c:"
-        keys = [prefix + b"meta", prefix + b"due", prefix + b"outbox"]
+        keys = [prefix + b"meta", prefix + b"due", prefix + b"outbox", prefix + b"quarantine"]
         keys += [of_state + user.encode() for user in write.states]
-        args = [
+        args: list[Any] = [
             epoch,
             sequence,
             "" if write.next_offset is None else write.next_offset,
             "" if write.high_ts_ms is None else write.high_ts_ms,
             *_packed(write),
         ]
-        with self._errors():
+        if write.quarantine:
+            args.append(QUARANTINE_SIZE)
+            for user, damaged in write.quarantine.items():
+                args += (user.encode(), damaged)
+        async with self._errors():
             return Outcome((await self._write(keys=keys, args=args)).decode())
 
     async def outbox(self, partition: Partition, limit: int) -> Outbox:
         prefix = self._prefix(partition)
-        with self._errors():
-            async with self._client.pipeline(transaction=True) as pipeline:
-                pipeline.hget(prefix + b"meta", "outbox_first")
-                pipeline.lrange(prefix + b"outbox", 0, max(limit, 1) - 1)
-                first, entries = await pipeline.execute()
+        async with self._errors(), self._client.pipeline(transaction=True) as pipeline:
+            pipeline.hget(prefix + b"meta", "outbox_first")
+            pipeline.lrange(prefix + b"outbox", 0, max(limit, 1) - 1)
+            first, entries = await pipeline.execute()
         return Outbox(int(first or 0), entries[: max(limit, 0)])
 
     async def trim(self, partition: Partition, epoch: int, first: int, count: int) -> Outcome:
         prefix = self._prefix(partition)
-        with self._errors():
+        async with self._errors():
             reply = await self._trim(
                 keys=[prefix + b"meta", prefix + b"outbox"], args=[epoch, first, count]
             )
         return Outcome(reply.decode())
 
+    async def quarantined(self, partition: Partition) -> dict[str, bytes]:
+        async with self._errors():
+            found: Any = await self._client.hgetall(
+                (self._prefix(partition) + b"quarantine").decode()
+            )
+        return {user.decode(): damaged for user, damaged in found.items()}
+
     async def peek(self, partition: Partition) -> Claim | None:
         key = self._prefix(partition) + b"meta"
-        fields = ["schema", "epoch", "sequence", "next", "high_ts"]
-        with self._errors():
+        fields = ["schema", "epoch", "sequence", "next", "high_ts", "first"]
+        async with self._errors():
             found: Any = await self._client.hmget(key, fields)
-        schema, epoch, sequence, next_offset, high_ts = found
+        schema, epoch, sequence, next_offset, high_ts, first = found
         if epoch is None:
             return None
         if int(schema or 0) > SCHEMA:
             raise NewerSchema(key.decode(), int(schema), SCHEMA)
-        return Claim(int(epoch), int(sequence or 0), _maybe(next_offset), _maybe(high_ts))
+        return Claim(
+            int(epoch), int(sequence or 0), _maybe(next_offset), _maybe(high_ts), int(first or 0)
+        )
 
     async def ping(self) -> None:
-        with self._errors():
-            await self._client.ping()
+        """Returns when the server answers; every master of a cluster."""
+        async with self._errors():
+            if isinstance(self._client, RedisCluster):
+                await self._client.ping(target_nodes=RedisCluster.PRIMARIES)
+            else:
+                await self._client.ping()
 
     async def check_server(self) -> None:
-        """Returns when the server can be trusted with the states.
+        """Returns when the server can be trusted with the states; every master of a cluster.
 
-        Raises EvictionPolicyUnsafe, ServerTooOld, StoreAccessDenied. Reads INFO only: hosted
-        servers forbid CONFIG.
+        A server that turns out to be one of a cluster is used as such from then on.
+        Raises EvictionPolicyUnsafe, ServerTooOld, StoreAccessDenied, ClusterExpected. Reads INFO
+        only: hosted servers forbid CONFIG.
         """
-        with self._errors():
-            server = await self._client.info("server")
-            memory = await self._client.info("memory")
-        version = str(server.get("redis_version", "0"))
-        if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < MIN_SERVER:
-            raise ServerTooOld(
-                f"the server at {self.address} is version {version}; "
-                f"{'.'.join(map(str, MIN_SERVER))} or later is needed"
+        async with self._errors():
+            found = await self._infos()
+            if not isinstance(self._client, RedisCluster) and any(
+                info.get("redis_mode") == "cluster" for info in found
+            ):
+                await self._switch_to_cluster()
+                found = await self._infos()
+        for info in found:
+            version = str(info.get("redis_version", "0"))
+            if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < MIN_SERVER:
+                raise ServerTooOld(
+                    f"the server at {self.address} is version {version}; "
+                    f"{'.'.join(map(str, MIN_SERVER))} or later is needed"
+                )
+            policy = str(info.get("maxmemory_policy", "unknown"))
+            if policy != "noeviction":
+                raise EvictionPolicyUnsafe(self.address, policy)
+
+    async def _infos(self) -> list[dict[str, Any]]:
+        """What each server says of itself and its memory."""
+        if not isinstance(self._client, RedisCluster):
+            return [await self._client.info("server") | await self._client.info("memory")]
+        everyone = RedisCluster.PRIMARIES
+        server: Any = await self._client.info("server", target_nodes=everyone)
+        memory: Any = await self._client.info("memory", target_nodes=everyone)
+        return [told | memory[node] for node, told in server.items()]
+
+    async def _switch_to_cluster(self) -> None:
+        if self._as_cluster is None:
+            raise ClusterExpected(
+                f"the server at {self.address} is one of a cluster; write "
+                "redis+cluster://host:port (rediss+cluster:// for TLS) instead"
             )
-        policy = str(memory.get("maxmemory_policy", "unknown"))
-        if policy != "noeviction":
-            raise EvictionPolicyUnsafe(self.address, policy)
+        alone = self._client
+        self._use(self._as_cluster())
+        await alone.aclose()
 
     async def close(self) -> None:
         with contextlib.suppress(errors.RedisError, OSError):
@@ -291,21 +389,36 @@ class RedisStore:
     def _prefix(self, partition: Partition) -> bytes:
         return f"{self._root}{{{partition.tag}}}:".encode()
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def _errors(self) -> AsyncIterator[None]:
         """Turns what the client raises into what the caller does next."""
         try:
             yield
-        except (errors.RedisError, OSError) as error:
+        except (errors.RedisError, errors.RedisClusterException, OSError) as error:
             # Without the class name of the client's error, its text may say nothing ("Timeout").
             text = f"{type(error).__name__}: {error}".splitlines()[0]
             if _concerns_user(error):
                 raise StoreAccessDenied(
                     f"the server at {self.address} refuses the user: {text}"
                 ) from error
+            if isinstance(error, errors.AskError):
+                raise ClusterExpected(
+                    f"the server at {self.address} is one of a cluster ({text}); write "
+                    "redis+cluster://host:port (rediss+cluster:// for TLS) instead"
+                ) from error
+            if "Cluster mode is not enabled" in text:
+                raise ClusterExpected(
+                    f"the server at {self.address} is not one of a cluster; write redis://host:port"
+                    " (rediss:// for TLS) instead"
+                ) from error
             if isinstance(error, _PASSING_ERRORS) or _PASSING.search(text):
+                await self._look_again_for_master(text)
                 raise StoreUnavailable(
                     f"the server at {self.address} cannot serve now: {text}"
+                ) from error
+            if "cannot be connected" in text:  # what a cluster's client says of all its nodes
+                raise StoreUnavailable(
+                    f"the cluster at {self.address} is out of reach: {text}"
                 ) from error
             if "WRONGTYPE" in text:
                 raise ForeignData(
@@ -313,6 +426,42 @@ class RedisStore:
                     "program writes; remove it, or choose another namespace"
                 ) from error
             raise StoreRefused(f"the server at {self.address} refuses: {text}") from error
+
+    async def _look_again_for_master(self, text: str) -> None:
+        """After a failover the old connections may lead to what is a replica now, for as long as
+        they live; new ones go where the name points."""
+        if "READONLY" in text and isinstance(self._client, Redis):
+            with contextlib.suppress(errors.RedisError, OSError):
+                await self._client.connection_pool.disconnect(inuse_connections=False)
+
+
+def _nodes_of(url: str) -> tuple[bool, list[tuple[str, int]], str]:
+    """Whether the URL says cluster, the servers that it names, and it as one server's URL.
+
+    Raises ValueError.
+    """
+    parts = urlsplit(url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    in_cluster = parts.scheme in _CLUSTER_SCHEMES
+    if not in_cluster and "," in hosts:
+        raise ValueError("several servers, and no cluster")
+    nodes = []
+    for host in hosts.split(","):
+        one = urlsplit(f"//{host}")
+        nodes.append((one.hostname or "localhost", one.port or 6379))
+    scheme = _CLUSTER_SCHEMES.get(parts.scheme, parts.scheme)
+    plain = parts._replace(scheme=scheme, netloc=f"{login}{at}{hosts.split(',')[0]}")
+    return in_cluster, nodes, plain.geturl() if in_cluster else url
+
+
+def _cluster(options: dict[str, Any], nodes: Sequence[tuple[str, int]]) -> RedisCluster:
+    """A cluster's client by the options of a pool of connections."""
+    kept = {name: value for name, value in options.items() if name not in _NOT_OF_A_CLUSTER}
+    return RedisCluster(
+        startup_nodes=[ClusterNode(host, port) for host, port in nodes],
+        ssl=options.get("connection_class") is SSLConnection,
+        **kept,
+    )
 
 
 def _concerns_user(error: BaseException | None) -> bool:
@@ -329,9 +478,10 @@ def redacted(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return f"unix://{parts.path}"
-    host = parts.hostname or "localhost"
-    host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{host}:{parts.port or 6379}{parts.path}"
+    _, nodes, _ = _nodes_of(url)
+    hosts = [f"[{host}]" if ":" in host else host for host, _ in nodes]
+    servers = ",".join(f"{host}:{port}" for host, (_, port) in zip(hosts, nodes, strict=True))
+    return f"{parts.scheme}://{servers}{parts.path}"
 
 
 def _source(name: str) -> str:

@@ -21,7 +21,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
+from typing import Final, Protocol
+
+QUARANTINE_SIZE: Final = 1_000
+"""Most customers of a partition whose damaged bytes are kept."""
 
 
 class StoreError(Exception):
@@ -64,6 +67,21 @@ class NewerSchema(StoreRefused):
         self.known = known
 
 
+class TopicRecreated(StoreRefused):
+    """Another topic bears the name: the offsets and states in the store are those of the one that
+    was deleted. Give the store another namespace (`CLV_STATE_NAMESPACE`) to start afresh."""
+
+    def __init__(self, topic: str, stored: str, found: str) -> None:
+        super().__init__(
+            f"topic {topic!r} was deleted and made anew: its id is {found}, and what the store"
+            f" holds was read from {stored}; set CLV_STATE_NAMESPACE to a new name to start afresh"
+            " with the new topic"
+        )
+        self.topic = topic
+        self.stored = stored
+        self.found = found
+
+
 class EvictionPolicyUnsafe(StoreRefused):
     """Set `maxmemory-policy noeviction` on the server: with any other policy a full server deletes
     customers in silence, while with this one it refuses writes and the worker waits."""
@@ -89,17 +107,26 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a partition's owner starts from. `next_offset` is None before the first record."""
+    """What a partition's owner starts from. `next_offset` is None before the first record.
+
+    `first_offset` is where the log began when the first record was applied: what was deleted
+    before that was never part of the states. 0 where nobody said.
+    """
 
     epoch: int
     sequence: int
     next_offset: int | None
     high_ts_ms: int | None
+    first_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What is kept of one customer; both None for one never seen."""
+    """What is kept of one customer; both None for one never seen.
+
+    A key of another type than ours comes as a zero byte and the server's dump of it, which is no
+    customer of any version.
+    """
 
     state: bytes | None
     due_ms: int | None
@@ -110,7 +137,9 @@ class Write:
     """One change of a partition, applied as a whole.
 
     `due` names the customers whose due time changes; None removes it. `next_offset` and
-    `high_ts_ms` stay as they are where None.
+    `high_ts_ms` stay as they are where None. `quarantine` is kept beside the states, by customer:
+    damaged bytes that `states` replaces. Of customers new to it, no more than QUARANTINE_SIZE in
+    all are kept.
     """
 
     states: Mapping[str, bytes]
@@ -118,6 +147,7 @@ class Write:
     outbox: Sequence[bytes]
     next_offset: int | None
     high_ts_ms: int | None
+    quarantine: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Outcome(enum.Enum):
@@ -140,10 +170,19 @@ class Outbox:
 class StateStore(Protocol):
     """Raises StoreUnavailable and StoreRefused, both from every method."""
 
-    async def claim(self, partition: Partition, partition_count: int) -> Claim:
+    async def claim(
+        self,
+        partition: Partition,
+        partition_count: int,
+        *,
+        log_start: int = 0,
+        topic_id: str = "",
+    ) -> Claim:
         """A new epoch, later than every one before it, and where the partition stands.
 
-        Raises PartitionCountChanged, NewerSchema.
+        `log_start` becomes `first_offset` while nothing has been applied. `topic_id` tells topics
+        of one name apart; empty where the broker has no ids.
+        Raises PartitionCountChanged, NewerSchema, TopicRecreated.
         """
         ...
 
@@ -166,6 +205,10 @@ class StateStore(Protocol):
 
         May be repeated. WENT_BACK where the store no longer has entries that it handed out.
         """
+        ...
+
+    async def quarantined(self, partition: Partition) -> dict[str, bytes]:
+        """What `Write.quarantine` has put aside, by customer."""
         ...
 
     async def peek(self, partition: Partition) -> Claim | None:
@@ -226,13 +269,18 @@ class _Kept:
     sequence: int = 0
     next_offset: int | None = None
     high_ts_ms: int | None = None
+    first_offset: int = 0
+    topic_id: str = ""
     states: dict[str, bytes] = field(default_factory=dict)
+    quarantine: dict[str, bytes] = field(default_factory=dict)
     due: DueTimes = field(default_factory=DueTimes)
     outbox: deque[bytes] = field(default_factory=deque)
     outbox_first: int = 0
 
     def claim(self) -> Claim:
-        return Claim(self.epoch, self.sequence, self.next_offset, self.high_ts_ms)
+        return Claim(
+            self.epoch, self.sequence, self.next_offset, self.high_ts_ms, self.first_offset
+        )
 
 
 class MemoryStore:
@@ -251,11 +299,23 @@ class MemoryStore:
             kept = self._partitions[partition] = _Kept()
         return kept
 
-    async def claim(self, partition: Partition, partition_count: int) -> Claim:
+    async def claim(
+        self,
+        partition: Partition,
+        partition_count: int,
+        *,
+        log_start: int = 0,
+        topic_id: str = "",
+    ) -> Claim:
         stored = self._partition_counts.setdefault(partition.topic, partition_count)
         if stored != partition_count:
             raise PartitionCountChanged(partition.topic, stored, partition_count)
         kept = self._kept(partition)
+        if kept.next_offset is None:
+            kept.first_offset, kept.topic_id = log_start, topic_id
+        elif kept.topic_id and topic_id and kept.topic_id != topic_id:
+            raise TopicRecreated(partition.topic, kept.topic_id, topic_id)
+        kept.topic_id = kept.topic_id or topic_id
         kept.epoch += 1
         return kept.claim()
 
@@ -273,6 +333,9 @@ class MemoryStore:
             return Outcome.FENCED if kept.epoch > epoch else Outcome.WENT_BACK
         if kept.sequence != sequence:
             return _other_sequence(kept.sequence, sequence)
+        for user, damaged in write.quarantine.items():
+            if user in kept.quarantine or len(kept.quarantine) < QUARANTINE_SIZE:
+                kept.quarantine[user] = damaged
         kept.states.update(write.states)
         for user, instant_ms in write.due.items():
             kept.due.set(user, instant_ms)
@@ -301,6 +364,9 @@ class MemoryStore:
             kept.outbox.popleft()
         kept.outbox_first += surplus
         return Outcome.APPLIED
+
+    async def quarantined(self, partition: Partition) -> dict[str, bytes]:
+        return dict(self._kept(partition).quarantine)
 
     async def peek(self, partition: Partition) -> Claim | None:
         kept = self._partitions.get(partition)

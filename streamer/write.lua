@@ -1,16 +1,17 @@
 -- Writes one change of a partition: all of it, or nothing.
 --
--- KEYS  meta, due, outbox, then the key of each state
+-- KEYS  meta, due, outbox, quarantine, then the key of each state
 -- ARGV  1 epoch, 2 writes that came before, 3 next offset, 4 highest event time (3 and 4: '' = as it
 --       is), 5 the length of each state and then of each outbox entry, as big-endian 32 bits,
 --       6 all of these joined, 7 MessagePack of {score, user, score, user …} for those due and
---       {user …} for those no longer due
+--       {user …} for those no longer due, 8 most customers in quarantine, then user and bytes of each
+--       one to put there
 -- Returns the name of the outcome.
 --
 -- Packed because the client spends most of a write on putting arguments together, 1 to 2 µs each:
 -- this way there is one for each customer instead of four. (Not all of it is MessagePack because
 -- the server's reader of it knows text and no bytes.)
-local meta, due, outbox = KEYS[1], KEYS[2], KEYS[3]
+local meta, due, outbox, quarantine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local mine, expected = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 local stored = redis.call('HMGET', meta, 'epoch', 'sequence')
@@ -23,10 +24,11 @@ if sequence > expected then return 'FENCED' end
 -- A key of another type must fail here: a script that fails later has written half.
 redis.call('ZCARD', due)
 redis.call('LLEN', outbox)
+if #ARGV > 8 then redis.call('HLEN', quarantine) end
 
 local lengths, values = ARGV[5], ARGV[6]
 local instants, silent = unpack(cmsgpack.unpack(ARGV[7]))
-local last_state, last_value = #KEYS - 3, #lengths / 4
+local last_state, last_value = #KEYS - 4, #lengths / 4
 
 -- Lua's unpack puts everything on a stack of 8,000.
 local CHUNK = 4000
@@ -45,9 +47,17 @@ local function next_value()
   return string.sub(values, from, position - 1)
 end
 
+-- Before the states are replaced: what is damaged is put aside first.
+for i = 9, #ARGV, 2 do
+  local full = redis.call('HLEN', quarantine) >= tonumber(ARGV[8])
+  if not full or redis.call('HEXISTS', quarantine, ARGV[i]) == 1 then
+    redis.call('HSET', quarantine, ARGV[i], ARGV[i + 1])
+  end
+end
+
 local settings, size = {}, 0
 for i = 1, last_state do
-  settings[size + 1] = KEYS[3 + i]
+  settings[size + 1] = KEYS[4 + i]
   settings[size + 2] = next_value()
   size = size + 2
   if size == CHUNK or i == last_state then

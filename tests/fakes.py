@@ -232,8 +232,8 @@ class FaultyStore:
         self.faults.point(f"after {name}", StoreUnavailable)
         return result
 
-    async def claim(self, partition: Partition, partition_count: int) -> Claim:
-        return await self._do("claim", self.kept.claim(partition, partition_count))
+    async def claim(self, partition: Partition, partition_count: int, **log: Any) -> Claim:
+        return await self._do("claim", self.kept.claim(partition, partition_count, **log))
 
     async def load(self, partition: Partition, user_ids: Sequence[str]) -> list[Stored]:
         return await self._do("load", self.kept.load(partition, user_ids))
@@ -249,6 +249,9 @@ class FaultyStore:
 
     async def trim(self, partition: Partition, epoch: int, first: int, count: int) -> Outcome:
         return await self._do("trim", self.kept.trim(partition, epoch, first, count))
+
+    async def quarantined(self, partition: Partition) -> dict[str, bytes]:
+        return await self._do("quarantined", self.kept.quarantined(partition))
 
     async def peek(self, partition: Partition) -> Claim | None:
         return await self._do("peek", self.kept.peek(partition))
