@@ -337,6 +337,9 @@ class Lane:
             except LogGone as gone:
                 for number in gone.partitions:
                     _log.warning("partition.out_of_range", partition=number)
+                    if number in self._feeds:
+                        # Left out of the fetches at once, or the next one says the same again.
+                        self._feeds[number].version = -1
                     self.reopen(number)
                 continue
             except IllegalStateError:
@@ -524,9 +527,11 @@ class LaneThread(AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         options = cast("LaneTransport", transport).lane.options
-        # Faust hard-codes 1,500 ms. Both are read when the consumer starts.
+        # Faust hard-codes 1,500 ms. All three are read when the consumer starts.
         consumer._fetch_max_wait_ms = options.fetch_max_wait_ms
         consumer._auto_offset_reset = "none"
+        # An order in a transaction that its producer takes back was never made.
+        consumer._isolation_level = "read_committed"
         return consumer
 
     async def on_thread_stop(self) -> None:
@@ -606,7 +611,7 @@ class LaneThread(AIOKafkaConsumerThread):
             if state is None or not state.has_valid_position or state.highwater is None:
                 self._beyond_since.pop(number, None)
                 continue
-            if state.position >= state.highwater and state.timestamp is not None:
+            if state.position >= _readable_end(state) and state.timestamp is not None:
                 # aiokafka stamps a fetch's answer with the wall clock.
                 answered = now - max(0.0, time.time() - state.timestamp / 1000)
                 self._at_end[number] = (self._versions.get(number, -1), answered)
@@ -672,7 +677,7 @@ class LaneThread(AIOKafkaConsumerThread):
             return Vitals()
         states = [subscription.assignment.state_value(tp) for tp in subscription.assignment.tps]
         lag = sum(
-            max(0, state.highwater - state.position)
+            max(0, _readable_end(state) - state.position)
             for state in states
             if state.highwater is not None and state.has_valid_position
         )
@@ -680,6 +685,14 @@ class LaneThread(AIOKafkaConsumerThread):
         # aiokafka stamps the answers with the wall clock.
         age_s = max(0.0, time.time() - max(answers) / 1000) if answers else None
         return Vitals(lag=lag, fetch_age_s=age_s)
+
+
+def _readable_end(state: Any) -> int:
+    """As far as a partition can be read: the high watermark, or where the oldest transaction
+    begins that is still open. One that its producer has left open must not count as lag."""
+    high: int = state.highwater
+    stable: int | None = state.lso
+    return high if stable is None or stable < 0 else min(high, stable)
 
 
 async def _high_watermarks(

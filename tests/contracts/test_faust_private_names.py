@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment
 from aiokafka.errors import GroupAuthorizationFailedError
@@ -86,6 +86,7 @@ def test_aiokafka_reads_the_patched_settings_when_it_starts() -> None:
     source = inspect.getsource(AIOKafkaConsumer.start)
     assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in source
     assert "auto_offset_reset=self._auto_offset_reset" in source
+    assert "isolation_level=self._isolation_level" in source
 
 
 def test_fetching_checks_the_coordinator_and_hands_over_the_limit() -> None:
@@ -118,7 +119,7 @@ def test_a_partitions_state_has_what_lag_is_made_of() -> None:
         return Assignment([tp]).state_value(tp)
 
     found = asyncio.run(state())
-    for name in ("position", "has_valid_position", "highwater", "timestamp"):
+    for name in ("position", "has_valid_position", "highwater", "lso", "timestamp"):
         assert hasattr(type(found), name) or hasattr(found, name), name
 
 
@@ -163,6 +164,7 @@ async def test_the_patched_settings_are_in_force(bootstrap: str, tmp_path: Path)
     async with await join(bootstrap, TOPIC, Recorder("one", SharedLog()), tmp_path) as one:
         fetcher = thread_of(one)._ensure_consumer()._fetcher
         assert fetcher._fetch_max_wait_ms == 200
+        assert fetcher._isolation_level == READ_COMMITTED
         assert fetcher._default_reset_strategy == OffsetResetStrategy.NONE
 
 
