@@ -27,6 +27,7 @@ from pydantic_core import ErrorDetails
 from features.ledger import MAX_MEMORY_DAYS, IdMemory
 from features.orders import OrderRules
 from model.policy import Policy
+from streamer.deadletters import Limits
 
 _UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
@@ -186,6 +187,32 @@ class Settings(BaseModel):
         default="orders-dead-letter",
         validation_alias="CLV_DEAD_LETTER_TOPIC",
         description="Records that break a rule go here, with the reason.",
+    )
+    erasures_topic: Topic = Field(
+        default="clv-erasures",
+        validation_alias="CLV_ERASURES_TOPIC",
+        description="Who was forgotten, as hashes; a compacted topic.",
+    )
+    dead_letter_max_run: Annotated[
+        Annotated[int, Field(ge=0)] | None, BeforeValidator(_or_off)
+    ] = Field(
+        default=500,
+        validation_alias="CLV_DEAD_LETTER_MAX_RUN",
+        description="Bad records in a row of one partition above which a worker stops, or `off`.",
+    )
+    dead_letter_max_ratio: Annotated[
+        Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_or_off)
+    ] = Field(
+        default=0.2,
+        validation_alias="CLV_DEAD_LETTER_MAX_RATIO",
+        description="Share of bad records in the window above which a worker stops, or `off`.",
+    )
+    dead_letter_window: int = Field(
+        default=5_000,
+        validation_alias="CLV_DEAD_LETTER_WINDOW",
+        ge=1,
+        le=100_000,
+        description="Last records of a partition over which that share is taken.",
     )
     scores: Switch = Field(
         default=True,
@@ -356,6 +383,13 @@ class Settings(BaseModel):
     @property
     def order_rules(self) -> OrderRules:
         return OrderRules(currency=self.currency, max_future_ms=self.max_future_ms)
+
+    @property
+    def dead_letter_limits(self) -> Limits:
+        """The most that may be set aside of a partition."""
+        return Limits(
+            self.dead_letter_max_run, self.dead_letter_max_ratio, self.dead_letter_window
+        )
 
     @property
     def id_memory(self) -> IdMemory:
