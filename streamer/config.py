@@ -6,11 +6,13 @@ Every variable is one field below: its alias is the variable's name, its descrip
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -33,6 +35,10 @@ _UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT")
+_MECHANISMS: Final = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
+# What can be guessed in a lifetime is no token.
+_TOKEN: Final = re.compile(r"[!-~]{16,1024}")
 _PREFIX: Final = "CLV_"
 
 
@@ -96,6 +102,29 @@ def _level(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+def _one_of(known: tuple[str, ...]) -> BeforeValidator:
+    def check(value: object) -> object:
+        if isinstance(value, str) and value.strip().upper() not in known:
+            raise ValueError(f"use one of {', '.join(known)}")
+        return value.strip().upper() if isinstance(value, str) else value
+
+    return BeforeValidator(check)
+
+
+def _readable(path: Path) -> Path:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    return path
+
+
+def _token(value: object) -> object:
+    if isinstance(value, str) and not _TOKEN.fullmatch(value):
+        raise ValueError("write 16 to 1024 printable characters without spaces")
+    return value
+
+
 def _servers(value: object) -> object:
     if isinstance(value, str) and value:
         for server in value.split(","):
@@ -112,6 +141,16 @@ def _redis_url(value: object) -> object:
             raise ValueError("write redis://host:port/0, rediss://... or unix:///path/to/socket")
         return SecretStr(value)
     return value
+
+
+def _url_passwords(url: str) -> list[str]:
+    """Passwords in a URL, as written and as meant; all of a URL that cannot be taken apart."""
+    try:
+        parts = urlsplit(url)
+        found = [parts.password or "", *parse_qs(parts.query).get("password", [])]
+    except ValueError:
+        return [url]
+    return [text for one in found if one for text in (one, unquote(one), quote(one, safe=""))]
 
 
 def _currency(value: object) -> object:
@@ -139,6 +178,7 @@ Days = Annotated[int, Field(ge=1)]
 DaysOrOff = Annotated[Days | None, BeforeValidator(_or_off)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Topic = Annotated[str, BeforeValidator(_topic)]
+File = Annotated[Path, AfterValidator(_readable)] | None
 
 
 class Settings(BaseModel):
@@ -157,10 +197,65 @@ class Settings(BaseModel):
         validation_alias="KAFKA_BOOTSTRAP_SERVERS",
         description="Kafka brokers to start from: `host:port`, comma-separated.",
     )
+    kafka_security_protocol: Annotated[str, _one_of(_PROTOCOLS)] = Field(
+        default="PLAINTEXT",
+        validation_alias="CLV_KAFKA_SECURITY_PROTOCOL",
+        description="`PLAINTEXT`, `SSL`, `SASL_SSL` or `SASL_PLAINTEXT`, as the brokers' listener.",
+    )
+    kafka_sasl_mechanism: Annotated[str, _one_of(_MECHANISMS)] | None = Field(
+        default=None,
+        validation_alias="CLV_KAFKA_SASL_MECHANISM",
+        description="`SCRAM-SHA-512`, `SCRAM-SHA-256` or `PLAIN`; for the `SASL_` protocols.",
+    )
+    kafka_username: str | None = Field(
+        default=None,
+        validation_alias="CLV_KAFKA_USERNAME",
+        description="User for SASL.",
+    )
+    kafka_password: SecretStr | None = Field(
+        default=None,
+        validation_alias="CLV_KAFKA_PASSWORD",
+        description="Password for SASL; a secret.",
+    )
+    kafka_ca_file: File = Field(
+        default=None,
+        validation_alias="CLV_KAFKA_CA_FILE",
+        description="PEM file of the authorities that sign the brokers; unset: the system's.",
+    )
+    kafka_cert_file: File = Field(
+        default=None,
+        validation_alias="CLV_KAFKA_CERT_FILE",
+        description="PEM file of our own certificate, where brokers ask for one.",
+    )
+    kafka_key_file: File = Field(
+        default=None,
+        validation_alias="CLV_KAFKA_KEY_FILE",
+        description="PEM file of that certificate's key, not encrypted.",
+    )
+    kafka_allow_plaintext_sasl: Switch = Field(
+        default=False,
+        validation_alias="CLV_KAFKA_ALLOW_PLAINTEXT_SASL",
+        description="`on`: send the login to Kafka without TLS, for everybody on the way to read.",
+    )
     redis_url: Annotated[SecretStr, BeforeValidator(_redis_url)] = Field(
         default=SecretStr(""),
         validation_alias="REDIS_URL",
         description="Redis, Valkey or Redis Cluster: `redis://`, `rediss://` or `unix://`.",
+    )
+    redis_ca_file: File = Field(
+        default=None,
+        validation_alias="CLV_REDIS_CA_FILE",
+        description="PEM file of the authorities that sign the Redis; unset: the system's.",
+    )
+    redis_cert_file: File = Field(
+        default=None,
+        validation_alias="CLV_REDIS_CERT_FILE",
+        description="PEM file of our own certificate, where the Redis asks for one.",
+    )
+    redis_key_file: File = Field(
+        default=None,
+        validation_alias="CLV_REDIS_KEY_FILE",
+        description="PEM file of that certificate's key, not encrypted.",
     )
     model: Path | None = Field(
         default=None,
@@ -289,7 +384,7 @@ class Settings(BaseModel):
         default="127.0.0.1",
         validation_alias="CLV_WEB_BIND",
         min_length=1,
-        description="Address of `/healthz` and `/readyz`.",
+        description="Address of `/healthz`, `/readyz` and `/metrics`; not loopback: with a token.",
     )
     web_port: int = Field(
         default=6066,
@@ -297,6 +392,11 @@ class Settings(BaseModel):
         ge=0,
         le=65535,
         description="Their port; 0 switches them off.",
+    )
+    web_token: Annotated[SecretStr, BeforeValidator(_token)] | None = Field(
+        default=None,
+        validation_alias="CLV_WEB_TOKEN",
+        description="Bearer token that all pages but `/healthz` ask for; a secret.",
     )
     log_level: Annotated[str, BeforeValidator(_level)] = Field(
         default="INFO",
@@ -368,6 +468,14 @@ class Settings(BaseModel):
     )
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """Texts that no log line may hold: passwords as they were written and as they are sent."""
+        given = (self.kafka_password, self.web_token)
+        found = [secret.get_secret_value() for secret in given if secret is not None]
+        found += _url_passwords(self.redis_url.get_secret_value())
+        return tuple(dict.fromkeys(found))
+
+    @property
     def policy(self) -> Policy:
         """The knobs of the drop rule."""
         return Policy(
@@ -411,7 +519,8 @@ class Settings(BaseModel):
         faults = [
             f"{name} is not set: {known[name].description}" for name in needs if name not in given
         ]
-        faults += _shared_topics(given)
+        faults += [*_shared_topics(given), *_kafka_faults(given), *_redis_faults(given)]
+        faults += _web_faults(given)
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
@@ -442,9 +551,10 @@ def settings_page() -> str:
     """docs/configuration.md."""
     return f"""# Configuration
 
-Everything comes from the environment, read once at the start; all faults are named at once. An empty
-variable counts as unset. Durations have a unit: `200ms`, `90s`, `15m`, `24h`, `7d`. This page is what
-`python -m streamer settings` prints; a test holds the two together.
+Everything comes from the environment, read once at the start; all faults are named at once. An
+empty variable counts as unset. Durations have a unit: `200ms`, `90s`, `15m`, `24h`, `7d`. This page
+is what `python -m streamer settings` prints; a test holds the two together. What TLS, logins and
+the token need is told in [security](security.md).
 
 {settings_table()}
 """
@@ -473,6 +583,72 @@ def _shared_topics(given: Mapping[str, str]) -> list[str]:
     ]
 
 
+def _kafka_faults(given: Mapping[str, str]) -> list[str]:
+    """A fault for each variable of Kafka's security that lacks its others."""
+    name = "CLV_KAFKA_SECURITY_PROTOCOL"
+    protocol = given.get(name, "PLAINTEXT").strip().upper()
+    if protocol not in _PROTOCOLS:
+        return []
+    login = [f"CLV_KAFKA_{part}" for part in ("SASL_MECHANISM", "USERNAME", "PASSWORD")]
+    files = [f"CLV_KAFKA_{part}_FILE" for part in ("CA", "CERT", "KEY")]
+    faults = []
+    if protocol.startswith("SASL_"):
+        faults += [
+            f"{one} is not set: {name}={protocol} needs it" for one in login if one not in given
+        ]
+    else:
+        faults += [f"{one} is set: set {name}=SASL_SSL with it" for one in login if one in given]
+    if not protocol.endswith("SSL"):
+        faults += [
+            f"{one} is set: set {name}=SSL or SASL_SSL with it" for one in files if one in given
+        ]
+    allowed = given.get("CLV_KAFKA_ALLOW_PLAINTEXT_SASL", "off").strip().lower() == "on"
+    if protocol == "SASL_PLAINTEXT" and not allowed:
+        faults.append(
+            f"{name}=SASL_PLAINTEXT sends the login without TLS: use SASL_SSL, or say"
+            " CLV_KAFKA_ALLOW_PLAINTEXT_SASL=on"
+        )
+    return faults + _lone(given, "CLV_KAFKA_CERT_FILE", "CLV_KAFKA_KEY_FILE")
+
+
+def _redis_faults(given: Mapping[str, str]) -> list[str]:
+    """A fault for each variable of Redis' TLS that lacks its others."""
+    files = [f"CLV_REDIS_{part}_FILE" for part in ("CA", "CERT", "KEY")]
+    faults = []
+    if "REDIS_URL" in given and not given["REDIS_URL"].startswith("rediss://"):
+        faults = [
+            f"{one} is set: write REDIS_URL=rediss://... with it" for one in files if one in given
+        ]
+    return faults + _lone(given, "CLV_REDIS_CERT_FILE", "CLV_REDIS_KEY_FILE")
+
+
+def _lone(given: Mapping[str, str], one: str, other: str) -> list[str]:
+    """A fault where only one of a pair is set."""
+    if (one in given) == (other in given):
+        return []
+    missing, present = (one, other) if other in given else (other, one)
+    return [f"{missing} is not set: {present} needs it"]
+
+
+def _web_faults(given: Mapping[str, str]) -> list[str]:
+    """A fault where others could reach our pages without a token."""
+    bind, port = given.get("CLV_WEB_BIND", "127.0.0.1"), given.get("CLV_WEB_PORT", "")
+    if is_loopback(bind) or "CLV_WEB_TOKEN" in given or port.strip() == "0":
+        return []
+    return [
+        f"CLV_WEB_BIND={bind!r} is not a loopback address: set CLV_WEB_TOKEN, bind 127.0.0.1, or"
+        " switch the pages off with CLV_WEB_PORT=0"
+    ]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs on this machine reach the address; False for names but `localhost`."""
+    try:
+        return ipaddress.ip_address(host.strip()).is_loopback
+    except ValueError:
+        return host.strip().lower() == "localhost"
+
+
 def _default_text(field: FieldInfo) -> str:
     extra = field.json_schema_extra
     if isinstance(extra, dict) and "default_text" in extra:
@@ -495,7 +671,9 @@ _REMEDIES: Final = {
     "less_than_equal": "must be at most {le}",
 }
 # Values that may hold a password are not repeated.
-_SECRET: Final = frozenset({"REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS"})
+_SECRET: Final = frozenset(
+    {"REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "CLV_KAFKA_PASSWORD", "CLV_WEB_TOKEN"}
+)
 
 
 def _fault(error: ErrorDetails, given: Mapping[str, str]) -> str:

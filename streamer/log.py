@@ -5,18 +5,29 @@
 Fields say where and why, never whom or what: no customer ids, no keys, no values of records.
 The libraries underneath would, so they are held
 at WARNING, and at INFO with `DEBUG`: at DEBUG Faust logs keys and values of messages, and aiokafka
-whole requests (faust/topics.py, faust/transport/consumer.py, aiokafka/conn.py).
+whole requests (faust/topics.py, faust/transport/consumer.py, aiokafka/conn.py). An error that
+nobody foresaw may quote anything in its message, an id in a KeyError for one: above DEBUG only its
+type and the place in the code are told. Should a secret get into a line after all, it is blotted
+out.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final, TextIO
 
 ROOT: Final = "streamer"
 _TAMED: Final = ("faust", "mode", "aiokafka", "aiohttp", "asyncio", "kafka")
+
+BLOT: Final = "***"
+# A shorter one would blot out half of every line, and is no secret.
+_SHORTEST_SECRET: Final = 4
 
 _Field = str | int | float | bool | None
 
@@ -42,9 +53,10 @@ class Logger:
         self._log(logging.ERROR, event, fields)
 
     def exception(self, event: str, error: BaseException, **fields: _Field) -> None:
-        """An ERROR that carries the traceback at DEBUG only: tracebacks are for developers."""
-        fields["error"] = _describe(error)
-        trace = error if self._logger.isEnabledFor(logging.DEBUG) else None
+        """An ERROR that carries message and traceback at DEBUG only: those are for developers."""
+        debug = self._logger.isEnabledFor(logging.DEBUG)
+        fields["error"] = _describe(error) if debug else where(error)
+        trace = error if debug else None
         self._log(logging.ERROR, event, fields, trace)
 
     def _log(
@@ -65,7 +77,21 @@ class EventFormatter(logging.Formatter):
     Lines of other libraries come out in the same form, their message as a field.
     """
 
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        """`secrets` are texts to be blotted out, wherever they come from."""
+        super().__init__()
+        # The longest first: one may be part of another.
+        hidden = sorted({s for s in secrets if len(s) >= _SHORTEST_SECRET}, key=len, reverse=True)
+        # As they are, as repr writes them, and either in quotes of ours.
+        plain = [form for s in hidden for form in (s, repr(s)[1:-1])]
+        forms = dict.fromkeys([*plain, *map(_escaped, plain)])
+        self._secret = re.compile("|".join(map(re.escape, forms))) if forms else None
+
     def format(self, record: logging.LogRecord) -> str:
+        line = self._line(record)
+        return line if self._secret is None else self._secret.sub(BLOT, line)
+
+    def _line(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         head = f"{stamp}.{int(record.msecs):03d}Z {record.levelname}"
         fields = getattr(record, "fields", None)
@@ -77,7 +103,7 @@ class EventFormatter(logging.Formatter):
             if logging.getLogger(ROOT).isEnabledFor(logging.DEBUG):
                 return f"{line}\n{self.formatException(record.exc_info)}"
             if fields is None and record.exc_info[1] is not None:
-                return f"{line} error={_quoted(_describe(record.exc_info[1]))}"
+                return f"{line} error={_quoted(where(record.exc_info[1]))}"
         return line
 
 
@@ -102,8 +128,10 @@ class Repeats(logging.Filter):
         return True
 
 
-def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Sends every log line of the process to `stream` (stderr) in our form.
+def configure(
+    level: str = "INFO", stream: TextIO | None = None, secrets: Iterable[str] = ()
+) -> None:
+    """Sends every log line of the process to `stream` (stderr) in our form, without `secrets`.
 
     Raises ValueError for a level that logging does not know.
     """
@@ -111,7 +139,7 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     if number is None:
         raise ValueError(f"level={level!r}: one of DEBUG, INFO, WARNING, ERROR")
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(EventFormatter())
+    handler.setFormatter(EventFormatter(secrets))
     handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -119,6 +147,17 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     floor = logging.INFO if number <= logging.DEBUG else logging.WARNING
     for name in _TAMED:
         logging.getLogger(name).setLevel(max(number, floor))
+
+
+def where(error: BaseException) -> str:
+    """The error's type and the place in the code that raised it, without its message.
+
+    >>> where(KeyError("alice"))
+    'KeyError'
+    """
+    name = type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{name} at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else name
 
 
 def _describe(error: BaseException) -> str:
@@ -131,5 +170,9 @@ def _quoted(value: object) -> str:
     text = str(value)
     if text and text.isprintable() and not any(c in text for c in ' "=\\'):
         return text
+    return f'"{_escaped(text)}"'
+
+
+def _escaped(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in escaped) + '"'
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in escaped)

@@ -76,7 +76,7 @@ class WorkerStopped(Exception):
 
 def run_worker(settings: Settings) -> NoReturn:
     """Runs a worker until it is told to end or cannot go on; ends the process."""
-    log.configure(settings.log_level)
+    log.configure(settings.log_level, secrets=settings.secrets)
     threading.excepthook = _thread_failed
     reason: str | None
     try:
@@ -106,10 +106,12 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
 
 def describe(error: BaseException) -> str:
     """One line for the end of a worker."""
-    text = " ".join(str(error).split())
     if is_told(error):
-        return text
-    return f"{type(error).__name__}: {text}; this is a fault of ours: report it with the log"
+        return " ".join(str(error).split())
+    return (
+        f"{log.where(error)}; this is a fault of ours: report it with the log"
+        " (CLV_LOG_LEVEL=DEBUG has the message, which may name customers)"
+    )
 
 
 def is_told(error: BaseException) -> bool:

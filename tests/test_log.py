@@ -49,15 +49,46 @@ def test_libraries_speak_from_warning_on_and_never_of_messages(lines: io.StringI
 
 def test_a_traceback_is_shown_at_debug_only(lines: io.StringIO) -> None:
     logger = log.get("streamer.x")
-    logger.exception("it.broke", ValueError("why"))
-    assert "Traceback" not in lines.getvalue()
-    assert 'error="ValueError: why"' in lines.getvalue()
     log.configure("DEBUG", lines)
     try:
         raise ValueError("why")
     except ValueError as error:
         logger.exception("it.broke", error)
     assert "Traceback" in lines.getvalue()
+    assert 'error="ValueError: why"' in lines.getvalue()
+
+
+def test_an_error_that_nobody_foresaw_tells_its_place_and_not_what_it_quotes(
+    lines: io.StringIO,
+) -> None:
+    customers: dict[str, int] = {}
+    try:
+        customers["alice"]
+    except KeyError as error:
+        log.get("streamer.x").exception("it.broke", error)
+        logging.getLogger("asyncio").error("lost", exc_info=error)
+    assert "alice" not in lines.getvalue()
+    assert "Traceback" not in lines.getvalue()
+    assert lines.getvalue().count('error="KeyError at test_log.py:') == 2
+
+
+@pytest.mark.parametrize("secret", ["hunter2", 'pa ss"wo\\rd', "sp\u00e4t\tabends"])
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_a_secret_is_blotted_out_wherever_it_comes_from(
+    lines: io.StringIO, secret: str, level: str
+) -> None:
+    log.configure(level, lines, secrets=["hunter", secret])
+    log.get("streamer.x").warning("a.b", url=f"redis://u:{secret}@h", text=repr(secret))
+    logging.getLogger("aiokafka").warning("login %s %r", secret, {"password": secret})
+    try:
+        raise ValueError(f"cannot log in with {secret}")
+    except ValueError as error:
+        log.get("streamer.x").exception("it.broke", error)
+        logging.getLogger("faust").error("broke", exc_info=error)
+    assert secret not in lines.getvalue()
+    assert repr(secret)[1:-1] not in lines.getvalue()
+    assert lines.getvalue().count("***") >= 4
+    assert "redis://u:***@h" in lines.getvalue()
 
 
 def test_a_level_that_logging_does_not_know_is_refused() -> None:

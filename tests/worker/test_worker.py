@@ -81,7 +81,8 @@ def test_a_worker_without_a_model_ends_with_the_reason_and_no_traceback(tmp_path
         (WentBack("the store\nlost writes"), "the store lost writes"),
         (
             RuntimeError("x"),
-            "RuntimeError: x; this is a fault of ours: report it with the log",
+            "RuntimeError; this is a fault of ours: report it with the log (CLV_LOG_LEVEL=DEBUG has"
+            " the message, which may name customers)",
         ),
     ],
 )
