@@ -176,6 +176,8 @@ DurationMs = Annotated[int, BeforeValidator(_duration), Field(gt=0)]
 DurationMsOrOff = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_duration_or_off)]
 Days = Annotated[int, Field(ge=1)]
 DaysOrOff = Annotated[Days | None, BeforeValidator(_or_off)]
+CountOrOff = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_or_off)]
+ShareOrOff = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_or_off)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Topic = Annotated[str, BeforeValidator(_topic)]
 File = Annotated[Path, AfterValidator(_readable)] | None
@@ -288,16 +290,12 @@ class Settings(BaseModel):
         validation_alias="CLV_ERASURES_TOPIC",
         description="Who was forgotten, as hashes; a compacted topic.",
     )
-    dead_letter_max_run: Annotated[
-        Annotated[int, Field(ge=0)] | None, BeforeValidator(_or_off)
-    ] = Field(
+    dead_letter_max_run: CountOrOff = Field(
         default=500,
         validation_alias="CLV_DEAD_LETTER_MAX_RUN",
         description="Bad records in a row of one partition above which a worker stops, or `off`.",
     )
-    dead_letter_max_ratio: Annotated[
-        Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_or_off)
-    ] = Field(
+    dead_letter_max_ratio: ShareOrOff = Field(
         default=0.2,
         validation_alias="CLV_DEAD_LETTER_MAX_RATIO",
         description="Share of bad records in the window above which a worker stops, or `off`.",
@@ -495,9 +493,7 @@ class Settings(BaseModel):
     @property
     def dead_letter_limits(self) -> Limits:
         """The most that may be set aside of a partition."""
-        return Limits(
-            self.dead_letter_max_run, self.dead_letter_max_ratio, self.dead_letter_window
-        )
+        return Limits(self.dead_letter_max_run, self.dead_letter_max_ratio, self.dead_letter_window)
 
     @property
     def id_memory(self) -> IdMemory:
