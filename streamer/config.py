@@ -611,7 +611,7 @@ def _redis_faults(given: Mapping[str, str]) -> list[str]:
     """A fault for each variable of Redis' TLS that lacks its others."""
     files = [f"CLV_REDIS_{part}_FILE" for part in ("CA", "CERT", "KEY")]
     faults = []
-    if "REDIS_URL" in given and not given["REDIS_URL"].startswith("rediss://"):
+    if "REDIS_URL" in given and not given["REDIS_URL"].startswith("rediss"):
         faults = [
             f"{one} is set: write REDIS_URL=rediss://... with it" for one in files if one in given
         ]

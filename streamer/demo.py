@@ -20,7 +20,7 @@ from typing import Final
 
 import click
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from tqdm import tqdm
 
 from features.buckets import MS_PER_DAY, day_of
@@ -28,16 +28,15 @@ from features.orders import Order, OrderRules
 from model import artifact
 from model.hindsight import hindsight, purchase_days
 from model.orderlog import RejectedRow, read_orders
+from streamer import servers
 from streamer.config import Settings
 from streamer.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.messages import ChurnWarning, rfc3339
 from streamer.produce import produce
-from streamer.publisher import KafkaPublisher
 from streamer.redis_store import RedisStore
 from streamer.sample import sample_orders
 from streamer.store import Partition
 from streamer.summary import RunFigures, summary
-from streamer.topics import cluster_id, ensure_topics
 from streamer.worker import topics_to_make
 
 _CURRENCY: Final = "USD"
@@ -176,17 +175,12 @@ def _worker(run: Run) -> Iterator[subprocess.Popen[bytes]]:
 async def _stream(run: Run, worker: subprocess.Popen[bytes], started: float) -> Streamed:
     """Sends the orders, waits until all are applied and judged, and reads the warnings."""
     settings = run.settings
-    bootstrap = settings.kafka_bootstrap_servers
-    counts = await ensure_topics(bootstrap, topics_to_make(settings))
-    store = RedisStore.from_url(
-        settings.redis_url.get_secret_value(),
-        cluster_id=settings.cluster_id or await cluster_id(bootstrap),
-        namespace=settings.state_namespace,
-    )
+    counts = await servers.ensure_topics(settings, topics_to_make(settings))
+    store = servers.redis_store(settings, await servers.cluster_id(settings))
     partitions = [
         Partition(settings.orders_topic, number) for number in range(counts[settings.orders_topic])
     ]
-    publisher = KafkaPublisher(bootstrap)
+    publisher = servers.kafka_publisher(settings)
     await publisher.start()
     try:
         producing = asyncio.create_task(
@@ -251,9 +245,7 @@ async def _all_judged(run: Run, store: RedisStore, partitions: list[Partition]) 
 async def _read_warnings(settings: Settings, partitions: int, said: int) -> list[ChurnWarning]:
     """The warnings in the topic, by subscribing to it as a retention service would: each id once,
     until there are as many as the outbox says were produced."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest"
-    )
+    consumer = servers.kafka_consumer(settings, auto_offset_reset="earliest")
     consumer.assign([TopicPartition(settings.warnings_topic, n) for n in range(partitions)])
     found: dict[str, ChurnWarning] = {}
     decode = msgspec.json.Decoder(ChurnWarning).decode
@@ -298,9 +290,7 @@ def _look_back(run: Run, model: Path, streamed: Streamed, cutoff_day: int) -> st
 
 async def _count(settings: Settings, topic: str, partitions: int) -> int:
     """Records in a topic, by the high watermarks that come with fetched records."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers, auto_offset_reset="earliest"
-    )
+    consumer = servers.kafka_consumer(settings, auto_offset_reset="earliest")
     await consumer.start()
     try:
         assigned = [TopicPartition(topic, n) for n in range(partitions)]

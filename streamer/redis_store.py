@@ -29,7 +29,7 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from typing import Any, Final
@@ -151,9 +151,16 @@ class RedisStore:
 
     @classmethod
     def from_url(
-        cls, url: str, *, cluster_id: str, namespace: str = "clv", timeout_s: float = 5.0
+        cls,
+        url: str,
+        *,
+        cluster_id: str,
+        namespace: str = "clv",
+        timeout_s: float = 5.0,
+        security: Mapping[str, Any] | None = None,
     ) -> RedisStore:
-        """A store that connects when first used. `timeout_s` bounds every answer."""
+        """A store that connects when first used. `timeout_s` bounds every answer; `security` goes
+        to connections with TLS as it is (ssl_ca_certs, ...)."""
         try:
             in_cluster, nodes, plain = _nodes_of(url)
             # What the URL may change, what it says, and below what it must not change.
@@ -170,6 +177,10 @@ class RedisStore:
             raise StoreUrlInvalid(
                 f"not a Redis URL; {' '.join((StoreUrlInvalid.__doc__ or '').split())}"
             ) from None
+        if options.get("connection_class") is SSLConnection:
+            options |= security or {}
+            # Whatever the URL says: who shows no certificate of that name gets no password.
+            options |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
         # A newer protocol, asked for by name, changes the shape of redis-py's answers.
         options.pop("protocol", None)
         options |= {

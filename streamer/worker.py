@@ -19,7 +19,7 @@ from typing import Final, NoReturn, TypeVar
 
 from mode import Service
 
-from streamer import log
+from streamer import log, servers
 from streamer.app import (
     COMMIT_HINT_S,
     TICK_S,
@@ -29,7 +29,7 @@ from streamer.app import (
     pipeline_of,
     serve_health,
 )
-from streamer.config import Settings
+from streamer.config import Settings, SettingsRefused
 from streamer.lane import Lane, LaneOptions, install
 from streamer.partition import Pipeline, WentBack
 from streamer.publisher import KafkaPublisher, PublishFailed
@@ -43,8 +43,6 @@ from streamer.topics import (
     KafkaUnreachable,
     Topic,
     TopicsError,
-    cluster_id,
-    ensure_topics,
 )
 from streamer.watchdog import EXIT_CODE, Watchdog
 
@@ -62,6 +60,7 @@ SILENT_BROKER_S: Final = 10.0
 # What an operator can act on; their messages are sentences with the remedy.
 _TOLD: Final = (
     PublishFailed,
+    SettingsRefused,
     StoreRefused,
     StoreUnavailable,
     TopicsError,
@@ -172,15 +171,10 @@ class _Worker:
 
     async def _work(self, datadir: str) -> None:
         settings = self._settings
-        bootstrap = settings.kafka_bootstrap_servers
-        cluster = await self._when_up(partial(cluster_id, bootstrap, timeout_s=10))
-        await self._when_up(partial(ensure_topics, bootstrap, topics_to_make(settings)))
-        store = RedisStore.from_url(
-            settings.redis_url.get_secret_value(),
-            cluster_id=settings.cluster_id or cluster,
-            namespace=settings.state_namespace,
-        )
-        publisher = KafkaPublisher(bootstrap)
+        cluster = await self._when_up(partial(servers.cluster_id, settings, timeout_s=10))
+        await self._when_up(partial(servers.ensure_topics, settings, topics_to_make(settings)))
+        store = servers.redis_store(settings, cluster)
+        publisher = servers.kafka_publisher(settings)
         try:
             await self._when_up(store.check_server)
             await self._when_up(publisher.start)
