@@ -22,6 +22,7 @@ from tqdm import tqdm
 from features.orders import Reason
 from features.state import StateError
 from model.orderlog import OrderLogError, RejectedRow, read_orders
+from streamer import servers
 from streamer import show as customer_view
 from streamer.app import pipeline_of
 from streamer.clock import SystemClock
@@ -29,13 +30,12 @@ from streamer.config import Settings, SettingsRefused, settings_page, unknown_va
 from streamer.embedded import EmbeddedUnavailable
 from streamer.partition import Pipeline
 from streamer.produce import Produced, produce
-from streamer.publisher import KafkaPublisher, PublishFailed
-from streamer.redis_store import RedisStore
+from streamer.publisher import PublishFailed
 from streamer.replay import LogFiles, Pace, Replay, Replayed, replay_log
 from streamer.sample import SampleRefused
 from streamer.show import UnknownCustomer
 from streamer.store import StoreError
-from streamer.topics import TopicsError, cluster_id, ensure_topics
+from streamer.topics import TopicsError
 from streamer.worker import run_worker, topics_to_make
 
 _TOLD: tuple[type[Exception], ...] = (
@@ -304,9 +304,8 @@ async def _produce(
     orders: tuple[Path, ...], settings: Settings, rejects: _Rejects, speed: float | None
 ) -> Produced:
     rows = read_orders(orders, settings.order_rules)
-    bootstrap = settings.kafka_bootstrap_servers
-    await ensure_topics(bootstrap, topics_to_make(settings))
-    publisher = KafkaPublisher(bootstrap)
+    await servers.ensure_topics(settings, topics_to_make(settings))
+    publisher = servers.kafka_publisher(settings)
     await publisher.start()
     try:
         with _bar("producing") as bar:
@@ -326,13 +325,8 @@ async def _produce(
 async def _show(
     user_id: str, settings: Settings, pipeline: Pipeline, as_of_ms: int | None
 ) -> customer_view.CustomerView:
-    bootstrap = settings.kafka_bootstrap_servers
-    counts = await ensure_topics(bootstrap, topics_to_make(settings))
-    store = RedisStore.from_url(
-        settings.redis_url.get_secret_value(),
-        cluster_id=settings.cluster_id or await cluster_id(bootstrap),
-        namespace=settings.state_namespace,
-    )
+    counts = await servers.ensure_topics(settings, topics_to_make(settings))
+    store = servers.redis_store(settings, await servers.cluster_id(settings))
     try:
         topic = settings.orders_topic
         found = await customer_view.find_customer(user_id, store, topic, counts[topic])
