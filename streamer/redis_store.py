@@ -8,7 +8,7 @@ Keys, all of one partition under one hash tag and so in one slot of a cluster:
     <namespace>:<kafka cluster id>:{<topic>-<partition>}:meta      hash: epoch, sequence, next,
                                                                    high_ts, partitions, schema,
                                                                    outbox_first, first,
-                                                                   topic_id
+                                                                   topic_id, trail
                                                         :c:<user>  the customer's state
                                                         :due       sorted set: user, instant in ms
                                                         :outbox    list
@@ -145,8 +145,9 @@ class RedisStore:
 
     def _use(self, client: Redis | RedisCluster) -> None:
         self._client = client
-        self._claim, self._write, self._trim = (
-            client.register_script(_source(name)) for name in ("claim", "write", "trim")
+        self._claim, self._write, self._trim, self._remove, self._seize = (
+            client.register_script(_source(name))
+            for name in ("claim", "write", "trim", "remove", "seize")
         )
 
     @classmethod
@@ -211,7 +212,7 @@ class RedisStore:
         topic_id: str = "",
     ) -> Claim:
         """Also raises ForeignData."""
-        count_key = f"{self._root}{{{partition.topic}}}:partitions"
+        count_key = self._count_key(partition.topic)
         prefix = self._prefix(partition)
         async with self._errors():
             async with self._client.pipeline(transaction=False) as pipeline:
@@ -225,12 +226,23 @@ class RedisStore:
                 args=[partition_count, SCHEMA, log_start, topic_id],
             )
         match reply:
-            case [b"OK", epoch, sequence, next_offset, high_ts, first]:
-                return Claim(
-                    int(epoch), int(sequence), _maybe(next_offset), _maybe(high_ts), int(first)
-                )
             case [b"TOPIC", stored]:
                 raise TopicRecreated(partition.topic, stored.decode(), topic_id)
+            case _:
+                return self._claimed(reply, partition, partition_count)
+
+    def _claimed(self, reply: Any, partition: Partition, partition_count: int) -> Claim:
+        prefix = self._prefix(partition)
+        match reply:
+            case [b"OK", epoch, sequence, next_offset, high_ts, first, trail]:
+                return Claim(
+                    int(epoch),
+                    int(sequence),
+                    _maybe(next_offset),
+                    _maybe(high_ts),
+                    int(first),
+                    trail,
+                )
             case [b"PARTITIONS", stored]:
                 raise PartitionCountChanged(partition.topic, int(stored), partition_count)
             case [b"SCHEMA", stored]:
@@ -296,6 +308,7 @@ class RedisStore:
             "" if write.next_offset is None else write.next_offset,
             "" if write.high_ts_ms is None else write.high_ts_ms,
             *_packed(write),
+            "" if write.trail is None else write.trail,
         ]
         if write.quarantine:
             args.append(QUARANTINE_SIZE)
@@ -303,6 +316,23 @@ class RedisStore:
                 args += (user.encode(), damaged)
         async with self._errors():
             return Outcome((await self._write(keys=keys, args=args)).decode())
+
+    async def remove(
+        self,
+        partition: Partition,
+        epoch: int,
+        sequence: int,
+        user_ids: Sequence[str],
+        next_offset: int | None,
+    ) -> Outcome:
+        """Also raises ForeignData, before anything is removed."""
+        prefix = self._prefix(partition)
+        users = [user.encode() for user in user_ids]
+        keys = [prefix + b"meta", prefix + b"due", prefix + b"quarantine"]
+        keys += [prefix + b"c:" + user for user in users]
+        args = [epoch, sequence, "" if next_offset is None else next_offset, *users]
+        async with self._errors():
+            return Outcome((await self._remove(keys=keys, args=args)).decode())
 
     async def outbox(self, partition: Partition, limit: int) -> Outbox:
         prefix = self._prefix(partition)
@@ -329,17 +359,61 @@ class RedisStore:
 
     async def peek(self, partition: Partition) -> Claim | None:
         key = self._prefix(partition) + b"meta"
-        fields = ["schema", "epoch", "sequence", "next", "high_ts", "first"]
+        fields = ["schema", "epoch", "sequence", "next", "high_ts", "first", "trail"]
         async with self._errors():
             found: Any = await self._client.hmget(key, fields)
-        schema, epoch, sequence, next_offset, high_ts, first = found
+        schema, epoch, sequence, next_offset, high_ts, first, trail = found
         if epoch is None:
             return None
         if int(schema or 0) > SCHEMA:
             raise NewerSchema(key.decode(), int(schema), SCHEMA)
         return Claim(
-            int(epoch), int(sequence or 0), _maybe(next_offset), _maybe(high_ts), int(first or 0)
+            int(epoch),
+            int(sequence or 0),
+            _maybe(next_offset),
+            _maybe(high_ts),
+            int(first or 0),
+            trail,
         )
+
+    async def partition_count(self, topic: str) -> int | None:
+        async with self._errors():
+            return _maybe(await self._client.get(self._count_key(topic)))
+
+    async def set_partition_count(self, topic: str, count: int) -> None:
+        async with self._errors():
+            await self._client.set(self._count_key(topic), count)
+
+    async def seize(self, partition: Partition, old_count: int, new_count: int) -> Claim:
+        """Also raises ForeignData."""
+        prefix = self._prefix(partition)
+        async with self._errors():
+            reply = await self._seize(
+                keys=[prefix + b"meta", prefix + b"due", prefix + b"outbox"],
+                args=[old_count, new_count, SCHEMA],
+            )
+        return self._claimed(reply, partition, new_count)
+
+    async def scan(
+        self, topic: str, chunk: int = 1_000
+    ) -> AsyncIterator[list[tuple[Partition, str]]]:
+        """Reads the names of all keys of the server, ours and others', without blocking it."""
+        head = f"{self._root}{{{topic}-"
+        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", head) + "*:c:*"
+        found: list[tuple[Partition, str]] = []
+        async with self._errors():
+            async for key in self._client.scan_iter(match=pattern, count=chunk):
+                number, _, user = key[len(head.encode()) :].partition(b"}:c:")
+                if number.isdigit():  # else it is of a topic whose name begins with this one's
+                    found.append((Partition(topic, int(number)), user.decode()))
+                if len(found) >= chunk:
+                    yield found
+                    found = []
+        if found:
+            yield found
+
+    def _count_key(self, topic: str) -> str:
+        return f"{self._root}{{{topic}}}:partitions"
 
     async def ping(self) -> None:
         """Returns when the server answers; every master of a cluster."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import enum
 import heapq
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Protocol
@@ -110,7 +110,7 @@ class Claim:
     """What a partition's owner starts from. `next_offset` is None before the first record.
 
     `first_offset` is where the log began when the first record was applied: what was deleted
-    before that was never part of the states. 0 where nobody said.
+    before that was never part of the states. 0 where nobody said. `trail`: see `deadletters`.
     """
 
     epoch: int
@@ -118,6 +118,7 @@ class Claim:
     next_offset: int | None
     high_ts_ms: int | None
     first_offset: int = 0
+    trail: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,8 @@ class Stored:
 class Write:
     """One change of a partition, applied as a whole.
 
-    `due` names the customers whose due time changes; None removes it. `next_offset` and
-    `high_ts_ms` stay as they are where None. `quarantine` is kept beside the states, by customer:
+    `due` names the customers whose due time changes; None removes it. `next_offset`, `high_ts_ms`
+    and `trail` stay as they are where None. `quarantine` is kept beside the states, by customer:
     damaged bytes that `states` replaces. Of customers new to it, no more than QUARANTINE_SIZE in
     all are kept.
     """
@@ -148,6 +149,7 @@ class Write:
     next_offset: int | None
     high_ts_ms: int | None
     quarantine: Mapping[str, bytes] = field(default_factory=dict)
+    trail: bytes | None = None
 
 
 class Outcome(enum.Enum):
@@ -198,6 +200,17 @@ class StateStore(Protocol):
         self, partition: Partition, epoch: int, sequence: int, write: Write
     ) -> Outcome: ...
 
+    async def remove(
+        self,
+        partition: Partition,
+        epoch: int,
+        sequence: int,
+        user_ids: Sequence[str],
+        next_offset: int | None,
+    ) -> Outcome:
+        """A write that takes customers out: state, due time, and what is in quarantine."""
+        ...
+
     async def outbox(self, partition: Partition, limit: int) -> Outbox: ...
 
     async def trim(self, partition: Partition, epoch: int, first: int, count: int) -> Outcome:
@@ -218,6 +231,27 @@ class StateStore(Protocol):
     async def ping(self) -> None: ...
 
     async def close(self) -> None: ...
+
+
+class MovableStore(StateStore, Protocol):
+    """What moving customers to other partitions needs beyond running them."""
+
+    async def partition_count(self, topic: str) -> int | None:
+        """How many partitions the states of a topic are spread over; None before the first claim.
+        Workers are refused any other number."""
+        ...
+
+    async def set_partition_count(self, topic: str, count: int) -> None: ...
+
+    async def seize(self, partition: Partition, old_count: int, new_count: int) -> Claim:
+        """A new epoch, under which workers can neither write nor claim until the topic's count is
+        `new_count`. Raises PartitionCountChanged where the partition was claimed under another
+        count than these two, NewerSchema."""
+        ...
+
+    def scan(self, topic: str, chunk: int = 1_000) -> AsyncIterator[list[tuple[Partition, str]]]:
+        """Every customer of a topic and where it is kept; some more than once."""
+        ...
 
 
 class DueTimes:
@@ -271,6 +305,8 @@ class _Kept:
     high_ts_ms: int | None = None
     first_offset: int = 0
     topic_id: str = ""
+    partition_count: int = 0
+    trail: bytes | None = None
     states: dict[str, bytes] = field(default_factory=dict)
     quarantine: dict[str, bytes] = field(default_factory=dict)
     due: DueTimes = field(default_factory=DueTimes)
@@ -279,7 +315,12 @@ class _Kept:
 
     def claim(self) -> Claim:
         return Claim(
-            self.epoch, self.sequence, self.next_offset, self.high_ts_ms, self.first_offset
+            self.epoch,
+            self.sequence,
+            self.next_offset,
+            self.high_ts_ms,
+            self.first_offset,
+            self.trail,
         )
 
 
@@ -311,6 +352,9 @@ class MemoryStore:
         if stored != partition_count:
             raise PartitionCountChanged(partition.topic, stored, partition_count)
         kept = self._kept(partition)
+        if kept.epoch and kept.partition_count != partition_count:
+            raise PartitionCountChanged(partition.topic, kept.partition_count, partition_count)
+        kept.partition_count = partition_count
         if kept.next_offset is None:
             kept.first_offset, kept.topic_id = log_start, topic_id
         elif kept.topic_id and topic_id and kept.topic_id != topic_id:
@@ -344,8 +388,29 @@ class MemoryStore:
             kept.next_offset = write.next_offset
         if write.high_ts_ms is not None:
             kept.high_ts_ms = write.high_ts_ms
+        if write.trail is not None:
+            kept.trail = write.trail
         kept.sequence += 1
         return Outcome.APPLIED
+
+    async def remove(
+        self,
+        partition: Partition,
+        epoch: int,
+        sequence: int,
+        user_ids: Sequence[str],
+        next_offset: int | None,
+    ) -> Outcome:
+        due = dict.fromkeys(user_ids)
+        outcome = await self.write(
+            partition, epoch, sequence, Write({}, due, [], next_offset, None)
+        )
+        if outcome is Outcome.APPLIED:
+            kept = self._kept(partition)
+            for user in user_ids:
+                kept.states.pop(user, None)
+                kept.quarantine.pop(user, None)
+        return outcome
 
     async def outbox(self, partition: Partition, limit: int) -> Outbox:
         kept = self._kept(partition)
@@ -371,6 +436,27 @@ class MemoryStore:
     async def peek(self, partition: Partition) -> Claim | None:
         kept = self._partitions.get(partition)
         return kept.claim() if kept is not None and kept.epoch else None
+
+    async def partition_count(self, topic: str) -> int | None:
+        return self._partition_counts.get(topic)
+
+    async def set_partition_count(self, topic: str, count: int) -> None:
+        self._partition_counts[topic] = count
+
+    async def seize(self, partition: Partition, old_count: int, new_count: int) -> Claim:
+        kept = self._kept(partition)
+        if kept.epoch and kept.partition_count not in (old_count, new_count):
+            raise PartitionCountChanged(partition.topic, kept.partition_count, new_count)
+        kept.partition_count = new_count
+        kept.epoch += 1
+        return kept.claim()
+
+    async def scan(
+        self, topic: str, chunk: int = 1_000
+    ) -> AsyncIterator[list[tuple[Partition, str]]]:
+        found = [(p, u) for p, k in self._partitions.items() if p.topic == topic for u in k.states]
+        for start in range(0, len(found), chunk):
+            yield found[start : start + chunk]
 
     async def ping(self) -> None:
         pass

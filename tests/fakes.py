@@ -244,6 +244,17 @@ class FaultyStore:
     async def write(self, partition: Partition, epoch: int, sequence: int, write: Write) -> Outcome:
         return await self._do("write", self.kept.write(partition, epoch, sequence, write))
 
+    async def remove(
+        self,
+        partition: Partition,
+        epoch: int,
+        sequence: int,
+        user_ids: Sequence[str],
+        next_offset: int | None,
+    ) -> Outcome:
+        removing = self.kept.remove(partition, epoch, sequence, user_ids, next_offset)
+        return await self._do("remove", removing)
+
     async def outbox(self, partition: Partition, limit: int) -> Outbox:
         return await self._do("outbox", self.kept.outbox(partition, limit))
 

@@ -1,0 +1,30 @@
+-- Claims a partition in order to move customers: from then on, no worker can claim or write to it
+-- until the topic's own count says the new one.
+--
+-- KEYS  meta, due, outbox
+-- ARGV  1 old partition count, 2 new one, 3 schema that the caller knows
+-- Returns {"OK", epoch, sequence, next, high_ts, first, trail}, or why not:
+--         {"PARTITIONS", stored} | {"SCHEMA", stored} | {"FOREIGN"}.
+local meta, due, outbox = KEYS[1], KEYS[2], KEYS[3]
+local stored = redis.call('HMGET', meta, 'schema', 'partitions', 'epoch', 'sequence', 'next', 'high_ts', 'first',
+  'trail')
+
+if redis.call('EXISTS', meta) == 1 then
+  local schema = tonumber(stored[1] or '')
+  if not schema then return {'FOREIGN'} end
+  if schema > tonumber(ARGV[3]) then return {'SCHEMA', stored[1]} end
+  local partitions = tonumber(stored[2] or '')
+  if partitions ~= tonumber(ARGV[1]) and partitions ~= tonumber(ARGV[2]) then
+    return {'PARTITIONS', stored[2] or '0'}
+  end
+elseif redis.call('EXISTS', due, outbox) > 0 then
+  return {'FOREIGN'}
+end
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local epoch = string.format('%.0f', math.max(tonumber(stored[3] or '0') + 1, now))
+redis.call('HSET', meta, 'epoch', epoch, 'partitions', ARGV[2], 'schema', ARGV[3])
+redis.call('HSETNX', meta, 'sequence', '0')
+redis.call('HSETNX', meta, 'outbox_first', '0')
+return {'OK', epoch, stored[4] or '0', stored[5], stored[6], stored[7] or '0', stored[8]}
