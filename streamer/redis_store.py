@@ -378,7 +378,8 @@ class RedisStore:
 
     async def partition_count(self, topic: str) -> int | None:
         async with self._errors():
-            return _maybe(await self._client.get(self._count_key(topic)))
+            found: Any = await self._client.get(self._count_key(topic))
+        return _maybe(found)
 
     async def set_partition_count(self, topic: str, count: int) -> None:
         async with self._errors():

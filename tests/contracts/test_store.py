@@ -29,6 +29,7 @@ from streamer.store import (
     DueTimes,
     EvictionPolicyUnsafe,
     MemoryStore,
+    MovableStore,
     NewerSchema,
     Outbox,
     Outcome,
@@ -129,6 +130,95 @@ async def redis(embedded_redis: EmbeddedRedis) -> AsyncIterator[RedisStore]:
 
 
 # --- claims and the fence
+
+
+async def test_what_is_removed_is_gone_and_its_neighbours_stay(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    states = {user: user.encode() for user in [*ODD_IDS, "ann", "bob"]}
+    await owner.write(
+        states=states,
+        due=dict.fromkeys(states, 5),
+        outbox=[b"w"],
+        quarantine={"ann": b"damaged", "bob": b"damaged"},
+        next_offset=7,
+    )
+    gone = [*ODD_IDS, "ann", "never seen"]
+    removal = (owner.partition, owner.epoch, owner.sequence, gone, 9)
+    assert await store.remove(*removal) is Outcome.APPLIED
+    assert await store.remove(*removal) is Outcome.ALREADY_APPLIED
+    owner.sequence += 1
+    assert await owner.load(*gone) == [Stored(None, None)] * len(gone)
+    assert await owner.load("bob") == [Stored(b"bob", 5)]
+    assert await owner.due(10) == [("bob", 5)]
+    assert await store.quarantined(owner.partition) == {"bob": b"damaged"}
+    assert (await owner.outbox()).entries == [b"w"]
+    stands = await store.peek(owner.partition)
+    assert stands is not None
+    assert (stands.next_offset, stands.sequence) == (9, owner.sequence)
+
+
+async def test_a_removal_is_fenced_as_a_write_is(store: StateStore) -> None:
+    old = await Owner.claims(store)
+    await old.write(states={"ann": b"1"}, next_offset=1)
+    new = await Owner.claims(store)
+    assert await store.remove(ORDERS_3, old.epoch, old.sequence, ["ann"], 2) is Outcome.FENCED
+    ahead = new.sequence + 1
+    assert await store.remove(ORDERS_3, new.epoch, ahead, ["ann"], 2) is Outcome.WENT_BACK
+    assert await new.load("ann") == [Stored(b"1", None)]
+    assert await store.remove(ORDERS_3, new.epoch, new.sequence, [], None) is Outcome.APPLIED
+    stands = await store.peek(ORDERS_3)
+    assert stands is not None
+    assert stands.next_offset == 1
+
+
+async def test_the_trail_of_bad_records_is_kept_with_the_next_offset(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    assert (await store.claim(ORDERS_3, 4)).trail is None
+    owner = await Owner.claims(store)
+    await owner.write(next_offset=3, trail=b"\x00trail")
+    await owner.write(next_offset=4)
+    assert (await store.claim(ORDERS_3, 4)).trail == b"\x00trail"
+    stands = await store.peek(ORDERS_3)
+    assert stands is not None
+    assert stands.trail == b"\x00trail"
+
+
+async def test_a_seized_partition_is_nobodys_until_the_count_is_changed(
+    store: MovableStore,
+) -> None:
+    worker = await Owner.claims(store)
+    await worker.write(states={"ann": b"1"}, next_offset=5, high_ts_ms=50)
+    mover = await store.seize(ORDERS_3, 4, 6)
+    assert (mover.next_offset, mover.high_ts_ms) == (5, 50)
+    assert await worker.write(next_offset=6) is Outcome.FENCED
+    for count in (4, 6):
+        with pytest.raises(PartitionCountChanged):
+            await store.claim(ORDERS_3, count)
+    again = await store.seize(ORDERS_3, 4, 6)
+    assert again.epoch > mover.epoch
+    with pytest.raises(PartitionCountChanged):
+        await store.seize(ORDERS_3, 5, 8)
+    fresh = await store.seize(replace(ORDERS_3, number=5), 4, 6)
+    assert fresh.next_offset is None
+    await store.set_partition_count("orders", 6)
+    assert await store.partition_count("orders") == 6
+    assert (await store.claim(ORDERS_3, 6)).next_offset == 5
+
+
+async def test_scanning_finds_every_customer_of_a_topic_and_of_no_other(
+    store: MovableStore,
+) -> None:
+    kept = set()
+    assert await store.partition_count("orders") is None
+    for topic in ("orders", "orders-2", "order"):
+        for number in (0, 12):
+            partition = Partition(topic, number)
+            owner = await Owner.claims(store, partition)
+            users = [*ODD_IDS, *(f"u{n}" for n in range(50))]
+            await owner.write(states=dict.fromkeys(users, b"1"), due=dict.fromkeys(users, 1))
+            kept |= {(partition, user) for user in users if topic == "orders"}
+    chunks = [chunk async for chunk in store.scan("orders", 20)]
+    assert {one for chunk in chunks for one in chunk} == kept
 
 
 async def test_a_partition_never_claimed_starts_with_nothing(store: StateStore) -> None:
