@@ -104,8 +104,12 @@ def a_write(
     outbox: Sequence[bytes] = (),
     next_offset: int | None = None,
     high_ts_ms: int | None = None,
+    quarantine: Mapping[str, bytes] | None = None,
+    trail: bytes | None = None,
 ) -> Write:
-    return Write(states or {}, due or {}, outbox, next_offset, high_ts_ms)
+    return Write(
+        states or {}, due or {}, outbox, next_offset, high_ts_ms, quarantine or {}, trail
+    )
 
 
 def redis_store(server: EmbeddedRedis, cluster_id: str | None = None) -> RedisStore:
