@@ -9,26 +9,50 @@ The order of effects, each of which may happen twice and none of which may be le
 5. one write: states, due times, warnings in the outbox, next offset, under epoch and sequence;
 6. produce what is in the outbox, wait for the acks, trim it: the same ids and bytes each time;
 7. judge the customers that have fallen due, by the same steps 3 to 6.
+
+A customer whose stored bytes turn out damaged at step 2 is rebuilt from the log first, in a write
+of its own that sets the damaged bytes aside (`streamer.rebuild`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import enum
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 from cachetools import LRUCache
 
 from features.orders import Order, OrderRules, Reason, Rejected, parse
-from features.state import BeyondMemory
+from features.state import BeyondMemory, StateError
 from model import customer as customer_bytes
-from model.customer import UNKNOWN
+from model.customer import UNKNOWN, CustomerDamaged, CustomerNewer
 from model.judging import Event, Judge, Judged, Track
 from model.reasons import explain
+from streamer import log
 from streamer.messages import Message, Topics, Writer, dead_letter, pack, rfc3339, unpack
 from streamer.publisher import Publisher
-from streamer.store import Outcome, Partition, StateStore, Stored, StoreRefused, Write
+from streamer.rebuild import (
+    MOST_REBUILDS,
+    CustomerUnrecoverable,
+    History,
+    Rebuild,
+    StoreDamaged,
+    set_aside,
+)
+from streamer.store import (
+    NewerSchema,
+    Outcome,
+    Partition,
+    StateStore,
+    Stored,
+    StoreRefused,
+    Write,
+)
+
+_log = log.get(__name__)
 
 _OUTBOX_CHUNK = 500
 
@@ -49,11 +73,27 @@ class Record(Protocol):
 @dataclass(frozen=True, slots=True)
 class LogRange:
     """What the broker has of a partition: offsets `start` to `end` (the next to be written), and
-    how many partitions the topic has."""
+    how many partitions the topic has.
+
+    `committed`: what the group was told last of how far the partition is applied, None if it never
+    was. `topic_id`: tells topics of one name apart; empty where the broker has no ids.
+    """
 
     start: int
     end: int
     partition_count: int
+    committed: int | None = None
+    topic_id: str = ""
+
+
+class StartAt(enum.StrEnum):
+    """Where to begin a partition of which the store knows nothing and the log has lost its first
+    orders: in a new installation at the log's start, and nowhere where the group has committed
+    offsets, so that there was a store (`AUTO`); at the log's start; or nowhere."""
+
+    AUTO = "auto"
+    LOG_START = "log-start"
+    REFUSE = "refuse"
 
 
 class Fenced(Exception):
@@ -74,14 +114,39 @@ class OutOfSequence(Exception):
 
 class RetentionGap(StoreRefused):
     """Orders have been deleted from the log before they were applied. Restore them from elsewhere,
-    or delete the partition's keys to rebuild from what the log still has."""
+    or rebuild the partition from what the log still has."""
 
     def __init__(self, partition: Partition, next_offset: int, start: int) -> None:
         super().__init__(
             f"{partition.tag}: offset {next_offset} is next to apply, but the"
             f" log begins at {start}; {start - next_offset} orders are missing. Lengthen the"
-            " topic's retention; to go on without them, delete this partition's keys in Redis and"
-            " let the worker rebuild from the log"
+            " topic's retention; to go on without them, run `python -m streamer rebuild"
+            f" --partition {partition.number}` and start the worker with CLV_START_AT=log-start"
+        )
+
+
+class StoreLost(StoreRefused):
+    """The store knows nothing of a partition that the group has worked on, and the log has lost
+    its first orders. Restore the store; or begin anew with the orders that the log still has."""
+
+    def __init__(self, partition: Partition, committed: int, start: int) -> None:
+        super().__init__(
+            f"{partition.tag}: the store knows nothing of this partition, while the group has"
+            f" applied it up to offset {committed}; the log begins at {start}, so it cannot give"
+            " all orders back. Restore the store from a backup; or, to begin anew with the orders"
+            " that the log still has, set CLV_START_AT=log-start"
+        )
+
+
+class NothingStored(StoreRefused):
+    """`CLV_START_AT=refuse`, and the store knows nothing of a partition whose log has lost its
+    first orders. Restore the store, or say CLV_START_AT=log-start."""
+
+    def __init__(self, partition: Partition, start: int) -> None:
+        super().__init__(
+            f"{partition.tag}: the store knows nothing of this partition, the log begins at"
+            f" {start}, and CLV_START_AT=refuse. Restore the store from a backup, or set"
+            " CLV_START_AT=log-start to begin with the orders that the log still has"
         )
 
 
@@ -128,6 +193,9 @@ class Tally:
     scores: int = 0
     warnings: int = 0
     instants: int = 0
+    rebuilt: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)  # of the dead letters
+    triggers: Counter[str] = field(default_factory=Counter)  # of the warnings
 
 
 class PartitionRunner:
@@ -143,13 +211,24 @@ class PartitionRunner:
         *,
         cache_customers: int = 100_000,
         due_batch: int = 500,
+        history: History | None = None,
+        rebuild_partly: bool = False,
+        start_at: StartAt = StartAt.AUTO,
     ) -> None:
+        """`history`: where damaged customers are rebuilt from; `rebuild_partly`: also where it
+        has lost orders of theirs."""
         self.partition = partition
         self.tally = Tally()
+        self.unsaid = 0  # warnings in the outbox, as far as we have heard
         self._store = store
         self._publisher = publisher
         self._pipeline = pipeline
         self._due_batch = due_batch
+        self._history = history
+        self._rebuild_partly = rebuild_partly
+        self._start_at = start_at
+        self._rebuilds = 0
+        self._first: int = 0
         self._cache: LRUCache[str, Track] = LRUCache(cache_customers)
         self._epoch = 0
         self._sequence = 0
@@ -174,8 +253,8 @@ class PartitionRunner:
     async def claim(self, log: LogRange) -> int:
         """Claims the partition and returns the offset to read from.
 
-        Raises RetentionGap or LogTooShort where the log does not fit what was applied, and what
-        the store refuses.
+        Raises RetentionGap, LogTooShort, StoreLost or NothingStored where the log does not fit
+        what was applied, and what the store refuses.
         """
         known = await self._store.peek(self.partition)
         applied = known.next_offset if known else None
@@ -183,7 +262,11 @@ class PartitionRunner:
             raise RetentionGap(self.partition, applied, log.start)
         if applied is not None and applied > log.end:
             raise LogTooShort(self.partition, applied, log.end)
-        claim = await self._store.claim(self.partition, log.partition_count)
+        self._compare(applied, log)
+        claim = await self._store.claim(
+            self.partition, log.partition_count, log_start=log.start, topic_id=log.topic_id
+        )
+        self._first = claim.first_offset
         self._epoch, self._sequence = claim.epoch, claim.sequence
         self._high_ts_ms = claim.high_ts_ms
         self._next = log.start if claim.next_offset is None else claim.next_offset
@@ -192,6 +275,27 @@ class PartitionRunner:
         self._unsettled, self._unsaid = False, True
         await self._settle()
         return self._next
+
+    def _compare(self, applied: int | None, log: LogRange) -> None:
+        """Raises StoreLost or NothingStored where the store is empty and the log is not whole.
+
+        The group's committed offset is written after the store, so one that is ahead of the store
+        means that the store lost writes while nobody looked.
+        """
+        if applied is None and log.start > 0:
+            if self._start_at is StartAt.REFUSE:
+                raise NothingStored(self.partition, log.start)
+            if self._start_at is StartAt.AUTO and log.committed is not None:
+                raise StoreLost(self.partition, log.committed, log.start)
+        begin = log.start if applied is None else applied
+        if log.committed is not None and log.committed > begin:
+            _log.warning(
+                "store.went_back",
+                partition=self.partition.number,
+                applied=applied,
+                committed=log.committed,
+                reading_from=begin,
+            )
 
     async def process(self, records: Sequence[Record]) -> None:
         """Applies records of the partition; returns when all is written and said.
@@ -223,12 +327,11 @@ class PartitionRunner:
             rejects.append((by_offset[place], _beyond_memory(by_offset[place], beyond)))
         await self._carry_out(
             judged,
-            dead_letters=[self._dead_letter(p, why) for p, why in rejects],
+            orders=len(batch) - len(rejects),
+            rejects=rejects,
             next_offset=batch[-1].offset + 1,
             high_ts_ms=high_ts_ms,
         )
-        self.tally.orders += len(batch) - len(rejects)
-        self.tally.dead_letters += len(rejects)
         await self.tick(None)
 
     async def tick(self, idle_watermark_ms: int | None) -> int:
@@ -244,7 +347,7 @@ class PartitionRunner:
         while due := await self._store.due(self.partition, until, self._due_batch):
             tracks = await self._load([user_id for user_id, _ in due])
             judged = self._pipeline.judge.judge(tracks, {}, until)
-            await self._carry_out(judged, dead_letters=[], next_offset=None, high_ts_ms=None)
+            await self._carry_out(judged, next_offset=None, high_ts_ms=None)
         return self.tally.instants - before
 
     def _continuing(self, records: Sequence[Record]) -> Sequence[Record]:
@@ -279,17 +382,73 @@ class PartitionRunner:
         """The customers' tracks, from memory where we have them."""
         missing = [user_id for user_id in user_ids if user_id not in self._cache]
         loaded = await self._store.load(self.partition, missing) if missing else []
-        fetched = {user: _track(stored) for user, stored in zip(missing, loaded, strict=True)}
+        fetched: dict[str, Track] = {}
+        damaged: dict[str, Stored] = {}
+        for user_id, stored in zip(missing, loaded, strict=True):
+            try:
+                fetched[user_id] = _track(stored)
+            except CustomerNewer as error:
+                where = f"a customer in {self.partition.tag}"
+                raise NewerSchema(where, error.version, error.known) from None
+            except CustomerDamaged:
+                damaged[user_id] = stored
+        if damaged:
+            fetched |= await self._rebuilt(damaged)
         return {
             user_id: fetched[user_id] if user_id in fetched else self._cache[user_id]
             for user_id in user_ids
         }
 
+    async def _rebuilt(self, damaged: Mapping[str, Stored]) -> dict[str, Track]:
+        """The damaged customers, rebuilt from the log and written in place of what was there.
+
+        Raises CustomerUnrecoverable where that cannot be, StoreDamaged where it had to be done too
+        often, LogUnavailable, and what a write raises.
+        """
+        partition, pipeline = self.partition, self._pipeline
+        if self._history is None:
+            raise CustomerUnrecoverable(partition, len(damaged), "there is no log to read again")
+        if self._rebuilds >= MOST_REBUILDS:
+            raise StoreDamaged(partition)
+        self._rebuilds += 1
+        start = await self._history.start(partition)
+        complete = start <= self._first
+        if not complete and not self._rebuild_partly:
+            why = f"the log begins at {start}, after the {self._first} from which they were built"
+            raise CustomerUnrecoverable(partition, len(damaged), why)
+        rebuild = Rebuild(damaged, pipeline.order_rules, pipeline.allowed_lateness_ms)
+        async for records in self._history.read(partition, self._next):
+            rebuild.add(records)
+        tracks = rebuild.tracks(pipeline.judge)
+        await self._write(
+            Write(
+                states={user: customer_bytes.encode(t.customer) for user, t in tracks.items()},
+                due={user: track.due_ms for user, track in tracks.items()},
+                outbox=[],
+                next_offset=None,
+                high_ts_ms=None,
+                quarantine={
+                    user: set_aside(stored, _damage(stored), self._next, complete=complete)
+                    for user, stored in damaged.items()
+                },
+            )
+        )
+        self.tally.rebuilt += len(tracks)
+        _log.error(
+            "customers.rebuilt",
+            partition=partition.number,
+            count=len(tracks),
+            complete=complete,
+            why=_damage(next(iter(damaged.values()))),
+        )
+        return tracks
+
     async def _carry_out(
         self,
         judged: Judged,
         *,
-        dead_letters: Sequence[Message],
+        orders: int = 0,
+        rejects: Sequence[tuple[Parsed, Rejected]] = (),
         next_offset: int | None,
         high_ts_ms: int | None,
     ) -> None:
@@ -306,6 +465,7 @@ class PartitionRunner:
             if pipeline.publish_scores
             else []
         )
+        dead_letters = [self._dead_letter(parsed, why) for parsed, why in rejects]
         if dead_letters or scores:
             await self._publisher.publish([*dead_letters, *scores])
         write = Write(
@@ -321,10 +481,15 @@ class PartitionRunner:
         )
         await self._write(write)
         self._cache.update(judged.tracks)
+        self.tally.orders += orders
+        self.tally.dead_letters += len(rejects)
+        self.tally.reasons.update(why.reason.value for _, why in rejects)
         self.tally.repeats += len(judged.repeats)
         self.tally.scores += len(scores)
         self.tally.warnings += len(warnings)
+        self.tally.triggers.update(scoring.trigger.value for scoring in fired)
         self.tally.instants += judged.instants
+        self.unsaid += len(warnings)
         self._unsaid = self._unsaid or bool(warnings)
         await self._settle()
 
@@ -376,12 +541,15 @@ class PartitionRunner:
         """Produces what the store says is to be said, and takes it out once acknowledged."""
         while True:
             box = await self._store.outbox(self.partition, _OUTBOX_CHUNK)
+            self.unsaid = max(self.unsaid, len(box.entries))
             if not box.entries:
+                self.unsaid = 0
                 return
             await self._publisher.publish([unpack(entry) for entry in box.entries])
             outcome = await self._store.trim(
                 self.partition, self._epoch, box.first, len(box.entries)
             )
+            self.unsaid -= len(box.entries)
             if outcome is Outcome.FENCED:
                 raise self._fenced()
             if outcome is Outcome.WENT_BACK:
@@ -398,9 +566,24 @@ class PartitionRunner:
 
 
 def _track(stored: Stored) -> Track:
+    """Raises CustomerNewer, and CustomerDamaged also for one who is due and has no state: the two
+    are written together."""
     if stored.state is None:
-        return Track(UNKNOWN, stored.due_ms)
+        if stored.due_ms is not None:
+            raise CustomerDamaged("the state is missing")
+        return Track(UNKNOWN, None)
     return Track(customer_bytes.decode(stored.state), stored.due_ms)
+
+
+def _damage(stored: Stored) -> str:
+    """What is wrong with it, for a person."""
+    if (stored.state or b"").startswith(b"\0"):
+        return "a key of another type, or bytes that no program wrote"
+    try:
+        _track(stored)
+    except StateError as error:
+        return str(error)
+    return "nothing"
 
 
 def _beyond_memory(parsed: Parsed, beyond: BeyondMemory) -> Rejected:
