@@ -21,6 +21,9 @@ from model.scoring import Scorer
 
 WARNING_SCHEMA: Final = "churn-warning/1"
 SCORE_SCHEMA: Final = "clv-score/1"
+REDRIVEN: Final = "redriven"
+"""Header of an order that was a dead letter, and of the dead letter that it became again: how many
+times it has been redriven."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,9 @@ class ClvScore(msgspec.Struct, frozen=True, gc=False):
     trigger: str
     model_version: str
 
+
+# A longer count is none of ours.
+_COUNT_DIGITS: Final = 9
 
 _json = msgspec.json.Encoder()
 _packed = msgspec.msgpack.Encoder()
@@ -212,9 +218,10 @@ def dead_letter(
     value: bytes | None,
     source: tuple[str, int, int],
     topic: str,
+    redriven: int = 0,
 ) -> Message:
     """The dead letter of a record: its bytes and key as they came, the reason and its origin
-    (`source`: topic, partition, offset) in the headers."""
+    (`source`: topic, partition, offset) in the headers, and how often it has been redriven."""
     source_topic, partition, offset = source
     headers = (
         ("reason", rejected.reason.value.encode()),
@@ -223,4 +230,14 @@ def dead_letter(
         ("source_partition", str(partition).encode()),
         ("source_offset", str(offset).encode()),
     )
+    if redriven:
+        headers += ((REDRIVEN, str(redriven).encode()),)
     return Message(topic, key, value, headers)
+
+
+def times_redriven(headers: Sequence[tuple[str, bytes]]) -> int:
+    """How often the record with these headers has been redriven; 0 where they do not say."""
+    for name, value in headers:
+        if name == REDRIVEN and value.isdigit() and len(value) < _COUNT_DIGITS:
+            return int(value)
+    return 0

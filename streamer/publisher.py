@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol
 
@@ -34,6 +34,10 @@ MAX_BATCH_BYTES: Final = 900_000
 REQUEST_TIMEOUT_S: Final = 10.0
 # Failed calls in a row after which the producer is replaced.
 RENEW_AFTER: Final = 3
+
+
+Route = Callable[["Message", int], int | None]
+"""The partition for a message, of so many; None: as its key says."""
 
 
 class PublishFailed(Exception):
@@ -88,8 +92,15 @@ class KafkaPublisher:
     Messages with a key go where Kafka's Java client sends them; those without are spread.
     """
 
-    def __init__(self, bootstrap_servers: str, security: Mapping[str, Any] | None = None) -> None:
-        """`security`: aiokafka's own arguments (security_protocol, ssl_context, sasl_...)."""
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        security: Mapping[str, Any] | None = None,
+        route: Route | None = None,
+    ) -> None:
+        """`security`: aiokafka's own arguments (security_protocol, ssl_context, sasl_...).
+        `route` may send a message to another partition than its key would."""
+        self._route = route
         self._servers = bootstrap_servers
         self._security = dict(security or {})
         self._producer: AIOKafkaProducer | None = None
@@ -187,7 +198,9 @@ class KafkaPublisher:
             count = counts.get(topic)
             if count is None:
                 count = counts[topic] = max(1, len(await producer.partitions_for(topic)))
-            number = self._turn % count if key is None else partition_for(key, count)
+            number = None if self._route is None else self._route(message, count)
+            if number is None:
+                number = self._turn % count if key is None else partition_for(key, count)
             batch = open_.get((topic, number))
             if batch is None:
                 batch = open_[topic, number] = producer.create_batch()

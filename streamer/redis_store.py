@@ -14,8 +14,10 @@ Keys, all of one partition under one hash tag and so in one slot of a cluster:
                                                         :outbox    list
                                                         :quarantine  hash: user, damaged bytes
     <namespace>:<kafka cluster id>:{<topic>}:partitions            how many the topic had
+    <namespace>:<kafka cluster id>:{<dead letters>-<partition>}:redriven:<offset // 65,536>
+                                                                   a bit for each dead letter
 
-The last one is the topic's own: when a topic grows, its new partitions have no meta that would say
+`partitions` is the topic's own: when a topic grows, its new partitions have no meta that would say
 so, and a worker that owns only new ones would score old customers as new. It lies in a slot of its
 own, and is only ever read and set by itself, so no write needs two slots.
 
@@ -67,6 +69,9 @@ MIN_SERVER: Final = (6, 2)
 
 # Customers per round trip of load. It holds the server for 1 µs each, so for 5 ms at most.
 _LOAD_CHUNK: Final = 5_000
+
+# Bits of one key of marks: 8 kB at most, however far the offsets of a topic have come.
+_MARKS: Final = 65_536
 
 # Error codes after which the same command may succeed. They stand at the start of the text, or
 # inside it where a script ran into them.
@@ -375,6 +380,26 @@ class RedisStore:
             int(first or 0),
             trail,
         )
+
+    async def redriven(self, partition: Partition, offsets: Sequence[int]) -> set[int]:
+        """Those of the dead letters, `partition` being one of their topic, marked as redriven."""
+        if not offsets:
+            return set()
+        async with self._errors(), self._client.pipeline(transaction=False) as pipeline:
+            for offset in offsets:
+                pipeline.getbit(self._mark_key(partition, offset), offset % _MARKS)
+            bits = await pipeline.execute()
+        return {offset for offset, bit in zip(offsets, bits, strict=True) if bit}
+
+    async def mark_redriven(self, partition: Partition, offsets: Sequence[int]) -> None:
+        """Marks dead letters as redriven."""
+        async with self._errors(), self._client.pipeline(transaction=False) as pipeline:
+            for offset in offsets:
+                pipeline.setbit(self._mark_key(partition, offset), offset % _MARKS, 1)
+            await pipeline.execute()
+
+    def _mark_key(self, partition: Partition, offset: int) -> str:
+        return f"{self._prefix(partition).decode()}redriven:{offset // _MARKS}"
 
     async def partition_count(self, topic: str) -> int | None:
         async with self._errors():

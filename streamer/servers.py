@@ -12,15 +12,15 @@ from aiokafka import AIOKafkaConsumer
 
 from streamer import topics
 from streamer.config import Settings
-from streamer.publisher import KafkaPublisher
+from streamer.publisher import KafkaPublisher, Route
 from streamer.redis_store import RedisStore
 from streamer.security import kafka_arguments, redis_arguments
 from streamer.topics import Topic
 
 
-def kafka_publisher(settings: Settings) -> KafkaPublisher:
+def kafka_publisher(settings: Settings, route: Route | None = None) -> KafkaPublisher:
     """A publisher, to be started."""
-    return KafkaPublisher(settings.kafka_bootstrap_servers, kafka_arguments(settings))
+    return KafkaPublisher(settings.kafka_bootstrap_servers, kafka_arguments(settings), route)
 
 
 def kafka_consumer(settings: Settings, *names: str, **options: Any) -> AIOKafkaConsumer:

@@ -333,6 +333,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._partitions: dict[Partition, _Kept] = {}
         self._partition_counts: dict[str, int] = {}
+        self._redriven: dict[Partition, set[int]] = {}
 
     def _kept(self, partition: Partition) -> _Kept:
         kept = self._partitions.get(partition)
@@ -436,6 +437,12 @@ class MemoryStore:
     async def peek(self, partition: Partition) -> Claim | None:
         kept = self._partitions.get(partition)
         return kept.claim() if kept is not None and kept.epoch else None
+
+    async def redriven(self, partition: Partition, offsets: Sequence[int]) -> set[int]:
+        return self._redriven.get(partition, set()).intersection(offsets)
+
+    async def mark_redriven(self, partition: Partition, offsets: Sequence[int]) -> None:
+        self._redriven.setdefault(partition, set()).update(offsets)
 
     async def partition_count(self, topic: str) -> int | None:
         return self._partition_counts.get(topic)
