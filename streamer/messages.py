@@ -223,7 +223,7 @@ def dead_letter(
     """The dead letter of a record: its bytes and key as they came, the reason and its origin
     (`source`: topic, partition, offset) in the headers, and how often it has been redriven."""
     source_topic, partition, offset = source
-    headers = (
+    headers: tuple[tuple[str, bytes], ...] = (
         ("reason", rejected.reason.value.encode()),
         ("detail", rejected.detail.encode()),
         ("source_topic", source_topic.encode()),

@@ -87,7 +87,7 @@ class Left(enum.StrEnum):
     DONE = "redriven before (--again takes them)"
     TOO_OFTEN = "came back too often (--max-times)"
     NOT_CHOSEN = "not chosen by --reason, --since, --until or --limit"
-    FOREIGN = "not dead letters of this topic"
+    FOREIGN = "not dead letters of this orders topic, or empty"
 
 
 @dataclass(slots=True)
@@ -168,7 +168,7 @@ async def redrive(
     dry_run: bool = False,
     progress: Callable[[int], object] = lambda letters: None,
 ) -> Redriven:
-    """Sends the chosen dead letters to `topic`, a chunk at a time: publish, wait for the acks, mark.
+    """Sends the chosen dead letters to `topic`; for each chunk: publish, wait for the acks, mark.
 
     A dry run reads only. Raises what marks and publisher raise; running it again is right.
     """
