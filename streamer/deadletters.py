@@ -78,7 +78,8 @@ class DeadLettersExceeded(Exception):
     def __init__(self, partition: Partition, exceeded: Exceeded) -> None:
         super().__init__(
             f"{partition.tag}: offset {exceeded.offset} would be the {_ordinal(exceeded.count)}"
-            f" bad record {exceeded.limit}, the first at {exceeded.first}, {exceeded.reason_count} of them"
+            f" bad record {exceeded.limit}, the first at {exceeded.first},"
+            f" {exceeded.reason_count} of them"
             f" {exceeded.reason}; the worker stops instead of emptying the topic into the dead"
             " letters. Correct what is sent or how it is read, or raise the limit (off: none),"
             " and start again; `python -m streamer redrive` brings dead letters back"
