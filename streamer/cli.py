@@ -227,7 +227,8 @@ class _Rejects:
         """Says on stderr what was left out and why."""
         for reason, count in self._counts.most_common():
             click.echo(
-                f"{count:,} rows left out ({reason}), the first: {self._first[reason]}", err=True
+                f"{_counted(count, 'row')} left out ({reason}), the first: {self._first[reason]}",
+                err=True,
             )
 
 
@@ -268,22 +269,25 @@ def _replay(
     speed: float | None,
 ) -> Replayed:
     rejects = _Rejects()
+    rows = read_orders(orders, settings.order_rules)
     with LogFiles(out, pipeline.topics) as files, _bar("replaying") as bar:
-
-        def reject(row: RejectedRow) -> None:
-            rejects(row)
-            files.reject(row)
-
         replayed = asyncio.run(
             replay_log(
-                read_orders(orders, settings.order_rules),
+                rows,
                 Replay(pipeline, files, partitions=settings.partitions, pace=Pace(speed)),
-                reject=reject,
+                files,
+                reject=rejects,
                 until_ms=until_ms,
                 progress=bar.update,
             )
         )
     rejects.tell()
+    if replayed.late:
+        click.echo(
+            f"{_counted(replayed.late, 'order')} came more than CLV_ALLOWED_LATENESS after newer"
+            " ones: they count, but fire no warning; sort the log by ts",
+            err=True,
+        )
     return replayed
 
 
@@ -291,13 +295,17 @@ def _told(replayed: Replayed, out: Path) -> str:
     tally = replayed.tally
     return "\n".join(
         [
-            f"{tally.orders:,} orders of {replayed.customers:,} customers"
-            f" ({tally.repeats:,} repeats)",
+            f"{_counted(tally.orders, 'order')} of {_counted(replayed.customers, 'customer')}"
+            f" ({_counted(tally.repeats, 'repeat')})",
             f"{tally.warnings:,} warnings     {out / 'warnings.jsonl'}",
             f"{tally.scores:,} scores       {out / 'scores.jsonl'}",
             f"{tally.dead_letters + replayed.rejected:,} set aside    {out / 'dead-letters.jsonl'}",
         ]
     )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 async def _produce(

@@ -152,6 +152,16 @@ class Write:
     trail: bytes | None = None
 
 
+class StartAt(enum.StrEnum):
+    """Where to begin a partition of which the store knows nothing and the log has lost its first
+    orders: in a new installation at the log's start, and nowhere where the group has committed
+    offsets, so that there was a store (`AUTO`); at the log's start; or nowhere."""
+
+    AUTO = "auto"
+    LOG_START = "log-start"
+    REFUSE = "refuse"
+
+
 class Outcome(enum.Enum):
     """See the table at the top of the module."""
 
@@ -340,6 +350,10 @@ class MemoryStore:
         if kept is None:
             kept = self._partitions[partition] = _Kept()
         return kept
+
+    def customers(self, topic: str) -> int:
+        """How many customers of a topic have a state."""
+        return sum(len(k.states) for p, k in self._partitions.items() if p.topic == topic)
 
     async def claim(
         self,
