@@ -18,6 +18,7 @@ from model.scoring import Scorer
 from streamer import log
 from streamer.clock import Clock, SystemClock
 from streamer.config import Settings
+from streamer.history import KafkaHistory
 from streamer.lane import Lane
 from streamer.messages import Topics, Writer
 from streamer.partition import (
@@ -29,7 +30,8 @@ from streamer.partition import (
     Pipeline,
 )
 from streamer.publisher import Publisher, PublishFailed
-from streamer.store import Partition, StateStore, StoreUnavailable
+from streamer.rebuild import LogUnavailable
+from streamer.store import Partition, StateStore, StoreUnavailable, TopicRecreated
 
 if TYPE_CHECKING:
     # scikit-learn takes a second and more to import; `worker` does it while the group assigns.
@@ -40,6 +42,8 @@ _T = TypeVar("_T")
 
 TICK_S: Final = 1.0
 COMMIT_HINT_S: Final = 5.0
+# Between two looks at whether the topic still is the one that was claimed.
+TOPIC_CHECK_S: Final = 30.0
 FIRST_RETRY_S: Final = 0.1
 LAST_RETRY_S: Final = 5.0
 # A leader that has just taken over may show an older end of the log for a moment (KIP-207).
@@ -107,8 +111,10 @@ class Outage:
             while True:
                 try:
                     return await action()
-                except (StoreUnavailable, PublishFailed) as error:
+                except (StoreUnavailable, PublishFailed, LogUnavailable) as error:
                     what = "store" if isinstance(error, StoreUnavailable) else "publisher"
+                    if isinstance(error, LogUnavailable):
+                        what = "log"
                     if token not in self._open:
                         _log.warning("outage.waiting", what=what, reason=str(error))
                     self._open[token] = f"{what}: {error}"
@@ -125,7 +131,7 @@ class _Owned:
     """A partition that is ours, claimed."""
 
     runner: PartitionRunner
-    partition_count: int
+    log: LogRange
     quiet_since_s: float
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
     hinted: int = -1
@@ -136,7 +142,8 @@ class Partitions:
 
     | a runner raises                 | what is done                                             |
     | ------------------------------- | -------------------------------------------------------- |
-    | StoreUnavailable, PublishFailed | the same again, until it works                           |
+    | StoreUnavailable, PublishFailed,|                                                          |
+    | LogUnavailable                  | the same again, until it works                           |
     | OutOfSequence                   | the lane reads again from what comes next                |
     | Fenced                          | dropped; claimed again if the group still says it is ours |
     | anything else                   | the worker stops with the reason                         |
@@ -149,8 +156,10 @@ class Partitions:
         publisher: Publisher,
         pipeline: Callable[[], Awaitable[Pipeline]],
         clock: Clock | None = None,
+        history: KafkaHistory | None = None,
     ) -> None:
-        """`pipeline` is asked at each claim, and may take its time over the first answer."""
+        """`pipeline` is asked at each claim, and may take its time over the first answer;
+        `history` when a state in the store is damaged."""
         self.outage = Outage()
         self.scored = 0
         self.lane: Lane | None = None
@@ -159,13 +168,15 @@ class Partitions:
         self._publisher = publisher
         self._pipeline = pipeline
         self._clock = clock or SystemClock()
+        self._history = history
         self._owned: dict[int, _Owned] = {}
 
     @property
     def progress(self) -> int:
         """A count that moves whenever work does."""
         delivered = self.lane.records_delivered if self.lane is not None else 0
-        return delivered + self.scored + self.outage.attempts
+        rebuilding = self._history.records_read if self._history is not None else 0
+        return delivered + self.scored + self.outage.attempts + rebuilding
 
     def next_offsets(self) -> dict[int, int]:
         """The next offset to be applied of each partition of ours."""
@@ -226,6 +237,18 @@ class Partitions:
                 if number in self._owned:
                     self._owned[number].hinted = offset
 
+    async def check_topic(self) -> None:
+        """Raises TopicRecreated where the topic is no longer the one that was claimed: a new log
+        that has grown past our position reads like a continuation of the old one."""
+        for number, owned in self._owned.items():
+            if not owned.log.topic_id or self.lane is None:
+                return
+            now = await self.lane.log_range(number)
+            if now.topic_id != owned.log.topic_id:
+                topic = self._settings.orders_topic
+                raise TopicRecreated(topic, owned.log.topic_id, now.topic_id)
+            return
+
     def _idle_watermark_ms(self, number: int, owned: _Owned) -> int | None:
         """How far the clock carries a partition in which there is nothing to read; else None.
 
@@ -243,7 +266,7 @@ class Partitions:
 
     async def _claim(self, number: int, found: LogRange, cache_customers: int) -> int:
         owned = self._owned.get(number)
-        if owned is not None and owned.partition_count == found.partition_count:
+        if owned is not None and _same_topic(owned.log, found):
             return owned.runner.next_offset  # ours all along
         runner = PartitionRunner(
             Partition(self._settings.orders_topic, number),
@@ -251,9 +274,12 @@ class Partitions:
             self._publisher,
             await self._pipeline(),
             cache_customers=cache_customers,
+            history=self._history,
+            rebuild_partly=self._settings.rebuild_partly,
+            start_at=self._settings.start_at,
         )
         offset = await self._claimed(runner, number, found)
-        self._owned[number] = _Owned(runner, found.partition_count, self._clock.monotonic_s())
+        self._owned[number] = _Owned(runner, found, self._clock.monotonic_s())
         _log.info("partition.claimed", partition=number, offset=offset)
         return offset
 
@@ -278,6 +304,10 @@ class Partitions:
             del self._owned[number]
         if self.lane is not None:
             self.lane.reopen(number, after_s=self._settings.session_timeout_ms / 1000)
+
+
+def _same_topic(one: LogRange, other: LogRange) -> bool:
+    return (one.partition_count, one.topic_id) == (other.partition_count, other.topic_id)
 
 
 async def every(interval_s: float, action: Callable[[], Awaitable[None]]) -> None:

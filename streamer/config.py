@@ -30,11 +30,19 @@ from features.ledger import MAX_MEMORY_DAYS, IdMemory
 from features.orders import OrderRules
 from model.policy import Policy
 from streamer.deadletters import Limits
+from streamer.store import StartAt
 
 _UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+_REDIS_SCHEMES: Final = (
+    "redis://",
+    "rediss://",
+    "unix://",
+    "redis+cluster://",
+    "rediss+cluster://",
+)
 _PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT")
 _MECHANISMS: Final = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
 # What can be guessed in a lifetime is no token.
@@ -137,8 +145,11 @@ def _servers(value: object) -> object:
 
 def _redis_url(value: object) -> object:
     if isinstance(value, str) and value:
-        if not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("write redis://host:port/0, rediss://... or unix:///path/to/socket")
+        if not value.startswith(_REDIS_SCHEMES):
+            raise ValueError(
+                "write redis://host:port/0, rediss://..., unix:///path/to/socket or"
+                " redis+cluster://host:port,host:port"
+            )
         return SecretStr(value)
     return value
 
@@ -242,7 +253,8 @@ class Settings(BaseModel):
     redis_url: Annotated[SecretStr, BeforeValidator(_redis_url)] = Field(
         default=SecretStr(""),
         validation_alias="REDIS_URL",
-        description="Redis, Valkey or Redis Cluster: `redis://`, `rediss://` or `unix://`.",
+        description="Redis or Valkey: `redis://`, `rediss://` or `unix://`; a cluster:"
+        " `redis+cluster://host:port,host:port` or `rediss+cluster://`.",
     )
     redis_ca_file: File = Field(
         default=None,
@@ -367,6 +379,20 @@ class Settings(BaseModel):
         validation_alias="CLV_ID_MEMORY_SIZE",
         ge=1,
         description="Most order ids remembered for one customer.",
+    )
+    start_at: StartAt = Field(
+        default=StartAt.AUTO,
+        validation_alias="CLV_START_AT",
+        description="Where to begin a partition of which the Redis knows nothing and whose log has"
+        " lost its first orders: `log-start`; `auto`: there too, unless the group has committed"
+        " offsets, so that the Redis has lost what it had; `refuse`: nowhere.",
+        json_schema_extra={"default_text": "auto"},
+    )
+    rebuild_partly: Switch = Field(
+        default=False,
+        validation_alias="CLV_REBUILD_PARTLY",
+        description="A customer whose bytes in the Redis are damaged is rebuilt from the log;"
+        " `on`: also where the log has lost orders. `off`: the worker stops then.",
     )
     state_namespace: Topic = Field(
         default="clv",

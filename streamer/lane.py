@@ -64,6 +64,7 @@ from faust.types import TP
 
 from streamer import log
 from streamer.partition import LogRange
+from streamer.topicid import topic_id
 
 _log = log.get(__name__)
 # mode gives every service a logger; ours tell of starting and stopping as Faust's own do.
@@ -649,13 +650,17 @@ class LaneThread(AIOKafkaConsumerThread):
         latest = await consumer.end_offsets(tps)
         ends = await _high_watermarks(consumer, topic, {tp.partition: latest[tp] for tp in tps})
         count = len(consumer.partitions_for_topic(topic) or ())
+        committed = await asyncio.gather(*map(consumer.committed, tps))
+        made_as = await topic_id(consumer._client, topic)
         return {
             tp.partition: LogRange(
                 start=starts[tp],
                 end=max(starts[tp], latest[tp], ends[tp.partition]),
                 partition_count=count,
+                committed=offset,
+                topic_id=made_as,
             )
-            for tp in tps
+            for tp, offset in zip(tps, committed, strict=True)
         }
 
     async def commit_here(self, topic: str, offsets: Mapping[int, int]) -> None:

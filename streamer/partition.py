@@ -16,7 +16,6 @@ of its own that sets the damaged bytes aside (`streamer.rebuild`).
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +45,7 @@ from streamer.store import (
     NewerSchema,
     Outcome,
     Partition,
+    StartAt,
     StateStore,
     Stored,
     StoreRefused,
@@ -84,16 +84,6 @@ class LogRange:
     partition_count: int
     committed: int | None = None
     topic_id: str = ""
-
-
-class StartAt(enum.StrEnum):
-    """Where to begin a partition of which the store knows nothing and the log has lost its first
-    orders: in a new installation at the log's start, and nowhere where the group has committed
-    offsets, so that there was a store (`AUTO`); at the log's start; or nowhere."""
-
-    AUTO = "auto"
-    LOG_START = "log-start"
-    REFUSE = "refuse"
 
 
 class Fenced(Exception):

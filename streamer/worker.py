@@ -23,6 +23,7 @@ from streamer import log, servers
 from streamer.app import (
     COMMIT_HINT_S,
     TICK_S,
+    TOPIC_CHECK_S,
     Partitions,
     every,
     faust_app,
@@ -30,6 +31,7 @@ from streamer.app import (
     serve_health,
 )
 from streamer.config import Settings, SettingsRefused
+from streamer.history import KafkaHistory
 from streamer.lane import Lane, LaneOptions, install
 from streamer.partition import Pipeline, WentBack
 from streamer.publisher import KafkaPublisher, PublishFailed
@@ -185,7 +187,13 @@ class _Worker:
     async def _serve(self, store: RedisStore, publisher: KafkaPublisher, datadir: str) -> None:
         settings = self._settings
         model_read: asyncio.Future[Pipeline] = asyncio.get_running_loop().create_future()
-        partitions = Partitions(settings, store, publisher, lambda: asyncio.shield(model_read))
+        partitions = Partitions(
+            settings,
+            store,
+            publisher,
+            lambda: asyncio.shield(model_read),
+            history=KafkaHistory(partial(servers.kafka_consumer, settings)),
+        )
         lane = Lane(
             settings.orders_topic,
             partitions,
@@ -224,6 +232,7 @@ class _Worker:
             asyncio.create_task(self._guarded(self._read_model(model_read))),
             asyncio.create_task(self._guarded(every(TICK_S, partitions.tick))),
             asyncio.create_task(self._guarded(every(COMMIT_HINT_S, partitions.hint))),
+            asyncio.create_task(self._guarded(every(TOPIC_CHECK_S, partitions.check_topic))),
         ]
         try:
             await app.start()
