@@ -46,13 +46,13 @@ def explain(scorer: Scorer, fired: Sequence[Scoring]) -> list[tuple[Share, ...]]
 
 
 def _counterfactuals(scoring: Scoring) -> list[tuple[CustomerState, int]]:
-    """The customer as of the last order, without later refunds, with baskets as before."""
+    """The customer as of the last order, without the refunds since, with baskets as before."""
     assert scoring.fired is not None
     facts, since = scoring.facts, scoring.fired.reference.day
     last_day = facts.last_purchase_day
     awake_ms = scoring.as_of_ms if last_day is None else last_day * MS_PER_DAY
     return [
-        (facts, min(awake_ms, scoring.as_of_ms)),
+        (_with_refunds_by(facts, last_day), min(awake_ms, scoring.as_of_ms)),
         (_without_refunds(facts, since), scoring.as_of_ms),
         (_with_baskets_as_before(facts, since), scoring.as_of_ms),
     ]
@@ -78,10 +78,22 @@ def _shares(scoring: Scoring, clvs: Sequence[int]) -> tuple[Share, ...]:
     return tuple(Share(factor, unit / _UNITS) for factor, unit in ordered if unit)
 
 
-def _without_refunds(facts: CustomerState, since_day: int) -> CustomerState:
-    """The facts as though nothing had been refunded after a day."""
+def _with_refunds_by(facts: CustomerState, last_day: int | None) -> CustomerState:
+    """The facts with what was refunded since the last order refunded on its day: so that to look
+    back from there undoes the silence and nothing else."""
     days = np.frombuffer(facts.buckets, day_buckets.DTYPE).copy()
-    days["refunded"][days["day"] > since_day] = 0
+    if last_day is None or not (days["day"] == last_day).any():
+        return facts
+    days["refunded"][days["day"] == last_day] += days["refunded"][days["day"] > last_day].sum()
+    kept = days[days["day"] <= last_day]
+    return CustomerState(kept.tobytes(), facts.ledger, facts.before, facts.forgotten_ms)
+
+
+def _without_refunds(facts: CustomerState, since_day: int) -> CustomerState:
+    """The facts as though nothing had been refunded from a day on: a refund on the very day of the
+    reference is more likely what it fell by than a part of it."""
+    days = np.frombuffer(facts.buckets, day_buckets.DTYPE).copy()
+    days["refunded"][days["day"] >= since_day] = 0
     return CustomerState(days.tobytes(), facts.ledger, facts.before, facts.forgotten_ms)
 
 
@@ -92,5 +104,6 @@ def _with_baskets_as_before(facts: CustomerState, since_day: int) -> CustomerSta
     orders = int(days["orders"][~later].sum()) + facts.before.orders
     gross = int(days["gross"][~later].sum()) + facts.before.gross
     if orders:
-        days["gross"][later] = days["orders"][later] * gross // orders
+        # In Python's integers: a year's revenue times a day's orders outgrows the array's.
+        days["gross"][later] = [count * gross // orders for count in days["orders"][later].tolist()]
     return CustomerState(days.tobytes(), facts.ledger, facts.before, facts.forgotten_ms)
