@@ -26,14 +26,21 @@ from model.policy import (
     on_instant,
     rebased,
 )
+from model.standing import History
 from tests.fakes import START_MS, at
 
 DAY_0 = START_MS // MS_PER_DAY
-DEFAULT_VERSION = "8e3a2f1e"
+DEFAULT_VERSION = "7016eaba"
 
 
 def rules(floor_minor: int = 7_000, horizon_days: int = 40, **policy: Any) -> Rules:
-    return Rules(Policy(**policy), horizon_days, floor_minor, (9_000, 7_000, 4_000))
+    return Rules(
+        policy=Policy(**policy),
+        horizon_days=horizon_days,
+        floor_minor=floor_minor,
+        segment_floors_minor=(9_000, 7_000, 4_000),
+        severity_floors_minor=(9_500, 8_500),
+    )
 
 
 @dataclass
@@ -43,6 +50,9 @@ class Customer:
     rules: Rules
     judgement: Judgement = NEW
     last_order_day: int = 0
+    first_order_day: int | None = None
+    purchase_days: int = 0
+    answered: Fired | None = None
 
     def event(
         self,
@@ -51,19 +61,33 @@ class Customer:
         before: int | None = None,
         type: OrderType = OrderType.ORDER,
         late: bool = False,
+        id: str | None = None,
+        void: bool = False,
     ) -> Fired | None:
-        happening = Happening(type, at(day), id_hash(f"order {day}"), late)
-        self.judgement, fired = on_event(
-            self.judgement, happening, at(day), clv, before, self.rules
-        )
-        if type is OrderType.ORDER:
+        if type is OrderType.ORDER and not void:
+            self.purchase_days += not self.purchase_days or int(day) > self.last_order_day
             self.last_order_day = int(day)
+            if self.first_order_day is None:
+                self.first_order_day = int(day)
+        happening = Happening(type, at(day), id_hash(id or f"order {day}"), late, void)
+        self.judgement, fired, self.answered = on_event(
+            self.judgement, happening, at(day), clv, before, self.history, self.rules
+        )
         return fired
 
-    def silence(self, day: int, clv: int) -> Fired | None:
-        silent_days = day - self.last_order_day
-        self.judgement, fired = on_instant(self.judgement, at(day), clv, silent_days, self.rules)
+    def silence(self, day: int, clv: int, churn: float = 1.0) -> Fired | None:
+        assert self.history is not None
+        self.judgement, fired, _ = on_instant(
+            self.judgement, at(day), clv, churn, self.history, self.rules
+        )
         return fired
+
+    @property
+    def history(self) -> History | None:
+        if self.first_order_day is None:
+            return None
+        first, last = DAY_0 + self.first_order_day, DAY_0 + self.last_order_day
+        return History(first, last, min(self.purchase_days, self.rules.enough_purchase_days))
 
 
 def bought(day: float = 0, clv: int = 10_000, **policy: Any) -> Customer:
@@ -275,6 +299,8 @@ def test_a_model_that_halves_every_score_fires_nothing_new(clvs: list[int], now:
         rules(floor_minor=1),
         rebased(customer.judgement, "new", clvs[-1], clvs[-1] // 2),
         customer.last_order_day,
+        customer.first_order_day,
+        customer.purchase_days,
     )
     if clvs[-1]:  # a score of 0 tells nothing of the new scale
         assert [peak.clv_minor * 2 for peak in halved.judgement.peaks] == [
@@ -376,6 +402,7 @@ def test_the_version_of_the_default_policy_is_stable() -> None:
         Policy(grid_days=2),
         Policy(refresh_days=None),
         Policy(segment_percentiles=(90, 70, 41)),
+        Policy(severity_percentiles=(95, 86)),
         Policy(holdout_share=0.1),
     ],
 )
@@ -402,6 +429,8 @@ def test_a_number_written_in_another_way_is_the_same_policy() -> None:
         ("floor_percentile", -1),
         ("segment_percentiles", (70, 90, 40)),
         ("segment_percentiles", (101, 90, 40)),
+        ("severity_percentiles", (85, 95)),
+        ("severity_percentiles", (95, -1)),
         ("holdout_share", 1.5),
         ("holdout_share", -0.1),
     ],
