@@ -10,6 +10,10 @@ The order of effects, each of which may happen twice and none of which may be le
 6. produce what is in the outbox, wait for the acks, trim it: the same ids and bytes each time;
 7. judge the customers that have fallen due, by the same steps 3 to 6.
 
+An erasure (`streamer.erasure`) is a record too, and applied in its turn: a tombstone to the scores,
+then one write that removes the customer. A batch with too many bad records (`streamer.deadletters`)
+is applied up to the last that is allowed.
+
 A customer whose stored bytes turn out damaged at step 2 is rebuilt from the log first, in a write
 of its own that sets the damaged bytes aside (`streamer.rebuild`).
 """
@@ -17,7 +21,7 @@ of its own that sets the damaged bytes aside (`streamer.rebuild`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,8 +34,20 @@ from model import customer as customer_bytes
 from model.customer import UNKNOWN, CustomerDamaged, CustomerNewer
 from model.judging import Event, Judge, Judged, Track
 from model.reasons import explain
-from streamer import log
-from streamer.messages import Message, Topics, Writer, dead_letter, pack, rfc3339, unpack
+from streamer import deadletters, log
+from streamer.deadletters import NO_LIMITS, DeadLettersExceeded, Limits
+from streamer.erasure import Erasure, Forgotten, digest, erasure_in
+from streamer.messages import (
+    Message,
+    Topics,
+    Writer,
+    dead_letter,
+    pack,
+    rfc3339,
+    times_redriven,
+    unpack,
+)
+from streamer.partitioning import partition_for
 from streamer.publisher import Publisher
 from streamer.rebuild import (
     MOST_REBUILDS,
@@ -68,6 +84,8 @@ class Record(Protocol):
     def value(self) -> bytes | None: ...
     @property
     def timestamp(self) -> int: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,20 +180,23 @@ class Pipeline:
     topics: Topics
     allowed_lateness_ms: int
     publish_scores: bool = True
+    dead_letter_limits: Limits = NO_LIMITS
 
 
 class Parsed(msgspec.Struct, frozen=True, gc=False):
-    """A record read: an order or why not, with the raw bytes for the dead letters."""
+    """A record read: an order or why not, with the raw bytes for the dead letters; or an erasure."""
 
     offset: int
-    outcome: Order | Rejected
+    outcome: Order | Rejected | Erasure
     key: bytes | None
     value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a partition has done since it was claimed, in events and messages."""
+    """What a partition has done since it was claimed, in events and messages. `forgotten`: orders
+    left out since they are from before their customer was erased."""
 
     orders: int = 0
     repeats: int = 0
@@ -184,6 +205,8 @@ class Tally:
     warnings: int = 0
     instants: int = 0
     rebuilt: int = 0
+    forgotten: int = 0
+    erasures: int = 0
     reasons: Counter[str] = field(default_factory=Counter)  # of the dead letters
     triggers: Counter[str] = field(default_factory=Counter)  # of the warnings
 
@@ -204,9 +227,10 @@ class PartitionRunner:
         history: History | None = None,
         rebuild_partly: bool = False,
         start_at: StartAt = StartAt.AUTO,
+        forgotten: Forgotten | None = None,
     ) -> None:
         """`history`: where damaged customers are rebuilt from; `rebuild_partly`: also where it
-        has lost orders of theirs."""
+        has lost orders of theirs. `forgotten`: erased customers, which partitions may share."""
         self.partition = partition
         self.tally = Tally()
         self.unsaid = 0  # warnings in the outbox, as far as we have heard
@@ -217,6 +241,9 @@ class PartitionRunner:
         self._history = history
         self._rebuild_partly = rebuild_partly
         self._start_at = start_at
+        self._forgotten = Forgotten() if forgotten is None else forgotten
+        self._trail = deadletters.CLEAN
+        self._partition_count = 1
         self._rebuilds = 0
         self._first: int = 0
         self._cache: LRUCache[str, Track] = LRUCache(cache_customers)
@@ -257,6 +284,8 @@ class PartitionRunner:
             self.partition, log.partition_count, log_start=log.start, topic_id=log.topic_id
         )
         self._first = claim.first_offset
+        self._partition_count = log.partition_count
+        self._trail = deadletters.decode(claim.trail)
         self._epoch, self._sequence = claim.epoch, claim.sequence
         self._high_ts_ms = claim.high_ts_ms
         self._next = log.start if claim.next_offset is None else claim.next_offset
@@ -291,8 +320,8 @@ class PartitionRunner:
         """Applies records of the partition; returns when all is written and said.
 
         Records already applied are skipped. Raises OutOfSequence, Fenced, WentBack, and what
-        store and publisher raise; in each case nothing or all of the batch was applied, and
-        processing it again is right.
+        store and publisher raise; in each case processing the batch again is right. Raises
+        DeadLettersExceeded when all before the record that it names is applied.
         """
         await self._settle()
         fresh = self._continuing(records)
@@ -301,13 +330,25 @@ class PartitionRunner:
         rules = self._pipeline.order_rules
         await self.process_parsed(
             [
-                Parsed(r.offset, parse(r.value, r.key, r.timestamp, rules), r.key, r.value)
+                Parsed(r.offset, _outcome(r, rules), r.key, r.value, r.headers)
                 for r in fresh
             ]
         )
 
     async def process_parsed(self, batch: Sequence[Parsed]) -> None:
         """Applies records that have been read; see `process`."""
+        start = 0
+        for place, parsed in enumerate(batch):
+            if isinstance(parsed.outcome, Erasure):
+                if start < place:
+                    await self._apply(batch[start:place])
+                await self._erase(parsed.outcome, parsed.offset)
+                start = place + 1
+        if start < len(batch):
+            await self._apply(batch[start:])
+
+    async def _apply(self, batch: Sequence[Parsed]) -> None:
+        """Applies orders and bad records, in as many writes as limits make of them."""
         rejects = [(p, p.outcome) for p in batch if isinstance(p.outcome, Rejected)]
         events, high_ts_ms = self._events(batch)
         tracks = await self._load(list(events))
@@ -315,14 +356,45 @@ class PartitionRunner:
         by_offset = {p.offset: p for p in batch} if judged.set_aside else {}
         for place, beyond in judged.set_aside:
             rejects.append((by_offset[place], _beyond_memory(by_offset[place], beyond)))
+        bad = {parsed.offset: why.reason.value for parsed, why in rejects}
+        trail, exceeded = deadletters.follow(
+            self._trail, [p.offset for p in batch], bad, self._pipeline.dead_letter_limits
+        )
+        if exceeded is not None:
+            allowed = [parsed for parsed in batch if parsed.offset < exceeded.offset]
+            if allowed:
+                await self._apply(allowed)
+            raise DeadLettersExceeded(self.partition, exceeded)
+        orders = sum(map(len, events.values())) - len(judged.set_aside)
         await self._carry_out(
             judged,
-            orders=len(batch) - len(rejects),
+            orders=orders,
             rejects=rejects,
             next_offset=batch[-1].offset + 1,
             high_ts_ms=high_ts_ms,
+            trail=trail,
         )
+        self.tally.forgotten += len(batch) - len(rejects) - orders
         await self.tick(None)
+
+    async def _erase(self, erasure: Erasure, offset: int) -> None:
+        """Removes a customer; what is erased twice is gone all the same."""
+        user_id, key = erasure.user_id, erasure.user_id.encode()
+        await self._settle()
+        (stored,) = await self._store.load(self.partition, [user_id])
+        at_home = partition_for(key, self._partition_count) == self.partition.number
+        if at_home or stored.state is not None:
+            await self._publisher.publish([Message(self._pipeline.topics.scores, key, None)])
+        await self._fenced_write(
+            self._store.remove(
+                self.partition, self._epoch, self._sequence, [user_id], offset + 1
+            ),
+            next_offset=offset + 1,
+        )
+        self._cache.pop(user_id, None)
+        self._forgotten.add(digest(user_id), erasure.at_ms)
+        self.tally.erasures += 1
+        _log.info("customer.erased", partition=self.partition.number, offset=offset)
 
     async def tick(self, idle_watermark_ms: int | None) -> int:
         """Judges the customers that are due up to the watermark, or up to `idle_watermark_ms`
@@ -360,9 +432,11 @@ class PartitionRunner:
         high = self._high_ts_ms if self._high_ts_ms is not None else -1
         for parsed in batch:
             order = parsed.outcome
-            if isinstance(order, Rejected):
+            if not isinstance(order, Order):
                 continue
             high = max(high, order.ts_ms)
+            if self._forgotten and self._forgotten.covers(order):
+                continue
             events.setdefault(order.user_id, []).append(
                 Event(parsed.offset, order, high - lateness)
             )
@@ -406,7 +480,9 @@ class PartitionRunner:
         if not complete and not self._rebuild_partly:
             why = f"the log begins at {start}, after the {self._first} from which they were built"
             raise CustomerUnrecoverable(partition, len(damaged), why)
-        rebuild = Rebuild(damaged, pipeline.order_rules, pipeline.allowed_lateness_ms)
+        rebuild = Rebuild(
+            damaged, pipeline.order_rules, pipeline.allowed_lateness_ms, self._forgotten
+        )
         async for records in self._history.read(partition, self._next):
             rebuild.add(records)
         tracks = rebuild.tracks(pipeline.judge)
@@ -441,6 +517,7 @@ class PartitionRunner:
         rejects: Sequence[tuple[Parsed, Rejected]] = (),
         next_offset: int | None,
         high_ts_ms: int | None,
+        trail: deadletters.Trail | None = None,
     ) -> None:
         """Says and writes what was decided, in the order at the head of this module."""
         pipeline = self._pipeline
@@ -468,6 +545,7 @@ class PartitionRunner:
             outbox=[pack(message) for message in warnings],
             next_offset=next_offset,
             high_ts_ms=high_ts_ms,
+            trail=None if trail is None or trail == self._trail else deadletters.encode(trail),
         )
         await self._write(write)
         self._cache.update(judged.tracks)
@@ -495,6 +573,7 @@ class PartitionRunner:
             if stored.sequence == self._sequence + 1:
                 self._sequence = stored.sequence
                 self._high_ts_ms = stored.high_ts_ms
+                self._trail = deadletters.decode(stored.trail)
                 if stored.next_offset is not None:
                     self._next = stored.next_offset
                 self._cache.clear()
@@ -514,18 +593,26 @@ class PartitionRunner:
         )
 
     async def _write(self, write: Write) -> None:
+        await self._fenced_write(
+            self._store.write(self.partition, self._epoch, self._sequence, write),
+            next_offset=write.next_offset,
+        )
+        if write.high_ts_ms is not None:
+            self._high_ts_ms = write.high_ts_ms
+        if write.trail is not None:
+            self._trail = deadletters.decode(write.trail)
+
+    async def _fenced_write(self, writing: Awaitable[Outcome], *, next_offset: int | None) -> None:
         self._unsettled = True
-        outcome = await self._store.write(self.partition, self._epoch, self._sequence, write)
+        outcome = await writing
         self._unsettled = False
         if outcome is Outcome.FENCED:
             raise self._fenced()
         if outcome is Outcome.WENT_BACK:
             raise self._went_back()
         self._sequence += 1
-        if write.next_offset is not None:
-            self._next = write.next_offset
-        if write.high_ts_ms is not None:
-            self._high_ts_ms = write.high_ts_ms
+        if next_offset is not None:
+            self._next = next_offset
 
     async def _drain_outbox(self) -> None:
         """Produces what the store says is to be said, and takes it out once acknowledged."""
@@ -535,7 +622,8 @@ class PartitionRunner:
             if not box.entries:
                 self.unsaid = 0
                 return
-            await self._publisher.publish([unpack(entry) for entry in box.entries])
+            messages = map(unpack, box.entries)
+            await self._publisher.publish([m for m in messages if not self._forgotten.silences(m)])
             outcome = await self._store.trim(
                 self.partition, self._epoch, box.first, len(box.entries)
             )
@@ -552,7 +640,16 @@ class PartitionRunner:
             value=parsed.value,
             source=(self.partition.topic, self.partition.number, parsed.offset),
             topic=self._pipeline.topics.dead_letters,
+            redriven=times_redriven(parsed.headers),
         )
+
+
+def _outcome(record: Record, rules: OrderRules) -> Order | Rejected | Erasure:
+    if not record.value and record.headers:
+        erasure = erasure_in(record.key, record.headers)
+        if erasure is not None:
+            return erasure
+    return parse(record.value, record.key, record.timestamp, rules)
 
 
 def _track(stored: Stored) -> Track:

@@ -16,6 +16,7 @@ import msgspec
 from features.orders import OrderRules, Rejected, parse
 from model.customer import UNKNOWN
 from model.judging import Event, Judge, Track
+from streamer.erasure import Forgotten, erasure_in
 from streamer.store import Partition, Stored, StoreRefused
 
 if TYPE_CHECKING:
@@ -100,10 +101,12 @@ class Rebuild:
         damaged: Mapping[str, Stored],
         rules: OrderRules,
         allowed_lateness_ms: int,
+        forgotten: Forgotten,
     ) -> None:
         self._damaged = damaged
         self._rules = rules
         self._lateness_ms = allowed_lateness_ms
+        self._forgotten = forgotten
         self._high_ts_ms = -1
         self._events: dict[str, list[Event]] = {user_id: [] for user_id in damaged}
 
@@ -111,12 +114,16 @@ class Rebuild:
         """Takes the next records of the log, the customers' own and those of all others: they
         move the watermark."""
         for record in records:
+            if not record.value and (erasure := erasure_in(record.key, record.headers)):
+                if erasure.user_id in self._events:
+                    self._events[erasure.user_id].clear()
+                continue
             order = parse(record.value, record.key, record.timestamp, self._rules)
             if isinstance(order, Rejected):
                 continue
             self._high_ts_ms = max(self._high_ts_ms, order.ts_ms)
             events = self._events.get(order.user_id)
-            if events is not None:
+            if events is not None and not self._forgotten.covers(order):
                 watermark_ms = self._high_ts_ms - self._lateness_ms
                 events.append(Event(record.offset, order, watermark_ms))
 

@@ -141,6 +141,7 @@ class Rec:
     key: bytes | None
     value: bytes | None
     timestamp: int
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 _TYPES = {

@@ -1,0 +1,116 @@
+"""Who is to be forgotten, and how that is said in the log.
+
+An erasure is a record in every partition of the orders topic: the customer's key, no value, and a
+header with the instant. Its owner applies it in its turn, as it does orders, so nothing that is
+under way can bring the customer back, and a store that has lost its last writes reads it again.
+
+Beside it a marker, a hash of the customer's id, stands in a compacted topic. Workers read those
+before they claim anything: orders from before an erasure are left out from then on, also when they
+come again or when the whole log is read again from its start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from features.orders import Order
+from streamer.messages import Message, rfc3339
+
+ERASE: Final = "clv-erase"
+"""Header of an erasure: epoch milliseconds. A record without a value and without it is no order,
+and no erasure either: shops send such for reasons of their own."""
+
+MARKER_SCHEMA: Final = "erasure/1"
+# An instant of 14 digits is after the year 5000.
+_MAX_DIGITS: Final = 13
+
+
+class Erasure(msgspec.Struct, frozen=True, gc=False):
+    """Everything of the customer up to the instant (epoch ms) is to be forgotten."""
+
+    user_id: str
+    at_ms: int
+
+
+class Marker(msgspec.Struct, frozen=True):
+    """A record of the erasures topic; its key is the digest."""
+
+    schema: str
+    at_ms: int
+
+
+def erasure_in(key: bytes | None, headers: Sequence[tuple[str, bytes]]) -> Erasure | None:
+    """The erasure in a record without value; None where it is something else."""
+    for name, value in headers:
+        if name == ERASE and value.isdigit() and len(value) <= _MAX_DIGITS and key:
+            try:
+                return Erasure(key.decode(), int(value))
+            except UnicodeDecodeError:
+                return None
+    return None
+
+
+def erasure_headers(at_ms: int) -> list[tuple[str, bytes]]:
+    """What makes a record without value an erasure."""
+    return [(ERASE, str(at_ms).encode())]
+
+
+def digest(user_id: str) -> str:
+    """The customer's id as a hash: what is kept to know the customer by, once forgotten."""
+    return hashlib.sha256(b"erasure:" + user_id.encode()).hexdigest()[:32]
+
+
+def marker(user_id: str, at_ms: int, topic: str) -> Message:
+    """The marker of an erasure."""
+    value = msgspec.json.encode(Marker(MARKER_SCHEMA, at_ms))
+    return Message(topic, digest(user_id).encode(), value)
+
+
+class Forgotten:
+    """The customers that have been erased, by digest, and when. Grows only."""
+
+    def __init__(self, erased: Iterable[tuple[str, int]] = ()) -> None:
+        self._at_ms: dict[str, int] = {}
+        for name, at_ms in erased:
+            self.add(name, at_ms)
+
+    def __bool__(self) -> bool:
+        return bool(self._at_ms)
+
+    def add(self, name: str, at_ms: int) -> None:
+        """Takes an erasure by its digest; of several of one customer the last counts."""
+        self._at_ms[name] = max(at_ms, self._at_ms.get(name, at_ms))
+
+    def read(self, key: bytes | None, value: bytes | None) -> None:
+        """Takes a record of the erasures topic; ignores what is no marker."""
+        try:
+            found = msgspec.json.decode(value or b"", type=Marker)
+            name = (key or b"").decode()
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return
+        if found.schema == MARKER_SCHEMA:
+            self.add(name, found.at_ms)
+
+    def covers(self, order: Order) -> bool:
+        """Whether the order is from before its customer was erased."""
+        at_ms = self._at_ms.get(digest(order.user_id)) if self._at_ms else None
+        return at_ms is not None and order.ts_ms <= at_ms
+
+    def silences(self, message: Message) -> bool:
+        """Whether a warning that waits to be said is one of before its customer was erased."""
+        if not self._at_ms or message.key is None:
+            return False
+        at_ms = self._at_ms.get(digest(message.key.decode(errors="replace")))
+        if at_ms is None:
+            return False
+        as_of = msgspec.json.decode(message.value or b"{}", type=_AsOf).as_of
+        # Without their Z, times in milliseconds come after those in whole seconds, as they must.
+        return as_of[:-1] <= rfc3339(at_ms)[:-1]
+
+
+class _AsOf(msgspec.Struct):
+    as_of: str = ""
