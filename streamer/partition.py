@@ -184,7 +184,7 @@ class Pipeline:
 
 
 class Parsed(msgspec.Struct, frozen=True, gc=False):
-    """A record read: an order or why not, with the raw bytes for the dead letters; or an erasure."""
+    """A record read: an order, or why not, or an erasure; with the raw bytes for dead letters."""
 
     offset: int
     outcome: Order | Rejected | Erasure
@@ -329,10 +329,7 @@ class PartitionRunner:
             return
         rules = self._pipeline.order_rules
         await self.process_parsed(
-            [
-                Parsed(r.offset, _outcome(r, rules), r.key, r.value, r.headers)
-                for r in fresh
-            ]
+            [Parsed(r.offset, _outcome(r, rules), r.key, r.value, r.headers) for r in fresh]
         )
 
     async def process_parsed(self, batch: Sequence[Parsed]) -> None:
@@ -386,9 +383,7 @@ class PartitionRunner:
         if at_home or stored.state is not None:
             await self._publisher.publish([Message(self._pipeline.topics.scores, key, None)])
         await self._fenced_write(
-            self._store.remove(
-                self.partition, self._epoch, self._sequence, [user_id], offset + 1
-            ),
+            self._store.remove(self.partition, self._epoch, self._sequence, [user_id], offset + 1),
             next_offset=offset + 1,
         )
         self._cache.pop(user_id, None)
