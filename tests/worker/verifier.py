@@ -229,13 +229,11 @@ def _partition_faults(
             yield f"{prefix}due: {user} is due {due.get(user)}, must be {kept.due.get(user)}"
     fields: Any = client.hgetall(f"{prefix}meta")
     meta = {name.decode(): value.decode() for name, value in fields.items()}
-    must = {"partitions": partitions, "schema": SCHEMA, "outbox_first": kept.warnings}
+    must = {"partitions": partitions, "schema": SCHEMA, "outbox_first": kept.warnings, "first": 0}
     if kept.next_offset:
         must["next"] = kept.next_offset
     if kept.high_ts_ms is not None:
         must["high_ts"] = kept.high_ts_ms
-    if "first" in meta:
-        must["first"] = 0
     compared = {name: value for name, value in meta.items() if name not in _OF_THE_RUN}
     if compared != {name: str(value) for name, value in must.items()}:
         yield f"{prefix}meta is {compared}, must be {must}"
