@@ -75,7 +75,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     `trained_from` is the day of the first order; training knew the events before 00:00 UTC of
     `cutoff` and nothing else. `score_quantiles` are 101: the CLVs, in major units, at percentiles
-    0 to 100 of all customers at the cutoff. `metrics` is the report of `model.evaluation`.
+    0 to 100 of all customers at the cutoff; `churn_quantiles` the same of P(churn) of the active
+    ones (empty in artifacts made before there was such a thing). `metrics` is the report of
+    `model.evaluation`.
     """
 
     schema: str = SCHEMA
@@ -94,6 +96,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     score_quantiles: list[float]
     canary: Canary
     metrics: dict[str, Any]
+    churn_quantiles: list[float] = []
 
 
 class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +114,7 @@ class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
     canary_features: Sequence[Sequence[float]]
     metrics: Mapping[str, Any]
     report: str = ""
+    churn_quantiles: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,7 @@ def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Mani
         score_quantiles=fields.score_quantiles,
         canary=Canary(canary.tolist(), model.clv(canary).tolist(), model.churn(canary).tolist()),
         metrics=dict(fields.metrics),
+        churn_quantiles=list(fields.churn_quantiles),
     )
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     report = f"{fields.report.rstrip()}\n".encode()
@@ -272,8 +277,13 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
             raise ArtifactRefused(path, field, *_difference(found, expected), _RETRAIN)
     if not manifest.horizon_days >= 1:
         raise ArtifactRefused(path, "horizon_days", manifest.horizon_days, "at least 1", _RETRAIN)
-    if manifest.score_quantiles != sorted(manifest.score_quantiles):
-        raise ArtifactRefused(path, "score_quantiles", "out of order", "ascending", _RETRAIN)
+    if len(manifest.churn_quantiles) not in (0, 101):
+        found = len(manifest.churn_quantiles)
+        raise ArtifactRefused(path, "number of churn_quantiles", found, "101 or 0", _RETRAIN)
+    for name in ("score_quantiles", "churn_quantiles"):
+        quantiles = getattr(manifest, name)
+        if quantiles != sorted(quantiles):
+            raise ArtifactRefused(path, name, "out of order", "ascending", _RETRAIN)
 
 
 def _check_model(path: Path, model: ClvModel, manifest: Manifest) -> None:

@@ -19,7 +19,7 @@ from features.buckets import MS_PER_DAY, day_of
 from features.money import minor_exponent
 from features.orders import Order
 from features.rfm import rfm
-from features.vector import vectors
+from features.vector import FEATURE_NAMES, vectors
 from model.bgnbd import BGNBD, FitError, GammaGamma
 from model.bgnbd import clv as bgnbd_clv
 from model.clv import ClvModel, Floats
@@ -177,6 +177,18 @@ def _check_holdout(orders: Sequence[Order], cutoff_day: int, horizon_days: int) 
 def score_quantiles(scores: Floats) -> list[float]:
     """CLVs at percentiles 0 to 100: 101 numbers in ascending order."""
     return [float(value) for value in np.percentile(scores, np.arange(101))]
+
+
+def churn_quantiles(known: Floats, model: ClvModel) -> list[float]:
+    """P(churn) at percentiles 0 to 100 of the active customers, those of the feature vectors
+    `known` with an order within the horizon and a CLV of the population's median or more; empty
+    where there is nobody."""
+    clv = model.clv(known)
+    silent_days = known[:, FEATURE_NAMES.index("days_since_last_order")]
+    active = (silent_days <= model.horizon_days) & (clv >= np.median(clv))
+    if not active.any():
+        return []
+    return [float(p) for p in np.percentile(model.churn(known[active]), np.arange(101))]
 
 
 def as_json(report: Evaluation) -> Mapping[str, object]:

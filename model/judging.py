@@ -10,17 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
-from features.buckets import MS_PER_DAY, day_of
+from features.buckets import MS_PER_DAY
 from features.ledger import IdMemory, id_hash
 from features.orders import Order
 from features.state import DEFAULT_MEMORY, BeyondMemory, CustomerState, apply
 from model import policy, schedule
 from model.customer import Customer
+from model.episodes import Answered
 from model.policy import Fired, Happening, Judgement, Peak, Rules, Trigger
 from model.scoring import Score, Scorer
+from model.standing import History, history_of
 
 
 class Track(msgspec.Struct, frozen=True, gc=False):
@@ -41,7 +44,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 class Scoring(msgspec.Struct, frozen=True, gc=False):
     """One scoring that others may want to hear of. `place` is that of the event behind it, None
-    for a grid instant; `facts` are those scored; `reference` that of the rule at that moment."""
+    for a grid instant; `facts` are those scored; `reference` that of the rule at that moment;
+    `answered` the warning that an order came after."""
 
     user_id: str
     place: int | None
@@ -51,6 +55,15 @@ class Scoring(msgspec.Struct, frozen=True, gc=False):
     reference: Peak | None
     facts: CustomerState
     fired: Fired | None
+    answered: Answered | None = None
+
+
+class Contested(NamedTuple):
+    """What becomes of a customer whose warning the budget has no place for: the track, and the
+    scoring if it is to be told anyway."""
+
+    track: Track
+    scoring: Scoring | None
 
 
 @dataclass(slots=True)
@@ -59,7 +72,8 @@ class Judged:
     of repeated events, and the events set aside because they lie beyond the id memory.
 
     `changed` names the customers whose facts or judgement changed; of the others only the due time
-    may have.
+    may have. `contested`: under a budget, everyone who fired at an instant; `model.budget` settles
+    who does.
     """
 
     tracks: dict[str, Track] = field(default_factory=dict)
@@ -67,6 +81,7 @@ class Judged:
     scorings: list[Scoring] = field(default_factory=list)
     repeats: list[int] = field(default_factory=list)
     set_aside: list[tuple[int, BeyondMemory]] = field(default_factory=list)
+    contested: dict[str, Contested] = field(default_factory=dict)
     instants: int = 0
 
 
@@ -87,7 +102,8 @@ class Judge:
         """The tracks after their events, and after the due instants up to `until_ms` if given.
 
         Every user in `events` must be in `tracks`. Scorings come by instant; those of one customer
-        in the order in which they were made.
+        in the order in which they were made. Under a budget whoever is due at an instant must be
+        judged for it before anything later is: see `model.budget`.
         """
         judged = Judged()
         courses = [
@@ -112,8 +128,9 @@ class Judge:
         """Fold a customer's events and list what has to be scored on the way."""
         facts, judgement = track.customer.facts, track.customer.judgement
         course = _Course(user_id, track, facts)
-        if judgement.peaks and judgement.model_version != self.scorer.model_version:
-            course.steps.append(_Rebase(facts, judgement.peaks[-1].day * MS_PER_DAY))
+        scored = judgement.scored_last
+        if scored and judgement.model_version != self.scorer.model_version:
+            course.steps.append(_Rebase(facts, scored.day * MS_PER_DAY))
         as_of_ms, due_ms = judgement.as_of_ms, track.due_ms
         for event in events:
             after = apply(facts, event.order, self.memory)
@@ -139,39 +156,50 @@ class Judge:
         """List the grid instants that may be due while the facts stay as they are."""
         if from_ms is None or from_ms > until_ms:
             return
-        last_day = facts.last_purchase_day
-        if last_day is None:
+        history = self._history(facts)
+        if history is None:
             return
-        # What the rule remembers is known here only up to the first scoring in the batch.
-        deciding = bool(course.steps) or self._may_fire(course, last_day, from_ms)
+        deciding_from = self._deciding_from(course, history, from_ms)
         course.steps.extend(
             [
-                _Instant(facts, at, last_day, refresh)
+                _Instant(facts, at, history, refresh)
                 for at, refresh in schedule.possible_instants(
-                    last_day, from_ms, until_ms, self.rules, deciding=deciding
+                    history, from_ms, until_ms, self.rules, deciding_from=deciding_from
                 )
             ]
         )
 
-    def _may_fire(self, course: _Course, last_day: int, from_ms: int) -> bool:
-        day = schedule.first_deciding_day(last_day, day_of(from_ms), self.rules)
-        return course.track.customer.judgement.may_fire(day * MS_PER_DAY, self.rules)
+    def _deciding_from(self, course: _Course, history: History, from_ms: int) -> int | None:
+        """The first day on which the rule may decide something; None: never."""
+        from_day = -(-from_ms // MS_PER_DAY)
+        if not course.steps:
+            judgement = course.track.customer.judgement
+            day = schedule.first_deciding_day(history, judgement, from_day, self.rules)
+            may_fire = day is not None and judgement.may_fire(day * MS_PER_DAY, self.rules)
+            return day if may_fire else None
+        # What the rule remembers is known here only up to the first scoring in the batch.
+        if self.rules.policy.budget_per_day is not None:
+            return from_day
+        return schedule.first_deciding_day(history, policy.NEW, from_day, self.rules)
+
+    def _history(self, facts: CustomerState) -> History | None:
+        return history_of(facts, self.rules.enough_purchase_days)
 
     def _score_before(self, courses: Sequence[_Course]) -> None:
         """Scores, without the event but as of its instant, the events that may fire by themselves.
         An event can only fire where the CLV is under what the highest reference of the customer,
         before or within the batch, allows."""
         suspects = []
+        left = 1 - self.rules.policy.event_drop
         for course in courses:
             if not course.events:
                 continue
             highest = max((p.clv_minor for p in course.track.customer.judgement.peaks), default=0)
             swapped = isinstance(course.steps[0], _Rebase)
             for step, score in zip(course.steps, course.scores, strict=True):
-                if not isinstance(step, _Fold):
-                    continue
-                if swapped or score.clv_minor <= (1 - self.rules.policy.drop) * highest:
+                if isinstance(step, _Fold) and (swapped or score.clv_minor <= left * highest):
                     suspects.append((course, step))
+                # A mean of scorings is never above the highest of them, whichever made it up.
                 highest = max(highest, score.clv_minor)
         found = self.scorer.scores([(step.before, step.as_of_ms) for _, step in suspects])
         for (course, step), score in zip(suspects, found, strict=True):
@@ -180,52 +208,72 @@ class Judge:
     def _decide(self, course: _Course, until_ms: int | None, judged: Judged) -> None:
         customer, due_ms = course.track.customer, course.track.due_ms
         judgement = customer.judgement
+        contest: tuple[Judgement, Scoring | None] | None = None
         for step, score in zip(course.steps, course.scores, strict=True):
             if isinstance(step, _Instant):
                 judged.instants += 1
-                judgement, told = self._at_instant(course, judgement, step, score)
+                before = judgement
+                judgement, told = self._at_instant(course, before, step, score)
+                if told and told.fired and self.rules.policy.budget_per_day is not None:
+                    contest = self._without(before, step, told)
             elif isinstance(step, _Fold):
                 judgement, told = self._at_event(course, judgement, step, score)
             else:
                 judgement, told = self._rebased(judgement, score), None
             if told:
                 judged.scorings.append(told)
+        history: History | None = None
+        after_ms = -1
         if course.events or until_ms is not None:
             # Without `until_ms` the last step is an event: instants only lead up to one.
             after_ms = max(course.steps[-1].as_of_ms if course.steps else -1, until_ms or -1)
-            last_day = course.facts.last_purchase_day
-            due_ms = schedule.next_due(last_day, judgement, after_ms, self.rules)
+            history = self._history(course.facts)
+            due_ms = schedule.next_due(history, judgement, after_ms, self.rules)
         if course.events or judgement is not customer.judgement:
             judged.changed.add(course.user_id)
             customer = Customer(course.facts, judgement)
         judged.tracks[course.user_id] = Track(customer, due_ms)
+        if contest:
+            due_ms = schedule.next_due(history, contest[0], after_ms, self.rules)
+            track = Track(Customer(course.facts, contest[0]), due_ms)
+            judged.contested[course.user_id] = Contested(track, contest[1])
+
+    def _without(
+        self, judgement: Judgement, step: _Instant, told: Scoring
+    ) -> tuple[Judgement, Scoring | None]:
+        """What an instant comes to whose warning the budget has no place for."""
+        after = policy.withheld(judgement, step.as_of_ms, told.score.clv_minor, self.rules)
+        return after, msgspec.structs.replace(told, fired=None) if step.refresh else None
 
     def _rebased(self, judgement: Judgement, score: Score) -> Judgement:
-        old_clv_minor = judgement.peaks[-1].clv_minor
-        return policy.rebased(judgement, self.scorer.model_version, old_clv_minor, score.clv_minor)
+        scored = judgement.scored_last
+        assert scored is not None
+        version = self.scorer.model_version
+        return policy.rebased(judgement, version, scored.clv_minor, score.clv_minor)
 
     def _at_instant(
         self, course: _Course, judgement: Judgement, step: _Instant, score: Score
     ) -> tuple[Judgement, Scoring | None]:
         reference = judgement.reference(step.as_of_ms, self.rules)
-        judgement, fired = policy.on_instant(
+        verdict = policy.on_instant(
             judgement,
             step.as_of_ms,
             score.clv_minor,
-            day_of(step.as_of_ms) - step.last_day,
+            score.churn_probability,
+            step.history,
             self.rules,
         )
-        if fired is None and not step.refresh:
-            return judgement, None
-        return judgement, Scoring(
+        if verdict.fired is None and not step.refresh:
+            return verdict.judgement, None
+        return verdict.judgement, Scoring(
             user_id=course.user_id,
             place=None,
             as_of_ms=step.as_of_ms,
-            trigger=Trigger.SILENCE,
+            trigger=verdict.fired.trigger if verdict.fired else Trigger.SILENCE,
             score=score,
             reference=reference,
             facts=step.facts,
-            fired=fired,
+            fired=verdict.fired,
         )
 
     def _at_event(
@@ -241,18 +289,24 @@ class Judge:
             ts_ms=order.ts_ms,
             order_hash=id_hash(order.order_id),
             late=order.ts_ms < step.event.watermark_ms,
+            void=step.facts.buckets == step.before.buckets,
         )
         reference = judgement.reference(step.as_of_ms, self.rules)
-        judgement, fired = policy.on_event(
+        verdict = policy.on_event(
             judgement,
             happening,
             step.as_of_ms,
             score.clv_minor,
             course.before.get(step.event.place),
+            self._history(step.facts),
             self.rules,
         )
+        judgement = verdict.judgement
         if not judgement.model_version:
             judgement = msgspec.structs.replace(judgement, model_version=self.scorer.model_version)
+        answered = None
+        if verdict.answered:
+            answered = Answered(verdict.answered, order.ts_ms, step.before.last_purchase_day)
         return judgement, Scoring(
             user_id=course.user_id,
             place=step.event.place,
@@ -261,16 +315,17 @@ class Judge:
             score=score,
             reference=reference,
             facts=step.facts,
-            fired=fired,
+            fired=verdict.fired,
+            answered=answered,
         )
 
 
 class _Instant(msgspec.Struct, frozen=True, gc=False):
-    """A grid instant that may turn out to be due, for who last bought on `last_day`."""
+    """A grid instant that may turn out to be due."""
 
     facts: CustomerState
     as_of_ms: int
-    last_day: int
+    history: History
     refresh: bool
 
 

@@ -2,20 +2,25 @@
 
 Pure: a decision is a function of the judgement so far and of one scoring. Silence is judged on a
 grid of UTC midnights (`schedule.py`), because somebody who stops ordering sends no event.
+
+What counts as a churner, as precise and as early, and what the defaults were measured to do, is in
+`docs/warnings.md`.
 """
 
 from __future__ import annotations
 
 import enum
 import hashlib
+import math
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
-from features.buckets import day_of
+from features.buckets import MS_PER_DAY, day_of
 from features.orders import OrderType
+from model.standing import History
 
 SEGMENTS: Final = ("top", "high", "middle", "low")
 SEVERITIES: Final = ("high", "medium", "low")
@@ -33,24 +38,68 @@ class Trigger(enum.StrEnum):
     REFUND = "refund"
 
 
+class Reference(enum.StrEnum):
+    """What a CLV is compared with: the highest at an event of the last `reference_days`; that at
+    the last order; that of the scoring before; or a mean of the scorings so far that forgets."""
+
+    PEAK = "peak"
+    LAST_ORDER = "last_order"
+    PREVIOUS = "previous"
+    EWMA = "ewma"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What a user may set about warnings. Defaults are those measured in `docs/warnings.md`.
 
-    `drop`: share of the reference that must be gone. `reference_days`: the reference is the
-    highest CLV at an event in so many days. `floor_percentile`: only customers whose reference
-    reaches this percentile of the model's training population. `min_silence_days`: days without an
-    order before silence counts (None: half the horizon). `grid_days`: days between two instants at
-    which silence is judged. `refresh_days`: days between scores of a silent customer that are
-    published anyway (None: never). `segment_percentiles`: lower bounds of top, high and middle.
-    `severity_percentiles`: lower bounds of high and medium, for the expected loss of a warning.
-    `holdout_share`: share of customers stamped `holdout`, chosen by a stable hash.
+    What a fall is:
+    `reference`: what the CLV is compared with (`Reference`); `reference_days`: how far back a peak
+    counts; `ewma_half_life_days`: after how many days a scoring weighs half in the mean. The
+    scorings of `previous` and `ewma` are the events and the instants at which silence may warn.
+    `drop`: share of the reference that must be gone after a silence. `event_drop`: the same where
+    an order or refund lowers the CLV itself.
+
+    Who is warned of:
+    `floor_percentile`: only customers whose reference reaches this percentile of the model's
+    training population. `floor`: the same as an amount of money, in major units, instead.
+    `min_orders`: only who bought on so many different days (2 leaves one-time buyers out);
+    `min_history_days`: only so long after the first purchase.
+
+    When:
+    `min_silence_days`: days without an order before silence counts (None: half the horizon).
+    `one_time_silence_days`: the same for those who bought on one day only (None: no different).
+    `churn_percentile`: silence warns once P(churn) reaches this percentile of the active customers
+    in training (0: whatever it is), or after `late_silence_days` of it (None: five sixths of the
+    horizon). `cooldown_days`: days after a warning without another one of the customer. The rule
+    is armed again by the next order, not by a higher score.
+
+    How many:
+    `budget_per_day`: at most so many warnings a day, those with the largest expected loss (None:
+    all). What an order or refund fires then waits for the next instant, and competes there.
+
+    Beside that:
+    `grid_days`: days between two instants at which silence is judged. `refresh_days`: days between
+    scores of a silent customer that are published anyway (None: never). `segment_percentiles`:
+    lower bounds of top, high and middle. `severity_percentiles`: lower bounds of high and medium,
+    for the expected loss of a warning. `holdout_share`: share of customers stamped `holdout`,
+    chosen by a stable hash.
     """
 
-    drop: float = 0.30
+    reference: Reference = Reference.PEAK
     reference_days: int = 90
+    ewma_half_life_days: int = 30
+    drop: float = 0.20
+    event_drop: float = 0.30
     floor_percentile: float = 70.0
+    floor: float | None = None
+    min_orders: int = 1
+    min_history_days: int = 0
     min_silence_days: int | None = None
+    one_time_silence_days: int | None = None
+    churn_percentile: float = 45.0
+    late_silence_days: int | None = None
+    cooldown_days: int = 0
+    budget_per_day: int | None = None
     grid_days: int = 1
     refresh_days: int | None = 7
     segment_percentiles: tuple[float, float, float] = (90.0, 70.0, 40.0)
@@ -58,15 +107,25 @@ class Policy:
     holdout_share: float = 0.0
 
     def __post_init__(self) -> None:
-        _demand(0 < self.drop < 1, "drop", self.drop, "a share between 0 and 1")
-        for name in ("reference_days", "grid_days"):
+        kinds = [kind.value for kind in Reference]
+        _demand(self.reference in kinds, "reference", self.reference, f"one of {', '.join(kinds)}")
+        for name in ("drop", "event_drop"):
+            _demand(
+                0 < getattr(self, name) < 1, name, getattr(self, name), "a share between 0 and 1"
+            )
+        for name in ("reference_days", "ewma_half_life_days", "grid_days"):
             _demand(getattr(self, name) >= 1, name, getattr(self, name), "1 day or more")
-        for name in ("min_silence_days", "refresh_days"):
+        for name in _OPTIONAL_DAYS:
             days = getattr(self, name)
             _demand(days is None or days >= 1, name, days, "1 day or more, or nothing")
-        _demand(
-            0 <= self.floor_percentile <= 100, "floor_percentile", self.floor_percentile, "0 to 100"
-        )
+        for name in ("min_history_days", "cooldown_days"):
+            _demand(getattr(self, name) >= 0, name, getattr(self, name), "0 days or more")
+        for name in ("floor_percentile", "churn_percentile"):
+            _demand(0 <= getattr(self, name) <= 100, name, getattr(self, name), "0 to 100")
+        floor, budget = self.floor, self.budget_per_day
+        _demand(floor is None or 0 <= floor < math.inf, "floor", floor, "0 or more, or nothing")
+        _demand(self.min_orders >= 1, "min_orders", self.min_orders, "1 or more")
+        _demand(budget is None or budget >= 1, "budget_per_day", budget, "1 or more, or nothing")
         for name in ("segment_percentiles", "severity_percentiles"):
             bounds = (100, *getattr(self, name), 0)
             falling = all(upper >= lower for upper, lower in pairwise(bounds))
@@ -77,13 +136,23 @@ class Policy:
     def version(self) -> str:
         """Eight hex digits that name this very policy in every warning and in its id."""
         # 70 and 70.0 are the same policy, and JSON writes them differently.
-        said = asdict(self) | {
-            "drop": float(self.drop),
-            "floor_percentile": float(self.floor_percentile),
-            "segment_percentiles": [float(p) for p in self.segment_percentiles],
-            "holdout_share": float(self.holdout_share),
-        }
+        said = {name: _plain(value) for name, value in asdict(self).items()}
         return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:8]
+
+
+_OPTIONAL_DAYS: Final = (
+    "min_silence_days",
+    "one_time_silence_days",
+    "late_silence_days",
+    "refresh_days",
+)
+
+
+def _plain(value: object) -> object:
+    """A setting as it is named in the version: every number as a float."""
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return float(value) if isinstance(value, int | float) else value
 
 
 def _demand(holds: bool, field: str, value: object, remedy: str) -> None:
@@ -93,9 +162,10 @@ def _demand(holds: bool, field: str, value: object, remedy: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """A policy bound to a model: horizon and percentiles turned into days and money.
+    """A policy bound to a model: horizon and percentiles turned into days, money and probability.
 
-    `floor_minor`, `segment_floors_minor` and `severity_floors_minor` are CLVs in minor units.
+    `floor_minor`, `segment_floors_minor` and `severity_floors_minor` are CLVs in minor units;
+    `churn_threshold` is the P(churn) from which silence warns (0: any).
     """
 
     policy: Policy
@@ -103,11 +173,36 @@ class Rules:
     floor_minor: int
     segment_floors_minor: tuple[int, ...]
     severity_floors_minor: tuple[int, ...]
+    churn_threshold: float = 0.0
 
     @property
     def min_silence_days(self) -> int:
         """Days without an order before silence may fire."""
         return self.policy.min_silence_days or max(1, self.horizon_days // 2)
+
+    @property
+    def late_silence_days(self) -> int:
+        """Days without an order after which P(churn) is no longer asked."""
+        return self.policy.late_silence_days or max(1, self.horizon_days * 5 // 6)
+
+    @property
+    def enough_purchase_days(self) -> int:
+        """How many purchase days have to be counted to apply the policy."""
+        return max(2, self.policy.min_orders)
+
+    def first_day(self, history: History, judgement: Judgement) -> int | None:
+        """The first UTC day on which a silence since `history.last_day` may fire; None: never."""
+        policy = self.policy
+        if history.purchase_days < policy.min_orders:
+            return None
+        silence = self.min_silence_days
+        if history.purchase_days < 2:
+            silence = policy.one_time_silence_days or silence
+        return max(
+            history.last_day + silence,
+            history.first_day + policy.min_history_days,
+            judgement.free_from_day(self),
+        )
 
     def segment(self, clv_minor: int) -> str:
         """The value tier of a CLV: top, high, middle or low."""
@@ -156,9 +251,12 @@ class Fired(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Judgement(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the rule remembers of one customer.
 
-    `peaks`: the CLVs at events that may yet be the reference: later ones are lower. `armed`: no
-    warning since the last order. `episode_…`: that order. `as_of_ms`: the last scoring recorded.
-    `fired`: the last warning, None before the first.
+    `peaks`: for the reference `peak` the CLVs at events that may yet be it: later ones are lower;
+    for the other kinds the reference itself. `armed`: no warning since the last order.
+    `episode_…`: that order. `as_of_ms`: the last scoring recorded. `fired`: the last warning, None
+    before the first. `scored`: the last scoring where `peaks` does not end with it. `held`: what an
+    event fired that waits for the budget of the next instant. `withheld_ms`: the first instant of
+    the episode at which a warning was not among the budget's largest; -1: none.
     """
 
     model_version: str = ""
@@ -168,9 +266,14 @@ class Judgement(msgspec.Struct, frozen=True, array_like=True, gc=False):
     episode_ms: int = -1
     episode_id: bytes = b"\0" * 8
     fired: Fired | None = None
+    scored: Peak | None = None
+    held: Fired | None = None
+    withheld_ms: int = -1
 
     def reference(self, as_of_ms: int, rules: Rules) -> Peak | None:
-        """The highest CLV at an event in the last `reference_days` days, or None."""
+        """What a CLV as of then is compared with, or None."""
+        if rules.policy.reference != Reference.PEAK:
+            return self.peaks[-1] if self.peaks else None
         since = day_of(as_of_ms) - rules.policy.reference_days
         for peak in self.peaks:
             if peak.day >= since:
@@ -179,9 +282,24 @@ class Judgement(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def may_fire(self, as_of_ms: int, rules: Rules) -> bool:
         """Whether the rule could fire then, whatever the CLV. Once False it stays False until the
-        next event: the reference only falls while nothing happens."""
+        next event: the reference only falls, or stays, while nothing is scored."""
+        if not self.armed:
+            return False
+        if self.held is not None:
+            return True
         reference = self.reference(as_of_ms, rules)
-        return self.armed and reference is not None and reference.clv_minor >= rules.floor_minor
+        return reference is not None and reference.clv_minor >= max(rules.floor_minor, 1)
+
+    def free_from_day(self, rules: Rules) -> int:
+        """The first UTC day at whose 00:00 the cooldown of the last warning is over."""
+        if self.fired is None:
+            return 0
+        return -(-self.fired.as_of_ms // MS_PER_DAY) + rules.policy.cooldown_days
+
+    @property
+    def scored_last(self) -> Peak | None:
+        """The last scoring that was recorded."""
+        return self.scored or (self.peaks[-1] if self.peaks else None)
 
 
 NEW: Final = Judgement()
@@ -189,12 +307,13 @@ NEW: Final = Judgement()
 
 class Happening(msgspec.Struct, frozen=True, gc=False):
     """An order event as the rule sees it. `late`: it came after its time was closed, so it counts
-    but fires no warning for the past."""
+    but fires no warning for the past. `void`: an order that was taken back before it came."""
 
     type: OrderType
     ts_ms: int
     order_hash: bytes
     late: bool = False
+    void: bool = False
 
     @property
     def trigger(self) -> Trigger:
@@ -202,13 +321,25 @@ class Happening(msgspec.Struct, frozen=True, gc=False):
         return Trigger.ORDER if self.type is OrderType.ORDER else Trigger.REFUND
 
 
-def fallen(judgement: Judgement, as_of_ms: int, clv_minor: int, rules: Rules) -> Peak | None:
-    """The reference that the CLV has fallen sharply under, where the rule could fire; else None."""
+class Verdict(NamedTuple):
+    """The judgement after a scoring, the warning if it fires, and the warning that the customer
+    has answered with an order."""
+
+    judgement: Judgement
+    fired: Fired | None = None
+    answered: Fired | None = None
+
+
+def fallen(
+    judgement: Judgement, as_of_ms: int, clv_minor: int, drop: float, rules: Rules
+) -> Peak | None:
+    """The reference that the CLV has fallen under by `drop`, where the rule could fire; else
+    None."""
     reference = judgement.reference(as_of_ms, rules)
     if (
         reference is None
         or reference.clv_minor < max(rules.floor_minor, 1)
-        or clv_minor > (1 - rules.policy.drop) * reference.clv_minor
+        or clv_minor > (1 - drop) * reference.clv_minor
     ):
         return None
     return reference
@@ -220,48 +351,90 @@ def on_event(
     as_of_ms: int,
     clv_minor: int,
     clv_before_minor: int | None,
+    history: History | None,
     rules: Rules,
-) -> tuple[Judgement, Fired | None]:
-    """The judgement after an order event scored as of `as_of_ms`, and the warning if it fires.
+) -> Verdict:
+    """What follows from an order event scored as of `as_of_ms`; `history` knows the event.
 
-    An order re-arms the rule. It fires only when it lowers the CLV itself: `clv_before_minor` is
-    the CLV without it as of the same instant (None: not known to be lower).
+    A new order re-arms the rule, and answers the warning since the one before. An event fires only
+    when it lowers the CLV itself: `clv_before_minor` is the CLV without it as of the same instant
+    (None: not known to be lower).
     """
-    if happening.type is OrderType.ORDER:
+    answered = None
+    # The shop may send an order again with another amount; that is no new one.
+    known = judgement.episode_ms >= 0 and happening.order_hash == judgement.episode_id
+    if happening.type is OrderType.ORDER and not happening.void and not known:
+        answered = None if judgement.armed else judgement.fired
         judgement = msgspec.structs.replace(
-            judgement, armed=True, episode_ms=happening.ts_ms, episode_id=happening.order_hash
-        )
-    reference = fallen(judgement, as_of_ms, clv_minor, rules)
-    lowered = clv_before_minor is not None and clv_minor < clv_before_minor
-    fired = None
-    if reference and judgement.armed and lowered and not happening.late:
-        fired = _fire(judgement, happening.trigger, as_of_ms, clv_minor, reference)
-    return (
-        msgspec.structs.replace(
             judgement,
-            as_of_ms=as_of_ms,
-            peaks=_with_peak(judgement.peaks, Peak(day_of(as_of_ms), clv_minor), rules),
-            armed=judgement.armed and fired is None,
-            fired=fired or judgement.fired,
-        ),
-        fired,
+            armed=True,
+            episode_ms=happening.ts_ms,
+            episode_id=happening.order_hash,
+            held=None,
+            withheld_ms=-1,
+        )
+    reference = fallen(judgement, as_of_ms, clv_minor, rules.policy.event_drop, rules)
+    lowered = clv_before_minor is not None and clv_minor < clv_before_minor
+    fired, held = None, judgement.held
+    if (
+        reference
+        and judgement.armed
+        and lowered
+        and not happening.late
+        and _may_warn_at_event(judgement, history, as_of_ms, rules)
+    ):
+        fired = _fire(judgement, happening.trigger, as_of_ms, clv_minor, reference)
+        if rules.policy.budget_per_day is not None:
+            # Who has no order left is due no more, and so never competes.
+            fired, held = None, fired if history else None
+    scored = Peak(day_of(as_of_ms), clv_minor)
+    judgement = msgspec.structs.replace(
+        judgement,
+        as_of_ms=as_of_ms,
+        peaks=_remembered(judgement, happening.type, scored, rules),
+        armed=judgement.armed and fired is None,
+        fired=fired or judgement.fired,
+        scored=None if rules.policy.reference == Reference.PEAK else scored,
+        held=held,
     )
+    return Verdict(judgement, fired, answered)
 
 
 def on_instant(
-    judgement: Judgement, as_of_ms: int, clv_minor: int, silent_days: int, rules: Rules
-) -> tuple[Judgement, Fired | None]:
-    """The judgement after a grid instant, and the warning if it fires; the same object if not."""
-    if not judgement.armed or not rules.min_silence_days <= silent_days <= rules.horizon_days:
-        return judgement, None
-    reference = fallen(judgement, as_of_ms, clv_minor, rules)
+    judgement: Judgement,
+    as_of_ms: int,
+    clv_minor: int,
+    churn_probability: float,
+    history: History,
+    rules: Rules,
+) -> Verdict:
+    """What follows from a grid instant. Where it decides nothing the judgement is the same object,
+    unless the reference moves with every scoring."""
+    day = day_of(as_of_ms)
+    silent_days = day - history.last_day
+    if not judgement.may_fire(as_of_ms, rules) or silent_days > rules.horizon_days:
+        return Verdict(judgement)
+    held = judgement.held
+    if held is not None:
+        return _fired(judgement, held.trigger, as_of_ms, clv_minor, held.reference)
+    first_day = rules.first_day(history, judgement)
+    if first_day is None or day < first_day:
+        return Verdict(judgement)
+    sure = silent_days >= rules.late_silence_days or churn_probability >= rules.churn_threshold
+    reference = fallen(judgement, as_of_ms, clv_minor, rules.policy.drop, rules) if sure else None
     if reference is None:
-        return judgement, None
-    fired = _fire(judgement, Trigger.SILENCE, as_of_ms, clv_minor, reference)
-    return (
-        msgspec.structs.replace(judgement, as_of_ms=as_of_ms, armed=False, fired=fired),
-        fired,
-    )
+        return Verdict(_moved(judgement, Peak(day, clv_minor), rules))
+    return _fired(judgement, Trigger.SILENCE, as_of_ms, clv_minor, reference)
+
+
+def withheld(judgement: Judgement, as_of_ms: int, clv_minor: int, rules: Rules) -> Judgement:
+    """The judgement after an instant at which the rule fired and the budget had no place for it:
+    still armed, so that it competes again at the next."""
+    if judgement.held is None:
+        judgement = _moved(judgement, Peak(day_of(as_of_ms), clv_minor), rules)
+    if judgement.withheld_ms < 0:
+        judgement = msgspec.structs.replace(judgement, withheld_ms=as_of_ms)
+    return judgement
 
 
 def rebased(
@@ -272,8 +445,46 @@ def rebased(
     Every reference is multiplied by new / old score of the same facts as of the same instant.
     """
     ratio = new_clv_minor / old_clv_minor if old_clv_minor else 1.0
-    peaks = tuple(Peak(peak.day, round(peak.clv_minor * ratio)) for peak in judgement.peaks)
-    return msgspec.structs.replace(judgement, model_version=model_version, peaks=peaks)
+    held = judgement.held
+    return msgspec.structs.replace(
+        judgement,
+        model_version=model_version,
+        peaks=tuple(_scaled(peak, ratio) for peak in judgement.peaks),
+        scored=judgement.scored and Peak(judgement.scored.day, new_clv_minor),
+        held=held and msgspec.structs.replace(held, reference=_scaled(held.reference, ratio)),
+    )
+
+
+def _scaled(peak: Peak, ratio: float) -> Peak:
+    return Peak(peak.day, round(peak.clv_minor * ratio))
+
+
+def _may_warn_at_event(
+    judgement: Judgement, history: History | None, as_of_ms: int, rules: Rules
+) -> bool:
+    """Whether minimum history and cooldown allow a warning by an event. `history` is None where the
+    event took the last order back, which is a loss of its own."""
+    if history is None:
+        return True
+    policy, day = rules.policy, day_of(as_of_ms)
+    fired = judgement.fired
+    return (
+        history.purchase_days >= policy.min_orders
+        and day - history.first_day >= policy.min_history_days
+        and (fired is None or as_of_ms >= fired.as_of_ms + policy.cooldown_days * MS_PER_DAY)
+    )
+
+
+def _fired(
+    judgement: Judgement, trigger: Trigger, as_of_ms: int, clv_minor: int, reference: Peak
+) -> Verdict:
+    fired = _fire(judgement, trigger, as_of_ms, clv_minor, reference)
+    return Verdict(
+        msgspec.structs.replace(
+            judgement, as_of_ms=as_of_ms, armed=False, fired=fired, held=None, withheld_ms=-1
+        ),
+        fired,
+    )
 
 
 def _fire(
@@ -287,6 +498,32 @@ def _fire(
         episode_ms=judgement.episode_ms,
         episode_id=judgement.episode_id,
     )
+
+
+def _remembered(
+    judgement: Judgement, type: OrderType, scored: Peak, rules: Rules
+) -> tuple[Peak, ...]:
+    """What is remembered for the reference after an event."""
+    kind = rules.policy.reference
+    if kind == Reference.PEAK:
+        return _with_peak(judgement.peaks, scored, rules)
+    if kind == Reference.LAST_ORDER:
+        return (scored,) if type is OrderType.ORDER or not judgement.peaks else judgement.peaks[-1:]
+    return _moved(judgement, scored, rules).peaks
+
+
+def _moved(judgement: Judgement, scored: Peak, rules: Rules) -> Judgement:
+    """The judgement after a scoring, where the reference moves with every one of them."""
+    policy = rules.policy
+    if policy.reference in (Reference.PEAK, Reference.LAST_ORDER):
+        return judgement
+    mean = scored.clv_minor
+    if policy.reference == Reference.EWMA and judgement.peaks:
+        # The weight of what was known halves with every half-life since it was.
+        last = judgement.peaks[-1]
+        kept = 0.5 ** (max(scored.day - last.day, 0) / policy.ewma_half_life_days)
+        mean = round(kept * last.clv_minor + (1 - kept) * scored.clv_minor)
+    return msgspec.structs.replace(judgement, peaks=(Peak(scored.day, mean),), scored=scored)
 
 
 def _with_peak(peaks: tuple[Peak, ...], new: Peak, rules: Rules) -> tuple[Peak, ...]:

@@ -6,33 +6,41 @@ from collections.abc import Iterator
 
 from features.buckets import MS_PER_DAY, day_of
 from model.policy import Judgement, Rules
+from model.standing import History
 
 
-def next_due(last_day: int | None, judgement: Judgement, after_ms: int, rules: Rules) -> int | None:
-    """The first grid instant after `after_ms` (epoch ms) at which a customer who last bought on
-    `last_day` has to be scored: one at which the rule could fire, or a refresh of the published
-    score. None: there is none."""
-    if last_day is None:
+def next_due(
+    history: History | None, judgement: Judgement, after_ms: int, rules: Rules
+) -> int | None:
+    """The first grid instant after `after_ms` (epoch ms) at which a customer has to be scored: one
+    at which the rule could fire, or a refresh of the published score. None: there is none."""
+    if history is None:
         return None
+    last_day = history.last_day
     end = last_day + rules.horizon_days
     tomorrow = day_of(after_ms) + 1
     due = _next_refresh(last_day, tomorrow, rules)
-    deciding = first_deciding_day(last_day, tomorrow, rules)
-    if (due is None or deciding < due) and judgement.may_fire(deciding * MS_PER_DAY, rules):
+    deciding = first_deciding_day(history, judgement, tomorrow, rules)
+    if (
+        deciding is not None
+        and (due is None or deciding < due)
+        and judgement.may_fire(deciding * MS_PER_DAY, rules)
+    ):
         due = deciding
     return due * MS_PER_DAY if due is not None and due <= end else None
 
 
 def possible_instants(
-    last_day: int, from_ms: int, until_ms: int, rules: Rules, *, deciding: bool
+    history: History, from_ms: int, until_ms: int, rules: Rules, *, deciding_from: int | None
 ) -> Iterator[tuple[int, bool]]:
-    """All instants from `from_ms` to `until_ms`, both included, at which a customer who last bought
-    on `last_day` could be due, and whether each is a refresh, whose score is published even if
-    nothing fires. Those of the rule alone only where it is `deciding`."""
+    """All instants from `from_ms` to `until_ms`, both included, at which a silent customer could be
+    due, and whether each is a refresh, whose score is published even if nothing fires. Those of the
+    rule alone only from the UTC day `deciding_from` on (None: none)."""
     grid = rules.policy.grid_days
+    last_day = history.last_day
     day = _next_on_grid(-(-from_ms // MS_PER_DAY), grid)
     end = min(day_of(until_ms), last_day + rules.horizon_days)
-    silent_from = last_day + rules.min_silence_days if deciding else end + 1
+    silent_from = end + 1 if deciding_from is None else deciding_from
     refresh = _next_refresh(last_day, day, rules)
     while day <= end:
         if refresh is not None and refresh < day:
@@ -46,9 +54,13 @@ def possible_instants(
             day = refresh
 
 
-def first_deciding_day(last_day: int, from_day: int, rules: Rules) -> int:
-    """The first grid day, not before `from_day`, on which silence could fire."""
-    return _next_on_grid(max(from_day, last_day + rules.min_silence_days), rules.policy.grid_days)
+def first_deciding_day(
+    history: History, judgement: Judgement, from_day: int, rules: Rules
+) -> int | None:
+    """The first grid day, not before `from_day`, on which silence could fire, or what waits for the
+    budget could; None: the policy leaves the customer out."""
+    first = from_day if judgement.held is not None else rules.first_day(history, judgement)
+    return None if first is None else _next_on_grid(max(from_day, first), rules.policy.grid_days)
 
 
 def _next_refresh(last_day: int, from_day: int, rules: Rules) -> int | None:

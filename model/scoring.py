@@ -43,7 +43,9 @@ class Regressor(Protocol):
 class Scorer:
     """A model with its name and currency.
 
-    `score_quantiles_major` are the 101 percentiles (0 to 100) of the training population's CLVs.
+    `score_quantiles_major` are the 101 percentiles (0 to 100) of the training population's CLVs;
+    `churn_quantiles` those of P(churn) of its active half (`model.evaluation.churn_quantiles`),
+    empty where the model does not say.
     """
 
     model: Regressor
@@ -51,6 +53,7 @@ class Scorer:
     currency: str
     horizon_days: int
     score_quantiles_major: tuple[float, ...]
+    churn_quantiles: tuple[float, ...] = ()
 
     def scores(self, pairs: Sequence[tuple[CustomerState, int]]) -> list[Score]:
         """Scores of (state, as_of in epoch ms) pairs, in one model call.
@@ -70,22 +73,34 @@ class Scorer:
         ]
 
     def rules(self, policy: Policy) -> Rules:
-        """A policy in this model's days and money."""
+        """A policy in this model's days, money and probabilities."""
+        scale = 10 ** minor_exponent(self.currency)
         return Rules(
             policy=policy,
             horizon_days=self.horizon_days,
-            floor_minor=self._percentile_minor(policy.floor_percentile),
+            floor_minor=self._percentile_minor(policy.floor_percentile)
+            if policy.floor is None
+            else round(policy.floor * scale),
             segment_floors_minor=self._floors(policy.segment_percentiles),
             severity_floors_minor=self._floors(policy.severity_percentiles),
+            churn_threshold=self._churn_threshold(policy.churn_percentile),
         )
+
+    def _churn_threshold(self, percentile: float) -> float:
+        if not percentile or not self.churn_quantiles:
+            return 0.0
+        return _at_percentile(percentile, self.churn_quantiles)
 
     def _floors(self, percentiles: Sequence[float]) -> tuple[int, ...]:
         return tuple(self._percentile_minor(percentile) for percentile in percentiles)
 
     def _percentile_minor(self, percentile: float) -> int:
-        quantiles = np.asarray(self.score_quantiles_major)
-        major = np.interp(percentile, np.linspace(0, 100, len(quantiles)), quantiles)
+        major = _at_percentile(percentile, self.score_quantiles_major)
         return int(np.rint(major * 10 ** minor_exponent(self.currency)))
+
+
+def _at_percentile(percentile: float, quantiles: Sequence[float]) -> float:
+    return float(np.interp(percentile, np.linspace(0, 100, len(quantiles)), quantiles))
 
 
 def score(state: CustomerState, as_of_ms: int, scorer: Scorer) -> Score:

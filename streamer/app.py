@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import faust
 from aiokafka import ConsumerRecord
 from faust.app.base import BootStrategy
-from faust.web.base import BlueprintManager
 
 from model.judging import Judge
 from model.scoring import Scorer
@@ -21,6 +20,7 @@ from streamer.config import Settings
 from streamer.history import KafkaHistory
 from streamer.lane import Lane
 from streamer.messages import Topics, Writer
+from streamer.metrics import FENCED, OUTAGE_TRIES, OUTAGES, RESEEKS, Metrics, Standing
 from streamer.partition import (
     Fenced,
     LogRange,
@@ -28,10 +28,13 @@ from streamer.partition import (
     OutOfSequence,
     PartitionRunner,
     Pipeline,
+    Tally,
 )
 from streamer.publisher import Publisher, PublishFailed
 from streamer.rebuild import LogUnavailable
+from streamer.security import faust_credentials
 from streamer.store import Partition, StateStore, StoreUnavailable, TopicRecreated
+from streamer.web import GuardedWeb
 
 if TYPE_CHECKING:
     # scikit-learn takes a second and more to import; `worker` does it while the group assigns.
@@ -46,6 +49,9 @@ COMMIT_HINT_S: Final = 5.0
 TOPIC_CHECK_S: Final = 30.0
 FIRST_RETRY_S: Final = 0.1
 LAST_RETRY_S: Final = 5.0
+# Failures in a row, within a second or so, that repeating is said not to cure. More than one: the
+# publisher connects anew after the first, which cures some.
+HOPELESS_TRIES: Final = 4
 # A leader that has just taken over may show an older end of the log for a moment (KIP-207).
 LOG_END_TRIES: Final = 4
 
@@ -77,6 +83,7 @@ def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
         currency=manifest.currency,
         horizon_days=manifest.horizon_days,
         score_quantiles_major=tuple(manifest.score_quantiles),
+        churn_quantiles=tuple(manifest.churn_quantiles),
     )
     rules, topics = scorer.rules(settings.policy), topics_of(settings)
     return Pipeline(
@@ -92,11 +99,14 @@ def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
 class Outage:
     """Retries in place, with backoff, what fails because a store or a broker is down.
 
-    `attempts` moves with each try, so the watchdog can tell waiting from hanging.
+    `attempts` moves with each try, so the watchdog can tell waiting from hanging. What repeating
+    does not cure (a message too large, no right to write) is raised after a few tries: it would
+    hold the partition up for ever, and nobody would be told.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics | None = None) -> None:
         self.attempts = 0
+        self._metrics = metrics or Metrics()
         self._open: dict[object, str] = {}
 
     @property
@@ -106,7 +116,7 @@ class Outage:
 
     async def outlast(self, action: Callable[[], Awaitable[_T]]) -> _T:
         """The action's result, however often it takes. Other errors than outages pass through."""
-        wait_s, token = FIRST_RETRY_S, object()
+        wait_s, token, hopeless = FIRST_RETRY_S, object(), 0
         try:
             while True:
                 try:
@@ -115,9 +125,15 @@ class Outage:
                     what = "store" if isinstance(error, StoreUnavailable) else "publisher"
                     if isinstance(error, LogUnavailable):
                         what = "log"
+                    cured = not isinstance(error, PublishFailed) or error.retriable
+                    hopeless = 0 if cured else hopeless + 1
+                    if hopeless == HOPELESS_TRIES:
+                        raise
                     if token not in self._open:
                         _log.warning("outage.waiting", what=what, reason=str(error))
+                        self._metrics.count(OUTAGES, server=what)
                     self._open[token] = f"{what}: {error}"
+                self._metrics.count(OUTAGE_TRIES, server=what)
                 self.attempts += 1
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, LAST_RETRY_S)
@@ -143,7 +159,7 @@ class Partitions:
     | a runner raises                 | what is done                                             |
     | ------------------------------- | -------------------------------------------------------- |
     | StoreUnavailable, PublishFailed,|                                                          |
-    | LogUnavailable                  | the same again, until it works                           |
+    | LogUnavailable                  | the same again, until it works (see `Outage`)            |
     | OutOfSequence                   | the lane reads again from what comes next                |
     | Fenced                          | dropped; claimed again if the group still says it is ours |
     | anything else                   | the worker stops with the reason                         |
@@ -160,7 +176,8 @@ class Partitions:
     ) -> None:
         """`pipeline` is asked at each claim, and may take its time over the first answer;
         `history` when a state in the store is damaged."""
-        self.outage = Outage()
+        self.metrics = Metrics()
+        self.outage = Outage(self.metrics)
         self.scored = 0
         self.lane: Lane | None = None
         self._settings = settings
@@ -182,6 +199,20 @@ class Partitions:
         """The next offset to be applied of each partition of ours."""
         return {number: owned.runner.next_offset for number, owned in self._owned.items()}
 
+    def standings(self, ends: Mapping[int, int]) -> dict[int, Standing]:
+        """How the partitions of ours stand; `ends` are the log's, as far as they are known."""
+        now_ms = self._clock.now_ms()
+        found = {}
+        for number, owned in self._owned.items():
+            runner, end = owned.runner, ends.get(number)
+            watermark_ms = runner.watermark_ms
+            found[number] = Standing(
+                lag=None if end is None else max(0, end - runner.next_offset),
+                watermark_age_s=None if watermark_ms is None else (now_ms - watermark_ms) / 1000,
+                outbox=runner.unsaid,
+            )
+        return found
+
     # --- OrderSink --------------------------------------------------------------------------
 
     async def assigned(self, logs: Mapping[int, LogRange]) -> Mapping[int, int]:
@@ -198,14 +229,19 @@ class Partitions:
         if owned is None:
             return
         async with owned.busy:
+            began_s = self._clock.monotonic_s()
             try:
                 await self.outage.outlast(partial(owned.runner.process, batch))
+                self.metrics.batch_took(self._clock.monotonic_s() - began_s)
             except OutOfSequence as error:
                 _log.warning("partition.reseek", partition=partition, offset=error.expected)
+                self.metrics.count(RESEEKS)
                 if self.lane is not None:
                     await self.lane.reseek(partition, error.expected)
             except Fenced:
                 self._fenced(partition, owned)
+            finally:
+                self._count(owned)
             owned.quiet_since_s = self._clock.monotonic_s()
 
     # --- the clock --------------------------------------------------------------------------
@@ -223,6 +259,8 @@ class Partitions:
                     self.scored += await self.outage.outlast(run)
                 except Fenced:
                     self._fenced(number, owned)
+                finally:
+                    self._count(owned)
 
     async def hint(self) -> None:
         """Tells Kafka how far the partitions are, for lag tools."""
@@ -294,12 +332,18 @@ class Partitions:
             found = await self.lane.log_range(number)
         raise AssertionError("unreachable")
 
+    def _count(self, owned: _Owned) -> None:
+        """Counts what its runner has done since it was last counted."""
+        done, owned.runner.tally = owned.runner.tally, Tally()
+        self.metrics.add(done)
+
     def _fenced(self, number: int, owned: _Owned) -> None:
         """Another worker has claimed the partition: rightly, or with an outdated assignment.
 
         If it still is ours once that worker's session must have ended, it is claimed again.
         """
         _log.warning("partition.fenced", partition=number)
+        self.metrics.count(FENCED)
         if self._owned.get(number) is owned:
             del self._owned[number]
         if self.lane is not None:
@@ -333,6 +377,7 @@ def faust_app(settings: Settings, datadir: str) -> faust.App:
     app = faust.App(
         settings.group,
         broker=[f"kafka://{server.strip()}" for server in servers],
+        broker_credentials=faust_credentials(settings),
         autodiscover=False,
         datadir=datadir,
         # Round robin, not Faust's own assignor; must never differ between workers of a group.
@@ -348,8 +393,6 @@ def faust_app(settings: Settings, datadir: str) -> faust.App:
         stream_wait_empty=False,
         worker_redirect_stdouts=False,
         web_enabled=settings.web_port != 0,
-        web_bind=settings.web_bind,
-        web_port=settings.web_port or 6066,
         web_router_enabled=False,
         web_tables_enabled=False,
         web_stats_enabled=False,
@@ -357,25 +400,11 @@ def faust_app(settings: Settings, datadir: str) -> faust.App:
         web_metrics_enabled=False,
     )
     app.boot_strategy = _Boot(app)
+    token = settings.web_token
+    app.web = GuardedWeb(
+        app,
+        settings.web_bind,
+        settings.web_port,
+        None if token is None else token.get_secret_value(),
+    )
     return app
-
-
-Check = Callable[[], Awaitable[list[str]]]
-
-
-def serve_health(app: faust.App, healthy: Check, ready: Check) -> None:
-    """Serves /healthz and /readyz and nothing else: 200 without complaints, else 503 with them."""
-    # Also drops Faust's index page, which no setting switches off.
-    app.web.blueprints = BlueprintManager([])
-
-    def page(check: Check) -> Callable[[Any, Any], Awaitable[Any]]:
-        async def answer(view: Any, request: Any) -> Any:
-            complaints = await check()
-            return view.json(
-                {"ok": not complaints, "reasons": complaints}, status=503 if complaints else 200
-            )
-
-        return answer
-
-    app.page("/healthz", name="healthz")(page(healthy))
-    app.page("/readyz", name="readyz")(page(ready))

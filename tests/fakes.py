@@ -68,7 +68,11 @@ class LinearModel:
         return np.asarray(np.round(np.clip(silent / 40.0, 0.0, 1.0), 6), np.float64)
 
 
-def scorer(model: LinearModel | None = None, version: str = "fake-1") -> Scorer:
+def scorer(
+    model: LinearModel | None = None,
+    version: str = "fake-1",
+    churn_quantiles: tuple[float, ...] = (),
+) -> Scorer:
     """A scorer in USD over 40 days; the training population's CLVs are 0.00, 1.00 … 100.00."""
     return Scorer(
         model=model or LinearModel(),
@@ -76,6 +80,7 @@ def scorer(model: LinearModel | None = None, version: str = "fake-1") -> Scorer:
         currency="USD",
         horizon_days=HORIZON_DAYS,
         score_quantiles_major=tuple(float(p) for p in range(101)),
+        churn_quantiles=churn_quantiles,
     )
 
 
@@ -83,7 +88,7 @@ def judge(
     policy: Policy | None = None, by: Scorer | None = None, memory: IdMemory | None = None
 ) -> Judge:
     by = by or scorer()
-    return Judge(by, by.rules(policy or Policy()), memory or IdMemory())
+    return Judge(by, by.rules(policy or Policy(drop=0.3)), memory or IdMemory())
 
 
 def pipeline(

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
+import numpy as np
 
-from features.buckets import MS_PER_DAY, day_of
+from features.buckets import DTYPE, MS_PER_DAY, day_of
 from features.ledger import id_hash
 from features.orders import Order, OrderType
 from features.state import BeyondMemory, apply
 from model import policy
 from model.customer import UNKNOWN, Customer
+from model.episodes import Answered
 from model.judging import Event, Judge, Scoring, Track
 from model.policy import Happening, Trigger
 from model.scoring import Score
+from model.standing import History
 
 
 class TwinCustomer:
@@ -51,22 +54,31 @@ class TwinCustomer:
         score = self._score(as_of_ms)
         without = self.judge.scorer.scores([(before, as_of_ms)])[0]
         happening = Happening(
-            order.type, order.ts_ms, id_hash(order.order_id), order.ts_ms < event.watermark_ms
+            order.type,
+            order.ts_ms,
+            id_hash(order.order_id),
+            late=order.ts_ms < event.watermark_ms,
+            void=before.buckets == after.buckets,
         )
-        self.judgement, fired = policy.on_event(
+        verdict = policy.on_event(
             self.judgement,
             happening,
             as_of_ms,
             score.clv_minor,
             without.clv_minor,
+            self._history(),
             self.judge.rules,
         )
+        self.judgement = verdict.judgement
         if not self.judgement.model_version:
             self.judgement = msgspec.structs.replace(
                 self.judgement, model_version=self.judge.scorer.model_version
             )
         trigger = Trigger.ORDER if order.type is OrderType.ORDER else Trigger.REFUND
-        self._tell(event.place, as_of_ms, trigger, score, reference, fired)
+        answered = None
+        if verdict.answered:
+            answered = Answered(verdict.answered, order.ts_ms, before.last_purchase_day)
+        self._tell(event.place, as_of_ms, trigger, score, reference, verdict.fired, answered)
         self.passed_ms = as_of_ms
 
     def until(self, until_ms: int) -> None:
@@ -85,16 +97,22 @@ class TwinCustomer:
         return Track(Customer(self.facts, self.judgement), self._next_due())
 
     def _silent(self, day: int) -> None:
-        last_day = self.facts.last_purchase_day
-        assert last_day is not None
         as_of_ms = day * MS_PER_DAY
         reference = self.judgement.reference(as_of_ms, self.judge.rules)
         score = self._score(as_of_ms)
-        self.judgement, fired = policy.on_instant(
-            self.judgement, as_of_ms, score.clv_minor, day - last_day, self.judge.rules
+        history = self._history()
+        assert history is not None
+        self.judgement, fired, _ = policy.on_instant(
+            self.judgement,
+            as_of_ms,
+            score.clv_minor,
+            score.churn_probability,
+            history,
+            self.judge.rules,
         )
         if fired or self._refresh(day):
-            self._tell(None, as_of_ms, Trigger.SILENCE, score, reference, fired)
+            trigger = fired.trigger if fired else Trigger.SILENCE
+            self._tell(None, as_of_ms, trigger, score, reference, fired)
 
     def _next_due(self) -> int | None:
         last_day = self.facts.last_purchase_day
@@ -112,13 +130,23 @@ class TwinCustomer:
         return self._refresh(day) or self._could_fire(day)
 
     def _could_fire(self, day: int) -> bool:
-        rules, last_day = self.judge.rules, self.facts.last_purchase_day
-        return (
-            last_day is not None
-            and day % rules.policy.grid_days == 0
-            and day - last_day >= rules.min_silence_days
-            and self.judgement.may_fire(day * MS_PER_DAY, rules)
-        )
+        rules, history = self.judge.rules, self._history()
+        if history is None or day % rules.policy.grid_days:
+            return False
+        if not self.judgement.may_fire(day * MS_PER_DAY, rules):
+            return False
+        first_day = rules.first_day(history, self.judgement)
+        return self.judgement.held is not None or (first_day is not None and day >= first_day)
+
+    def _history(self) -> History | None:
+        before, last_day = self.facts.before, self.facts.last_purchase_day
+        table = np.frombuffer(self.facts.buckets, DTYPE)
+        days = table["day"][table["orders"] > 0].tolist()
+        if last_day is None:
+            return None
+        first_day = before.first_day if before.purchase_days else min(days)
+        count = len(days) + before.purchase_days
+        return History(first_day, last_day, min(count, self.judge.rules.enough_purchase_days))
 
     def _refresh(self, day: int) -> bool:
         rules, last_day = self.judge.rules, self.facts.last_purchase_day
@@ -132,8 +160,8 @@ class TwinCustomer:
 
     def _take_on_the_model(self) -> None:
         scorer = self.judge.scorer
-        if self.judgement.peaks and self.judgement.model_version != scorer.model_version:
-            last = self.judgement.peaks[-1]
+        last = self.judgement.scored_last
+        if last and self.judgement.model_version != scorer.model_version:
             new = self._score(last.day * MS_PER_DAY).clv_minor
             self.judgement = policy.rebased(
                 self.judgement, scorer.model_version, last.clv_minor, new
@@ -150,6 +178,7 @@ class TwinCustomer:
         score: Score,
         reference: policy.Peak | None,
         fired: policy.Fired | None,
+        answered: Answered | None = None,
     ) -> None:
         self.scorings.append(
             Scoring(
@@ -161,6 +190,7 @@ class TwinCustomer:
                 reference=reference,
                 facts=self.facts,
                 fired=fired,
+                answered=answered,
             )
         )
 

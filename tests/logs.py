@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from features.buckets import MS_PER_DAY
 from features.orders import Order
-from model.policy import Policy
+from model.policy import Policy, Reference
 from tests.fakes import HOUR_MS, renamed
 from tests.strategies import histories
 
@@ -37,7 +37,7 @@ def shop_logs(draw: st.DrawFn, max_orders: int = 7, max_days: int = 400) -> list
 
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
-    """Policies of every kind of grid, silence and refresh."""
+    """Policies of every kind of reference, grid, silence, history and refresh."""
     chosen: dict[str, Any] = {
         "drop": draw(st.sampled_from([0.05, 0.3, 0.9])),
         "reference_days": draw(st.sampled_from([1, 10, 90, 400])),
@@ -45,5 +45,12 @@ def policies(draw: st.DrawFn) -> Policy:
         "min_silence_days": draw(st.sampled_from([None, 1, 13, 39, 60])),
         "grid_days": draw(st.sampled_from([1, 2, 7, 50])),
         "refresh_days": draw(st.sampled_from([None, 1, 7, 10])),
+        "reference": draw(st.sampled_from(list(Reference))),
+        "event_drop": draw(st.sampled_from([0.05, 0.3])),
+        "min_orders": draw(st.sampled_from([1, 1, 2])),
+        "min_history_days": draw(st.sampled_from([0, 0, 60])),
+        "one_time_silence_days": draw(st.sampled_from([None, 30])),
+        "cooldown_days": draw(st.sampled_from([0, 0, 25])),
+        "late_silence_days": draw(st.sampled_from([None, 25])),
     }
     return Policy(**chosen)

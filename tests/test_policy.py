@@ -20,26 +20,31 @@ from model.policy import (
     Peak,
     Policy,
     PolicyError,
+    Reference,
     Rules,
     Trigger,
     on_event,
     on_instant,
     rebased,
+    withheld,
 )
 from model.standing import History
 from tests.fakes import START_MS, at
 
 DAY_0 = START_MS // MS_PER_DAY
-DEFAULT_VERSION = "7016eaba"
+DEFAULT_VERSION = "a3874fca"
 
 
 def rules(floor_minor: int = 7_000, horizon_days: int = 40, **policy: Any) -> Rules:
+    """The rule at a drop of 30 %, whatever the churn probability unless a threshold is given."""
+    threshold = policy.pop("churn_threshold", 0.0)
     return Rules(
-        policy=Policy(**policy),
+        policy=Policy(**{"drop": 0.3, **policy}),
         horizon_days=horizon_days,
         floor_minor=floor_minor,
         segment_floors_minor=(9_000, 7_000, 4_000),
         severity_floors_minor=(9_500, 8_500),
+        churn_threshold=threshold,
     )
 
 
@@ -284,6 +289,228 @@ def test_the_clv_of_the_event_itself_is_not_its_own_reference() -> None:
     assert customer.judgement.reference(at(5), customer.rules) == Peak(DAY_0 + 5, 5_000)
 
 
+# --- every option, with the instant at which it fires --------------------------------------------
+
+# What happens to a customer: (day, CLV) of orders, then the CLV on every silent day from the last
+# order on; H is 40 days, silence counts from day 20, 30 % must be gone.
+LINE = {day: 10_000 - 200 * day for day in range(1, 61)}  # 30 % under on day 15
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ({}, 20),
+        ({"min_silence_days": 10}, 15),
+        ({"min_silence_days": 10, "drop": 0.2}, 10),
+        ({"min_silence_days": 10, "drop": 0.5}, 25),
+        ({"drop": 0.9}, None),
+        ({"min_silence_days": 41}, None),
+        ({"grid_days": 7, "min_silence_days": 16}, 22),  # days of the calendar, not hers
+        ({"floor": 100.0}, None),
+        ({"min_orders": 2}, 20),
+        ({"min_orders": 3}, None),
+        ({"min_history_days": 30}, 20),
+        ({"min_history_days": 35}, 25),
+        ({"min_history_days": 51}, None),
+        ({"one_time_silence_days": 30}, 20),
+        ({"reference_days": 20}, 20),
+        ({"reference_days": 19}, None),
+        ({"reference": "last_order", "reference_days": 1}, 20),
+        # Day 20 is compared with the last order; then a day is compared with the day before.
+        ({"reference": "previous"}, 20),
+        ({"reference": "previous", "drop": 0.45}, None),
+        ({"reference": "ewma"}, 20),
+        ({"reference": "ewma", "drop": 0.42}, 28),
+        ({"reference": "peak", "drop": 0.42}, 21),
+    ],
+)
+def test_a_silence_fires_at_the_very_instant_that_the_policy_says(
+    policy: dict[str, Any], expected: int | None
+) -> None:
+    customer = Customer(rules(floor_minor=0 if "floor" not in policy else 10_001, **policy))
+    customer.event(-10, 9_000)
+    customer.event(0, 10_000)
+    grid = customer.rules.policy.grid_days
+    days = [day for day in LINE if (DAY_0 + day) % grid == 0]
+    assert [day for day in days if customer.silence(day, LINE[day])] == (
+        [] if expected is None else [expected]
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ({}, 20),
+        ({"one_time_silence_days": 30}, 30),
+        ({"one_time_silence_days": 5}, 15),
+        ({"min_orders": 2}, None),
+        ({"min_history_days": 26}, 26),
+    ],
+)
+def test_one_time_buyers_follow_a_policy_of_their_own(
+    policy: dict[str, Any], expected: int | None
+) -> None:
+    customer = bought(**policy)
+    assert [day for day in LINE if customer.silence(day, LINE[day])] == (
+        [] if expected is None else [expected]
+    )
+
+
+@pytest.mark.parametrize(
+    ("threshold", "late", "expected"),
+    [(0.0, None, 20), (0.5, None, 25), (0.7, None, 33), (0.6, 40, 30), (0.9, 28, 28)],
+)
+def test_silence_waits_for_the_churn_probability_or_for_the_late_silence(
+    threshold: float, late: int | None, expected: int
+) -> None:
+    customer = bought(churn_threshold=threshold, late_silence_days=late)
+    fired = [day for day in LINE if customer.silence(day, LINE[day], churn=day / 50)]
+    assert fired == [expected]
+
+
+@pytest.mark.parametrize(
+    ("cooldown", "expected"), [(0, 45), (25, 45), (26, 46), (45, 65), (46, None)]
+)
+def test_after_a_warning_the_cooldown_keeps_silence_quiet(
+    cooldown: int, expected: int | None
+) -> None:
+    customer = bought(cooldown_days=cooldown)
+    assert customer.silence(20, 0)
+    customer.event(25, 10_000)
+    fired = [day for day in range(26, 80) if customer.silence(day, 0)]
+    assert fired == ([] if expected is None else [expected])
+
+
+@pytest.mark.parametrize(("cooldown", "fires"), [(10, True), (11, False)])
+def test_after_a_warning_the_cooldown_keeps_events_quiet(cooldown: int, fires: bool) -> None:
+    customer = bought(cooldown_days=cooldown)
+    assert customer.silence(20, 0)
+    customer.event(25, 10_000)
+    assert bool(customer.event(30, 1_000, 10_000, OrderType.REFUND)) is fires
+
+
+@pytest.mark.parametrize(("clv", "fires"), [(7_500, False), (7_000, False), (6_000, True)])
+def test_events_have_a_drop_of_their_own(clv: int, fires: bool) -> None:
+    assert bool(bought(drop=0.2, event_drop=0.4).event(1, clv, 10_000)) is fires
+
+
+@pytest.mark.parametrize(
+    ("policy", "fires"),
+    [({}, True), ({"min_orders": 2}, False), ({"min_history_days": 2}, False)],
+)
+def test_minimum_history_holds_for_events_too(policy: dict[str, Any], fires: bool) -> None:
+    refunded = bought(**policy).event(1, 1_000, 10_000, OrderType.REFUND)
+    assert bool(refunded) is fires
+
+
+def test_a_refund_moves_no_reference_that_is_the_last_order() -> None:
+    customer = bought(reference="last_order")
+    customer.event(1, 9_000, 10_000, OrderType.REFUND)
+    assert customer.judgement.reference(at(2), customer.rules) == Peak(DAY_0, 10_000)
+    customer.event(2, 8_000)
+    assert customer.judgement.reference(at(3), customer.rules) == Peak(DAY_0 + 2, 8_000)
+
+
+def test_the_previous_score_is_that_of_the_event_or_deciding_instant_before() -> None:
+    customer = bought(reference="previous", drop=0.5)
+    assert customer.silence(7, 9_000) is None  # a refresh: decides nothing, and is no reference
+    assert customer.judgement.peaks == (Peak(DAY_0, 10_000),)
+    assert customer.silence(20, 8_000) is None
+    assert customer.judgement.peaks == (Peak(DAY_0 + 20, 8_000),)
+    fired = customer.silence(21, 4_000)
+    assert fired is not None
+    assert fired.reference == Peak(DAY_0 + 20, 8_000)
+
+
+def test_a_mean_of_scorings_halves_what_it_knew_with_every_half_life() -> None:
+    customer = bought(reference="ewma", ewma_half_life_days=10, drop=0.9)
+    customer.event(10, 4_000)
+    assert customer.judgement.peaks == (Peak(DAY_0 + 10, 7_000),)
+    customer.silence(40, 7_000 * 8 // 7)
+    assert customer.judgement.peaks == (Peak(DAY_0 + 40, 7_875),)
+
+
+@pytest.mark.parametrize("kind", ["last_order", "previous", "ewma"])
+def test_every_kind_of_reference_moves_to_the_scale_of_another_model(kind: str) -> None:
+    customer = bought(reference=kind)
+    customer.event(5, 8_000)
+    last = customer.judgement.scored_last
+    assert last == Peak(DAY_0 + 5, 8_000)
+    moved = rebased(customer.judgement, "new", 8_000, 4_000)
+    assert moved.scored_last == Peak(DAY_0 + 5, 4_000)
+    assert [peak.clv_minor * 2 for peak in moved.peaks] == [
+        peak.clv_minor for peak in customer.judgement.peaks
+    ]
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+def test_the_next_order_answers_a_warning_once() -> None:
+    customer = bought()
+    fired = customer.silence(20, 1_000)
+    customer.event(25, 9_000)
+    assert customer.answered == fired
+    customer.event(26, 9_000)
+    assert customer.answered is None
+
+
+@pytest.mark.parametrize("type", [OrderType.REFUND, OrderType.CANCELLATION])
+def test_a_refund_answers_no_warning(type: OrderType) -> None:
+    customer = bought()
+    customer.silence(20, 1_000)
+    customer.event(25, 900, 1_000, type)
+    assert customer.answered is None
+    assert not customer.judgement.armed
+
+
+def test_the_order_before_the_warning_sent_again_answers_nothing() -> None:
+    customer = bought()
+    customer.silence(20, 1_000)
+    customer.event(0, 900, id="order 0", late=True)
+    assert customer.answered is None
+    assert not customer.judgement.armed
+
+
+def test_an_order_that_was_taken_back_before_it_came_answers_nothing() -> None:
+    customer = bought()
+    customer.silence(20, 1_000)
+    customer.event(25, 900, void=True)
+    assert customer.answered is None
+    assert not customer.judgement.armed
+
+
+# --- a budget ------------------------------------------------------------------------------------
+
+
+def test_under_a_budget_an_event_waits_for_the_next_instant() -> None:
+    customer = bought(budget_per_day=1)
+    assert customer.event(1.5, 2_000, 10_000, OrderType.REFUND) is None
+    assert customer.judgement.may_fire(at(2), customer.rules)
+    fired = customer.silence(2, 1_900)
+    assert fired is not None
+    assert (fired.trigger, fired.as_of_ms, fired.clv_minor) == (Trigger.REFUND, at(2), 1_900)
+    assert fired.reference == Peak(DAY_0, 10_000)
+    assert customer.judgement.held is None
+
+
+def test_an_order_takes_back_what_waits_for_the_budget() -> None:
+    customer = bought(budget_per_day=1)
+    customer.event(1.5, 2_000, 10_000, OrderType.REFUND)
+    customer.event(1.7, 12_000)
+    assert customer.silence(2, 11_000) is None
+
+
+def test_what_the_budget_withholds_competes_again_and_says_since_when() -> None:
+    customer = bought(budget_per_day=1)
+    first = withheld(customer.judgement, at(20), 5_000, customer.rules)
+    again = withheld(first, at(21), 4_000, customer.rules)
+    assert (first.withheld_ms, again.withheld_ms) == (at(20), at(20))
+    customer.judgement = again
+    assert customer.silence(22, 3_000)
+    assert customer.judgement.withheld_ms == -1
+
+
 # --- another model -------------------------------------------------------------------------------
 
 
@@ -389,7 +616,7 @@ def test_a_segment_begins_at_its_percentile(clv: int, segment: str) -> None:
 def test_the_version_of_the_default_policy_is_stable() -> None:
     # A change here changes the id of every warning: then say so in the changelog.
     assert Policy().version == DEFAULT_VERSION
-    assert Policy(drop=0.3, reference_days=90).version == DEFAULT_VERSION
+    assert Policy(drop=0.2, reference_days=90).version == DEFAULT_VERSION
 
 
 @pytest.mark.parametrize(
@@ -404,6 +631,17 @@ def test_the_version_of_the_default_policy_is_stable() -> None:
         Policy(segment_percentiles=(90, 70, 41)),
         Policy(severity_percentiles=(95, 86)),
         Policy(holdout_share=0.1),
+        Policy(reference=Reference.EWMA),
+        Policy(ewma_half_life_days=7),
+        Policy(event_drop=0.31),
+        Policy(floor=100),
+        Policy(min_orders=2),
+        Policy(min_history_days=30),
+        Policy(one_time_silence_days=30),
+        Policy(churn_percentile=50),
+        Policy(late_silence_days=80),
+        Policy(cooldown_days=30),
+        Policy(budget_per_day=10),
     ],
 )
 def test_another_policy_has_another_version(other: Policy) -> None:
@@ -433,6 +671,19 @@ def test_a_number_written_in_another_way_is_the_same_policy() -> None:
         ("severity_percentiles", (95, -1)),
         ("holdout_share", 1.5),
         ("holdout_share", -0.1),
+        ("reference", "median"),
+        ("ewma_half_life_days", 0),
+        ("event_drop", 1),
+        ("floor", -1),
+        ("floor", float("nan")),
+        ("floor", float("inf")),
+        ("min_orders", 0),
+        ("min_history_days", -1),
+        ("one_time_silence_days", 0),
+        ("churn_percentile", 101),
+        ("late_silence_days", 0),
+        ("cooldown_days", -1),
+        ("budget_per_day", 0),
     ],
 )
 def test_a_policy_that_cannot_be_meant_is_refused_with_a_remedy(field: str, value: Any) -> None:

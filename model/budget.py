@@ -1,0 +1,92 @@
+"""At most N warnings a day, those with the largest expected loss. Pure.
+
+A partition decides alone: workers share nothing but the log. So N is dealt out to the partitions
+(`share`), and within one the choice is exact, because everyone due at an instant is judged before
+anything later is: `pieces` cuts a batch where its events close instants. With one partition
+(a replay with one, the backtest) the choice is exact for all customers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from features.buckets import MS_PER_DAY
+from model.judging import Contested, Judged, Scoring
+
+
+def share(per_day: int, number: int, partitions: int, day: int) -> int:
+    """How many of a day's warnings partition `number` may send: shares differ by one at most, add
+    up to `per_day`, and the larger ones go round with the days."""
+    whole, left = divmod(per_day, partitions)
+    return whole + ((number + day) % partitions < left)
+
+
+def expected_loss_minor(scoring: Scoring) -> float:
+    """P(churn) × the CLV that was there to lose, in minor units, of a scoring that fired."""
+    assert scoring.fired is not None
+    return scoring.score.churn_probability * scoring.fired.reference.clv_minor
+
+
+def chosen(fired: Iterable[Scoring], places: int) -> set[str]:
+    """The customers with the largest expected loss, as many as there are places; ties go to the
+    lower user id, so that nothing depends on the order in which they were found."""
+    ranked = sorted(fired, key=lambda scoring: (-expected_loss_minor(scoring), scoring.user_id))
+    return {scoring.user_id for scoring in ranked[: max(places, 0)]}
+
+
+def settle(judged: Judged, winners: set[str]) -> int:
+    """Turns everyone contested who is not among the winners into one whose warning was withheld,
+    in place; returns for how many customers that is so for the first time in their episode."""
+    first = 0
+    losers = {user: c for user, c in judged.contested.items() if user not in winners}
+    for user, contested in losers.items():
+        before = judged.tracks[user]
+        judged.tracks[user] = contested.track
+        judgement = contested.track.customer.judgement
+        instant_ms = before.customer.judgement.as_of_ms
+        first += judgement.withheld_ms == instant_ms
+    if losers:
+        judged.scorings = [
+            told for scoring in judged.scorings if (told := _without_place(scoring, losers))
+        ]
+    judged.contested = {}
+    return first
+
+
+def _without_place(scoring: Scoring, losers: Mapping[str, Contested]) -> Scoring | None:
+    contested = losers.get(scoring.user_id) if scoring.fired else None
+    return contested.scoring if contested else scoring
+
+
+class Piece(NamedTuple):
+    """Events `start` to `end` (excluded) of a batch, and the last instant that must be judged for
+    everyone before they are (None: they close none)."""
+
+    start: int
+    end: int
+    until_ms: int | None
+
+
+def pieces(
+    watermarks_ms: Sequence[int | None], closed_ms: int | None, grid_days: int
+) -> list[Piece]:
+    """A batch cut before each record that closes a grid instant.
+
+    `watermarks_ms`: the partition's watermark with each record counted in (None: before the first
+    order); `closed_ms`: that before the batch.
+    """
+    step_ms = grid_days * MS_PER_DAY
+    closed = -1 if closed_ms is None else closed_ms // step_ms
+    found: list[Piece] = []
+    start, until_ms = 0, None
+    for at, watermark_ms in enumerate(watermarks_ms):
+        if watermark_ms is None or watermark_ms // step_ms <= closed:
+            continue
+        if at > start:
+            found.append(Piece(start, at, until_ms))
+        closed = watermark_ms // step_ms
+        start, until_ms = at, closed * step_ms
+    if watermarks_ms:
+        found.append(Piece(start, len(watermarks_ms), until_ms))
+    return found
