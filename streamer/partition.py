@@ -543,7 +543,8 @@ class PartitionRunner:
             trail=None if trail is None or trail == self._trail else deadletters.encode(trail),
         )
         await self._write(write)
-        self._cache.update(judged.tracks)
+        if self._cache.maxsize:
+            self._cache.update(judged.tracks)
         self.tally.orders += orders
         self.tally.dead_letters += len(rejects)
         self.tally.reasons.update(why.reason.value for _, why in rejects)
