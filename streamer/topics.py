@@ -1,4 +1,4 @@
-"""The four topics, and a way to make those that are missing.
+"""The five topics, and a way to make those that are missing.
 
 In production, operators make the topics; `ensure_topics` is for the demo, the tests and the first
 start. It asks for the list of all topics and never for one by name, because asking a broker for a
@@ -68,7 +68,8 @@ ORDERS: Final = Topic("orders", 4, _FOUR_WEEKS, exact=True)
 CHURN_WARNINGS: Final = Topic("churn-warnings", 4, _FOUR_WEEKS)
 CLV_SCORES: Final = Topic("clv-scores", 4, {"cleanup.policy": "compact"})
 ORDERS_DEAD_LETTER: Final = Topic("orders-dead-letter", 1, _FOUR_WEEKS)
-TOPICS: Final = (ORDERS, CHURN_WARNINGS, CLV_SCORES, ORDERS_DEAD_LETTER)
+CLV_ERASURES: Final = Topic("clv-erasures", 1, {"cleanup.policy": "compact"})
+TOPICS: Final = (ORDERS, CHURN_WARNINGS, CLV_SCORES, ORDERS_DEAD_LETTER, CLV_ERASURES)
 
 
 async def ensure_topics(

@@ -68,21 +68,22 @@ def depends_on(services: dict[str, Any], name: str) -> dict[str, str]:
     return {other: how["condition"] for other, how in services[name].get("depends_on", {}).items()}
 
 
-def test_the_four_topics_are_made_with_their_partitions(services: dict[str, Any]) -> None:
+def test_the_topics_are_made_with_their_partitions(services: dict[str, Any]) -> None:
     topics = created_topics(services)
     assert {name: partitions for name, (partitions, _) in topics.items()} == {
         "orders": 4,
         "churn-warnings": 4,
         "clv-scores": 4,
         "orders-dead-letter": 1,
+        "clv-erasures": 1,
     }
 
 
-def test_scores_are_compacted_and_everything_else_is_kept_for_a_time(
+def test_scores_and_erasures_are_compacted_and_everything_else_is_kept_for_a_time(
     services: dict[str, Any],
 ) -> None:
     for name, (_, settings) in created_topics(services).items():
-        if name == "clv-scores":
+        if name in ("clv-scores", "clv-erasures"):
             assert settings == {"cleanup.policy": "compact"}
         else:
             assert int(settings["retention.ms"]) >= 7 * 86_400_000
@@ -194,7 +195,7 @@ def test_topics_and_port_are_the_settings_defaults(
     settings = Settings.load({}, needs=())
     topics = created_topics(services)
     ours = {settings.orders_topic, settings.warnings_topic, settings.scores_topic}
-    assert set(topics) == ours | {settings.dead_letter_topic}
+    assert set(topics) == ours | {settings.dead_letter_topic, settings.erasures_topic}
     assert {topics[name][0] for name in ours} == {settings.partitions}
     assert f"http://{settings.web_bind}:{settings.web_port}/" in dict(dockerfile)["HEALTHCHECK"]
 

@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAuthorizationFailedError
 
 from streamer.topics import (
+    CLV_ERASURES,
     CLV_SCORES,
     ORDERS,
     TOPICS,
@@ -47,9 +48,10 @@ def test_the_topics_are_those_of_the_contract() -> None:
         "churn-warnings",
         "clv-scores",
         "orders-dead-letter",
+        "clv-erasures",
     ]
     compacted = [topic for topic in TOPICS if topic.config["cleanup.policy"] == "compact"]
-    assert compacted == [CLV_SCORES]
+    assert compacted == [CLV_SCORES, CLV_ERASURES]
 
 
 async def test_missing_topics_are_made_with_their_partitions(
