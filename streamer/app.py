@@ -393,6 +393,8 @@ def faust_app(settings: Settings, datadir: str) -> faust.App:
         stream_wait_empty=False,
         worker_redirect_stdouts=False,
         web_enabled=settings.web_port != 0,
+        web_bind=settings.web_bind,
+        web_port=settings.web_port or 6066,
         web_router_enabled=False,
         web_tables_enabled=False,
         web_stats_enabled=False,

@@ -144,6 +144,7 @@ class Vitals:
         None  # since any broker last answered a fetch; None before the first
     )
     error: str | None = None  # what had parked the coordinator
+    ends: Mapping[int, int] = field(default_factory=dict)  # of the partitions' logs, as last heard
 
 
 class LogGone(Exception):
@@ -689,7 +690,12 @@ class LaneThread(AIOKafkaConsumerThread):
         answers = [state.timestamp for state in states if state.timestamp is not None]
         # aiokafka stamps the answers with the wall clock.
         age_s = max(0.0, time.time() - max(answers) / 1000) if answers else None
-        return Vitals(lag=lag, fetch_age_s=age_s)
+        ends = {
+            tp.partition: _readable_end(state)
+            for tp, state in zip(subscription.assignment.tps, states, strict=True)
+            if state.highwater is not None
+        }
+        return Vitals(lag=lag, fetch_age_s=age_s, ends=ends)
 
 
 def _readable_end(state: Any) -> int:

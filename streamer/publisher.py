@@ -21,7 +21,13 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+)
 
 from streamer import log
 from streamer.messages import Message
@@ -29,7 +35,8 @@ from streamer.partitioning import partition_for
 
 _log = log.get(__name__)
 
-# Below the brokers' default message.max.bytes (1,048,588), which counts the whole batch.
+DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
+# Below that, the brokers' default for a topic, which counts the whole batch.
 MAX_BATCH_BYTES: Final = 900_000
 REQUEST_TIMEOUT_S: Final = 10.0
 # Failed calls in a row after which the producer is replaced.
@@ -44,7 +51,8 @@ class PublishFailed(Exception):
     """Some messages were not acknowledged. Publish the whole list again: ids make repeats harmless.
 
     With `retriable` False a repetition will fail as well until somebody acts on the message
-    (no such topic, not authorised, message too large for the topic's max.message.bytes).
+    (not authorised, too large for the topic's max.message.bytes); but for the few errors that
+    another producer cures, and the publisher has one from then on.
     """
 
     def __init__(self, message: str, *, retriable: bool = True) -> None:
@@ -129,28 +137,35 @@ class KafkaPublisher:
         if self._producer is None:
             await self.start()
         assert self._producer is not None
-        error = await self._send(self._producer, messages)
-        if error is None:
+        failed = await self._send(self._producer, messages)
+        if failed is None:
             self._failures = 0
             return
         self._failures += 1
-        if self._failures % RENEW_AFTER == 0:
+        if self._failures % RENEW_AFTER == 0 or not failed.retriable:
             await self._renew()
-        raise _failed(error) from error
+        raise failed
 
     async def _send(
         self, producer: AIOKafkaProducer, messages: Sequence[Message]
-    ) -> BaseException | None:
-        """What went wrong, once every batch has been answered or given up."""
+    ) -> PublishFailed | None:
+        """What went wrong, once every batch has been answered or given up; of several things, one
+        that repeating does not cure."""
         try:
+            batches = await self._batches(producer, messages)
             acks = [
                 await producer.send_batch(batch, topic, partition=partition)
-                for topic, partition, batch in await self._batches(producer, messages)
+                for topic, partition, batch in batches
             ]
             results = await asyncio.gather(*acks, return_exceptions=True)
         except (KafkaError, OSError, TimeoutError) as error:
-            return error
-        return next((result for result in results if isinstance(result, BaseException)), None)
+            return _failed(error)
+        failures = [
+            _failed(result, topic, batch.size())
+            for (topic, _, batch), result in zip(batches, results, strict=True)
+            if isinstance(result, BaseException)
+        ]
+        return min(failures, key=lambda failed: failed.retriable, default=None)
 
     async def _renew(self) -> None:
         """Another producer: aiokafka's stays broken after some errors (a lost producer id)."""
@@ -216,11 +231,28 @@ def _append(batch: Any, key: bytes | None, value: bytes | None, headers: list[An
     return batch.append(timestamp=None, key=key, value=value, headers=headers) is not None
 
 
-def _failed(error: BaseException) -> PublishFailed:
+def _failed(error: BaseException, topic: str = "", size: int = 0) -> PublishFailed:
+    """What to raise for an error; `size` bytes were for the topic."""
     retriable = not isinstance(error, KafkaError) or bool(error.retriable)
     # Timeouts of a batch are not marked retriable by aiokafka; they are nothing else.
     retriable = retriable or "Timeout" in type(error).__name__
-    return PublishFailed(f"{type(error).__name__}: {error}", retriable=retriable)
+    name = f"{topic}: {type(error).__name__}" if topic else type(error).__name__
+    failed = PublishFailed(f"{name}: {_remedy(error, size)}", retriable=retriable)
+    failed.__cause__ = error
+    return failed
+
+
+def _remedy(error: BaseException, size: int) -> str:
+    """What to do, where somebody has to do something; else what the broker says."""
+    if isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError)):
+        at_least = max(size, DEFAULT_MAX_MESSAGE_BYTES)
+        return (
+            f"the topic takes no batch of {size:,} bytes; set its max.message.bytes to at least"
+            f" {at_least}, and what waits is sent"
+        )
+    if isinstance(error, (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)):
+        return "the user of CLV_KAFKA_USERNAME may not write there; allow it (docs/security.md)"
+    return str(error)
 
 
 @contextmanager

@@ -84,6 +84,11 @@ class Watchdog:
         self._last_progress = -1
         self._vitals = Vitals()
 
+    @property
+    def vitals(self) -> Vitals:
+        """How the consumer was at the last look."""
+        return self._vitals
+
     def start(self) -> None:
         self._thread.start()
 

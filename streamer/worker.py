@@ -28,7 +28,6 @@ from streamer.app import (
     every,
     faust_app,
     pipeline_of,
-    serve_health,
 )
 from streamer.config import Settings, SettingsRefused
 from streamer.history import KafkaHistory
@@ -47,6 +46,7 @@ from streamer.topics import (
     TopicsError,
 )
 from streamer.watchdog import EXIT_CODE, Watchdog
+from streamer.web import GuardedWeb, serve
 
 _log = log.get(__name__)
 _T = TypeVar("_T")
@@ -226,7 +226,11 @@ class _Worker:
                 complaints.append(f"store: {str(error) or 'no answer'}")
             return complaints
 
-        serve_health(app, healthy, ready)
+        def metrics() -> bytes:
+            return partitions.metrics.exposition(partitions.standings(watchdog.vitals.ends))
+
+        assert isinstance(app.web, GuardedWeb)
+        serve(app.web, healthy, ready, metrics)
         watchdog.start()
         chores = [
             asyncio.create_task(self._guarded(self._read_model(model_read))),

@@ -10,7 +10,15 @@ from streamer.app import Outage, Partitions, faust_app, pipeline_of
 from streamer.clock import ManualClock
 from streamer.config import Settings
 from streamer.lane import Lane
-from streamer.partition import Fenced, LogRange, LogTooShort, OutOfSequence, Pipeline, WentBack
+from streamer.partition import (
+    Fenced,
+    LogRange,
+    LogTooShort,
+    OutOfSequence,
+    Pipeline,
+    Tally,
+    WentBack,
+)
 from streamer.publisher import MemoryPublisher, PublishFailed
 from streamer.store import MemoryStore, Partition, StoreUnavailable
 
@@ -25,6 +33,9 @@ class FakeRunner:
     def __init__(self, partition: Partition, *_: Any, **__: Any) -> None:
         self.partition = partition
         self.next_offset = 7
+        self.watermark_ms: int | None = None
+        self.tally = Tally()
+        self.unsaid = 0
         self.raises: list[BaseException] = []
         self.claims: list[LogRange] = []
         self.processed: list[Sequence[Any]] = []

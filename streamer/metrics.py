@@ -1,0 +1,217 @@
+"""What a worker counts, in Prometheus' text form.
+
+Every metric is declared once, in `DECLARED`: name, type, unit, labels and meaning; the table in
+docs/operations.md is made of it. Labels are partitions, reasons and the like, never customers.
+
+Counters begin at 0 with the process and count what this worker did; a write whose answer was lost
+is found to be applied later, and not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeVar
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from features.orders import Reason
+from model.policy import Trigger
+from streamer.partition import Tally
+
+_Kind = TypeVar("_Kind", Counter, Gauge)
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+SERVERS: Final = ("store", "publisher", "log")
+# Seconds. A batch takes some tens of milliseconds; what takes longer waits for somebody.
+_BATCH_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric's declaration. Counters are exposed with `_total` behind their name."""
+
+    name: str
+    type: Literal["counter", "gauge", "histogram"]
+    unit: str
+    meaning: str
+    # Their values, where those are known beforehand.
+    labels: Mapping[str, tuple[str, ...] | None] = field(hash=False)
+
+    @property
+    def exposed(self) -> str:
+        return f"{self.name}_total" if self.type == "counter" else self.name
+
+
+def _metric(
+    name: str,
+    type: Literal["counter", "gauge", "histogram"],
+    unit: str,
+    meaning: str,
+    **labels: Iterable[str] | None,
+) -> Metric:
+    known = {label: None if of is None else tuple(of) for label, of in labels.items()}
+    return Metric(f"clv_{name}", type, unit, meaning, known)
+
+
+ORDERS: Final = _metric(
+    "orders_applied", "counter", "orders", "Orders applied to customers' states, repeats included."
+)
+REPEATS: Final = _metric(
+    "orders_repeated",
+    "counter",
+    "orders",
+    "Orders whose id was known: they change nothing.",
+)
+DEAD_LETTERS: Final = _metric(
+    "dead_letters", "counter", "records", "Records set aside, by reason.", reason=Reason
+)
+SCORES: Final = _metric("scores", "counter", "scores", "Scores published.")
+WARNINGS: Final = _metric(
+    "warnings", "counter", "warnings", "Warnings fired, by what made them fire.", trigger=Trigger
+)
+INSTANTS: Final = _metric(
+    "instants", "counter", "instants", "Instants at which a silent customer was judged."
+)
+REBUILT: Final = _metric(
+    "customers_rebuilt", "counter", "customers", "Damaged customers rebuilt from the log."
+)
+FENCED: Final = _metric(
+    "fenced", "counter", "times", "Writes refused because another worker had claimed the partition."
+)
+RESEEKS: Final = _metric(
+    "reseeks", "counter", "times", "Records that did not continue what was applied: read again."
+)
+OUTAGES: Final = _metric(
+    "outages", "counter", "outages", "Waits for a server that was down, by server.", server=SERVERS
+)
+OUTAGE_TRIES: Final = _metric(
+    "outage_retries", "counter", "tries", "Tries during outages, by server.", server=SERVERS
+)
+BATCH: Final = _metric(
+    "batch_seconds", "histogram", "seconds", "From a batch's start until it is applied and said."
+)
+PARTITIONS: Final = _metric("partitions_owned", "gauge", "partitions", "Partitions claimed.")
+LAG: Final = _metric(
+    "lag_records",
+    "gauge",
+    "records",
+    "Records in the log, as last heard, that are not applied.",
+    partition=None,
+)
+WATERMARK_AGE: Final = _metric(
+    "watermark_age_seconds",
+    "gauge",
+    "seconds",
+    "How far the partition's event time stands behind the clock.",
+    partition=None,
+)
+OUTBOX: Final = _metric(
+    "outbox_messages", "gauge", "warnings", "Warnings written and not acknowledged.", partition=None
+)
+
+DECLARED: Final = (
+    ORDERS,
+    REPEATS,
+    DEAD_LETTERS,
+    SCORES,
+    WARNINGS,
+    INSTANTS,
+    REBUILT,
+    BATCH,
+    LAG,
+    WATERMARK_AGE,
+    OUTBOX,
+    PARTITIONS,
+    FENCED,
+    RESEEKS,
+    OUTAGES,
+    OUTAGE_TRIES,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a partition of ours stands at a look; None where it cannot be said yet."""
+
+    lag: int | None
+    watermark_age_s: float | None
+    outbox: int
+
+
+class Metrics:
+    """The counts of one worker. Safe for any thread."""
+
+    def __init__(self) -> None:
+        # Twice as many lines, to say when each counter was made.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._counters = {m: _made(Counter, m, self._registry) for m in _of("counter")}
+        self._gauges = {m: _made(Gauge, m, self._registry) for m in _of("gauge")}
+        self._batch = Histogram(
+            BATCH.name, BATCH.meaning, buckets=_BATCH_BUCKETS, registry=self._registry
+        )
+
+    def count(self, metric: Metric, by: float = 1, **labels: str) -> None:
+        counter = self._counters[metric]
+        (counter.labels(**labels) if labels else counter).inc(by)
+
+    def batch_took(self, seconds: float) -> None:
+        self._batch.observe(seconds)
+
+    def add(self, done: Tally) -> None:
+        """Counts what a partition has done since it was last asked."""
+        self.count(ORDERS, done.orders)
+        self.count(REPEATS, done.repeats)
+        self.count(SCORES, done.scores)
+        self.count(INSTANTS, done.instants)
+        self.count(REBUILT, done.rebuilt)
+        for reason, count in done.reasons.items():
+            self.count(DEAD_LETTERS, count, reason=reason)
+        for trigger, count in done.triggers.items():
+            self.count(WARNINGS, count, trigger=trigger)
+
+    def exposition(self, partitions: Mapping[int, Standing]) -> bytes:
+        """All metrics as a Prometheus reads them; the gauges as the partitions stand now."""
+        self._gauges[PARTITIONS].set(len(partitions))
+        for metric in (LAG, WATERMARK_AGE, OUTBOX):
+            # Those that were ours and are not any more.
+            self._gauges[metric].clear()
+        for number, standing in partitions.items():
+            values = (standing.lag, standing.watermark_age_s, standing.outbox)
+            for metric, value in zip((LAG, WATERMARK_AGE, OUTBOX), values, strict=True):
+                if value is not None:
+                    self._gauges[metric].labels(partition=str(number)).set(value)
+        return generate_latest(self._registry)
+
+
+def _of(type: str) -> list[Metric]:
+    return [metric for metric in DECLARED if metric.type == type]
+
+
+def _made(kind: type[_Kind], metric: Metric, registry: CollectorRegistry) -> _Kind:
+    made = kind(metric.name, metric.meaning, list(metric.labels), registry=registry)
+    for label, values in metric.labels.items():
+        for value in values or ():
+            made.labels(**{label: value})  # there from the start, at 0
+    return made
+
+
+def metrics_table() -> str:
+    """Every metric as it is exposed, as a Markdown table."""
+    rows = ["| metric | type | unit | labels | meaning |", "| --- | --- | --- | --- | --- |"]
+    rows += [
+        f"| `{m.exposed}` | {m.type} | {m.unit} | {', '.join(m.labels) or '–'} | {m.meaning} |"
+        for m in DECLARED
+    ]
+    return "\n".join(rows) + "\n"
