@@ -17,6 +17,8 @@ from model.scoring import Scorer
 from streamer import log
 from streamer.clock import Clock, SystemClock
 from streamer.config import Settings
+from streamer.erasure import Forgotten
+from streamer.forget import KafkaErasures
 from streamer.history import KafkaHistory
 from streamer.lane import Lane
 from streamer.messages import Topics, Writer
@@ -93,6 +95,7 @@ def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
         topics=topics,
         allowed_lateness_ms=settings.allowed_lateness_ms,
         publish_scores=settings.scores,
+        dead_letter_limits=settings.dead_letter_limits,
     )
 
 
@@ -173,9 +176,12 @@ class Partitions:
         pipeline: Callable[[], Awaitable[Pipeline]],
         clock: Clock | None = None,
         history: KafkaHistory | None = None,
+        erasures: KafkaErasures | None = None,
     ) -> None:
         """`pipeline` is asked at each claim, and may take its time over the first answer;
-        `history` when a state in the store is damaged."""
+        `history` when a state in the store is damaged; `erasures` before partitions are claimed."""
+        self._erasures = erasures
+        self._forgotten = Forgotten()
         self.metrics = Metrics()
         self.outage = Outage(self.metrics)
         self.scored = 0
@@ -216,6 +222,8 @@ class Partitions:
     # --- OrderSink --------------------------------------------------------------------------
 
     async def assigned(self, logs: Mapping[int, LogRange]) -> Mapping[int, int]:
+        if self._erasures is not None and logs.keys() - self._owned.keys():
+            await self.outage.outlast(partial(self._erasures.read_into, self._forgotten))
         share = max(1, self._settings.cache_customers // max(1, len(logs)))
         claims = [self._claim(number, found, share) for number, found in logs.items()]
         return dict(zip(logs, await asyncio.gather(*claims), strict=True))
@@ -313,6 +321,7 @@ class Partitions:
             await self._pipeline(),
             cache_customers=cache_customers,
             history=self._history,
+            forgotten=self._forgotten,
             rebuild_partly=self._settings.rebuild_partly,
             start_at=self._settings.start_at,
         )

@@ -9,6 +9,7 @@ Memory grows with the customers, each as the bytes that Redis would hold, and ne
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -22,6 +23,7 @@ import msgspec
 from features.buckets import day_of
 from features.orders import Order
 from model.orderlog import RejectedRow, Row
+from streamer.deadletters import NO_LIMITS
 from streamer.messages import Message, Topics, rfc3339
 from streamer.partition import LogRange, Parsed, PartitionRunner, Pipeline, Tally
 from streamer.partitioning import partition_for
@@ -181,6 +183,8 @@ class Replay:
     ) -> None:
         self.store = store or MemoryStore()
         self.pace = pace
+        # A file of dead letters is no topic to be emptied into.
+        pipeline = dataclasses.replace(pipeline, dead_letter_limits=NO_LIMITS)
         self._topic = pipeline.topics.orders
         self._partitions = partitions
         self._runners = [

@@ -30,6 +30,8 @@ from streamer.app import (
     pipeline_of,
 )
 from streamer.config import Settings, SettingsRefused
+from streamer.deadletters import DeadLettersExceeded
+from streamer.forget import KafkaErasures
 from streamer.history import KafkaHistory
 from streamer.lane import Lane, LaneOptions, install
 from streamer.partition import Pipeline, WentBack
@@ -38,6 +40,7 @@ from streamer.redis_store import RedisStore
 from streamer.store import StoreRefused, StoreUnavailable
 from streamer.topics import (
     CHURN_WARNINGS,
+    CLV_ERASURES,
     CLV_SCORES,
     ORDERS,
     ORDERS_DEAD_LETTER,
@@ -61,6 +64,7 @@ SILENT_BROKER_S: Final = 10.0
 
 # What an operator can act on; their messages are sentences with the remedy.
 _TOLD: Final = (
+    DeadLettersExceeded,
     PublishFailed,
     SettingsRefused,
     StoreRefused,
@@ -193,6 +197,9 @@ class _Worker:
             publisher,
             lambda: asyncio.shield(model_read),
             history=KafkaHistory(partial(servers.kafka_consumer, settings)),
+            erasures=KafkaErasures(
+                partial(servers.kafka_consumer, settings), settings.erasures_topic
+            ),
         )
         lane = Lane(
             settings.orders_topic,
@@ -294,10 +301,11 @@ class _Worker:
 
 
 def topics_to_make(settings: Settings) -> list[Topic]:
-    """The four topics under their configured names; existing ones are taken as they are."""
+    """The topics under their configured names; existing ones are taken as they are."""
     return [
         Topic(settings.orders_topic, settings.partitions, ORDERS.config),
         Topic(settings.warnings_topic, settings.partitions, CHURN_WARNINGS.config),
         Topic(settings.scores_topic, settings.partitions, CLV_SCORES.config),
         Topic(settings.dead_letter_topic, 1, ORDERS_DEAD_LETTER.config),
+        Topic(settings.erasures_topic, 1, CLV_ERASURES.config),
     ]
