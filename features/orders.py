@@ -181,7 +181,8 @@ def _accept(wire: _Wire, key: bytes | None, record_ts_ms: int | None, rules: Ord
     if raw[:1] not in b"-0123456789":
         raise _bad_amount(raw.decode(errors="replace"), "is not a JSON number")
     amount = _minor(raw.decode(), rules)
-    if amount < 0:
+    # As written: -0.001 is negative though it rounds to 0; -0.0 is not.
+    if raw[:1] == b"-" and float(raw) < 0:
         raise _bad_amount(raw.decode(), 'is negative; send what goes back as type "refund"')
     return Order(wire.order_id, wire.user_id, ts_ms, amount, _TYPES[wire.type])
 
