@@ -30,7 +30,7 @@ def mended(package: str, fault: str, workaround: str) -> NoReturn:
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> faust.App:
+async def app(tmp_path: Path) -> faust.App:
     return faust.App("upstream", broker="kafka://127.0.0.1:1", datadir=str(tmp_path))
 
 
@@ -42,7 +42,7 @@ class Tracking(Consumer):
 
 
 @pytest.fixture
-def consumer(app: faust.App) -> Tracking:
+async def consumer(app: faust.App) -> Tracking:
     # The abstract methods talk to a broker; bookkeeping calls none of them.
     Tracking.__abstractmethods__ = frozenset()
 
@@ -90,7 +90,7 @@ async def test_take_acknowledges_a_batch_whose_body_failed(app: faust.App) -> No
         )
 
 
-def test_a_commit_leaves_out_the_one_message_at_the_head_that_is_not_acknowledged(
+async def test_a_commit_leaves_out_the_one_message_at_the_head_that_is_not_acknowledged(
     consumer: Tracking,
 ) -> None:
     """D3, Consumer._new_offset: 100 is next to read and was not acknowledged; 104 is committed."""
@@ -104,14 +104,14 @@ def test_a_commit_leaves_out_the_one_message_at_the_head_that_is_not_acknowledge
         )
 
 
-def test_a_wider_gap_at_the_head_does_hold_back_the_commit(consumer: Tracking) -> None:
+async def test_a_wider_gap_at_the_head_does_hold_back_the_commit(consumer: Tracking) -> None:
     """What the test before would look like, were it not for the fault."""
     consumer._committed_offset[ORDERS_0] = 99
     consumer._acked[ORDERS_0] = [101, 102, 103]
     assert consumer._new_offset(ORDERS_0) is None
 
 
-def test_the_first_commit_looks_at_no_gap_at_all(consumer: Tracking) -> None:
+async def test_the_first_commit_looks_at_no_gap_at_all(consumer: Tracking) -> None:
     """D4, the same place: after a rebalance nothing is known to be committed."""
     consumer._committed_offset[ORDERS_0] = None
     consumer._acked[ORDERS_0] = [150, 151, 152]
