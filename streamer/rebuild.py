@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MOST_REBUILDS: Final = 20
 """Readings of one partition's log by one owner. More damage than that is no accident."""
 
+_FOREVER_MS: Final = 2**52
 _KEPT_BYTES: Final = 65_536
 
 
@@ -134,7 +135,8 @@ class Rebuild:
     def _track(self, judge: Judge, user_id: str) -> Track:
         due_ms = self._damaged[user_id].due_ms
         # What is due has not been judged, and what it says has not been said; all before it has.
-        until_ms = self._high_ts_ms - self._lateness_ms if due_ms is None else due_ms - 1
+        # Who is not due at all has no instants left.
+        until_ms = _FOREVER_MS if due_ms is None else due_ms - 1
         tracks = {user_id: Track(UNKNOWN, None)}
         judged = judge.judge(tracks, {user_id: self._events[user_id]}, until_ms)
         return judged.tracks[user_id]
