@@ -377,7 +377,8 @@ class PartitionRunner:
     async def _erase(self, erasure: Erasure, offset: int) -> None:
         """Removes a customer; what is erased twice is gone all the same."""
         user_id, key = erasure.user_id, erasure.user_id.encode()
-        await self._settle()
+        # What the records before it closed is judged first, also by an owner who took over here.
+        await self.tick(None)
         (stored,) = await self._store.load(self.partition, [user_id])
         at_home = partition_for(key, self._partition_count) == self.partition.number
         if at_home or stored.state is not None:
