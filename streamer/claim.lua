@@ -32,7 +32,7 @@ redis.call('HSET', meta, 'epoch', epoch, 'partitions', ARGV[1], 'schema', ARGV[2
 redis.call('HSETNX', meta, 'sequence', '0')
 redis.call('HSETNX', meta, 'outbox_first', '0')
 local first = stored[7] or '0'
-if not stored[5] then
+if not stored[5] and first ~= '-1' then
   -- Nothing has been applied: the states will be those of the log from here on.
   first = ARGV[3]
   redis.call('HSET', meta, 'first', first)

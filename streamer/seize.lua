@@ -25,6 +25,8 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local epoch = string.format('%.0f', math.max(tonumber(stored[3] or '0') + 1, now))
 redis.call('HSET', meta, 'epoch', epoch, 'partitions', ARGV[2], 'schema', ARGV[3])
+-- Customers will be here whose orders are in the logs of other partitions: no log is whole any more.
+redis.call('HSET', meta, 'first', '-1')
 redis.call('HSETNX', meta, 'sequence', '0')
 redis.call('HSETNX', meta, 'outbox_first', '0')
-return {'OK', epoch, stored[4] or '0', stored[5], stored[6], stored[7] or '0', stored[8]}
+return {'OK', epoch, stored[4] or '0', stored[5], stored[6], '-1', stored[8]}
