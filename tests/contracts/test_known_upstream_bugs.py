@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,8 +31,13 @@ def mended(package: str, fault: str, workaround: str) -> NoReturn:
 
 
 @pytest.fixture
-async def app(tmp_path: Path) -> faust.App:
-    return faust.App("upstream", broker="kafka://127.0.0.1:1", datadir=str(tmp_path))
+async def app(tmp_path: Path) -> AsyncIterator[faust.App]:
+    app = faust.App("upstream", broker="kafka://127.0.0.1:1", datadir=str(tmp_path))
+    yield app
+    if (made := app._consumer) is not None:
+        # Of a consumer that never started, mode leaves its thread's event loop open.
+        consumer: Any = made
+        consumer._thread.thread_loop.close()
 
 
 class Tracking(Consumer):

@@ -28,6 +28,7 @@ from streamer.redis_store import RedisStore
 from streamer.store import Partition
 from streamer.topics import ensure_topics
 from streamer.worker import topics_to_make
+from tests.kafka.cluster import ApacheKafka
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 POLL_S: Final = 0.05
@@ -124,7 +125,7 @@ class WorkerProcess:
 class Servers:
     """A broker and a Redis; every key in the Redis is held against what the worker may write."""
 
-    kafka: EmbeddedKafka
+    kafka: EmbeddedKafka | ApacheKafka
     redis: EmbeddedRedis
 
 
@@ -295,7 +296,11 @@ async def read_topic(bootstrap: str, topic: str, within_s: float = 30.0) -> list
     The end is the high watermark that comes with fetched records: the embedded broker's answer to
     "latest" falls short of it.
     """
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
     await consumer.start()
     try:
         async with asyncio.timeout(within_s):

@@ -27,6 +27,7 @@ from streamer.messages import Message
 from streamer.produce import order_message
 from tests import modelling
 from tests.conftest import required
+from tests.kafka.cluster import ApacheKafka
 from tests.worker.harness import ROOT, Deployment, Servers
 from tests.worker.verifier import Verdict, verify
 
@@ -51,13 +52,13 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def deploy(
-    model: Path, embedded_kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory
+    model: Path, kafka: EmbeddedKafka | ApacheKafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deploy]:
     """Makes deployments, each with a Redis to itself."""
     with ExitStack() as stack:
 
         def make(name: str, **variables: str) -> Deployment:
-            servers = Servers(embedded_kafka, stack.enter_context(required(EmbeddedRedis())))
+            servers = Servers(kafka, stack.enter_context(required(EmbeddedRedis())))
             directory = tmp_path_factory.mktemp(name)
             return stack.enter_context(Deployment(name, servers, model, directory, **variables))
 
