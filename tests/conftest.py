@@ -12,6 +12,8 @@ import pytest
 from streamer.embedded import EmbeddedKafka, EmbeddedRedis, EmbeddedUnavailable
 from tests.kafka.cluster import ApacheKafka
 
+pytest_plugins = ["streamer.testing"]
+
 Server = TypeVar("Server", EmbeddedKafka, EmbeddedRedis, ApacheKafka)
 
 
