@@ -1,12 +1,19 @@
-"""Limits of what may be set aside, as a pure policy."""
+"""Limits of what may be set aside: as a pure policy, and in a partition that has them."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.ledger import IdMemory
+from features.orders import Reason
 from streamer.deadletters import (
     CLEAN,
     NO_LIMITS,
@@ -18,7 +25,25 @@ from streamer.deadletters import (
     encode,
     follow,
 )
-from streamer.store import Partition
+from streamer.partition import PartitionRunner, Pipeline
+from streamer.publisher import MemoryPublisher, PublishFailed
+from streamer.store import MemoryStore, Partition, StoreUnavailable
+from tests.fakes import (
+    TOPICS,
+    Faults,
+    FaultyPublisher,
+    FaultyStore,
+    Rec,
+    an_order,
+    claimed,
+    done,
+    judge,
+    left,
+    pipeline,
+    records,
+)
+
+SCHEMAS = Path(__file__).parent.parent / "streamer/schemas"
 
 THREE = Limits(max_run=3, max_ratio=None)
 HALF_OF_10 = Limits(max_run=None, max_ratio=0.5, window=10)
@@ -129,3 +154,112 @@ def test_batches_make_no_difference_and_no_limit_is_ever_passed(
     if limits.max_in_window is not None:
         windows = [sum(taken[max(0, end - window) : end]) for end in range(1, len(taken) + 1)]
         assert max(windows, default=0) <= limits.max_in_window
+
+
+# --- a partition that has limits ----------------------------------------------------------------
+
+BAD = b'{"order_id": "1"'
+
+
+def limited(limits: Limits) -> Pipeline:
+    return replace(pipeline(), dead_letter_limits=limits)
+
+
+def deliver(runner: PartitionRunner, log: Sequence[Rec], batch: int) -> None:
+    for start in range(0, len(log), batch):
+        done(runner.process(log[start : start + batch]))
+
+
+def dead_offsets(publisher: MemoryPublisher) -> list[int]:
+    letters = publisher.of(TOPICS.dead_letters)
+    return [int(dict(message.headers)["source_offset"]) for message in letters]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 100])
+def test_a_broken_topic_stops_the_partition_before_it_is_emptied(batch: int) -> None:
+    log = records([an_order("ann", 1), *[BAD] * 50])
+    store, publisher = MemoryStore(), MemoryPublisher()
+    runner = claimed(log, store, publisher, limited(Limits(max_run=10)))
+    with pytest.raises(DeadLettersExceeded, match="offset 11 would be the 11th bad record"):
+        deliver(runner, log, batch)
+    assert dead_offsets(publisher) == list(range(1, 11))
+    assert runner.next_offset == 11
+    assert left(store, publisher, ["ann"]).next_offset == 11
+
+
+def test_each_restart_sets_aside_nothing_more_until_the_limit_is_raised() -> None:
+    log = records([BAD] * 50)
+    store, publisher = MemoryStore(), MemoryPublisher()
+    for _ in range(5):
+        runner = claimed(log, store, publisher, limited(Limits(max_run=10)))
+        with pytest.raises(DeadLettersExceeded):
+            done(runner.process(log[runner.next_offset :]))
+    assert dead_offsets(publisher) == list(range(10))
+    runner = claimed(log, store, publisher, limited(Limits(max_run=15)))
+    with pytest.raises(DeadLettersExceeded):
+        done(runner.process(log[runner.next_offset :]))
+    assert dead_offsets(publisher) == list(range(15))
+    runner = claimed(log, store, publisher, limited(NO_LIMITS))
+    done(runner.process(log[runner.next_offset :]))
+    assert dead_offsets(publisher) == list(range(50))
+
+
+def test_orders_that_come_too_late_to_be_told_from_repeats_count_as_well() -> None:
+    through = pipeline(judge(memory=IdMemory(days=1, size=10)))
+    through = replace(through, dead_letter_limits=Limits(max_run=3))
+    late = [an_order("ann", day) for day in (1, 2, 3, 4, 5)]
+    log = records([an_order("ann", 100), *late])
+    store, publisher = MemoryStore(), MemoryPublisher()
+    runner = claimed(log, store, publisher, through)
+    with pytest.raises(DeadLettersExceeded, match="4 of them beyond_id_memory"):
+        done(runner.process(log))
+    assert dead_offsets(publisher) == [1, 2, 3]
+    assert runner.next_offset == 4
+
+
+@given(st.data())
+def test_a_crash_anywhere_does_not_let_more_pass(data: st.DataObject) -> None:
+    log = records(
+        [
+            BAD if data.draw(st.booleans(), label="bad") else an_order("ann", day)
+            for day in range(30)
+        ]
+    )
+    through = limited(Limits(max_run=3, max_ratio=0.5, window=8))
+
+    def run(faults: Faults) -> tuple[list[int], int]:
+        kept, publisher = MemoryStore(), FaultyPublisher(faults)
+        for _ in range(100):
+            try:
+                runner = claimed(log, FaultyStore(faults, kept), publisher, through)
+                for start in range(runner.next_offset, len(log), 4):
+                    done(runner.process(log[start : start + 4]))
+            except (StoreUnavailable, PublishFailed):
+                continue
+            except DeadLettersExceeded:
+                pass
+            break
+        return sorted(set(dead_offsets(publisher))), runner.next_offset
+
+    whole = Faults()
+    expected = run(whole)
+    strikes = data.draw(st.lists(st.integers(0, whole.count - 1), max_size=3), label="strikes")
+    assert run(Faults(strikes)) == expected
+
+
+def test_a_redriven_record_that_is_bad_again_says_how_often_it_was_redriven() -> None:
+    log = [replace(records([BAD])[0], headers=(("redriven", b"2"),))]
+    publisher = MemoryPublisher()
+    done(claimed(log, MemoryStore(), publisher).process(log))
+    (message,) = publisher.of(TOPICS.dead_letters)
+    assert dict(message.headers)["redriven"] == b"2"
+
+
+def test_the_page_has_every_reason_and_every_header() -> None:
+    page = (Path(__file__).parent.parent / "docs/dead-letters.md").read_text()
+    reasons = re.findall(r"^\| `([a-z_]+)` \|", page.partition("## Reasons")[2], re.MULTILINE)
+    assert reasons[: len(Reason)] == [reason.value for reason in Reason]
+    headers = page.partition("## Headers")[2].partition("## ")[0]
+    schema = json.loads((SCHEMAS / "dead-letter-1.json").read_text())
+    named = re.findall(r"^\| `([a-z_]+)` \|", headers, re.MULTILINE)
+    assert named == list(schema["properties"])
