@@ -35,23 +35,34 @@ def chosen(fired: Iterable[Scoring], places: int) -> set[str]:
     return {scoring.user_id for scoring in ranked[: max(places, 0)]}
 
 
-def settle(judged: Judged, winners: set[str]) -> int:
-    """Turns everyone contested who is not among the winners into one whose warning was withheld,
-    in place; returns for how many customers that is so for the first time in their episode."""
-    first = 0
-    losers = {user: c for user, c in judged.contested.items() if user not in winners}
-    for user, contested in losers.items():
-        before = judged.tracks[user]
-        judged.tracks[user] = contested.track
-        judgement = contested.track.customer.judgement
-        instant_ms = before.customer.judgement.as_of_ms
-        first += judgement.withheld_ms == instant_ms
-    if losers:
-        judged.scorings = [
-            told for scoring in judged.scorings if (told := _without_place(scoring, losers))
-        ]
+def split(judged: Judged, candidates: Judged) -> None:
+    """Moves everyone contested out of `judged` and to the candidates, in place."""
+    contested = judged.contested
+    if not contested:
+        return
+    candidates.contested |= contested
+    candidates.changed |= contested.keys()
+    candidates.tracks |= {user: judged.tracks.pop(user) for user in contested}
+    judged.changed -= contested.keys()
+    candidates.scorings += [s for s in judged.scorings if s.user_id in contested]
+    judged.scorings = [s for s in judged.scorings if s.user_id not in contested]
     judged.contested = {}
-    return first
+
+
+def settle(candidates: Judged, places: int, instant_ms: int) -> int:
+    """Decides, in place, who of the candidates of an instant is warned of; the others stay armed.
+    Returns for how many of those it is the first time in their episode."""
+    winners = chosen((s for s in candidates.scorings if s.fired), places)
+    losers = {user: c for user, c in candidates.contested.items() if user not in winners}
+    candidates.tracks |= {user: contested.track for user, contested in losers.items()}
+    candidates.scorings = [
+        told for scoring in candidates.scorings if (told := _without_place(scoring, losers))
+    ]
+    candidates.contested = {}
+    return sum(
+        contested.track.customer.judgement.withheld_ms == instant_ms
+        for contested in losers.values()
+    )
 
 
 def _without_place(scoring: Scoring, losers: Mapping[str, Contested]) -> Scoring | None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pydantic import (
@@ -28,10 +30,11 @@ from pydantic_core import ErrorDetails
 
 from features.ledger import MAX_MEMORY_DAYS, IdMemory
 from features.orders import OrderRules
-from model.policy import Policy
+from model.policy import Policy, Reference
 from streamer.deadletters import Limits
 from streamer.store import StartAt
 
+_POLICY: Final = Policy()
 _UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -48,6 +51,7 @@ _MECHANISMS: Final = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
 # What can be guessed in a lifetime is no token.
 _TOKEN: Final = re.compile(r"[!-~]{16,1024}")
 _PREFIX: Final = "CLV_"
+_PERCENTILES: Final = {2: "95,85", 3: "90,70,40"}
 
 
 class SettingsRefused(Exception):
@@ -181,6 +185,24 @@ def _min_silence(value: object) -> object:
     if isinstance(value, str) and value.replace(" ", "").upper() == "H/2":
         return None
     return value
+
+
+def _falling(count: int) -> BeforeValidator:
+    """So many percentiles, comma-separated, none above the one before it."""
+
+    def check(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            found = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            found = ()
+        bounds = (100.0, *found, 0.0)
+        if len(found) != count or not all(high >= low for high, low in pairwise(bounds)):
+            raise ValueError(f"write {count} percentiles that fall, like {_PERCENTILES[count]}")
+        return found
+
+    return BeforeValidator(check)
 
 
 DurationMs = Annotated[int, BeforeValidator(_duration), Field(gt=0)]
@@ -445,18 +467,37 @@ class Settings(BaseModel):
         validate_default=True,
         description="Without progress for this long, a worker exits with code 70 and says why.",
     )
-    drop: float = Field(
-        default=0.30,
-        validation_alias="CLV_DROP",
-        gt=0,
-        lt=1,
-        description="A warning needs a fall of CLV by this share of its reference.",
+    reference: Literal["peak", "last_order", "previous", "ewma"] = Field(
+        default="peak",
+        validation_alias="CLV_REFERENCE",
+        description="What a CLV is compared with: `peak` (the highest at an event of late),"
+        " `last_order`, `previous` (the scoring before) or `ewma` (a mean that forgets).",
     )
     reference_days: int = Field(
         default=90,
         validation_alias="CLV_REFERENCE_DAYS",
         ge=1,
-        description="Days over which the reference CLV is taken.",
+        description="Days over which a peak counts.",
+    )
+    ewma_half_life_days: int = Field(
+        default=30,
+        validation_alias="CLV_EWMA_HALF_LIFE_DAYS",
+        ge=1,
+        description="Days after which a scoring weighs half in `ewma`.",
+    )
+    drop: float = Field(
+        default=_POLICY.drop,
+        validation_alias="CLV_DROP",
+        gt=0,
+        lt=1,
+        description="A silence warns once this share of the reference is gone.",
+    )
+    event_drop: float = Field(
+        default=_POLICY.event_drop,
+        validation_alias="CLV_EVENT_DROP",
+        gt=0,
+        lt=1,
+        description="The same where an order or refund lowers the CLV itself.",
     )
     floor_percentile: float = Field(
         default=70.0,
@@ -465,11 +506,62 @@ class Settings(BaseModel):
         le=100,
         description="Only customers whose reference reaches this percentile of CLV are warned of.",
     )
+    floor: float | None = Field(
+        default=None,
+        validation_alias="CLV_FLOOR",
+        ge=0,
+        allow_inf_nan=False,
+        description="The same as an amount of money, instead of the percentile.",
+    )
+    min_orders: int = Field(
+        default=1,
+        validation_alias="CLV_MIN_ORDERS",
+        ge=1,
+        description="Days with an order that a customer needs to be warned of; 2 leaves one-time"
+        " buyers out.",
+    )
+    min_history_days: int = Field(
+        default=0,
+        validation_alias="CLV_MIN_HISTORY_DAYS",
+        ge=0,
+        description="Days since the first order before a customer is warned of.",
+    )
     min_silence_days: Annotated[Days | None, BeforeValidator(_min_silence)] = Field(
         default=None,
         validation_alias="CLV_MIN_SILENCE",
         description="Days without an order before silence may warn; `H/2`: half the horizon.",
         json_schema_extra={"default_text": "H/2"},
+    )
+    one_time_silence_days: Days | None = Field(
+        default=None,
+        validation_alias="CLV_ONE_TIME_SILENCE",
+        description="The same for one-time buyers; unset: no different.",
+    )
+    churn_percentile: float = Field(
+        default=_POLICY.churn_percentile,
+        validation_alias="CLV_CHURN_PERCENTILE",
+        ge=0,
+        le=100,
+        description="Silence warns once P(churn) reaches this percentile of the active customers in"
+        " training; 0: whatever it is.",
+    )
+    late_silence_days: Days | None = Field(
+        default=None,
+        validation_alias="CLV_LATE_SILENCE",
+        description="Days without an order after which P(churn) is no longer asked; unset: 5/6 of"
+        " the horizon.",
+    )
+    cooldown_days: int = Field(
+        default=0,
+        validation_alias="CLV_COOLDOWN_DAYS",
+        ge=0,
+        description="Days after a warning without another one of the same customer.",
+    )
+    budget_per_day: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        validation_alias="CLV_BUDGET_PER_DAY",
+        description="At most so many warnings a day, those with the largest expected loss; unset:"
+        " all.",
     )
     refresh_days: DaysOrOff = Field(
         default=7,
@@ -483,6 +575,20 @@ class Settings(BaseModel):
         description="Days between the instants at which silent customers are scored.",
     )
 
+    segment_percentiles: Annotated[tuple[float, float, float], _falling(3)] = Field(
+        default=_POLICY.segment_percentiles,
+        validation_alias="CLV_SEGMENT_PERCENTILES",
+        description="Where the segments top, high and middle begin, in percentiles of CLV among"
+        " the customers that the model was trained on; below is low.",
+        json_schema_extra={"default_text": _PERCENTILES[3]},
+    )
+    severity_percentiles: Annotated[tuple[float, float], _falling(2)] = Field(
+        default=_POLICY.severity_percentiles,
+        validation_alias="CLV_SEVERITY_PERCENTILES",
+        description="Where the severities high and medium begin: the expected loss against the"
+        " same percentiles; below is low.",
+        json_schema_extra={"default_text": _PERCENTILES[2]},
+    )
     holdout_share: float = Field(
         default=0.0,
         validation_alias="CLV_HOLDOUT_SHARE",
@@ -502,15 +608,12 @@ class Settings(BaseModel):
     @property
     def policy(self) -> Policy:
         """The knobs of the drop rule."""
-        return Policy(
-            drop=self.drop,
-            reference_days=self.reference_days,
-            floor_percentile=self.floor_percentile,
-            min_silence_days=self.min_silence_days,
-            grid_days=self.grid_days,
-            refresh_days=self.refresh_days,
-            holdout_share=self.holdout_share,
-        )
+        known: dict[str, Any] = {
+            field.name: getattr(self, field.name)
+            for field in fields(Policy)
+            if field.name in type(self).model_fields
+        }
+        return Policy(**known | {"reference": Reference(self.reference)})
 
     @property
     def order_rules(self) -> OrderRules:

@@ -31,7 +31,7 @@ from model.orderlog import RejectedRow, read_orders
 from streamer import servers
 from streamer.config import Settings
 from streamer.embedded import EmbeddedKafka, EmbeddedRedis
-from streamer.messages import ChurnWarning, rfc3339
+from streamer.messages import WARNING_KIND, ChurnWarning, rfc3339
 from streamer.produce import produce
 from streamer.redis_store import RedisStore
 from streamer.sample import sample_orders
@@ -269,7 +269,8 @@ async def _read_warnings(settings: Settings, partitions: int, said: int) -> list
 def _look_back(run: Run, model: Path, streamed: Streamed, cutoff_day: int) -> str:
     manifest = artifact.load(model).manifest
     cutoff = rfc3339(cutoff_day * MS_PER_DAY)
-    since = [warning for warning in streamed.warnings if warning.as_of >= cutoff]
+    warnings = [said for said in streamed.warnings if said.kind == WARNING_KIND]
+    since = [warning for warning in warnings if warning.as_of >= cutoff]
     seen = hindsight(
         [(warning.user_id, _day(warning.as_of)) for warning in since],
         purchase_days(run.orders),
@@ -285,7 +286,7 @@ def _look_back(run: Run, model: Path, streamed: Streamed, cutoff_day: int) -> st
         first_order_s=streamed.first_order_s,
         scores=streamed.scores,
     )
-    return summary(figures, since, len(streamed.warnings) - len(since), seen)
+    return summary(figures, since, len(warnings) - len(since), seen)
 
 
 async def _count(settings: Settings, topic: str, partitions: int) -> int:

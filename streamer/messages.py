@@ -18,9 +18,13 @@ from model.judging import Scoring
 from model.policy import Fired, Rules
 from model.reasons import Share
 from model.scoring import Scorer
+from model.sentences import answer_sentence, warning_sentence
+from model.standing import Standing, history_of
 
 WARNING_SCHEMA: Final = "churn-warning/1"
 SCORE_SCHEMA: Final = "clv-score/1"
+WARNING_KIND: Final = "warning"
+RECOVERED_KIND: Final = "recovered"
 REDRIVEN: Final = "redriven"
 """Header of an order that was a dead letter, and of the dead letter that it became again: how many
 times it has been redriven."""
@@ -53,7 +57,11 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 class ChurnWarning(msgspec.Struct, frozen=True):
-    """A record of the churn-warnings topic (`schemas/churn-warning-1.json`), in major units."""
+    """A record of the churn-warnings topic (`schemas/churn-warning-1.json`), in major units.
+
+    With `kind` "recovered", `closes` is the id of the warning that an order answered, `outcome` how
+    its episode ended (`model.episodes`), and `reference…` what that warning compared with.
+    """
 
     schema: str
     warning_id: str
@@ -76,6 +84,11 @@ class ChurnWarning(msgspec.Struct, frozen=True):
     model_version: str
     policy_version: str
     holdout: bool
+    expected_loss: float = 0.0
+    standing: str = Standing.ESTABLISHED.value
+    summary: str = ""
+    closes: str | None = None
+    outcome: str | None = None
 
 
 class ClvScore(msgspec.Struct, frozen=True, gc=False):
@@ -123,10 +136,10 @@ def rfc3339(ts_ms: int) -> str:
     return f"{stamp}.{ms:03d}Z" if ms else f"{stamp}Z"
 
 
-def warning_id(user_id: str, fired: Fired, policy_version: str) -> str:
-    """The id of a warning: a hash of customer, episode and policy, and of nothing that depends on
-    when or how often it was computed."""
-    cause = (user_id, fired.episode_ms, fired.episode_id, "warning", policy_version)
+def warning_id(user_id: str, fired: Fired, policy_version: str, kind: str = WARNING_KIND) -> str:
+    """The id of a warning, or of the answer to one: a hash of customer, episode and policy, and of
+    nothing that depends on when or how often it was computed."""
+    cause = (user_id, fired.episode_ms, fired.episode_id, kind, policy_version)
     return hashlib.sha256(_packed.encode(cause)).hexdigest()[:32]
 
 
@@ -169,32 +182,57 @@ class Writer:
         """The warning of a scoring that fired, as a value."""
         fired = scoring.fired
         assert fired is not None
-        policy = self.rules.policy
+        summary = warning_sentence(scoring, shares, self.scorer.currency)
+        record = self._about(scoring, fired, WARNING_KIND, summary)
+        reasons = tuple(Reason(share.factor.value, share.share) for share in shares)
+        return msgspec.structs.replace(record, reasons=reasons)
+
+    def recovered(self, scoring: Scoring) -> Message:
+        """The churn-warnings record of a scoring whose order answers a warning."""
+        answered = scoring.answered
+        assert answered is not None
+        horizon_days = self.rules.horizon_days
+        summary = answer_sentence(answered, horizon_days)
+        record = msgspec.structs.replace(
+            self._about(scoring, answered.fired, RECOVERED_KIND, summary),
+            closes=warning_id(scoring.user_id, answered.fired, self.policy_version),
+            outcome=answered.ending(horizon_days).value,
+        )
+        return Message(self.topics.warnings, scoring.user_id.encode(), _json.encode(record))
+
+    def _about(self, scoring: Scoring, fired: Fired, kind: str, summary: str) -> ChurnWarning:
+        """A record about a customer as scored, against the reference of a warning."""
         last_ms, last_day = scoring.facts.last_order_ms, scoring.facts.last_purchase_day
+        history = history_of(scoring.facts)
+        as_of_day, horizon_days = day_of(scoring.as_of_ms), self.rules.horizon_days
+        clv_minor, reference_minor = scoring.score.clv_minor, fired.reference.clv_minor
+        standing = history.standing(as_of_day, horizon_days) if history else Standing.ONE_TIME
+        loss_minor = scoring.score.churn_probability * reference_minor
         return ChurnWarning(
             schema=WARNING_SCHEMA,
-            warning_id=warning_id(scoring.user_id, fired, self.policy_version),
-            kind="warning",
+            warning_id=warning_id(scoring.user_id, fired, self.policy_version, kind),
+            kind=kind,
             user_id=scoring.user_id,
-            as_of=rfc3339(fired.as_of_ms),
-            trigger=fired.trigger.value,
-            clv=self.major(fired.clv_minor),
-            reference_clv=self.major(fired.reference.clv_minor),
-            reference="peak",
-            drop=round(fired.drop, 4),
-            value_at_risk=self.major(fired.reference.clv_minor - fired.clv_minor),
-            severity=self.rules.severity(
-                scoring.score.churn_probability * fired.reference.clv_minor
-            ),
+            as_of=rfc3339(scoring.as_of_ms),
+            trigger=scoring.trigger.value,
+            clv=self.major(clv_minor),
+            reference_clv=self.major(reference_minor),
+            reference=self.rules.policy.reference,
+            drop=round(max(1 - clv_minor / reference_minor, 0.0), 4),
+            value_at_risk=self.major(max(reference_minor - clv_minor, 0)),
+            severity=self.rules.severity(loss_minor),
             churn_probability=scoring.score.churn_probability,
-            reasons=tuple(Reason(share.factor.value, share.share) for share in shares),
+            reasons=(),
             last_order_at=None if last_ms is None else rfc3339(last_ms),
-            days_since_last_order=None if last_day is None else day_of(fired.as_of_ms) - last_day,
-            horizon_days=self.rules.horizon_days,
+            days_since_last_order=None if last_day is None else as_of_day - last_day,
+            horizon_days=horizon_days,
             currency=self.scorer.currency,
             model_version=self.scorer.model_version,
             policy_version=self.policy_version,
-            holdout=in_holdout(scoring.user_id, policy.holdout_share),
+            holdout=in_holdout(scoring.user_id, self.rules.policy.holdout_share),
+            expected_loss=self.major(round(loss_minor)),
+            standing=standing.value,
+            summary=summary,
         )
 
     def major(self, minor: int) -> float:

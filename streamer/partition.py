@@ -10,6 +10,10 @@ The order of effects, each of which may happen twice and none of which may be le
 6. produce what is in the outbox, wait for the acks, trim it: the same ids and bytes each time;
 7. judge the customers that have fallen due, by the same steps 3 to 6.
 
+Under a budget of warnings, step 7 comes before step 2 wherever a record closes an instant, and
+takes one instant at a time for all of the partition: candidates are written last, once all are
+known.
+
 An erasure (`streamer.erasure`) is a record too, and applied in its turn: a tombstone to the scores,
 then one write that removes the customer. A batch with too many bad records (`streamer.deadletters`)
 is applied up to the last that is allowed.
@@ -28,9 +32,11 @@ from typing import Protocol
 import msgspec
 from cachetools import LRUCache
 
+from features.buckets import day_of
 from features.orders import Order, OrderRules, Reason, Rejected, parse
 from features.state import BeyondMemory, StateError
 from model import customer as customer_bytes
+from model.budget import pieces, settle, share, split
 from model.customer import UNKNOWN, CustomerDamaged, CustomerNewer
 from model.judging import Event, Judge, Judged, Track
 from model.reasons import explain
@@ -71,6 +77,7 @@ from streamer.store import (
 _log = log.get(__name__)
 
 _OUTBOX_CHUNK = 500
+_ALL = 2**31
 
 
 class Record(Protocol):
@@ -196,7 +203,8 @@ class Parsed(msgspec.Struct, frozen=True, gc=False):
 @dataclass(slots=True)
 class Tally:
     """What a partition has done since it was claimed, in events and messages. `forgotten`: orders
-    left out since they are from before their customer was erased."""
+    left out since they are from before their customer was erased; `recovered`: warnings answered by
+    an order; `withheld`: episodes whose warning the budget had no place for at first."""
 
     orders: int = 0
     repeats: int = 0
@@ -207,6 +215,8 @@ class Tally:
     rebuilt: int = 0
     forgotten: int = 0
     erasures: int = 0
+    recovered: int = 0
+    withheld: int = 0
     reasons: Counter[str] = field(default_factory=Counter)  # of the dead letters
     triggers: Counter[str] = field(default_factory=Counter)  # of the warnings
 
@@ -338,11 +348,33 @@ class PartitionRunner:
         for place, parsed in enumerate(batch):
             if isinstance(parsed.outcome, Erasure):
                 if start < place:
-                    await self._apply(batch[start:place])
+                    await self._apply_closing(batch[start:place])
                 await self._erase(parsed.outcome, parsed.offset)
                 start = place + 1
         if start < len(batch):
-            await self._apply(batch[start:])
+            await self._apply_closing(batch[start:])
+
+    async def _apply_closing(self, batch: Sequence[Parsed]) -> None:
+        """Applies orders and bad records; under a budget, everyone who is due at an instant is
+        judged before the first record that closes it."""
+        policy = self._pipeline.judge.rules.policy
+        if policy.budget_per_day is None:
+            await self._apply(batch)
+            return
+        for piece in pieces(self._watermarks(batch), self.watermark_ms, policy.grid_days):
+            if piece.until_ms is not None:
+                await self._tick_by_instants(piece.until_ms)
+            await self._apply(batch[piece.start : piece.end])
+
+    def _watermarks(self, batch: Sequence[Parsed]) -> list[int | None]:
+        """The watermark after each record of a batch."""
+        found: list[int | None] = []
+        high = self._high_ts_ms
+        for parsed in batch:
+            if isinstance(parsed.outcome, Order):
+                high = max(high or 0, parsed.outcome.ts_ms)
+            found.append(None if high is None else high - self._pipeline.allowed_lateness_ms)
+        return found
 
     async def _apply(self, batch: Sequence[Parsed]) -> None:
         """Applies orders and bad records, in as many writes as limits make of them."""
@@ -402,11 +434,38 @@ class PartitionRunner:
         if until is None:
             return 0
         before = self.tally.instants
+        if self._pipeline.judge.rules.policy.budget_per_day is not None:
+            await self._tick_by_instants(until)
+            return self.tally.instants - before
         while due := await self._store.due(self.partition, until, self._due_batch):
             tracks = await self._load([user_id for user_id, _ in due])
             judged = self._pipeline.judge.judge(tracks, {}, until)
             await self._carry_out(judged, next_offset=None, high_ts_ms=None)
         return self.tally.instants - before
+
+    async def _tick_by_instants(self, until_ms: int) -> None:
+        """Judges everyone who is due, one instant after the other: who is warned of under a budget
+        depends on all who are due with them. Nothing of a candidate is written before all of the
+        partition's are known, so a worker that takes over finds the same ones."""
+        while earliest := await self._store.due(self.partition, until_ms, 1):
+            instant_ms = earliest[0][1]
+            due = await self._store.due(self.partition, instant_ms, _ALL)
+            candidates = Judged()
+            for start in range(0, len(due), self._due_batch):
+                users = [user_id for user_id, _ in due[start : start + self._due_batch]]
+                tracks = await self._load(users)
+                judged = self._pipeline.judge.judge(tracks, {}, instant_ms)
+                split(judged, candidates)
+                await self._carry_out(judged, next_offset=None, high_ts_ms=None)
+            if candidates.contested:
+                budget = self._pipeline.judge.rules.policy.budget_per_day
+                assert budget is not None
+                number, count = self.partition.number, self._partition_count
+                places = share(budget, number, count, day_of(instant_ms))
+                withheld = settle(candidates, places, instant_ms)
+                await self._carry_out(
+                    candidates, next_offset=None, high_ts_ms=None, withheld=withheld
+                )
 
     def _continuing(self, records: Sequence[Record]) -> Sequence[Record]:
         """The records that were not applied yet.
@@ -514,15 +573,20 @@ class PartitionRunner:
         next_offset: int | None,
         high_ts_ms: int | None,
         trail: deadletters.Trail | None = None,
+        withheld: int = 0,
     ) -> None:
         """Says and writes what was decided, in the order at the head of this module."""
         pipeline = self._pipeline
         fired = [scoring for scoring in judged.scorings if scoring.fired]
-        shares = explain(pipeline.judge.scorer, fired)
-        warnings = [
-            pipeline.writer.warning(scoring, why)
-            for scoring, why in zip(fired, shares, strict=True)
-        ]
+        shares = iter(explain(pipeline.judge.scorer, fired))
+        warnings: list[Message] = []
+        recovered = 0
+        for scoring in judged.scorings:
+            if scoring.answered:
+                warnings.append(pipeline.writer.recovered(scoring))
+                recovered += 1
+            if scoring.fired:
+                warnings.append(pipeline.writer.warning(scoring, next(shares)))
         scores = (
             [pipeline.writer.score(scoring) for scoring in judged.scorings]
             if pipeline.publish_scores
@@ -551,7 +615,9 @@ class PartitionRunner:
         self.tally.reasons.update(why.reason.value for _, why in rejects)
         self.tally.repeats += len(judged.repeats)
         self.tally.scores += len(scores)
-        self.tally.warnings += len(warnings)
+        self.tally.warnings += len(fired)
+        self.tally.recovered += recovered
+        self.tally.withheld += withheld
         self.tally.triggers.update(scoring.trigger.value for scoring in fired)
         self.tally.instants += judged.instants
         self.unsaid += len(warnings)

@@ -109,7 +109,12 @@ class World:
     def said(self) -> list[tuple[str, str, str]]:
         """User, trigger and instant of every warning, in the order in which they came."""
         found = [msgspec.json.decode(value) for value in self.warnings()]
-        return [(w["user_id"], w["trigger"], w["as_of"]) for w in found]
+        return [(w["user_id"], w["trigger"], w["as_of"]) for w in found if w["kind"] == "warning"]
+
+    def recovered(self) -> list[dict[str, object]]:
+        """What is said of customers who ordered after a warning."""
+        found = [msgspec.json.decode(value) for value in self.warnings()]
+        return [record for record in found if record["kind"] == "recovered"]
 
     def reasons(self) -> list[str]:
         letters = self.publisher.of(TOPICS.dead_letters)
@@ -131,7 +136,7 @@ def delivered(
 def undisturbed() -> Left:
     world = delivered(a_log())
     found = world.left()
-    assert len(found.messages[TOPICS.warnings]) == 5
+    assert len(found.messages[TOPICS.warnings]) == 6  # 5 warnings, one of which is answered
     assert len(found.messages[TOPICS.dead_letters]) == 3
     assert (found.next_offset, found.outbox) == (a_log()[-1].offset + 1, 0)
     return found
@@ -157,6 +162,11 @@ def test_states_and_warnings_are_those_of_the_offline_fold(
         for user, twin in found.items()
         for scoring in twin.scorings
         if scoring.fired
+    ] + [
+        warning_id(user, scoring.answered.fired, version, "recovered")
+        for user, twin in found.items()
+        for scoring in twin.scorings
+        if scoring.answered
     ]
     ids = [msgspec.json.decode(value)["warning_id"] for value in world.warnings()]
     assert sorted(ids) == sorted(expected)
@@ -336,8 +346,16 @@ def test_a_customer_who_returns_is_warned_of_again_with_another_id() -> None:
     orders = every("ada", 7, 21) + every("ada", 7, 21, first_day=182.5)
     world = delivered(records(orders))
     assert [trigger for _, trigger, _ in world.said()] == ["silence", "silence"]
-    ids = {msgspec.json.decode(value)["warning_id"] for value in world.warnings()}
-    assert len(ids) == 2
+    (answer,) = world.recovered()
+    ids = {str(msgspec.json.decode(value)["warning_id"]) for value in world.warnings()}
+    assert len(ids) == 3
+    assert answer["closes"] in ids - {answer["warning_id"]}
+    # Silent from day 140 on, for longer than 40 days, and back 8 days after the warning.
+    assert (answer["outcome"], answer["trigger"], answer["as_of"]) == (
+        "recovered",
+        "order",
+        "2025-07-02T12:00:00Z",
+    )
 
 
 def test_the_clock_tells_how_many_instants_it_judged() -> None:
