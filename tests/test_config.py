@@ -65,6 +65,29 @@ def test_a_policy_takes_every_knob() -> None:
     )
 
 
+def test_segments_and_severities_begin_where_one_says() -> None:
+    settings = Settings.load(
+        {"CLV_SEGMENT_PERCENTILES": "95, 80,50", "CLV_SEVERITY_PERCENTILES": "99,90.5"}, needs=()
+    )
+    assert settings.policy == Policy(
+        segment_percentiles=(95.0, 80.0, 50.0), severity_percentiles=(99.0, 90.5)
+    )
+    assert settings.policy.version != Policy().version
+
+
+@pytest.mark.parametrize(
+    "text", ["90", "90,70", "40,70,90", "101,5,4", "5,4,-1", "nan,5,4", "a,b,c"]
+)
+def test_percentiles_fall(text: str) -> None:
+    with pytest.raises(SettingsRefused, match="write 3 percentiles that fall, like 90,70,40"):
+        Settings.load({"CLV_SEGMENT_PERCENTILES": text}, needs=())
+
+
+def test_the_table_shows_percentiles_as_one_writes_them() -> None:
+    assert "| `CLV_SEGMENT_PERCENTILES` | `90,70,40` |" in settings_table()
+    assert "| `CLV_SEVERITY_PERCENTILES` | `95,85` |" in settings_table()
+
+
 def test_all_faults_are_named_at_once_with_variable_value_and_remedy() -> None:
     with pytest.raises(SettingsRefused) as refused:
         Settings.load(

@@ -230,6 +230,19 @@ def test_settings_are_the_workers(clv_model: Artifact) -> None:
     assert log.replay(clv_model, settings={"CLV_DROP": "0.99"}).warnings == []
 
 
+@pytest.mark.parametrize(
+    ("percentiles", "segment"), [("0,0,0", "top"), ("100,100,0", "middle"), ("100,0,0", "high")]
+)
+def test_segments_begin_where_they_are_told_to(
+    percentiles: str, segment: str, clv_model: Artifact
+) -> None:
+    settings = {"CLV_SEGMENT_PERCENTILES": percentiles}
+    once = customer("ann").order(UNTIL, amount=5).then_silent("3d")
+    replayed = order_log(once).replay(clv_model, settings=settings)
+    assert replayed.score("ann").segment == segment
+    assert {score.segment for score in replayed.scores} == {segment}
+
+
 def test_until_cuts_the_log_and_lets_time_pass_up_to_it(clv_model: Artifact) -> None:
     log = order_log(weekly())
     replayed = log.replay(clv_model, until="2026-01-11")
