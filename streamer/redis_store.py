@@ -459,7 +459,7 @@ class RedisStore:
         async with self._errors():
             found = await self._infos()
             if not isinstance(self._client, RedisCluster) and any(
-                info.get("redis_mode") == "cluster" for info in found
+                "cluster" in (info.get("redis_mode"), info.get("server_mode")) for info in found
             ):
                 await self._switch_to_cluster()
                 found = await self._infos()

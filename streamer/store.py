@@ -110,8 +110,8 @@ class Claim:
     """What a partition's owner starts from. `next_offset` is None before the first record.
 
     `first_offset` is where the log began when the first record was applied: what was deleted
-    before that was never part of the states. 0 where nobody said;
-    -1 where customers have moved in from other partitions, so that no log of one has all orders. `trail`: see `deadletters`.
+    before that was never part of the states. 0 where nobody said; -1 where customers have moved in
+    from other partitions, so that no log has all their orders. `trail`: see `deadletters`.
     """
 
     epoch: int
@@ -372,7 +372,7 @@ class MemoryStore:
             raise PartitionCountChanged(partition.topic, kept.partition_count, partition_count)
         kept.partition_count = partition_count
         if kept.next_offset is None:
-            kept.topic_id = topic_id
+            kept.topic_id = topic_id or kept.topic_id
             kept.first_offset = log_start if kept.first_offset >= 0 else -1
         elif kept.topic_id and topic_id and kept.topic_id != topic_id:
             raise TopicRecreated(partition.topic, kept.topic_id, topic_id)

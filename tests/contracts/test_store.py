@@ -7,17 +7,20 @@ import os
 import random
 import signal
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
 from streamer.embedded import EmbeddedRedis
 from streamer.redis_store import (
     SCHEMA,
+    ClusterExpected,
     ForeignData,
     RedisStore,
     StoreAccessDenied,
@@ -25,6 +28,7 @@ from streamer.redis_store import (
     redacted,
 )
 from streamer.store import (
+    QUARANTINE_SIZE,
     Claim,
     DueTimes,
     EvictionPolicyUnsafe,
@@ -39,8 +43,11 @@ from streamer.store import (
     Stored,
     StoreRefused,
     StoreUnavailable,
+    TopicRecreated,
     Write,
 )
+from tests.limited_user import limited
+from tests.redis_kit import Node, clients, cluster, cluster_url, listening
 
 ORDERS_3 = Partition("orders", 3)
 ODD_IDS = [
@@ -107,23 +114,43 @@ def a_write(
     quarantine: Mapping[str, bytes] | None = None,
     trail: bytes | None = None,
 ) -> Write:
-    return Write(
-        states or {}, due or {}, outbox, next_offset, high_ts_ms, quarantine or {}, trail
-    )
+    return Write(states or {}, due or {}, outbox, next_offset, high_ts_ms, quarantine or {}, trail)
 
 
 def redis_store(server: EmbeddedRedis, cluster_id: str | None = None) -> RedisStore:
     return RedisStore.from_url(server.url, cluster_id=cluster_id or uuid.uuid4().hex)
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[list[Node]]:
+    """Three masters; each test takes a cluster id of its own."""
+    with cluster(3) as nodes:
+        yield nodes
+
+
+@pytest.fixture(params=["memory", "redis", "cluster", "redis user", "cluster user"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[StateStore]:
     if request.param == "memory":
         yield MemoryStore()
-    else:
+        return
+    if request.param == "redis":
         store = redis_store(request.getfixturevalue("embedded_redis"))
-        yield store
-        await store.close()
+    elif request.param == "redis user":
+        server = request.getfixturevalue("embedded_redis")
+        async with Redis.from_url(server.url) as admin:
+            name, password = await limited([admin])
+        url = server.url.replace("unix://", f"unix://{name}:{password}@")
+        store = RedisStore.from_url(url, cluster_id=uuid.uuid4().hex)
+    else:
+        nodes = request.getfixturevalue("redis_cluster")
+        url = cluster_url(nodes)
+        if request.param == "cluster user":
+            async with clients(nodes) as admins:
+                name, password = await limited(admins)
+            url = url.replace("://", f"://{name}:{password}@")
+        store = RedisStore.from_url(url, cluster_id=uuid.uuid4().hex)
+    yield store
+    await store.close()
 
 
 @pytest.fixture
@@ -745,3 +772,159 @@ def test_names_that_would_move_keys_to_another_slot_are_refused(
 ) -> None:
     with pytest.raises(StoreRefused, match="braces"):
         RedisStore.from_url("redis://", cluster_id=cluster_id, namespace=namespace)
+
+
+# --- a cluster
+
+
+async def test_partitions_lie_on_several_masters_each_on_one(redis_cluster: list[Node]) -> None:
+    store = RedisStore.from_url(cluster_url(redis_cluster), cluster_id=uuid.uuid4().hex)
+    await store.check_server()
+    await store.ping()
+    for number in range(12):
+        owner = await Owner.claims(store, Partition("orders", number))
+        users = {f"user-{n}": b"1" for n in range(20)}
+        assert await owner.write(states=users, due=dict.fromkeys(users, 1), outbox=[b"w"]) is (
+            Outcome.APPLIED
+        )
+    await store.close()
+    masters: dict[bytes, int] = {}
+    async with clients(redis_cluster) as servers:
+        for place, server in enumerate(servers):
+            async for key in server.scan_iter(match=f"{store._root}*", count=1000):
+                tag = key.split(b"{")[1].split(b"}")[0]
+                assert masters.setdefault(tag, place) == place
+    assert len(masters) == 13, "twelve partitions, and the topic's own count"
+    assert len(set(masters.values())) == 3
+
+
+async def test_one_server_of_a_cluster_is_taken_for_the_cluster_once_it_is_asked(
+    redis_cluster: list[Node],
+) -> None:
+    url = f"redis://127.0.0.1:{redis_cluster[0].port}"
+    store = RedisStore.from_url(url, cluster_id=uuid.uuid4().hex)
+    claims = [store.claim(Partition("orders", number), 6) for number in range(6)]
+    refused = [
+        e for e in await asyncio.gather(*claims, return_exceptions=True) if type(e) is not Claim
+    ]
+    assert {type(error) for error in refused} == {ClusterExpected}
+    assert "write redis+cluster://host:port" in str(refused[0])
+    await store.check_server()
+    for number in range(6):
+        await store.claim(Partition("orders", number), 6)
+    await store.close()
+
+
+async def test_a_lone_server_is_no_cluster() -> None:
+    with listening() as node:
+        store = RedisStore.from_url(cluster_url([node]), cluster_id="c", timeout_s=1)
+        with pytest.raises(ClusterExpected, match="write redis://host:port"):
+            await store.claim(ORDERS_3, 4)
+        await store.close()
+
+
+async def test_a_cluster_out_of_reach_is_unavailable() -> None:
+    store = RedisStore.from_url("redis+cluster://127.0.0.1:1", cluster_id="c", timeout_s=0.2)
+    for attempt in (store.ping(), store.claim(ORDERS_3, 4), store.load(ORDERS_3, ["a"])):
+        with pytest.raises(StoreUnavailable):
+            await attempt
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://a:1,b:2", "redis+cluster://a:1/3", "redis+cluster://a:x,b:2"]
+)
+def test_a_cluster_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(StoreUrlInvalid):
+        RedisStore.from_url(url, cluster_id="c")
+
+
+def test_a_cluster_address_names_all_servers_and_no_secret() -> None:
+    url = "rediss+cluster://u:hunter2@a:1,[::1]:2,c/?ssl_cert_reqs=required"
+    assert redacted(url) == "rediss+cluster://a:1,[::1]:2,c:6379/"
+    assert "hunter2" not in repr(RedisStore.from_url(url, cluster_id="c"))
+
+
+# --- what is damaged
+
+
+async def test_a_key_of_another_type_is_told_from_a_customer_never_seen(redis: RedisStore) -> None:
+    owner = await Owner.claims(redis)
+    await owner.write(states={"ann": b"1"})
+    await redis._client.rpush(f"{redis._root}{{orders-3}}:c:bob", "somebody else's")
+    ann, bob, cleo = await owner.load("ann", "bob", "cleo")
+    assert (ann.state, cleo.state) == (b"1", None)
+    assert bob.state is not None
+    assert bob.state.startswith(b"\0")
+    await owner.write(states={"bob": b"2"}, quarantine={"bob": bob.state})
+    assert await owner.load("bob") == [Stored(b"2", None)]
+    assert await redis.quarantined(ORDERS_3) == {"bob": bob.state}
+
+
+async def test_damaged_bytes_are_kept_with_the_write_that_replaces_them(
+    store: StateStore,
+) -> None:
+    owner = await Owner.claims(store)
+    await owner.write(states={"ann": b"broken"})
+    zombie = replace(owner)
+    owner = await Owner.claims(store)
+    assert await zombie.write(quarantine={"ann": b"zombie"}) is Outcome.FENCED
+    await owner.write(states={"ann": b"whole"}, quarantine={"ann": b"broken", "🛒": b"\0\xff"})
+    assert await store.quarantined(ORDERS_3) == {"ann": b"broken", "🛒": b"\0\xff"}
+    many = {f"user-{n}": b"1" for n in range(QUARANTINE_SIZE)}
+    await owner.write(quarantine={**many, "ann": b"again"})
+    kept = await store.quarantined(ORDERS_3)
+    assert len(kept) == QUARANTINE_SIZE
+    assert kept["ann"] == b"again"
+
+
+async def test_where_the_log_began_is_kept_from_the_first_record_on(store: StateStore) -> None:
+    assert (await store.claim(ORDERS_3, 4, log_start=5)).first_offset == 5
+    assert (await store.claim(ORDERS_3, 4, log_start=7)).first_offset == 7
+    owner = await Owner.claims(store)
+    assert (await store.claim(ORDERS_3, 4, log_start=9)).first_offset == 9
+    owner = await Owner.claims(store)
+    await owner.write(next_offset=12)
+    assert (await store.claim(ORDERS_3, 4, log_start=11)).first_offset == 0
+    stands = await store.peek(ORDERS_3)
+    assert stands is not None
+    assert stands.first_offset == 0
+
+
+async def test_another_topic_of_the_same_name_is_refused(store: StateStore) -> None:
+    claim = await store.claim(ORDERS_3, 4, topic_id="one")
+    assert (await store.claim(ORDERS_3, 4, topic_id="two")).epoch > claim.epoch
+    claim = await store.claim(ORDERS_3, 4)
+    await store.write(ORDERS_3, claim.epoch, 0, a_write(next_offset=1))
+    with pytest.raises(TopicRecreated, match=r"id is one.*from two.*CLV_STATE_NAMESPACE"):
+        await store.claim(ORDERS_3, 4, topic_id="one")
+    await store.claim(ORDERS_3, 4, topic_id="")
+    await store.claim(ORDERS_3, 4, topic_id="two")
+
+
+# --- the user of docs/security.md
+
+
+async def test_the_user_may_touch_no_other_key_and_run_no_other_command(
+    embedded_redis: EmbeddedRedis,
+) -> None:
+    async with Redis.from_url(embedded_redis.url) as admin:
+        name, password = await limited([admin])
+        await admin.set("other:key", "x")
+    url = embedded_redis.url.replace("unix://", f"unix://{name}:{password}@")
+    async with Redis.from_url(url) as user:
+        await user.set("clv:probe", "x")
+        for command in (
+            ("GET", "other:key"),
+            ("SET", "other:key", "y"),
+            ("EVAL", "return redis.call('GET', 'other:key')", "0"),
+            ("CONFIG", "GET", "maxmemory"),
+            ("FLUSHALL",),
+            ("KEYS", "*"),
+            ("ACL", "LIST"),
+            ("PUBLISH", "clv:channel", "x"),
+            ("RESTORE", "clv:x", "0", "x"),
+            ("SHUTDOWN",),
+        ):
+            with pytest.raises(NoPermissionError):
+                await user.execute_command(*command)
