@@ -28,6 +28,7 @@ from streamer.app import pipeline_of
 from streamer.clock import SystemClock
 from streamer.config import Settings, SettingsRefused, settings_page, unknown_variables
 from streamer.embedded import EmbeddedUnavailable
+from streamer.metrics import metrics_table
 from streamer.partition import Pipeline
 from streamer.produce import Produced, produce
 from streamer.publisher import PublishFailed
@@ -209,6 +210,17 @@ def settings_command() -> None:
       python -m streamer settings > docs/configuration.md
     """
     click.echo(settings_page(), nl=False)
+
+
+@cli.command("metrics")
+def metrics_command() -> None:
+    """Print every metric that a worker exposes, as Markdown.
+
+    \b
+    Example:
+      python -m streamer metrics
+    """
+    click.echo(metrics_table(), nl=False)
 
 
 class _Rejects:
