@@ -48,6 +48,9 @@ _DEFAULTS: Final = {
 }
 
 
+WORKER: Final = ("streamer", "worker")
+
+
 class WorkerGone(AssertionError):
     """No worker is left to do what is waited for; the message has the end of their logs."""
 
@@ -62,13 +65,18 @@ class Ran:
 
 
 class WorkerProcess:
-    """`python -m streamer worker`, to be treated badly. Ended with SIGKILL when the block ends."""
+    """`python -m streamer worker`, to be treated badly. Ended with SIGKILL when the block ends.
 
-    def __init__(self, environ: Mapping[str, str], log: Path) -> None:
+    `program` may be another module that runs a worker, such as one with a fault in it.
+    """
+
+    def __init__(
+        self, environ: Mapping[str, str], log: Path, program: Sequence[str] = WORKER
+    ) -> None:
         self._log = log
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "streamer", "worker"],
+                [sys.executable, "-m", *program],
                 cwd=ROOT,
                 env=dict(environ),
                 stdin=subprocess.DEVNULL,
@@ -167,10 +175,10 @@ class Deployment:
         topic = self.settings.orders_topic
         return [Partition(topic, number) for number in range(self.settings.partitions)]
 
-    def worker(self, **variables: str) -> WorkerProcess:
+    def worker(self, *program: str, **variables: str) -> WorkerProcess:
         """Starts another worker; `variables` differ from the deployment's."""
         log = self._directory / f"worker-{self.settings.group}-{len(self.workers)}.log"
-        worker = WorkerProcess(self.environ | variables, log)
+        worker = WorkerProcess(self.environ | variables, log, program or WORKER)
         self.workers.append(worker)
         return worker
 
