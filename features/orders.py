@@ -163,8 +163,7 @@ def _accept(wire: _Wire, key: bytes | None, record_ts_ms: int | None, rules: Ord
     if key is not None and key != wire.user_id.encode():
         raise _Broken(
             Reason.KEY_MISMATCH,
-            f"the record's key {_shown(key)} is not its user_id {_shown(wire.user_id)};"
-            " key every order by its user_id",
+            "the record's key is not its user_id; key every order by its user_id",
         )
     ts = wire.ts
     ts_ms = _epoch_ms(ts) if isinstance(ts, int) else (ts - _EPOCH) // _MILLISECOND
@@ -262,7 +261,11 @@ def _naive_ts(value: object) -> _Broken:
 def _id(value: object, field: str, reason: Reason) -> str:
     if isinstance(value, str) and 1 <= len(value) <= _MAX_ID_CHARS and _is_unicode(value):
         return value
-    raise _Broken(reason, f"{field} {_shown(value)} is not a string of 1 to 128 characters")
+    # Without the value: details travel further than records, and an id is a person's.
+    kind = "is no string"
+    if isinstance(value, str):
+        kind = f"has {len(value):,} characters" if _is_unicode(value) else "has half a character"
+    raise _Broken(reason, f"{field} {kind}; send a string of 1 to 128 characters")
 
 
 def _is_unicode(text: str) -> bool:

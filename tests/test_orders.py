@@ -535,3 +535,19 @@ def test_no_row_makes_from_fields_raise(changes: dict[str, str | None]) -> None:
 def test_a_short_row_of_a_csv_file_is_set_aside() -> None:
     rows = csv.DictReader(io.StringIO("order_id,user_id,ts,amount\no-1,ada\n"))
     assert [from_fields(row, _RULES) for row in rows] == [_row(ts=None, amount=None)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"user_id": "canary" * 50}, None),
+        ({"user_id": ["canary"]}, None),
+        ({"user_id": "canary\ud800"}, None),
+        ({"user_id": "canary"}, b"canary-2"),
+        ({"order_id": {"canary": 1}}, None),
+    ],
+)
+def test_a_reason_never_quotes_an_id(changes: dict[str, object], key: bytes | None) -> None:
+    rejected = parse(_json(**changes), key, _TS_MS, _RULES)
+    assert isinstance(rejected, Rejected)
+    assert "canary" not in rejected.detail
