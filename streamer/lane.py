@@ -677,7 +677,13 @@ class LaneThread(AIOKafkaConsumerThread):
 
     async def heal_here(self) -> Vitals:
         consumer: AIOKafkaConsumer = self._ensure_consumer()
-        consumer._coordinator.check_errors()
+        coordinator = consumer._coordinator
+        # A heartbeat that failed is told of again and again, and begun anew by nothing but a
+        # rejoin, for which aiokafka does not ask.
+        beat = coordinator._heartbeat_task
+        if beat is not None and beat.done() and not beat.cancelled() and beat.exception():
+            coordinator.request_rejoin()
+        coordinator.check_errors()
         subscription = consumer._subscription.subscription
         if subscription is None or subscription.assignment is None:
             return Vitals()

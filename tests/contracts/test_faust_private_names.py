@@ -111,6 +111,12 @@ def test_a_seek_drops_what_was_fetched_before_it() -> None:
 def test_the_coordinator_can_be_woken() -> None:
     source = inspect.getsource(GroupCoordinator.check_errors)
     assert "self._error_consumed_fut.set_result(None)" in source
+    # A failed heartbeat, and what begins it anew: see LaneThread.heal_here.
+    assert "self._heartbeat_task = None" in inspect.getsource(GroupCoordinator.__init__)
+    assert parameters(GroupCoordinator.request_rejoin) == ["self"]
+    rejoining = inspect.getsource(GroupCoordinator.ensure_active_group)
+    assert "await self._stop_heartbeat_task()" in rejoining
+    assert "self._start_heartbeat_task()" in rejoining
 
 
 def test_a_partitions_state_has_what_lag_is_made_of() -> None:

@@ -172,3 +172,20 @@ def test_faust_never_asks_the_coordinator() -> None:
     # `seek_to_committed` and `position` ask too, but only before there is anything to fetch.
     fetch = inspect.getsource(driver.AIOKafkaConsumerThread._fetch_records)
     assert "fetched_records" in fetch
+
+
+def test_a_heartbeat_that_failed_is_never_begun_anew() -> None:
+    """Its error is pushed at every turn of the coordinator; only a rejoin starts another, and none
+    is asked for. Seen on Apache Kafka with one UNKNOWN_SERVER_ERROR to a heartbeat."""
+    routine = inspect.getsource(GroupCoordinator._GroupCoordinator__coordination_routine)  # type: ignore[attr-defined]
+    handling = routine[routine.index("for task in [self._heartbeat_task") :]
+    handling = handling[: handling.index("# Closing")]
+    beating = inspect.getsource(GroupCoordinator._do_heartbeat)
+    failing = beating[beating.index("elif error_type is Errors.GroupAuthorizationFailedError") :]
+    if "request_rejoin" in handling or "_heartbeat_task = None" in handling + failing:
+        mended(
+            "aiokafka",
+            "a heartbeat that failed begins anew",
+            "the look at _heartbeat_task in LaneThread.heal_here",
+        )
+    assert "request_rejoin" not in failing

@@ -135,7 +135,8 @@ class ApacheKafka:
     """A cluster of its own, with an id of its own, on free ports.
 
     `listeners` are further listeners, each with its security protocol, such as
-    `{"SECURE": "SASL_SSL"}`; their addresses are `bootstrap_of("SECURE")`. `properties` go into
+    `{"SECURE": "SASL_SSL"}`; their addresses are `bootstrap_of("SECURE")`. `advertised` has other
+    ports to name to the clients of a listener, where a proxy stands before it. `properties` go into
     every broker's server.properties, over what stands there; `format_options` to the formatting
     (`--add-scram`, ...).
     """
@@ -146,13 +147,14 @@ class ApacheKafka:
         *,
         properties: Mapping[str, str] | None = None,
         listeners: Mapping[str, str] | None = None,
+        advertised: Mapping[str, int] | None = None,
         format_options: Sequence[str] = (),
     ) -> None:
         self.cluster_id = _fresh_id()
         self._format_options = tuple(format_options)
         self._formatted = False
         protocols = {"PLAIN": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **(listeners or {})}
-        ports = _free_ports(brokers, list(protocols))
+        ports = free_ports(brokers, list(protocols))
         common = {
             **_SETTINGS,
             **_replicated(brokers),
@@ -172,7 +174,11 @@ class ApacheKafka:
                     "node.id": str(number),
                     "listeners": _addresses(own),
                     "advertised.listeners": _addresses(
-                        {name: port for name, port in own.items() if name != "CONTROLLER"}
+                        {
+                            name: (advertised or {}).get(name, port)
+                            for name, port in own.items()
+                            if name != "CONTROLLER"
+                        }
                     ),
                     **(properties or {}),
                 },
@@ -280,7 +286,7 @@ def _fresh_id() -> str:
     return text
 
 
-def _free_ports(brokers: int, names: Sequence[str]) -> dict[int, dict[str, int]]:
+def free_ports(brokers: int, names: Sequence[str]) -> dict[int, dict[str, int]]:
     """A port for each listener of each broker, numbered from 1."""
     ports: list[int] = []
     while len(ports) < brokers * len(names):
