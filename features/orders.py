@@ -17,7 +17,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _YEAR_10000_MS: Final = 253_402_300_800_000
 # An integer below this is 1973 in milliseconds but a plausible present in seconds.
 _MIN_EPOCH_MS: Final = 100_000_000_000
-_MAX_ID_CHARS: Final = 128
+MAX_ID_CHARS: Final = 128
 _SHOWN_CHARS: Final = 80
 
 
@@ -86,7 +86,7 @@ class OrderRules:
         return minor_exponent(self.currency)
 
 
-_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=_MAX_ID_CHARS)]
+_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
 _TYPES: Final = {
     "order": OrderType.ORDER,
     "refund": OrderType.REFUND,
@@ -259,7 +259,7 @@ def _naive_ts(value: object) -> _Broken:
 
 
 def _id(value: object, field: str, reason: Reason) -> str:
-    if isinstance(value, str) and 1 <= len(value) <= _MAX_ID_CHARS and _is_unicode(value):
+    if isinstance(value, str) and 1 <= len(value) <= MAX_ID_CHARS and _is_unicode(value):
         return value
     # Without the value: details travel further than records, and an id is a person's.
     kind = "is no string"

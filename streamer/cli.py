@@ -19,20 +19,25 @@ import click
 import msgspec
 from tqdm import tqdm
 
-from features.orders import Reason
+from features.orders import MAX_ID_CHARS, Reason
 from features.state import StateError
 from model.orderlog import OrderLogError, RejectedRow, read_orders
-from streamer import servers
+from streamer import redrive, repartition, servers, upkeep
 from streamer import show as customer_view
 from streamer.app import pipeline_of
 from streamer.clock import SystemClock
 from streamer.config import Settings, SettingsRefused, settings_page, unknown_variables
+from streamer.deadletters import DeadLettersExceeded
 from streamer.embedded import EmbeddedUnavailable
+from streamer.forget import NotForgottenYet
 from streamer.metrics import metrics_table
-from streamer.partition import Pipeline
+from streamer.partition import Fenced, Pipeline
 from streamer.produce import Produced, produce
 from streamer.publisher import PublishFailed
+from streamer.rebuild import LogUnavailable
+from streamer.redrive import Choice
 from streamer.replay import LogFiles, Pace, Replay, Replayed, replay_log
+from streamer.repartition import PARTITIONERS, RepartitionRefused
 from streamer.sample import SampleRefused
 from streamer.show import UnknownCustomer
 from streamer.store import StoreError
@@ -173,6 +178,150 @@ def show_command(user_id: str, as_of: str | None, as_json: bool) -> None:
         click.echo(msgspec.json.encode(shown.as_dict()))
     else:
         click.echo(customer_view.text(shown))
+
+
+@cli.command("forget")
+@click.argument("user_id", metavar="USER")
+@click.option(
+    "--wait",
+    "within_s",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds to wait until workers have applied it.",
+)
+def forget_command(user_id: str, within_s: float) -> None:
+    """Forget a customer: erased everywhere, and left out of a log that is read again.
+
+    Workers go on meanwhile; one of them does it. docs/erasure.md says what Kafka cannot delete.
+    Exit code 1 when no worker has applied it yet.
+
+    \b
+    Example:
+      KAFKA_BOOTSTRAP_SERVERS=localhost:9092 REDIS_URL=redis://localhost \\
+      python -m streamer forget alice
+    """
+    if not 1 <= len(user_id) <= MAX_ID_CHARS:
+        raise click.UsageError(f"USER has {len(user_id)} characters; ids have 1 to {MAX_ID_CHARS}")
+    with _one_line_errors(NotForgottenYet, LogUnavailable):
+        settings = Settings.load(os.environ, needs=(_KAFKA, _REDIS))
+        count = asyncio.run(
+            upkeep.forget_customer(
+                settings,
+                topics_to_make(settings),
+                user_id,
+                SystemClock().now_ms(),
+                within_s=within_s,
+            )
+        )
+    click.echo(f"forgotten in {_counted(count, 'partition')} of {settings.orders_topic}")
+
+
+@cli.command("redrive")
+@click.option(
+    "--reason",
+    "reasons",
+    multiple=True,
+    type=click.Choice([reason.value for reason in Reason]),
+    help="Only dead letters of this reason; may be given again.",
+)
+@click.option("--since", metavar="T", help="Only dead letters set aside at T or later.")
+@click.option("--until", metavar="T", help="Only dead letters set aside before T.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N of them.")
+@click.option(
+    "--max-times",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Leave those that have come back so often.",
+)
+@click.option("--again", is_flag=True, help="Also those that were redriven before.")
+@click.option(
+    "--to",
+    type=click.Choice(["key", "source"]),
+    default="key",
+    show_default=True,
+    help="The partition that the key belongs to, or the one that the record came from.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+def redrive_command(
+    reasons: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    limit: int | None,
+    max_times: int,
+    again: bool,
+    to: str,
+    dry_run: bool,
+) -> None:
+    """Send dead letters back into the orders topic, each once.
+
+    \b
+    Example:
+      KAFKA_BOOTSTRAP_SERVERS=localhost:9092 REDIS_URL=redis://localhost \\
+      python -m streamer redrive --reason beyond_id_memory --dry-run
+    """
+    choice = Choice(
+        reasons=frozenset(map(Reason, reasons)),
+        since_ms=_instant(since),
+        until_ms=_instant(until),
+        limit=limit,
+        max_times=max_times,
+        again=again,
+    )
+    with _one_line_errors(LogUnavailable), _bar("redriving", "dead letters") as bar:
+        settings = Settings.load(os.environ, needs=(_KAFKA, _REDIS))
+        result = asyncio.run(
+            upkeep.redrive_letters(
+                settings,
+                topics_to_make(settings),
+                choice,
+                to_source=to == "source",
+                dry_run=dry_run,
+                progress=bar.update,
+            )
+        )
+    click.echo(redrive.text(result, dry_run=dry_run, by_key=to == "key"))
+
+
+@cli.command("repartition")
+@click.option(
+    "--partitioner",
+    type=click.Choice(list(PARTITIONERS)),
+    default="murmur2",
+    show_default=True,
+    help="How the shop's producers choose partitions: as Kafka's Java client, or as librdkafka"
+    " does by default.",
+)
+def repartition_command(partitioner: str) -> None:
+    """Move customers after the orders topic was given more partitions.
+
+    Stop all workers first. With CLV_MODEL set, orders that wait in old partitions are applied;
+    without, they are refused. Broken off, it is run again; docs/partitions.md has the procedure.
+
+    \b
+    Example:
+      KAFKA_BOOTSTRAP_SERVERS=localhost:9092 REDIS_URL=redis://localhost \\
+      CLV_MODEL=models/shop python -m streamer repartition
+    """
+    with _one_line_errors(RepartitionRefused, LogUnavailable, Fenced, DeadLettersExceeded):
+        if os.environ.get(_MODEL):
+            settings, pipeline = _pipeline(dict(os.environ), needs=(_KAFKA, _REDIS, _MODEL))
+        else:
+            settings, pipeline = Settings.load(os.environ, needs=(_KAFKA, _REDIS)), None
+        with _bar("moving", "customers") as bar:
+            moved = asyncio.run(
+                upkeep.move_customers(
+                    settings,
+                    topics_to_make(settings),
+                    PARTITIONERS[partitioner],
+                    pipeline,
+                    bar.update,
+                )
+            )
+    click.echo(repartition.text(moved, settings.orders_topic))
 
 
 @cli.command("demo")
@@ -373,6 +522,6 @@ def _instant(text: str | None) -> int | None:
     return int(when.timestamp() * 1000)
 
 
-def _bar(name: str) -> tqdm[NoReturn]:
+def _bar(name: str, unit: str = "orders") -> tqdm[NoReturn]:
     # disable=None: a bar on a terminal, nothing when piped.
-    return tqdm(desc=name, unit=" orders", disable=None, leave=False)
+    return tqdm(desc=name, unit=f" {unit}", disable=None, leave=False)
