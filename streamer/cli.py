@@ -36,8 +36,8 @@ from streamer.produce import Produced, produce
 from streamer.publisher import PublishFailed
 from streamer.rebuild import LogUnavailable
 from streamer.redrive import Choice
-from streamer.replay import LogFiles, Pace, Replay, Replayed, replay_log
 from streamer.repartition import PARTITIONERS, RepartitionRefused
+from streamer.replay import LogFiles, Pace, Replay, Replayed, replay_log
 from streamer.sample import SampleRefused
 from streamer.show import UnknownCustomer
 from streamer.store import StoreError
