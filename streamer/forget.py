@@ -11,6 +11,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streamer import logends
 from streamer.erasure import Forgotten, erasure_headers, marker
 from streamer.messages import Message
 from streamer.publisher import Publisher
@@ -110,12 +111,12 @@ async def log_ends(connect: Connect, topic: str, partition_count: int) -> dict[i
     consumer = connect()
     try:
         await consumer.start()
-        ends = await consumer.end_offsets(parts)
+        ends = await logends.log_ends(consumer, parts)
     except (KafkaError, OSError, TimeoutError) as error:
         raise LogUnavailable(f"Kafka cannot be read: {type(error).__name__}") from error
     finally:
         await consumer.stop()
-    return {part.partition: int(end) for part, end in ends.items()}
+    return {part.partition: end for part, end in ends.items()}
 
 
 class KafkaErasures:
@@ -140,12 +141,14 @@ class KafkaErasures:
                 await consumer.stop()
 
     async def _read(self, consumer: AIOKafkaConsumer, forgotten: Forgotten) -> None:
-        # By assignment and not by name: to ask a broker for a missing topic may make it.
-        parts = [TopicPartition(self._topic, 0)]
-        consumer.assign(parts)
+        # By assignment and not by subscription: this is no member of a group.
+        consumer.assign([TopicPartition(self._topic, 0)])
         numbers = consumer.partitions_for_topic(self._topic) or {0}
         parts = [TopicPartition(self._topic, number) for number in sorted(numbers)]
-        starts, ends = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
+        starts, ends = (
+            await consumer.beginning_offsets(parts),
+            await logends.log_ends(consumer, parts),
+        )
         for part in parts:
             start = self._next.get(part.partition, 0)
             start = starts[part] if start > ends[part] else max(start, starts[part])

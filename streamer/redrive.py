@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from features.orders import Reason
+from streamer.logends import log_ends
 from streamer.messages import REDRIVEN, Message, rfc3339, times_redriven
 from streamer.partitioning import partition_for
 from streamer.publisher import Publisher
@@ -202,8 +203,7 @@ async def dead_letters(
     Where the topic ends is asked once: what comes back while we read is for the next run.
     """
     parts = [TopicPartition(topic, number) for number in range(partition_count)]
-    consumer.assign(parts)
-    starts, ends = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
+    starts, ends = await consumer.beginning_offsets(parts), await log_ends(consumer, parts)
     for part in parts:
         consumer.pause(*parts)
         if starts[part] >= ends[part]:

@@ -26,6 +26,7 @@ from aiokafka.errors import KafkaError
 
 from features.orders import Order, OrderRules, parse
 from streamer.erasure import erasure_in
+from streamer.logends import log_ends
 from streamer.messages import unpack
 from streamer.partition import LogRange, LogTooShort, Record, RetentionGap
 from streamer.partitioning import partition_for
@@ -383,7 +384,7 @@ class KafkaLog:
             await consumer.start()
             starts, ends = (
                 await consumer.beginning_offsets(parts),
-                await consumer.end_offsets(parts),
+                await log_ends(consumer, parts),
             )
         except (KafkaError, OSError, TimeoutError) as error:
             raise LogUnavailable(f"Kafka cannot be read: {type(error).__name__}") from error
