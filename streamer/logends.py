@@ -15,16 +15,17 @@ _WITHIN_S: Final = 10.0
 async def log_ends(
     consumer: AIOKafkaConsumer, parts: Sequence[TopicPartition]
 ) -> dict[TopicPartition, int]:
-    """The next offset to be written of each partition. The consumer, started, is assigned to them.
+    """The next offset to be written of each partition. The consumer, started, is assigned anew.
 
     Asked for "latest", Kafka says so; Tansu names the second record of the newest batch. What comes
     with fetched records is right on both. Raises TimeoutError and KafkaError.
     """
-    latest = await consumer.end_offsets(parts)
-    consumer.assign(parts)
-    for part in parts:
+    starts, latest = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
+    filled = [part for part in parts if latest[part] > starts[part]]
+    consumer.assign(filled)
+    for part in filled:
         consumer.seek(part, latest[part])
     async with asyncio.timeout(_WITHIN_S):
-        while any(consumer.highwater(part) is None for part in parts):
+        while any(consumer.highwater(part) is None for part in filled):
             await consumer.getmany(timeout_ms=_POLL_MS)
-    return {part: max(latest[part], consumer.highwater(part)) for part in parts}
+    return latest | {part: max(latest[part], consumer.highwater(part)) for part in filled}

@@ -205,11 +205,10 @@ async def dead_letters(
     parts = [TopicPartition(topic, number) for number in range(partition_count)]
     starts, ends = await consumer.beginning_offsets(parts), await log_ends(consumer, parts)
     for part in parts:
-        consumer.pause(*parts)
         if starts[part] >= ends[part]:
             continue
+        consumer.assign([part])
         consumer.seek(part, starts[part])
-        consumer.resume(part)
         while await consumer.position(part) < ends[part]:
             found = await consumer.getmany(part, timeout_ms=_POLL_MS, max_records=CHUNK)
             records = [r for r in found.get(part, []) if r.offset < ends[part]]
