@@ -47,6 +47,8 @@ _T = TypeVar("_T")
 
 TICK_S: Final = 1.0
 COMMIT_HINT_S: Final = 5.0
+# Between two looks at whether the store still has what it confirmed.
+STORE_CHECK_S: Final = 5.0
 # Between two looks at whether the topic still is the one that was claimed.
 TOPIC_CHECK_S: Final = 30.0
 FIRST_RETRY_S: Final = 0.1
@@ -282,6 +284,20 @@ class Partitions:
             for number, offset in moved.items():
                 if number in self._owned:
                     self._owned[number].hinted = offset
+
+    async def check_store(self) -> None:
+        """Raises WentBack where the store has lost writes, and drops what is another's: a partition
+        without orders would not notice before its next one."""
+        for number, owned in list(self._owned.items()):
+            if owned.busy.locked():
+                continue  # what is under way asks by itself
+            async with owned.busy:
+                if self._owned.get(number) is not owned:
+                    continue
+                try:
+                    await self.outage.outlast(owned.runner.check)
+                except Fenced:
+                    self._fenced(number, owned)
 
     async def check_topic(self) -> None:
         """Raises TopicRecreated where the topic is no longer the one that was claimed: a new log

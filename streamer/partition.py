@@ -443,6 +443,12 @@ class PartitionRunner:
             await self._carry_out(judged, next_offset=None, high_ts_ms=None)
         return self.tally.instants - before
 
+    async def check(self) -> None:
+        """Returns where the partition is ours and the store has what it confirmed; raises Fenced or
+        WentBack where not. Where nothing is written, nothing else would tell."""
+        self._unsettled = True
+        await self._settle()
+
     async def _tick_by_instants(self, until_ms: int) -> None:
         """Judges everyone who is due, one instant after the other: who is warned of under a budget
         depends on all who are due with them. Nothing of a candidate is written before all of the

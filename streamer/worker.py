@@ -22,6 +22,7 @@ from mode import Service
 from streamer import log, servers
 from streamer.app import (
     COMMIT_HINT_S,
+    STORE_CHECK_S,
     TICK_S,
     TOPIC_CHECK_S,
     Partitions,
@@ -243,6 +244,7 @@ class _Worker:
             asyncio.create_task(self._guarded(self._read_model(model_read))),
             asyncio.create_task(self._guarded(every(TICK_S, partitions.tick))),
             asyncio.create_task(self._guarded(every(COMMIT_HINT_S, partitions.hint))),
+            asyncio.create_task(self._guarded(every(STORE_CHECK_S, partitions.check_store))),
             asyncio.create_task(self._guarded(every(TOPIC_CHECK_S, partitions.check_topic))),
         ]
         try:

@@ -57,6 +57,9 @@ class FakeRunner:
         self._maybe_raise()
         self.processed.append(records)
 
+    async def check(self) -> None:
+        self._maybe_raise()
+
     async def tick(self, idle_watermark_ms: int | None) -> int:
         self._maybe_raise()
         self.ticks.append(idle_watermark_ms)
@@ -229,6 +232,18 @@ async def test_a_tick_leaves_a_partition_alone_whose_records_are_under_way(
     async with partitions._owned[0].busy:
         await partitions.tick()
     assert (runner(0).ticks, runner(1).ticks) == ([], [None])
+
+
+async def test_a_store_that_went_back_stops_a_worker_that_has_nothing_to_write(
+    partitions: Partitions, lane: FakeLane
+) -> None:
+    runner(0).raises = [Fenced("a newer owner")]
+    await partitions.check_store()
+    assert [number for number, _ in lane.reopened] == [0]
+    assert partitions.next_offsets() == {1: 7}
+    runner(1).raises = [StoreUnavailable("away"), WentBack("lost writes")]
+    with pytest.raises(WentBack):
+        await partitions.check_store()
 
 
 async def test_hints_are_given_for_what_moved(partitions: Partitions, lane: FakeLane) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -528,6 +529,23 @@ def test_a_store_that_lost_writes_stops_the_worker() -> None:
     with pytest.raises(WentBack, match="lost writes"):
         done(runner.process(log[4:]))
     assert done(older.load(ORDERS_0, ["ada"])) == [Stored(None, None)]
+
+
+def test_a_store_that_lost_writes_is_noticed_also_where_nothing_is_written() -> None:
+    world = World.of(a_log())
+    runner = world.runner()
+    done(runner.process(world.log))
+    done(runner.check())
+    before = world.left()
+    kept = copy.deepcopy(world.store)
+    newer = world.runner()
+    with pytest.raises(Fenced):
+        done(runner.check())
+    done(newer.check())
+    assert world.left() == before
+    newer._store = kept
+    with pytest.raises(WentBack):
+        done(newer.check())
 
 
 def test_a_store_that_lost_the_partition_stops_the_worker() -> None:
