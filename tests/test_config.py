@@ -113,8 +113,8 @@ def test_all_faults_are_named_at_once_with_variable_value_and_remedy() -> None:
         "CLV_SESSION_TIMEOUT='60s': set at most 30s, as long as a request to the broker may take",
         "KAFKA_BOOTSTRAP_SERVERS is not set: Kafka brokers to start from: `host:port`, "
         "comma-separated.",
-        "REDIS_URL is not set: Redis, Valkey or Redis Cluster: `redis://`, `rediss://` or "
-        "`unix://`.",
+        "REDIS_URL is not set: Redis or Valkey: `redis://`, `rediss://` or `unix://`; a cluster: "
+        "`redis+cluster://host:port,host:port` or `rediss+cluster://`.",
     ]
 
 
