@@ -32,7 +32,8 @@ def reasons(by: Judge, orders: list[Order], until_day: float = 0) -> dict[Factor
 
 def by_model(**weights: float) -> Judge:
     return judge(
-        Policy(floor_percentile=0), scorer(LinearModel(weights, bias=weights.pop("bias", 0.0)))
+        Policy(floor_percentile=0, drop=0.3),
+        scorer(LinearModel(weights, bias=weights.pop("bias", 0.0))),
     )
 
 
