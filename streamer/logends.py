@@ -22,7 +22,8 @@ async def log_ends(
     """
     starts, latest = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
     filled = [part for part in parts if latest[part] > starts[part]]
-    consumer.assign(filled)
+    if filled:  # a consumer that is assigned to nothing does not end
+        consumer.assign(filled)
     for part in filled:
         consumer.seek(part, latest[part])
     async with asyncio.timeout(_WITHIN_S):
