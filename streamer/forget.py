@@ -141,8 +141,6 @@ class KafkaErasures:
                 await consumer.stop()
 
     async def _read(self, consumer: AIOKafkaConsumer, forgotten: Forgotten) -> None:
-        # By assignment and not by subscription: this is no member of a group.
-        consumer.assign([TopicPartition(self._topic, 0)])
         numbers = consumer.partitions_for_topic(self._topic) or {0}
         parts = [TopicPartition(self._topic, number) for number in sorted(numbers)]
         starts, ends = (
