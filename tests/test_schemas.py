@@ -17,7 +17,7 @@ from jsonschema import (  # type: ignore[import-untyped]
 )
 
 from features.orders import Order, OrderRules, OrderType, Reason, parse
-from model.policy import Policy, Trigger
+from model.policy import Policy, Reference, Trigger
 from model.reasons import Factor
 from model.synthetic import Shop, generate
 from streamer.messages import ChurnWarning, ClvScore, Message, dead_letter
@@ -140,6 +140,7 @@ def test_a_schema_has_every_code_that_can_be_written() -> None:
     assert set(letter["reason"]["enum"]) == {reason.value for reason in Reason}
     factors = fields["reasons"]["items"]["properties"]["factor"]["enum"]
     assert set(factors) == {factor.value for factor in Factor}
+    assert set(fields["reference"]["enum"]) == {kind.value for kind in Reference}
     for about in (warning, schema("clv-score-1")):
         assert set(about["properties"]["trigger"]["enum"]) == {trigger.value for trigger in Trigger}
 
