@@ -159,6 +159,7 @@ class Deployment:
             "CLV_WARNINGS_TOPIC": f"{name}-warnings",
             "CLV_SCORES_TOPIC": f"{name}-scores",
             "CLV_DEAD_LETTER_TOPIC": f"{name}-dead-letters",
+            "CLV_ERASURES_TOPIC": f"{name}-erasures",
             **variables,
         }
         self.settings = Settings.load(self.environ)
