@@ -523,7 +523,8 @@ class RedisStore:
                     " (rediss:// for TLS) instead"
                 ) from error
             if isinstance(error, _PASSING_ERRORS) or _PASSING.search(text):
-                await self._look_again_for_master(text)
+                if isinstance(error, errors.ReadOnlyError) or "READONLY" in text:
+                    await self._look_again_for_master()
                 raise StoreUnavailable(
                     f"the server at {self.address} cannot serve now: {text}"
                 ) from error
@@ -538,10 +539,10 @@ class RedisStore:
                 ) from error
             raise StoreRefused(f"the server at {self.address} refuses: {text}") from error
 
-    async def _look_again_for_master(self, text: str) -> None:
+    async def _look_again_for_master(self) -> None:
         """After a failover the old connections may lead to what is a replica now, for as long as
         they live; new ones go where the name points."""
-        if "READONLY" in text and isinstance(self._client, Redis):
+        if isinstance(self._client, Redis):
             with contextlib.suppress(errors.RedisError, OSError):
                 await self._client.connection_pool.disconnect(inuse_connections=False)
 
