@@ -46,6 +46,8 @@ _log = log.get(__name__)
 _T = TypeVar("_T")
 
 TICK_S: Final = 1.0
+# Instants judged by the clock, some 0.1 s of work, before waiting records get their turn.
+TICK_LIMIT: Final = 2_000
 COMMIT_HINT_S: Final = 5.0
 # Between two looks at whether the store still has what it confirmed.
 STORE_CHECK_S: Final = 5.0
@@ -201,7 +203,9 @@ class Partitions:
         """A count that moves whenever work does."""
         delivered = self.lane.records_delivered if self.lane is not None else 0
         rebuilding = self._history.records_read if self._history is not None else 0
-        return delivered + self.scored + self.outage.attempts + rebuilding
+        # A list of records may close the instants of millions of customers.
+        judging = sum(owned.runner.tally.instants for owned in self._owned.values())
+        return delivered + self.scored + judging + self.outage.attempts + rebuilding
 
     def next_offsets(self) -> dict[int, int]:
         """The next offset to be applied of each partition of ours."""
@@ -257,20 +261,33 @@ class Partitions:
     # --- the clock --------------------------------------------------------------------------
 
     async def tick(self) -> None:
-        """Scores the customers that are due in partitions that records do not move on."""
+        """Scores the customers that are due in partitions that records do not move on.
+
+        In pieces: records that come meanwhile are taken in between.
+        """
         for number, owned in list(self._owned.items()):
             if owned.busy.locked():
                 continue  # its records come first, and bring their own instants
-            async with owned.busy:
-                if self._owned.get(number) is not owned:
-                    continue
-                try:
-                    run = partial(owned.runner.tick, self._idle_watermark_ms(number, owned))
-                    self.scored += await self.outage.outlast(run)
-                except Fenced:
-                    self._fenced(number, owned)
-                finally:
-                    self._count(owned)
+            more = True
+            while more:
+                async with owned.busy:
+                    more = await self._tick(number, owned) >= TICK_LIMIT
+
+    async def _tick(self, number: int, owned: _Owned) -> int:
+        """How many instants were judged."""
+        if self._owned.get(number) is not owned:
+            return 0
+        judged = 0
+        try:
+            until = self._idle_watermark_ms(number, owned)
+            run = partial(owned.runner.tick, until, TICK_LIMIT)
+            judged = await self.outage.outlast(run)
+            self.scored += judged
+        except Fenced:
+            self._fenced(number, owned)
+        finally:
+            self._count(owned)
+        return judged
 
     async def hint(self) -> None:
         """Tells Kafka how far the partitions are, for lag tools."""

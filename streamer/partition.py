@@ -424,9 +424,10 @@ class PartitionRunner:
         self.tally.erasures += 1
         _log.info("customer.erased", partition=self.partition.number, offset=offset)
 
-    async def tick(self, idle_watermark_ms: int | None) -> int:
+    async def tick(self, idle_watermark_ms: int | None, limit: int | None = None) -> int:
         """Judges the customers that are due up to the watermark, or up to `idle_watermark_ms`
-        where that is later; returns how many instants were judged."""
+        where that is later; returns how many instants were judged. From `limit` on it leaves the
+        rest to the next call."""
         await self._settle()
         until = max(
             (at for at in (self.watermark_ms, idle_watermark_ms) if at is not None), default=None
@@ -441,6 +442,8 @@ class PartitionRunner:
             tracks = await self._load([user_id for user_id, _ in due])
             judged = self._pipeline.judge.judge(tracks, {}, until)
             await self._carry_out(judged, next_offset=None, high_ts_ms=None)
+            if limit is not None and self.tally.instants - before >= limit:
+                break
         return self.tally.instants - before
 
     async def check(self) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -60,7 +61,7 @@ class FakeRunner:
     async def check(self) -> None:
         self._maybe_raise()
 
-    async def tick(self, idle_watermark_ms: int | None) -> int:
+    async def tick(self, idle_watermark_ms: int | None, limit: int | None = None) -> int:
         self._maybe_raise()
         self.ticks.append(idle_watermark_ms)
         return 3
@@ -232,6 +233,31 @@ async def test_a_tick_leaves_a_partition_alone_whose_records_are_under_way(
     async with partitions._owned[0].busy:
         await partitions.tick()
     assert (runner(0).ticks, runner(1).ticks) == ([], [None])
+
+
+async def test_records_are_taken_between_the_pieces_of_a_long_tick(
+    partitions: Partitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = runner(0)
+    pieces = [app.TICK_LIMIT, app.TICK_LIMIT, 5]
+    arriving: list[asyncio.Task[None]] = []
+    processed_before: list[int] = []
+
+    async def tick(_: int | None, limit: int | None) -> int:
+        assert limit == app.TICK_LIMIT
+        processed_before.append(len(first.processed))
+        if not arriving:
+            order = cast(Any, "an order")
+            arriving.append(asyncio.create_task(partitions.records(0, [order])))
+            turn = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(turn.set_result, None)
+            await turn
+        return pieces.pop(0)
+
+    monkeypatch.setattr(first, "tick", tick)
+    await partitions.tick()
+    assert processed_before == [0, 1, 1]
+    assert partitions.scored == 2 * app.TICK_LIMIT + 5 + 3
 
 
 async def test_a_store_that_went_back_stops_a_worker_that_has_nothing_to_write(
