@@ -1,0 +1,169 @@
+"""What was injected and what was found: one entry a scenario, kept as JSON, shown as a table.
+
+Entries are written by the tests as they run, whether they hold or not; `docs/reliability.md` is
+made from them and from nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+RESULTS: Final = ROOT / ".cache" / "chaos"
+PAGE: Final = ROOT / "docs" / "reliability.md"
+BEGIN: Final = "<!-- results: written by `make chaos`, not by hand -->"
+END: Final = "<!-- end of results -->"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One scenario as it went. `times`: how often the fault was injected; `duplicates`: warnings
+    said again with the same id and content; `faults`: what the verifier found."""
+
+    id: str
+    what: str
+    broker: str = ""
+    times: int = 0
+    records: int = 0
+    warnings: int = 0
+    duplicates: int = 0
+    faults: list[str] = field(default_factory=list)
+    verified: bool = False
+    known: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    failure: str = ""
+    seconds: float = 0.0
+    tests: list[str] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        return self.verified and not self.faults and not self.failure
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+class Book:
+    """The entries of one run."""
+
+    def __init__(self, path: Path, size: str) -> None:
+        self._path = path
+        self._size = size
+        self._began = datetime.now(UTC)
+        self.entries: list[Entry] = []
+
+    @contextmanager
+    def entry(self, id: str, what: str, broker: str = "") -> Iterator[Entry]:
+        """An entry that is written down however the block ends."""
+        entry = Entry(id, what, broker)
+        began = time.monotonic()
+        try:
+            yield entry
+        except BaseException as error:
+            told = str(error).strip().splitlines() or [""]
+            entry.failure = f"{type(error).__name__}: {told[0]}"[:300]
+            raise
+        finally:
+            entry.seconds = round(time.monotonic() - began, 1)
+            self.add(entry)
+
+    def add(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        kept = {
+            "size": self._size,
+            "began": self._began.isoformat(timespec="seconds"),
+            "machine": machine(),
+            "entries": [asdict(one) for one in self.entries],
+        }
+        self._path.write_text(json.dumps(kept, indent=1))
+
+
+def machine() -> str:
+    cpu = platform.processor() or platform.machine()
+    with_name = Path("/proc/cpuinfo")
+    if with_name.exists():
+        for line in with_name.read_text().splitlines():
+            if line.startswith("model name"):
+                cpu = line.partition(":")[2].strip()
+                break
+    system = f"{platform.system()} {platform.release().partition('-')[0]}"
+    return f"{os.cpu_count()} x {cpu}, {system}, Python {platform.python_version()}"
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+def render(runs: Sequence[dict[str, Any]]) -> str:
+    """The results of some runs as Markdown, the newest run of each size by itself."""
+    return "\n\n".join(_run(run) for run in runs)
+
+
+def _run(run: dict[str, Any]) -> str:
+    entries = [Entry(**one) for one in run["entries"]]
+    entries.sort(key=lambda one: (_order(one.id), one.what))
+    held = sum(entry.holds for entry in entries)
+    lines = [
+        f"### {run['size'].capitalize()}, {run['began'][:10]}",
+        "",
+        f"{held} of {len(entries)} scenarios hold. {run['machine']}.",
+        "",
+        "| id | injected | times | broker | records | found | warnings said again | s |",
+        "| --- | --- | ---: | --- | ---: | --- | ---: | ---: |",
+    ]
+    lines += [_line(entry) for entry in entries]
+    return "\n".join(lines)
+
+
+def _line(entry: Entry) -> str:
+    if entry.failure:
+        found = f"**does not hold**: {entry.failure}"
+    elif entry.faults:
+        found = f"**does not hold**: {len(entry.faults)} faults, the first: {entry.faults[0][:200]}"
+    elif not entry.verified:
+        found = "not verified"
+    elif entry.tests:
+        found = f"{entry.times} tests pass: {', '.join(f'`{test}`' for test in entry.tests)}"
+    else:
+        found = "as replayed"
+    more = [*entry.known, *entry.notes]
+    found = "; ".join([found, *more])
+    again = f"{entry.duplicates:,} of {entry.warnings:,}" if entry.warnings else ""
+    cells = (
+        entry.id,
+        entry.what,
+        f"{entry.times:,}" if entry.times else "",
+        entry.broker,
+        f"{entry.records:,}" if entry.records else "",
+        found,
+        again,
+        f"{entry.seconds:.0f}",
+    )
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+def _order(id: str) -> tuple[int, str]:
+    digits = "".join(c for c in id.partition("-")[0] if c.isdigit())
+    return (int(digits) if digits else 99, id)
+
+
+def write_page() -> None:
+    """Puts the results of the last runs into the page; the rest of it stays as it is."""
+    runs = [
+        json.loads(path.read_text())
+        for name in ("small", "full", "soak")
+        if (path := RESULTS / f"{name}.json").exists()
+    ]
+    text = PAGE.read_text(encoding="utf-8")
+    head, rest = text.split(BEGIN, 1)
+    tail = rest.split(END, 1)[1]
+    PAGE.write_text(f"{head}{BEGIN}\n\n{render(runs)}\n\n{END}{tail}", encoding="utf-8")

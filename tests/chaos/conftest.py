@@ -1,0 +1,79 @@
+"""Stages with their servers, and the book that everything is written into."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from features.orders import Order
+from model.artifact import save
+from streamer.embedded import EmbeddedKafka, EmbeddedRedis
+from tests import modelling
+from tests.chaos.book import RESULTS, Book
+from tests.chaos.stage import FULL, Stage
+from tests.conftest import required
+from tests.kafka.cluster import ApacheKafka, Kafka
+from tests.worker.harness import Servers
+
+# Makes a stage: a name, and of what follows what the test needs to say.
+SetStage = Callable[..., Stage]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.chaos)
+
+
+@pytest.fixture(scope="session")
+def book() -> Book:
+    size = "full" if FULL else "small"
+    name = os.environ.get("CHAOS_RESULTS", size)
+    return Book(RESULTS / f"{name}.json", size)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("models") / "shop"
+    save(directory, modelling.model(), modelling.fields())
+    return directory
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[EmbeddedKafka | ApacheKafka]:
+    """The embedded one; with CHAOS_BROKER=apache, Apache's."""
+    kind = ApacheKafka if os.environ.get("CHAOS_BROKER") == "apache" else EmbeddedKafka
+    with required(kind()) as found:
+        yield found
+
+
+def named(kafka: Kafka) -> str:
+    return "Apache Kafka" if isinstance(kafka, ApacheKafka) else "embedded"
+
+
+@pytest.fixture
+def set_stage(
+    broker: EmbeddedKafka | ApacheKafka, model: Path, tmp_path: Path
+) -> Iterator[SetStage]:
+    """Makes stages, each with a Redis to itself unless one is given."""
+    with ExitStack() as stack:
+
+        def make(
+            name: str,
+            orders: Sequence[Order] | None = None,
+            *,
+            kafka: EmbeddedKafka | ApacheKafka | None = None,
+            redis: EmbeddedRedis | None = None,
+            **variables: str,
+        ) -> Stage:
+            if redis is None:
+                redis = stack.enter_context(required(EmbeddedRedis()))
+            servers = Servers(kafka or broker, redis)
+            fed = modelling.orders() if orders is None else orders
+            return stack.enter_context(Stage(name, servers, model, tmp_path, fed, **variables))
+
+        yield make

@@ -1,0 +1,193 @@
+"""What comes in, and where it has to go out to: F7, F16 to F18, F30, and the bad-input corpus."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from features.orders import Order
+from streamer.messages import Message
+from streamer.produce import order_message
+from tests import modelling
+from tests.chaos.book import Book
+from tests.chaos.conftest import SetStage, named
+from tests.chaos.stage import WITHIN_S, last_words, size
+from tests.test_orders import _BAD
+
+# Above what the embedded broker, or Kafka's own default, takes in one request.
+_LARGEST = 900_000
+NO_LIMIT = {"CLV_DEAD_LETTER_MAX_RUN": "off", "CLV_DEAD_LETTER_MAX_RATIO": "off"}
+
+
+def corpus(topic: str, number: int = 0) -> Iterator[Message]:
+    """Every bad record of the table of `tests.test_orders`, with a key of its customer's."""
+    for value, _ in itertools.islice(_BAD.values(), number, None):
+        if value is None or len(value) < _LARGEST:
+            yield Message(topic, b"ada", value)
+
+
+async def test_the_corpus_alone(set_stage: SetStage, book: Book) -> None:
+    stage = set_stage("corpus", **NO_LIMIT)
+    with book.entry("bad", "the corpus of bad records alone", named(stage.servers.kafka)) as entry:
+        await stage.make_topics()
+        stage.keep()
+        bad = list(corpus(stage.settings.orders_topic))
+        await stage.put(bad)
+        entry.times = len(bad)
+        verdict = await stage.verified(entry, orders=False)
+        entry.note(f"{verdict.dead_letters} dead letters, each with its origin")
+        assert verdict.dead_letters == len(bad)
+
+
+async def test_the_corpus_among_good_orders(set_stage: SetStage, book: Book) -> None:
+    stage = set_stage("one-percent")
+    what = "the corpus as 1 % of good traffic, with a kill -9 in the middle"
+    with book.entry("bad", what, named(stage.servers.kafka)) as entry:
+        await stage.make_topics()
+        worker = stage.keep()
+        bad = itertools.cycle(list(corpus(stage.settings.orders_topic)))
+        skip = random.Random(1).randrange(len(_BAD))
+        bad = itertools.islice(bad, skip, None)
+        while stage.given < len(stage.orders):
+            await stage.feed(100)
+            await stage.put([next(bad)])
+            entry.times += 1
+            if stage.given == 1_000:
+                await stage.applied(700)
+                worker.kill()
+        verdict = await stage.verified(entry, orders=False)
+        entry.note(f"{verdict.dead_letters} dead letters, each with its origin")
+        assert verdict.dead_letters == entry.times
+
+
+async def test_nothing_but_bad_records(set_stage: SetStage, book: Book) -> None:
+    stage = set_stage("f18")
+    what = "from some record on, everything is bad: stopped at the limit of 500 in a row"
+    with book.entry("F18", what, named(stage.servers.kafka)) as entry:
+        await stage.make_topics()
+        worker = stage.keep()
+        await stage.feed(1_000)
+        await stage.finished()
+        topic = stage.settings.orders_topic
+        entry.times = 4_000
+        await stage.put([Message(topic, b"k%d" % n, b"{") for n in range(entry.times)])
+        assert await worker.ended(120) == 70
+        assert "CLV_DEAD_LETTER_MAX_RUN" in last_words(worker)
+        # Started again and again, it sets aside nothing more.
+        again = stage.replace(worker)
+        assert await again.ended(120) == 70
+        letters = len(await stage.read(stage.settings.dead_letter_topic))
+        entry.note(f"{letters:,} dead letters when it stood; with the limits off, the rest")
+        assert letters <= 500 * stage.settings.partitions
+        stage.replace(again, **NO_LIMIT)
+        await stage.feed_rest()
+        verdict = await stage.verified(entry, orders=False)
+        assert verdict.dead_letters == entry.times
+
+
+@pytest.mark.parametrize(("id", "topic"), [("F16", "warnings"), ("F17", "dead_letter")])
+async def test_a_topic_that_takes_nothing(
+    set_stage: SetStage, book: Book, tmp_path: Path, id: str, topic: str
+) -> None:
+    stage, denied = set_stage(id.lower()), tmp_path / "denied"
+    what = f"the topic of the {topic.replace('_letter', ' letter')}s takes nothing for a while"
+    with book.entry(id, what, named(stage.servers.kafka)) as entry:
+        await stage.make_topics()
+        worker = stage.keep({"deny": [topic, str(denied)]})
+        for _ in range(3):
+            await stage.under_way(len(stage.orders) // 4)
+            await stage.put_bad(stage.fed)
+            denied.touch()
+            waiting = worker.logged("outage.waiting")
+            # Every partition comes to say something, and no further.
+            await stage.feed(len(stage.orders) // 12)
+            await stage.put_bad(stage.fed)
+            await stage.until(lambda w=waiting: worker.logged("outage.waiting") > w)
+            entry.times += 1
+            denied.unlink()
+            await stage.finished()
+        await stage.feed_rest()
+        await stage.verified(entry, orders=False)
+        assert worker.alive
+
+
+async def test_each_error_of_the_coordinator(set_stage: SetStage, book: Book) -> None:
+    stage = set_stage("f7", CLV_SESSION_TIMEOUT="6s")
+    codes = [("JoinGroup", code) for code in (-1, 23, 24, 26, 30)]
+    codes += [("SyncGroup", code) for code in (-1, 15, 16, 22, 25, 27, 30, 42)]
+    codes += [("Heartbeat", code) for code in (-1, 15, 16, 22, 25, 27, 30)]
+    what = "each of " + ", ".join(
+        f"{name} {[code for other, code in codes if other == name]}"
+        for name in ("JoinGroup", "SyncGroup", "Heartbeat")
+    )
+    with book.entry("F7", f"{what} as an answer once", named(stage.servers.kafka)) as entry:
+        await stage.make_topics()
+        worker = stage.keep({"codes": codes})
+        while worker.alive and _answered(worker.log) < len(codes):
+            if stage.given < len(stage.orders) - 100:
+                await stage.feed(5)
+            await asyncio.sleep(1)
+        entry.times = _answered(worker.log)
+        assert entry.times == len(codes), last_words(worker)
+        await stage.feed_rest()
+        await stage.verified(entry)
+        entry.note(f"healed by asking {worker.logged('coordinator.healed')} times, no restart")
+        assert worker.alive
+
+
+def _answered(lines: list[str]) -> int:
+    return sum(line.startswith("chaos.answered") for line in lines)
+
+
+async def test_an_erased_customer_after_a_loss_and_a_full_replay(
+    set_stage: SetStage, book: Book
+) -> None:
+    orders = list(modelling.orders())
+    stage = set_stage("f30", orders, CLV_ERASURES_TOPIC="f30-erasures")
+    user = max({o.user_id for o in orders}, key=lambda u: sum(o.user_id == u for o in orders))
+    what = "a customer erased, then FLUSHALL and the whole log read again"
+    with book.entry("F30", what, named(stage.servers.kafka)) as entry:
+        await stage.make_topics()
+        worker = stage.keep()
+        await stage.feed_rest()
+        await stage.finished()
+        topic, wait_s = stage.settings.orders_topic, f"--wait={WITHIN_S:.0f}"
+        forgot = await stage.run("forget", user, wait_s)
+        assert (forgot.code, forgot.err) == (0, "")
+        stage.fed += stage.settings.partitions  # each is told
+        assert worker.logged("customer.erased")
+        at_ms = orders[-1].ts_ms + 1
+        with redis.Redis.from_url(stage.servers.redis.url) as client:
+            for _ in range(size(1, 3)):
+                client.flushall()
+                entry.times += 1
+                await stage.put([order_message(_later(orders[0], at_ms), topic, "USD")])
+                await stage.finished()
+            keys = [key for key in client.scan_iter(count=1_000) if user.encode() in key]
+            due = [
+                member
+                for key in client.scan_iter(match="*:due")
+                for member in client.zrange(key, 0, -1)
+                if member == user.encode()
+            ]
+        entry.faults = [f"{key!r} is still there" for key in (*keys, *due)]
+        if any(user in line for one in stage.workers for line in one.log):
+            entry.faults.append("a log names the customer")
+        scores = [
+            r for r in await stage.read(stage.settings.scores_topic) if r.key == user.encode()
+        ]
+        if scores[-1].value is not None:
+            entry.faults.append("the last score of the customer is no tombstone")
+        entry.records, entry.verified = stage.fed, True
+        entry.note("neighbours are held to the fold by `tests/test_erasure.py`")
+        assert entry.faults == []
+
+
+def _later(order: Order, ts_ms: int) -> Order:
+    return Order(f"{order.order_id}-again-{ts_ms}", "somebody-new", ts_ms, order.amount_minor)

@@ -1,0 +1,121 @@
+"""What happens to the broker, and to the network before it: F6, and the broker's half of F28."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from streamer.embedded import EmbeddedKafka
+from tests.chaos.book import Book
+from tests.chaos.conftest import SetStage, named
+from tests.chaos.proxy import Proxy
+from tests.chaos.stage import FULL, last_words
+from tests.conftest import required
+
+
+class KafkaBehindProxy(EmbeddedKafka):
+    """A broker that sends its clients to a proxy's port."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        super().__init__()
+        self._proxy = proxy
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self._proxy.port}"
+
+    def _launch(
+        self, command: Sequence[str], answers: Callable[[], bool], timeout_s: float
+    ) -> bool:
+        changed = list(command)
+        at = changed.index("--advertised-listener-url") + 1
+        real, changed[at] = changed[at], f"tcp://{self.bootstrap}"
+        self._proxy.target = ("127.0.0.1", int(real.rpartition(":")[2]))
+        return super()._launch(changed, answers, timeout_s)
+
+
+@asynccontextmanager
+async def kafka_behind_proxy() -> AsyncIterator[tuple[EmbeddedKafka, Proxy]]:
+    async with Proxy() as proxy:
+        with required(KafkaBehindProxy(proxy)) as kafka:
+            yield kafka, proxy
+
+
+async def test_a_broker_that_stands_still(set_stage: SetStage, book: Book) -> None:
+    pauses = (5, 25, 90) if FULL else (5, 12)
+    what = f"the broker stopped for {', '.join(map(str, pauses))} s (SIGSTOP)"
+    with required(EmbeddedKafka()) as kafka:
+        stage = set_stage("f6-still", kafka=kafka)
+        with book.entry("F6", what, named(kafka)) as entry:
+            await stage.make_topics()
+            worker = stage.keep()
+            for pause in pauses:
+                await stage.under_way(len(stage.orders) // (len(pauses) + 1))
+                os.kill(kafka.pid, signal.SIGSTOP)
+                await asyncio.sleep(pause)
+                os.kill(kafka.pid, signal.SIGCONT)
+                entry.times += 1
+                await stage.finished()
+            await stage.feed_rest()
+            # A producer without ids may have sent its last list twice.
+            await stage.verified(entry, orders=False)
+            entry.note(f"the same worker all along: {worker.alive}")
+
+
+async def test_terminate_without_a_broker(set_stage: SetStage, book: Book) -> None:
+    what = "SIGTERM while the broker does not answer: exit code 0 within 20 s"
+    with required(EmbeddedKafka()) as kafka:
+        stage = set_stage("f4-broker", kafka=kafka)
+        with book.entry("F4", what, named(kafka)) as entry:
+            await stage.make_topics()
+            worker = stage.keep()
+            await stage.under_way(len(stage.orders) // 2)
+            await stage.owner()
+            stage.let_go(worker)
+            os.kill(kafka.pid, signal.SIGSTOP)
+            try:
+                assert await worker.terminate() == 0, last_words(worker)
+            finally:
+                os.kill(kafka.pid, signal.SIGCONT)
+            entry.times += 1
+            stage.keep()
+            await stage.feed_rest()
+            await stage.verified(entry, orders=False)
+
+
+@pytest.mark.parametrize("fault", ["late", "half-open", "reset"])
+async def test_a_bad_network_to_the_broker(set_stage: SetStage, book: Book, fault: str) -> None:
+    what = {
+        "late": "20 ms each way, 1 % of packets 0.2 to 0.8 s late",
+        "half-open": "half open: nothing answered for 12 s, then reset",
+        "reset": "connections reset again and again",
+    }[fault]
+    async with kafka_behind_proxy() as (kafka, proxy):
+        stage = set_stage(f"f28-{fault}", kafka=kafka, CLV_BATCH="200", CLV_SESSION_TIMEOUT="6s")
+        with book.entry("F28", f"network to the broker: {what}", named(kafka)) as entry:
+            await stage.make_topics()
+            stage.keep()
+            rounds = 4 if fault != "half-open" else 2
+            for _ in range(rounds):
+                await stage.under_way(len(stage.orders) // (rounds + 1))
+                if fault == "late":
+                    proxy.faults.delay_s, proxy.faults.loss = 0.02, 0.01
+                elif fault == "reset":
+                    entry.times += proxy.reset()
+                else:
+                    proxy.faults.silent = True
+                    await asyncio.sleep(12)
+                    proxy.faults.silent = False
+                    entry.times += 1
+                    proxy.reset()
+            await stage.feed_rest()
+            await stage.finished()
+            entry.times += proxy.done.get("lost packets", 0)
+            proxy.faults.delay_s = proxy.faults.loss = 0.0
+            await stage.verified(entry, orders=False)
+            entry.note(f"workers started: {len(stage.workers)}")
