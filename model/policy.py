@@ -71,7 +71,8 @@ class Policy:
     `churn_percentile`: silence warns once P(churn) reaches this percentile of the active customers
     in training (0: whatever it is), or after `late_silence_days` of it (None: five sixths of the
     horizon). `cooldown_days`: days after a warning without another one of the customer. The rule
-    is armed again by the next order, not by a higher score.
+    is armed again by the next order, not by a higher score. `swap_spread_days`: days over which
+    the warnings that a new model brings for silences already judged are spread (0: all at once).
 
     How many:
     `budget_per_day`: at most so many warnings a day, those with the largest expected loss (None:
@@ -99,6 +100,7 @@ class Policy:
     churn_percentile: float = 45.0
     late_silence_days: int | None = None
     cooldown_days: int = 0
+    swap_spread_days: int = 14
     budget_per_day: int | None = None
     grid_days: int = 1
     refresh_days: int | None = 7
@@ -118,7 +120,7 @@ class Policy:
         for name in _OPTIONAL_DAYS:
             days = getattr(self, name)
             _demand(days is None or days >= 1, name, days, "1 day or more, or nothing")
-        for name in ("min_history_days", "cooldown_days"):
+        for name in ("min_history_days", "cooldown_days", "swap_spread_days"):
             _demand(getattr(self, name) >= 0, name, getattr(self, name), "0 days or more")
         for name in ("floor_percentile", "churn_percentile"):
             _demand(0 <= getattr(self, name) <= 100, name, getattr(self, name), "0 to 100")
@@ -202,6 +204,7 @@ class Rules:
             history.last_day + silence,
             history.first_day + policy.min_history_days,
             judgement.free_from_day(self),
+            judgement.quiet_until_day,
         )
 
     def segment(self, clv_minor: int) -> str:
@@ -256,7 +259,10 @@ class Judgement(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `episode_…`: that order. `as_of_ms`: the last scoring recorded. `fired`: the last warning, None
     before the first. `scored`: the last scoring where `peaks` does not end with it. `held`: what an
     event fired that waits for the budget of the next instant. `withheld_ms`: the first instant of
-    the episode at which a warning was not among the budget's largest; -1: none.
+    the episode at which a warning was not among the budget's largest; -1: none. `floor_minor`: the
+    rules' floor at the last event, so that another model lifts nobody over it and drops nobody
+    under it (-1: no event yet). `swapped`: another model has come since the last scoring.
+    `quiet_until_day`: what another model made fire waits until this UTC day.
     """
 
     model_version: str = ""
@@ -269,6 +275,13 @@ class Judgement(msgspec.Struct, frozen=True, array_like=True, gc=False):
     scored: Peak | None = None
     held: Fired | None = None
     withheld_ms: int = -1
+    floor_minor: int = -1
+    swapped: bool = False
+    quiet_until_day: int = -1
+
+    def floor(self, rules: Rules) -> int:
+        """The least reference that is worth a warning, in minor units."""
+        return max(rules.floor_minor if self.floor_minor < 0 else self.floor_minor, 1)
 
     def reference(self, as_of_ms: int, rules: Rules) -> Peak | None:
         """What a CLV as of then is compared with, or None."""
@@ -288,7 +301,7 @@ class Judgement(msgspec.Struct, frozen=True, array_like=True, gc=False):
         if self.held is not None:
             return True
         reference = self.reference(as_of_ms, rules)
-        return reference is not None and reference.clv_minor >= max(rules.floor_minor, 1)
+        return reference is not None and reference.clv_minor >= self.floor(rules)
 
     def free_from_day(self, rules: Rules) -> int:
         """The first UTC day at whose 00:00 the cooldown of the last warning is over."""
@@ -338,7 +351,7 @@ def fallen(
     reference = judgement.reference(as_of_ms, rules)
     if (
         reference is None
-        or reference.clv_minor < max(rules.floor_minor, 1)
+        or reference.clv_minor < judgement.floor(rules)
         or clv_minor > (1 - drop) * reference.clv_minor
     ):
         return None
@@ -372,7 +385,9 @@ def on_event(
             episode_id=happening.order_hash,
             held=None,
             withheld_ms=-1,
+            quiet_until_day=-1,
         )
+    judgement = msgspec.structs.replace(judgement, floor_minor=rules.floor_minor, swapped=False)
     reference = fallen(judgement, as_of_ms, clv_minor, rules.policy.event_drop, rules)
     lowered = clv_before_minor is not None and clv_minor < clv_before_minor
     fired, held = None, judgement.held
@@ -422,7 +437,16 @@ def on_instant(
         return Verdict(judgement)
     sure = silent_days >= rules.late_silence_days or churn_probability >= rules.churn_threshold
     reference = fallen(judgement, as_of_ms, clv_minor, rules.policy.drop, rules) if sure else None
+    swapped = judgement.swapped
+    if swapped:
+        judgement = msgspec.structs.replace(judgement, swapped=False)
     if reference is None:
+        return Verdict(_moved(judgement, Peak(day, clv_minor), rules))
+    if swapped and day - rules.policy.grid_days >= first_day and rules.policy.swap_spread_days:
+        # It did not fire at the instant before, with the model before: spread such warnings, or
+        # they all come on the day of the new model.
+        days = 1 + int.from_bytes(judgement.episode_id) % rules.policy.swap_spread_days
+        judgement = msgspec.structs.replace(judgement, quiet_until_day=day + days)
         return Verdict(_moved(judgement, Peak(day, clv_minor), rules))
     return _fired(judgement, Trigger.SILENCE, as_of_ms, clv_minor, reference)
 
@@ -430,6 +454,7 @@ def on_instant(
 def withheld(judgement: Judgement, as_of_ms: int, clv_minor: int, rules: Rules) -> Judgement:
     """The judgement after an instant at which the rule fired and the budget had no place for it:
     still armed, so that it competes again at the next."""
+    judgement = msgspec.structs.replace(judgement, swapped=False)
     if judgement.held is None:
         judgement = _moved(judgement, Peak(day_of(as_of_ms), clv_minor), rules)
     if judgement.withheld_ms < 0:
@@ -442,16 +467,19 @@ def rebased(
 ) -> Judgement:
     """The judgement in the scale of another model, so that a model swap looks like no fall.
 
-    Every reference is multiplied by new / old score of the same facts as of the same instant.
+    Every reference, and the floor, is multiplied by new / old score of the same facts as of the
+    same instant.
     """
     ratio = new_clv_minor / old_clv_minor if old_clv_minor else 1.0
-    held = judgement.held
+    held, floor = judgement.held, judgement.floor_minor
     return msgspec.structs.replace(
         judgement,
         model_version=model_version,
         peaks=tuple(_scaled(peak, ratio) for peak in judgement.peaks),
         scored=judgement.scored and Peak(judgement.scored.day, new_clv_minor),
         held=held and msgspec.structs.replace(held, reference=_scaled(held.reference, ratio)),
+        floor_minor=floor if floor < 0 else round(floor * ratio),
+        swapped=True,
     )
 
 
@@ -523,7 +551,11 @@ def _moved(judgement: Judgement, scored: Peak, rules: Rules) -> Judgement:
         last = judgement.peaks[-1]
         kept = 0.5 ** (max(scored.day - last.day, 0) / policy.ewma_half_life_days)
         mean = round(kept * last.clv_minor + (1 - kept) * scored.clv_minor)
-    return msgspec.structs.replace(judgement, peaks=(Peak(scored.day, mean),), scored=scored)
+    return msgspec.structs.replace(
+        judgement,
+        peaks=(Peak(scored.day, mean),),
+        scored=scored,
+    )
 
 
 def _with_peak(peaks: tuple[Peak, ...], new: Peak, rules: Rules) -> tuple[Peak, ...]:

@@ -62,15 +62,18 @@ class Scorer:
         """
         if not pairs:
             return []
-        X = vectors(pairs)
-        scale = 10 ** minor_exponent(self.currency)
-        clv = np.rint(self.model.clv(X) * scale).astype(np.int64).tolist()
-        churn = self.model.churn(X).tolist()
-        bought = (X[:, _ORDERS_LIFETIME] > 0).tolist()
+        clv_minor, churn = self.rate(vectors(pairs))
         return [
-            Score(worth, gone) if any_order else Score(0, 1.0)
-            for worth, gone, any_order in zip(clv, churn, bought, strict=True)
+            Score(worth, gone)
+            for worth, gone in zip(clv_minor.tolist(), churn.tolist(), strict=True)
         ]
+
+    def rate(self, X: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+        """The scores of feature vectors as arrays: CLV in minor units, P(churn)."""
+        scale = 10 ** minor_exponent(self.currency)
+        bought = X[:, _ORDERS_LIFETIME] > 0
+        clv_minor = np.where(bought, np.rint(self.model.clv(X) * scale), 0.0).astype(np.int64)
+        return clv_minor, np.where(bought, self.model.churn(X), 1.0)
 
     def rules(self, policy: Policy) -> Rules:
         """A policy in this model's days, money and probabilities."""

@@ -557,6 +557,12 @@ class Settings(BaseModel):
         ge=0,
         description="Days after a warning without another one of the same customer.",
     )
+    swap_spread_days: int = Field(
+        default=_POLICY.swap_spread_days,
+        validation_alias="CLV_SWAP_SPREAD_DAYS",
+        ge=0,
+        description="Days over which the warnings that a new model brings are spread; 0: none.",
+    )
     budget_per_day: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
         validation_alias="CLV_BUDGET_PER_DAY",

@@ -162,9 +162,12 @@ class TwinCustomer:
         scorer = self.judge.scorer
         last = self.judgement.scored_last
         if last and self.judgement.model_version != scorer.model_version:
-            new = self._score(last.day * MS_PER_DAY).clv_minor
+            new = self._score(last.day * MS_PER_DAY)
             self.judgement = policy.rebased(
-                self.judgement, scorer.model_version, last.clv_minor, new
+                self.judgement,
+                scorer.model_version,
+                last.clv_minor,
+                new.clv_minor,
             )
 
     def _score(self, as_of_ms: int) -> Score:

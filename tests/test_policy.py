@@ -32,7 +32,7 @@ from model.standing import History
 from tests.fakes import START_MS, at
 
 DAY_0 = START_MS // MS_PER_DAY
-DEFAULT_VERSION = "a3874fca"
+DEFAULT_VERSION = "4f13ba7e"
 
 
 def rules(floor_minor: int = 7_000, horizon_days: int = 40, **policy: Any) -> Rules:
@@ -443,6 +443,43 @@ def test_every_kind_of_reference_moves_to_the_scale_of_another_model(kind: str) 
     ]
 
 
+def swapped(**policy: Any) -> Customer:
+    """A customer whose silence has been judged for 5 days when another model comes."""
+    customer = bought(**policy)
+    for day in range(20, 25):
+        assert customer.silence(day, 9_000) is None
+    customer.judgement = rebased(customer.judgement, "new", 10_000, 10_000)
+    return customer
+
+
+def test_what_a_new_model_brings_is_spread_over_days() -> None:
+    customer = swapped(swap_spread_days=10)
+    wait = 1 + int.from_bytes(id_hash("order 0")) % 10
+    assert [day for day in range(25, 41) if customer.silence(day, 0)] == [25 + wait]
+
+
+def test_a_new_model_delays_nothing_that_it_does_not_bring() -> None:
+    customer = swapped()
+    assert customer.silence(25, 9_000) is None
+    assert customer.silence(26, 0)
+
+
+def test_a_silence_that_begins_to_count_after_the_swap_fires_at_once() -> None:
+    customer = bought()
+    customer.judgement = rebased(customer.judgement, "new", 10_000, 10_000)
+    assert customer.silence(20, 0)
+
+
+def test_without_a_spread_a_new_model_speaks_at_once() -> None:
+    assert swapped(swap_spread_days=0).silence(25, 0)
+
+
+def test_a_new_model_moves_the_floor_with_the_reference() -> None:
+    customer = bought(clv=7_000)
+    customer.judgement = rebased(customer.judgement, "new", 7_000, 3_500)
+    assert customer.silence(20, 0)
+
+
 # --- answers -------------------------------------------------------------------------------------
 
 
@@ -519,11 +556,11 @@ def test_what_the_budget_withholds_competes_again_and_says_since_when() -> None:
     now=st.integers(0, 10**7).map(lambda half: 2 * half),
 )
 def test_a_model_that_halves_every_score_fires_nothing_new(clvs: list[int], now: int) -> None:
-    customer = Customer(rules(floor_minor=2))
+    customer = Customer(rules(floor_minor=2, swap_spread_days=0))
     for day, clv in enumerate(clvs):
         customer.event(day, clv)
     halved = Customer(
-        rules(floor_minor=1),
+        rules(floor_minor=1, swap_spread_days=0),
         rebased(customer.judgement, "new", clvs[-1], clvs[-1] // 2),
         customer.last_order_day,
         customer.first_order_day,
@@ -641,6 +678,7 @@ def test_the_version_of_the_default_policy_is_stable() -> None:
         Policy(churn_percentile=50),
         Policy(late_silence_days=80),
         Policy(cooldown_days=30),
+        Policy(swap_spread_days=0),
         Policy(budget_per_day=10),
     ],
 )
@@ -683,6 +721,7 @@ def test_a_number_written_in_another_way_is_the_same_policy() -> None:
         ("churn_percentile", 101),
         ("late_silence_days", 0),
         ("cooldown_days", -1),
+        ("swap_spread_days", -1),
         ("budget_per_day", 0),
     ],
 )

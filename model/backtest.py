@@ -1,0 +1,712 @@
+"""How good the warnings would have been: a log whose future is known, judged as it came.
+
+The warnings are those of the very code that runs live (`model.walk`). Beside them every day of
+every silence worth a warning is scored (`model.panel`), to hold the rule against simpler ones at
+the same lead, and to say which threshold buys which precision. Definitions: `docs/warnings.md`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+from zlib import crc32
+
+import msgspec
+import numpy as np
+
+from features.buckets import MS_PER_DAY, day_of
+from features.money import minor_exponent
+from features.orders import Order, OrderType
+from features.vector import FEATURE_NAMES, vectors
+from model.clv import ClvModel
+from model.evaluation import churn_quantiles, iso_day, score_quantiles
+from model.judging import Judge, Scoring, Track
+from model.panel import (
+    NEVER,
+    Bin,
+    Bools,
+    Floats,
+    Ints,
+    Panel,
+    Quality,
+    Ranked,
+    Silences,
+    base_rate,
+    calibration,
+    first_of_each,
+    quality,
+    quality_of,
+    ranking,
+)
+from model.policy import Policy, Rules, Trigger
+from model.scoring import Scorer
+from model.standing import history_of
+from model.training import TrainingConfig, fit, population, training_set
+from model.walk import Walk
+
+TOP_SHARE: Final = 0.10
+RANK_EVERY_DAYS: Final = 30
+MAX_ROWS: Final = 400_000
+_RFM: Final = tuple(FEATURE_NAMES.index(n) for n in ("frequency", "recency_days", "T_days"))
+
+Progress = Callable[[int], None]
+
+
+class BacktestError(Exception):
+    """These orders cannot tell how good warnings are; the message says what would be enough."""
+
+
+class Point(msgspec.Struct, frozen=True):
+    """The rule at one threshold: the percentile of P(churn), and how good it is. `late`: silences
+    that stay below it warn after `late_silence_days` all the same."""
+
+    churn_percentile: float
+    late: bool
+    per_week: float
+    quality: Quality
+
+
+class Baseline(msgspec.Struct, frozen=True):
+    """A simple rule, its threshold set so that its median lead comes closest to the rule's."""
+
+    name: str
+    threshold: float
+    quality: Quality
+
+
+class Week(msgspec.Struct, frozen=True):
+    """Warnings of a week that begins on an ISO date, by trigger."""
+
+    start: str
+    silence: int
+    order: int
+    refund: int
+    active: int
+
+
+class Suggestion(msgspec.Struct, frozen=True):
+    """Settings for what was wished for, and what they would have given; `settings` is empty where
+    nothing reaches it."""
+
+    wish: str
+    settings: dict[str, str]
+    point: Point | None
+
+
+class Backtest(msgspec.Struct, frozen=True):
+    """The report. Days are ISO dates; the period is from 00:00 UTC of `start` to 00:00 of `end`.
+
+    `rule` are the warnings as they would have been sent; `panel_rule` the same rule read off the
+    panel, which has `panel_share` of the customers. `order_only` is the recall of a rule that
+    scores only when orders arrive. `left_out`: churns of customers whom the policy leaves out, by
+    standing. `withheld`: episodes for which the budget had no place at first.
+    """
+
+    model_version: str
+    policy_version: str
+    horizon_days: int
+    currency: str
+    start: str
+    end: str
+    retrained_every_days: int | None
+    models: int
+    customers: int
+    eligible_silences: int
+    base_rate: float | None
+    rule: Quality
+    by_trigger: dict[str, Quality]
+    by_standing: dict[str, int]
+    left_out: dict[str, int]
+    withheld: int
+    per_1000_a_week: float | None
+    most_on_a_day: int
+    swap_days_share: float | None
+    swap_warnings_share: float | None
+    order_only_recall: float | None
+    panel_share: float
+    panel_rule: Quality
+    baselines: list[Baseline]
+    points: list[Point]
+    rankings: dict[str, Ranked]
+    calibration: list[Bin]
+    weeks: list[Week]
+    suggestions: list[Suggestion]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is judged: from the UTC day `from_day` (None: the model's cutoff) to the end of the log,
+    retrained every so many days (None: never).
+
+    `until_day`: silences that begin then or later are not counted. `progress` hears of days.
+    """
+
+    from_day: int
+    policy: Policy = field(default_factory=Policy)
+    retrain_every_days: int | None = None
+    until_day: int | None = None
+    precision: float | None = None
+    progress: Progress = lambda days: None
+
+
+def scorer_of(
+    model: ClvModel,
+    version: str,
+    quantiles: Sequence[float],
+    churn: Sequence[float],
+) -> Scorer:
+    """The scorer of a model, with the percentiles of its training population."""
+    return Scorer(
+        model=model,
+        model_version=version,
+        currency=model.currency,
+        horizon_days=model.horizon_days,
+        score_quantiles_major=tuple(quantiles),
+        churn_quantiles=tuple(churn),
+    )
+
+
+def trained(orders: Sequence[Order], day: int, config: TrainingConfig) -> Scorer:
+    """The scorer that training at 00:00 UTC of a day gives, from the events before it alone."""
+    known = population(orders, day)
+    model = fit(training_set(orders, config, day), config, known)
+    quantiles = score_quantiles(model.clv(known))
+    return scorer_of(model, f"day-{iso_day(day)}", quantiles, churn_quantiles(known, model))
+
+
+def backtest(orders: Sequence[Order], scorer: Scorer, plan: Plan) -> Backtest:
+    """The report of a scorer and a policy on a log; `orders` sorted by event time.
+
+    Raises BacktestError where the log leaves no silence to judge.
+    """
+    if not orders:
+        raise BacktestError("the log has no orders; give one with at least a few months of them")
+    last_day = day_of(orders[-1].ts_ms)
+    if last_day + 1 - plan.from_day <= scorer.horizon_days:
+        raise BacktestError(
+            f"the log ends {max(last_day + 1 - plan.from_day, 0)} days after"
+            f" {iso_day(plan.from_day)}, where the judging begins; a horizon of"
+            f" {scorer.horizon_days} days needs more than that: train with an earlier --cutoff"
+        )
+    return _Run(orders, scorer, plan).report()
+
+
+class _Run:
+    """One backtest: the walk, and what is written down on the way."""
+
+    def __init__(self, orders: Sequence[Order], scorer: Scorer, plan: Plan) -> None:
+        # What is published between decisions decides nothing.
+        self.policy = replace(plan.policy, refresh_days=None)
+        self.orders, self.scorer, self.plan = orders, scorer, plan
+        self.horizon = scorer.horizon_days
+        self.first_day, self.end_day = day_of(orders[0].ts_ms), day_of(orders[-1].ts_ms) + 1
+        self.purchases = _purchase_days(orders)
+        self.scorers = [scorer]
+        self.swap_days: set[int] = set()
+        self.fired: list[Scoring] = []
+        self.rows = _Rows()
+        self.spells: dict[tuple[str, int], _Spell] = {}
+        self.left_out: Counter[str] = Counter()
+        self.active: dict[int, int] = {}
+        self.order_only: set[tuple[str, int]] = set()
+        self.every = 1
+        self.ratios: dict[int, float] = {}
+        self.walk = Walk(orders, Judge(scorer, scorer.rules(self.policy)))
+
+    def report(self) -> Backtest:
+        for day in range(self.first_day, self.end_day):
+            self._swap(day)
+            if day == self.plan.from_day:
+                self._set_sampling()
+            before = self._references_before(day)
+            if day >= self.plan.from_day:
+                self._score_silences(day)
+            fired, users = self.walk.day(day)
+            self.fired += fired
+            self._begin_silences(day, users, before)
+            self.plan.progress(1)
+        return self._summed_up()
+
+    def _swap(self, day: int) -> None:
+        every, since = self.plan.retrain_every_days, day - self.plan.from_day
+        if every is None or since <= 0 or since % every:
+            return
+        config = TrainingConfig(horizon_days=self.horizon, currency=self.scorer.currency)
+        scorer = trained(self.orders, day, config)
+        self.scorers.append(scorer)
+        self.swap_days.add(day)
+        # As live: every customer moves to the new scale when it is next judged.
+        self.walk.judge = Judge(scorer, scorer.rules(self.policy))
+        self.ratios.clear()
+
+    @property
+    def rules(self) -> Rules:
+        return self.walk.judge.rules
+
+    def _set_sampling(self) -> None:
+        """Chooses how many customers the panel leaves out, so that it stays within its rows."""
+        days = sum(
+            min(following - this, self.horizon)
+            for days in self.purchases.values()
+            for this, following in zip(days, [*days[1:], self.end_day], strict=True)
+            if this >= self.plan.from_day
+        )
+        share = 1 - self.policy.floor_percentile / 100 if self.policy.floor is None else 1.0
+        self.every = max(1, round(days * min(1.0, 1.5 * share) / MAX_ROWS))
+
+    def _references_before(self, day: int) -> dict[str, int]:
+        """Of the customers who order today, the reference that the order is compared with."""
+        found: dict[str, int] = {}
+        for user in self._buyers(day):
+            track = self.walk.tracks.get(user)
+            reference = track and track.customer.judgement.reference(day * MS_PER_DAY, self.rules)
+            if reference and reference.clv_minor >= self.rules.floor_minor:
+                found[user] = reference.clv_minor
+        return found
+
+    def _buyers(self, day: int) -> list[str]:
+        if not hasattr(self, "_by_day"):
+            self._by_day: dict[int, list[str]] = {}
+            for user, days in self.purchases.items():
+                for bought in days:
+                    self._by_day.setdefault(bought, []).append(user)
+        return self._by_day.get(day, [])
+
+    def _begin_silences(self, day: int, users: Iterable[str], before: Mapping[str, int]) -> None:
+        """Writes down the silences that begin today, and what scoring on orders alone would say."""
+        rules = self.rules
+        for user in self._buyers(day):
+            if user not in users:
+                continue
+            track = self.walk.tracks[user]
+            judgement = track.customer.judgement
+            scored, reference = judgement.scored_last, judgement.reference(day * MS_PER_DAY, rules)
+            if scored and user in before:
+                fallen = scored.clv_minor <= (1 - rules.policy.event_drop) * before[user]
+                if fallen:
+                    self.order_only.add((user, day))
+            if reference is None or reference.clv_minor < max(rules.floor_minor, 1):
+                continue
+            history = history_of(track.customer.facts, rules.enough_purchase_days)
+            if history is None:
+                continue
+            if history.purchase_days < rules.policy.min_orders:
+                if self._counted(user, day) and self._next(user, day) - day > self.horizon:
+                    self.left_out[history.standing(day, self.horizon).value] += 1
+                continue
+            self.spells[user, day] = _Spell(len(self.spells), reference.clv_minor)
+
+    def _counted(self, user: str, since: int) -> bool:
+        until = self.plan.until_day if self.plan.until_day is not None else NEVER
+        return self.plan.from_day <= since < until and since + self.horizon < self.end_day
+
+    def _next(self, user: str, day: int) -> int:
+        days = self.purchases[user]
+        at = bisect_right(days, day)
+        return days[at] if at < len(days) else NEVER
+
+    def _score_silences(self, day: int) -> None:
+        """Adds today's rows to the panel, as of 00:00, before anything is judged or ordered."""
+        pairs, spells, tracks = [], [], []
+        active = 0
+        for user, days in self._silent(day):
+            active += 1
+            spell = self.spells.get((user, days))
+            if spell is None or crc32(user.encode()) % self.every or not self._counted(user, days):
+                continue
+            track = self.walk.tracks[user]
+            tracks.append(track)
+            pairs.append((track.customer.facts, day * MS_PER_DAY))
+            spells.append(spell.number)
+        self.active[day] = active
+        if not pairs:
+            return
+        references = self._references(day, spells, tracks)
+        X = vectors(pairs)
+        scorer = self.walk.judge.scorer
+        clv, churn = scorer.rate(X)
+        lifetime = getattr(scorer.model, "lifetime", None)
+        alive = (
+            lifetime[0].probability_alive(*(X[:, column] for column in _RFM))
+            if lifetime
+            else np.full(len(X), np.nan)
+        )
+        self.rows.add(spells, day, clv, references, churn, alive, len(self.scorers) - 1)
+
+    def _references(self, day: int, spells: Sequence[int], tracks: Sequence[Track]) -> list[float]:
+        """The references in the scale of the model now, also of who was not judged by it yet."""
+        scorer = self.walk.judge.scorer
+        old = [
+            (spell, track)
+            for spell, track in zip(spells, tracks, strict=True)
+            if track.customer.judgement.model_version != scorer.model_version
+            and spell not in self.ratios
+        ]
+        lasts = [track.customer.judgement.scored_last for _, track in old]
+        news = scorer.scores(
+            [
+                (track.customer.facts, last.day * MS_PER_DAY if last else 0)
+                for (_, track), last in zip(old, lasts, strict=True)
+            ]
+        )
+        for (spell, _), last, new in zip(old, lasts, news, strict=True):
+            self.ratios[spell] = new.clv_minor / last.clv_minor if last and last.clv_minor else 1.0
+        found = []
+        for spell, track in zip(spells, tracks, strict=True):
+            judgement = track.customer.judgement
+            reference = judgement.reference(day * MS_PER_DAY, self.rules)
+            moved = judgement.model_version == scorer.model_version
+            ratio = 1.0 if moved else self.ratios[spell]
+            found.append(reference.clv_minor * ratio if reference else 0.0)
+        return found
+
+    def _silent(self, day: int) -> Iterable[tuple[str, int]]:
+        """Customers whose last order lies 1 to H days back, with its day."""
+        if not hasattr(self, "_last"):
+            self._last: dict[str, int] = {}
+            self._seen_until = self.first_day
+        for past in range(self._seen_until, day):
+            for user in self._buyers(past):
+                self._last[user] = past
+        self._seen_until = day
+        return [(u, d) for u, d in self._last.items() if day - d <= self.horizon]
+
+    # --- summing up ------------------------------------------------------------------------------
+
+    def _summed_up(self) -> Backtest:
+        silences = self._silences()
+        if not silences.counted.any():
+            raise BacktestError(
+                "no silence of a customer worth a warning begins and ends within the judged period;"
+                " give a longer log, or a lower value floor"
+            )
+        panel = self._panel(silences)
+        sent = _Sent.of(self.fired, self.spells, silences)
+        rule = sent.quality(silences, self.end_day)
+        fires = _fires(panel, self.policy, self.rules, self.policy.churn_percentile, late=True)
+        panel_rule = quality_of(panel, fires)
+        days = range(self.plan.from_day, self.end_day)
+        swapped = [s for s in self._judged_fired() if day_of(s.as_of_ms) in self.swap_days]
+        everything = self._judged_fired()
+        per_day = Counter(day_of(scoring.as_of_ms) for scoring in everything)
+        points = self._points(panel)
+        return Backtest(
+            model_version=self.scorer.model_version,
+            policy_version=self.plan.policy.version,
+            horizon_days=self.horizon,
+            currency=self.scorer.currency,
+            start=iso_day(self.plan.from_day),
+            end=iso_day(self.end_day),
+            retrained_every_days=self.plan.retrain_every_days,
+            models=len(self.scorers),
+            customers=len(self.purchases),
+            eligible_silences=int(silences.counted.sum()),
+            base_rate=base_rate(panel),
+            rule=rule,
+            by_trigger={
+                trigger.value: sent.only(trigger).quality(silences, self.end_day)
+                for trigger in Trigger
+            },
+            by_standing=dict(Counter(_standing(s, self.horizon) for s in everything)),
+            left_out=dict(self.left_out),
+            withheld=self.walk.withheld,
+            per_1000_a_week=self._per_1000(len(everything), days),
+            most_on_a_day=max(per_day.values(), default=0),
+            swap_days_share=len(self.swap_days) / len(days) if self.swap_days else None,
+            swap_warnings_share=len(swapped) / len(everything)
+            if self.swap_days and everything
+            else None,
+            order_only_recall=self._order_only(silences),
+            panel_share=1 / self.every,
+            panel_rule=panel_rule,
+            baselines=_baselines(panel, panel_rule),
+            points=points,
+            rankings=_rankings(panel, self.plan.from_day),
+            calibration=calibration(panel),
+            weeks=self._weeks(everything),
+            suggestions=self._suggestions(points),
+        )
+
+    def _judged_fired(self) -> list[Scoring]:
+        return [s for s in self.fired if day_of(s.as_of_ms) >= self.plan.from_day]
+
+    def _silences(self) -> Silences:
+        keys = list(self.spells)
+        gaps = [_median_gap(self.purchases[user], day) for user, day in keys]
+        return Silences(
+            user=[user for user, _ in keys],
+            since=np.array([day for _, day in keys], np.int64),
+            until=np.array([self._next(user, day) for user, day in keys], np.int64),
+            reference=np.array([spell.reference for spell in self.spells.values()], np.float64),
+            median_gap=np.array(gaps, np.float64),
+            counted=np.array([self._counted(user, day) for user, day in keys], bool),
+            horizon_days=self.horizon,
+        )
+
+    def _panel(self, silences: Silences) -> Panel:
+        # Only the silences of the customers that the panel has a row of a chance for are churns
+        # that a rule read off it could find.
+        sampled = np.array([crc32(user.encode()) % self.every == 0 for user in silences.user], bool)
+        silences = replace(silences, counted=silences.counted & sampled)
+        thresholds = np.array([scorer.churn_quantiles or (0.0,) * 101 for scorer in self.scorers])
+        return self.rows.panel(silences, thresholds, self.end_day)
+
+    def _per_1000(self, warnings: int, days: range) -> float | None:
+        active = sum(self.active.get(day, 0) for day in days)
+        return warnings / active * 7 * 1000 if active else None
+
+    def _order_only(self, silences: Silences) -> float | None:
+        churned = silences.churned
+        if not churned.any():
+            return None
+        keys = zip(silences.user, silences.since.tolist(), strict=True)
+        found = np.array([key in self.order_only for key in keys], bool)
+        return float(found[churned].mean())
+
+    def _points(self, panel: Panel) -> list[Point]:
+        weeks = (self.end_day - self.plan.from_day) / 7
+        points = []
+        for late in (True, False):
+            for percentile in range(0, 100, 5):
+                fires = _fires(panel, self.policy, self.rules, percentile, late=late)
+                found = quality_of(panel, fires)
+                if not found.judged:
+                    continue
+                count = len(first_of_each(panel, fires)) * self.every
+                points.append(Point(float(percentile), late, count / weeks, found))
+        return points
+
+    def _suggestions(self, points: Sequence[Point]) -> list[Suggestion]:
+        found = []
+        budget, precision = self.plan.policy.budget_per_day, self.plan.precision
+        if budget is not None:
+            within = [point for point in points if point.per_week <= 7 * budget]
+            wish = f"at most {budget} warnings a day on average"
+            found.append(self._suggestion(wish, within))
+        if precision is not None:
+            reaching = [p for p in points if (p.quality.strict_precision or 0.0) >= precision]
+            found.append(self._suggestion(f"strict precision of {precision:.0%} or more", reaching))
+        return found
+
+    def _suggestion(self, wish: str, fitting: Sequence[Point]) -> Suggestion:
+        """The fitting point that finds most, and of equals the more precise."""
+        best = max(
+            fitting,
+            key=lambda p: (p.quality.value_captured or 0, p.quality.strict_precision or 0),
+            default=None,
+        )
+        if best is None:
+            return Suggestion(wish, {}, None)
+        settings = {"CLV_CHURN_PERCENTILE": f"{best.churn_percentile:g}"}
+        if not best.late:
+            settings["CLV_LATE_SILENCE"] = str(self.horizon + 1)
+        return Suggestion(wish, settings, best)
+
+    def _weeks(self, fired: Sequence[Scoring]) -> list[Week]:
+        counts: Counter[tuple[int, str]] = Counter()
+        for scoring in fired:
+            assert scoring.fired is not None
+            week = (day_of(scoring.as_of_ms) - self.plan.from_day) // 7
+            counts[week, scoring.fired.trigger.value] += 1
+        weeks = []
+        for week in range((self.end_day - self.plan.from_day) // 7):
+            start = self.plan.from_day + 7 * week
+            weeks.append(
+                Week(
+                    start=iso_day(start),
+                    silence=counts[week, "silence"],
+                    order=counts[week, "order"],
+                    refund=counts[week, "refund"],
+                    active=self.active.get(start, 0),
+                )
+            )
+        return weeks
+
+
+class _Spell(msgspec.Struct, frozen=True):
+    number: int
+    reference: int
+
+
+class _Rows:
+    """The panel's columns while they grow."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[Ints, Ints, Floats, Floats, Floats, Floats, Ints]] = []
+
+    def add(
+        self,
+        spells: Sequence[int],
+        day: int,
+        clv: Ints,
+        references: Sequence[float],
+        churn: Floats,
+        alive: Floats,
+        model: int,
+    ) -> None:
+        n = len(spells)
+        self.parts.append(
+            (
+                np.array(spells, np.int64),
+                np.full(n, day, np.int64),
+                clv.astype(np.float64),
+                np.array(references, np.float64),
+                churn,
+                alive,
+                np.full(n, model, np.int64),
+            )
+        )
+
+    def panel(self, silences: Silences, thresholds: Floats, end_day: int) -> Panel:
+        """The rows by silence and day."""
+        if not self.parts:
+            raise BacktestError("nobody worth a warning was silent within the judged period")
+        columns = [np.concatenate(column) for column in zip(*self.parts, strict=True)]
+        order = np.lexsort((columns[1], columns[0]))
+        silence, day, clv, reference, churn, alive, model = (column[order] for column in columns)
+        return Panel(
+            silences, silence, day, clv, reference, churn, alive, model, thresholds, end_day
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """The warnings of the walk that fall into silences worth one."""
+
+    silence: Ints
+    day: Ints
+    strict: Bools
+    trigger: list[str]
+
+    @classmethod
+    def of(
+        cls,
+        fired: Sequence[Scoring],
+        spells: Mapping[tuple[str, int], _Spell],
+        silences: Silences,
+    ) -> _Sent:
+        numbers, days, triggers = [], [], []
+        for scoring in fired:
+            last_day = scoring.facts.last_purchase_day
+            spell = None if last_day is None else spells.get((scoring.user_id, last_day))
+            assert scoring.fired is not None
+            if spell is not None:
+                numbers.append(spell.number)
+                days.append(day_of(scoring.as_of_ms))
+                triggers.append(scoring.fired.trigger.value)
+        silence, day = np.array(numbers, np.int64), np.array(days, np.int64)
+        strict = silences.until[silence] >= day + silences.horizon_days
+        return cls(silence, day, strict, triggers)
+
+    def only(self, trigger: Trigger) -> _Sent:
+        kept = np.array([name == trigger.value for name in self.trigger], bool)
+        return _Sent(self.silence[kept], self.day[kept], self.strict[kept], [])
+
+    def quality(self, silences: Silences, end_day: int) -> Quality:
+        return quality(silences, self.silence, self.day, self.strict, end_day)
+
+
+def _fires(panel: Panel, policy: Policy, rules: Rules, percentile: float, *, late: bool) -> Bools:
+    """On which rows the rule of silence fires, with another percentile of P(churn)."""
+    sure = (
+        panel.churn >= panel.threshold(percentile) if percentile else np.ones(len(panel.day), bool)
+    )
+    if late:
+        sure |= panel.silent_days >= rules.late_silence_days
+    fires: Bools = (
+        sure & (panel.silent_days >= rules.min_silence_days) & (panel.drop >= policy.drop)
+    )
+    return fires
+
+
+def _baselines(panel: Panel, rule: Quality) -> list[Baseline]:
+    """Simple rules at the rule's lead: days of silence, own gaps, P(alive)."""
+    if rule.median_lead_days is None:
+        return []
+    silent = panel.silent_days
+    gap = panel.silences.median_gap[panel.silence]
+    candidates: dict[str, tuple[Sequence[float], Callable[[float], Bools]]] = {
+        "silent for D days": (
+            range(1, panel.silences.horizon_days + 1),
+            lambda days: silent >= days,
+        ),
+        "k x own median gap": (
+            [round(k, 2) for k in np.geomspace(0.5, 12, 40)],
+            lambda k: (gap > 0) & (silent >= k * gap),
+        ),
+        "P(alive) below p": (
+            [round(p, 3) for p in np.linspace(0.05, 0.999, 40)],
+            lambda p: panel.alive < p,
+        ),
+    }
+    found = []
+    for name, (thresholds, fires) in candidates.items():
+        best: Baseline | None = None
+        for threshold in thresholds:
+            baseline = Baseline(name, float(threshold), quality_of(panel, fires(threshold)))
+            if baseline.quality.median_lead_days is None:
+                continue
+            if best is None or _distance(baseline, rule) < _distance(best, rule):
+                best = baseline
+        if best is not None:
+            found.append(best)
+    return found
+
+
+def _distance(baseline: Baseline, rule: Quality) -> tuple[float, float]:
+    """How far the leads are apart; of equals the rule that finds more."""
+    assert baseline.quality.median_lead_days is not None
+    assert rule.median_lead_days is not None
+    apart = abs(baseline.quality.median_lead_days - rule.median_lead_days)
+    return apart, -(baseline.quality.recall or 0.0)
+
+
+def _rankings(panel: Panel, from_day: int) -> dict[str, Ranked]:
+    """What a call list of a tenth of the eligible customers is worth, a month, by each order."""
+    first = from_day + panel.silences.horizon_days
+    days = range(first, panel.end_day - panel.silences.horizon_days, RANK_EVERY_DAYS)
+    gap = panel.silences.median_gap[panel.silence]
+    silent = panel.silent_days.astype(np.float64)
+    orders: dict[str, Floats] = {
+        "expected loss": panel.churn * panel.reference,
+        "P(churn)^2 x reference": panel.churn**2 * panel.reference,
+        "P(churn)": panel.churn,
+        "lowest CLV": -panel.clv,
+        "largest absolute loss": panel.reference - panel.clv,
+        "largest drop": panel.drop,
+        "longest silence": silent,
+        "most own gaps": np.where(gap > 0, silent / np.maximum(gap, 1.0), 0.0),
+        "lowest P(alive)": -np.nan_to_num(panel.alive, nan=1.0),
+    }
+    return {name: ranking(panel, value, days, TOP_SHARE) for name, value in orders.items()}
+
+
+def _purchase_days(orders: Iterable[Order]) -> dict[str, list[int]]:
+    """The UTC days with an order that nobody took back, ascending, by customer."""
+    taken_back = {(o.user_id, o.order_id) for o in orders if o.type is OrderType.CANCELLATION}
+    days: dict[str, set[int]] = {}
+    for order in orders:
+        if order.type is OrderType.ORDER and (order.user_id, order.order_id) not in taken_back:
+            days.setdefault(order.user_id, set()).add(day_of(order.ts_ms))
+    return {user: sorted(of_user) for user, of_user in days.items()}
+
+
+def _median_gap(days: Sequence[int], until: int) -> float:
+    """The median of the gaps between a customer's orders up to a day; 0 without two orders."""
+    known = days[: bisect_right(days, until)]
+    return float(np.median(np.diff(known))) if len(known) > 1 else 0.0
+
+
+def _standing(scoring: Scoring, horizon_days: int) -> str:
+    history = history_of(scoring.facts)
+    if history is None:
+        return "one_time"
+    return history.standing(day_of(scoring.as_of_ms), horizon_days).value
+
+
+def major(minor: float, currency: str) -> float:
+    """Minor units of a currency in major ones."""
+    return float(minor) / 10.0 ** minor_exponent(currency)

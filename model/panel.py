@@ -1,0 +1,220 @@
+"""Silences as a table: every day of every silence of customers worth a warning, as scored then.
+
+What a rule would have done, had it been another one, is read off the table: the first row of each
+silence at which it fires. A *silence* begins with an order and ends with the next one. The
+definitions are those of `docs/warnings.md`, with H the model's horizon:
+
+- a silence is a *churn* if the next order comes more than H days after the one before, or never;
+- a warning is *strictly* right if no order comes within H days of it, and right *for the episode*
+  if its silence is a churn;
+- *lead* is how many days before the H-th day of silence it comes; *recall* is the share of churns
+  that were warned of by then; *value captured* the same, weighed by the reference CLV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+Bools: TypeAlias = NDArray[np.bool_]
+
+NEVER = 10**7  # a day that does not come
+
+
+@dataclass(frozen=True, slots=True)
+class Silences:
+    """n silences: UTC days of the order before and of the next (NEVER: none in the log), the
+    reference CLV after the order (minor units), and the median of the customer's gaps by then in
+    days (0: none). `counted`: within the period that is judged, with H days of log after it."""
+
+    user: list[str]
+    since: Ints
+    until: Ints
+    reference: Floats
+    median_gap: Floats
+    counted: Bools
+    horizon_days: int
+
+    @property
+    def churned(self) -> Bools:
+        """Which silences are churns that can be judged."""
+        return self.counted & (self.until - self.since > self.horizon_days)
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Rows of (silence, day) by silence and then day: what was known at 00:00 UTC of the day.
+
+    `silence` indexes the silences; `drop` is against the reference of the rule; `alive` is
+    BG/NBD's P(alive), NaN where the model has none; `threshold` maps a percentile of P(churn) of
+    the model then in use: one column of `PERCENTILES` each.
+    """
+
+    silences: Silences
+    silence: Ints
+    day: Ints
+    clv: Floats
+    reference: Floats
+    churn: Floats
+    alive: Floats
+    model: Ints
+    thresholds: Floats
+    end_day: int
+
+    @property
+    def silent_days(self) -> Ints:
+        """Days since the order before, shape (rows,)."""
+        return self.day - self.silences.since[self.silence]
+
+    @property
+    def drop(self) -> Floats:
+        """Share of the reference that is gone, shape (rows,)."""
+        return 1 - self.clv / np.maximum(self.reference, 1e-9)
+
+    @property
+    def strict(self) -> Bools:
+        """Whether no order came within H days of the row's instant."""
+        return self.silences.until[self.silence] >= self.day + self.silences.horizon_days
+
+    @property
+    def judged(self) -> Bools:
+        """Rows of counted silences with H days of log after them."""
+        full = self.day + self.silences.horizon_days <= self.end_day
+        return self.silences.counted[self.silence] & full
+
+    def threshold(self, percentile: float) -> Floats:
+        """The P(churn) at a percentile, of each row's model."""
+        columns = self.thresholds.shape[1]
+        at = np.linspace(0, 100, columns)
+        found = [np.interp(percentile, at, row) for row in self.thresholds]
+        return np.asarray(found, np.float64)[self.model]
+
+
+class Quality(msgspec.Struct, frozen=True):
+    """How good warnings were. Shares are 0 to 1, None where there is nothing to divide by; leads
+    are days, at the 10th, 25th, 50th, 75th and 90th percentile."""
+
+    warnings: int
+    judged: int
+    strict_precision: float | None
+    episode_precision: float | None
+    churners: int
+    recall: float | None
+    value_captured: float | None
+    lead_days: tuple[float, ...] | None
+
+    @property
+    def median_lead_days(self) -> float | None:
+        """Half of the churners found were found at least so early."""
+        return self.lead_days[2] if self.lead_days else None
+
+
+LEAD_PERCENTILES = (10, 25, 50, 75, 90)
+
+
+def quality(silences: Silences, silence: Ints, day: Ints, strict: Bools, end_day: int) -> Quality:
+    """The quality of warnings, at most the first of each silence: index of the silence, UTC day and
+    whether no order came within the horizon, one element a warning."""
+    horizon = silences.horizon_days
+    counted = silences.counted[silence]
+    full = counted & (day + horizon <= end_day)
+    churned = silences.churned
+    in_time = churned[silence] & (day <= silences.since[silence] + horizon)
+    found = np.zeros(len(silences.since), bool)
+    found[silence[in_time]] = True
+    leads = silences.since[silence[in_time]] + horizon - day[in_time]
+    episode = silences.until[silence] - silences.since[silence] > horizon
+    value = silences.reference
+    return Quality(
+        warnings=int(counted.sum()),
+        judged=int(full.sum()),
+        strict_precision=_mean(strict[full]),
+        episode_precision=_mean(episode[full]),
+        churners=int(churned.sum()),
+        recall=_mean(found[churned]),
+        value_captured=_share(float(value[found].sum()), float(value[churned].sum())),
+        lead_days=tuple(float(q) for q in np.percentile(leads, LEAD_PERCENTILES))
+        if len(leads)
+        else None,
+    )
+
+
+def first_of_each(panel: Panel, fires: Bools) -> Ints:
+    """Indices of the first row of each silence at which a rule fires."""
+    rows = np.flatnonzero(fires)
+    _, first = np.unique(panel.silence[rows], return_index=True)
+    return np.asarray(rows[first], np.int64)
+
+
+def quality_of(panel: Panel, fires: Bools) -> Quality:
+    """The quality of a rule, given on which rows it would fire (only the first counts)."""
+    rows = first_of_each(panel, fires)
+    return quality(
+        panel.silences, panel.silence[rows], panel.day[rows], panel.strict[rows], panel.end_day
+    )
+
+
+def base_rate(panel: Panel) -> float | None:
+    """Share of the judged rows that no order followed within the horizon: what a warning on a
+    random day of a random silence is worth."""
+    return _mean(panel.strict[panel.judged])
+
+
+class Bin(msgspec.Struct, frozen=True):
+    """Rows of like P(churn): how many, their mean P(churn), and the share without an order."""
+
+    rows: int
+    predicted: float
+    observed: float
+
+
+def calibration(panel: Panel, bins: int = 10) -> list[Bin]:
+    """P(churn) against what happened, in bins of equal size by P(churn)."""
+    rows = np.flatnonzero(panel.judged)
+    order = rows[np.argsort(panel.churn[rows], kind="stable")]
+    return [
+        Bin(len(part), float(panel.churn[part].mean()), float(panel.strict[part].mean()))
+        for part in np.array_split(order, bins)
+        if len(part)
+    ]
+
+
+class Ranked(msgspec.Struct, frozen=True):
+    """A ranking's top share of customers: precision, and the share of the lost value among them."""
+
+    precision: float | None
+    value_captured: float | None
+
+
+def ranking(panel: Panel, value: Floats, days: Sequence[int], top: float) -> Ranked:
+    """What the `top` share of eligible customers by `value` (one element a row) is worth, on each
+    of the days, all together."""
+    right = lost = captured = 0.0
+    picked = 0
+    judged, strict = panel.judged, panel.strict
+    for day in days:
+        rows = np.flatnonzero(judged & (panel.day == day))
+        if not len(rows):
+            continue
+        best = rows[np.argsort(-value[rows], kind="stable")[: max(1, round(top * len(rows)))]]
+        gone = panel.reference * strict
+        right += float(strict[best].sum())
+        picked += len(best)
+        captured += float(gone[best].sum())
+        lost += float(gone[rows].sum())
+    return Ranked(_share(right, picked), _share(captured, lost))
+
+
+def _mean(values: NDArray[np.bool_]) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,357 @@
+"""A backtest for people: a table for the terminal, and a page for who decides about warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+from model import svg
+from model.backtest import Backtest, Baseline, Point
+from model.panel import Quality
+
+_RANKED: Final = "A tenth of the customers worth a warning, once a month"
+
+
+def text(report: Backtest) -> str:
+    """The report in a terminal, at most 80 columns wide."""
+    blocks = [
+        _head(report),
+        _rules(report),
+        _counts(report),
+        _rankings(report),
+        *_suggestions(report),
+    ]
+    return "\n\n".join(blocks)
+
+
+def _head(report: Backtest) -> str:
+    retrained = (
+        f"retrained every {report.retrained_every_days} days ({report.models} models)"
+        if report.retrained_every_days
+        else "not retrained"
+    )
+    return "\n".join(
+        [
+            f"Backtest {report.start} to {report.end}, horizon {report.horizon_days} days,"
+            f" {retrained}",
+            f"{report.eligible_silences:,} silences of customers worth a warning; of those with"
+            f" {report.horizon_days} days",
+            f"of log after them {report.rule.churners:,} became longer than {report.horizon_days}"
+            " days: churners.",
+        ]
+    )
+
+
+_COLUMNS: Final = (("strict", 8), ("episode", 9), ("recall", 8), ("value", 7), ("lead", 6))
+
+
+def _rules(report: Backtest) -> str:
+    lines = [
+        f"{'':<32}{'warned':>8}" + "".join(f"{name:>{width}}" for name, width in _COLUMNS),
+        _row("this rule", report.rule),
+        *(_row(f"  by {name}", found) for name, found in report.by_trigger.items() if found.judged),
+        f"{'a random day (base rate)':<32}{'':>8}{_share(report.base_rate):>8}",
+    ]
+    if report.panel_share < 1:
+        share = f"of 1 customer in {round(1 / report.panel_share)}"
+        lines.append(_row(f"silence, {share}", report.panel_rule))
+    else:
+        lines.append(_row("its silence alone", report.panel_rule))
+    lines += [_row(_named(baseline), baseline.quality) for baseline in report.baselines]
+    return "\n".join(
+        [
+            *lines,
+            "strict, episode: share of warnings after which no order came within the horizon,",
+            "and whose silence became longer than it. recall, value: share of churners warned of,",
+            "and of their value. lead: median days before the horizon of silence was over.",
+        ]
+    )
+
+
+def _row(name: str, found: Quality) -> str:
+    lead = found.median_lead_days
+    cells = [
+        _share(found.strict_precision),
+        _share(found.episode_precision),
+        _share(found.recall),
+        _share(found.value_captured),
+        "-" if lead is None else f"{lead:.0f}",
+    ]
+    row = f"{name[:31]:<32}{found.warnings:>8,}"
+    return row + "".join(f"{c:>{width}}" for c, (_, width) in zip(cells, _COLUMNS, strict=True))
+
+
+def _named(baseline: Baseline) -> str:
+    return f"{baseline.name} ({baseline.threshold:g})"
+
+
+def _counts(report: Backtest) -> str:
+    leads = report.rule.lead_days
+    lines = []
+    if leads:
+        quantiles = ", ".join(f"{lead:.0f}" for lead in leads)
+        lines.append(f"Lead in days at 10, 25, 50, 75, 90 %: {quantiles}")
+    rate = "-" if report.per_1000_a_week is None else f"{report.per_1000_a_week:.1f}"
+    lines.append(
+        f"Warnings per 1,000 active customers a week: {rate}; most on a day:"
+        f" {report.most_on_a_day:,}"
+    )
+    if report.withheld:
+        lines.append(f"Withheld by the budget at first: {report.withheld:,} episodes")
+    standing = ", ".join(f"{name} {count:,}" for name, count in sorted(report.by_standing.items()))
+    lines.append(f"Warned by standing: {standing or 'none'}")
+    if report.left_out:
+        out = ", ".join(f"{name} {count:,}" for name, count in sorted(report.left_out.items()))
+        lines.append(f"Churners left out by the policy: {out}")
+    if report.swap_days_share is not None:
+        lines.append(
+            f"Days with a new model: {_share(report.swap_days_share)} of days,"
+            f" {_share(report.swap_warnings_share)} of warnings"
+        )
+    lines.append(
+        f"Scoring only when orders arrive would find {_share(report.order_only_recall)} of churners"
+    )
+    return "\n".join(lines)
+
+
+def _rankings(report: Backtest) -> str:
+    lines = [f"{_RANKED + ', by':<56}{'strict':>10}{'value':>10}"]
+    lines += [
+        f"  {name:<54}{_share(found.precision):>10}{_share(found.value_captured):>10}"
+        for name, found in report.rankings.items()
+    ]
+    return "\n".join(lines)
+
+
+def _suggestions(report: Backtest) -> list[str]:
+    lines = []
+    for suggestion in report.suggestions:
+        if suggestion.point is None:
+            lines.append(f"For {suggestion.wish}: no threshold reaches it on this log")
+            continue
+        settings = " ".join(f"{name}={value}" for name, value in suggestion.settings.items())
+        found = suggestion.point.quality
+        lines.append(
+            f"For {suggestion.wish}: {settings}\n"
+            f"  ({suggestion.point.per_week:.0f} warnings a week, strict precision"
+            f" {_share(found.strict_precision)}, recall {_share(found.recall)})"
+        )
+    return lines
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+_STYLE: Final = """
+body{font:16px/1.5 system-ui,sans-serif;color:#1d2433;max-width:60rem;
+ margin:2rem auto;padding:0 1rem}
+h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2.2rem}
+p{max-width:44rem}.small{color:#5b6475;font-size:.9rem}
+.cards{display:flex;flex-wrap:wrap;gap:.8rem;margin:1.2rem 0}
+.card{border:1px solid #d9dee8;border-radius:.5rem;padding:.7rem 1rem;flex:1 1 10rem}
+.card b{display:block;font-size:1.7rem;line-height:1.2}
+table{border-collapse:collapse;width:100%;font-size:.92rem}
+th,td{text-align:right;padding:.35rem .6rem;border-bottom:1px solid #e6e9f0}
+th:first-child,td:first-child{text-align:left}tr.ours td{font-weight:600;background:#f3f7ff}
+svg{width:100%;height:auto;max-width:46rem;display:block}
+@media print{body{margin:0;max-width:none}}
+"""
+
+
+def page(report: Backtest) -> str:
+    """The report as one HTML page that needs no network: plots are SVG in it."""
+    body = [
+        f"<h1>How good the churn warnings would have been</h1>"
+        f'<p class="small">{report.start} to {report.end} · horizon {report.horizon_days} days ·'
+        f" model {escape(report.model_version)} · policy {report.policy_version}"
+        f"{_retrained(report)}</p>",
+        _in_words(report),
+        _cards(report),
+        "<h2>How many are right, how many are found</h2>",
+        "<p>Each point of the line is another threshold: further to the right more of the customers"
+        " who leave are warned of, and fewer of the warnings are right. The dot is the rule as it"
+        " is set.</p>",
+        _precision_recall(report),
+        "<h2>How early</h2>",
+        f"<p>Days left until a customer has been silent for {report.horizon_days} days, when the"
+        " warning comes. A tenth of the customers found had fewer days left than the first bar, a"
+        " tenth more than the last.</p>",
+        _leads(report),
+        "<h2>Can the probabilities be believed?</h2>",
+        "<p>Customers in ten groups by the probability to leave that the model gave them. On the"
+        " diagonal, what was said is what happened. Above it, more left than was said.</p>",
+        _calibration(report),
+        "<h2>Warnings over time</h2>",
+        "<p>Warnings in each week, by what made the value fall: silence, an order that was worth"
+        " less, or a refund.</p>",
+        _over_time(report),
+        "<h2>Beside simpler rules</h2>",
+        "<p>Each simpler rule is set so that it warns as early as this one, as far as it can.</p>",
+        _rules_table(report),
+        "<h2>If only a tenth can be called</h2>",
+        f"<p>{_RANKED}: how many of them leave, and how much of the value that leaves is among"
+        " them, by what the list is sorted by.</p>",
+        _rankings_table(report),
+        _wishes(report),
+        "<h2>What the words mean</h2>",
+        _glossary(report),
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>Churn warnings, {report.start} to {report.end}</title>"
+        f"<style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+    )
+
+
+def _retrained(report: Backtest) -> str:
+    if not report.retrained_every_days:
+        return ""
+    return f" · retrained every {report.retrained_every_days} days"
+
+
+def _in_words(report: Backtest) -> str:
+    rule = report.rule
+    lead = rule.median_lead_days
+    if rule.strict_precision is None or rule.recall is None or lead is None:
+        return "<p>Too few warnings came in this period to say how good they are.</p>"
+    return (
+        f"<p>Of 100 customers worth a warning who went silent for more than {report.horizon_days}"
+        f" days, <b>{rule.recall * 100:.0f}</b> were warned of in time, half of them at least"
+        f" <b>{lead:.0f} days</b> before that. Of 100 warnings,"
+        f" <b>{rule.strict_precision * 100:.0f}</b> were followed by no order at all for"
+        f" {report.horizon_days} days; on a day picked at random it would have been"
+        f" {(report.base_rate or 0) * 100:.0f}.</p>"
+    )
+
+
+def _cards(report: Backtest) -> str:
+    rule = report.rule
+    per = report.per_1000_a_week
+    cards = [
+        (f"{rule.warnings:,}", "warnings in the period"),
+        (_share(rule.strict_precision), "followed by no order within the horizon"),
+        (_share(rule.recall), "of those who left were warned of"),
+        (_share(rule.value_captured), "of the value that left"),
+        ("-" if per is None else f"{per:.1f}", "warnings per 1,000 active customers a week"),
+    ]
+    inner = "".join(f'<div class="card"><b>{value}</b>{name}</div>' for value, name in cards)
+    return f'<div class="cards">{inner}</div>'
+
+
+def _precision_recall(report: Backtest) -> str:
+    def line(points: Sequence[Point]) -> list[tuple[float, float]]:
+        found = [
+            (p.quality.recall, p.quality.strict_precision)
+            for p in points
+            if p.quality.recall is not None and p.quality.strict_precision is not None
+        ]
+        return sorted(found)
+
+    rule = report.panel_rule
+    dots = []
+    if rule.recall is not None and rule.strict_precision is not None:
+        dots.append((rule.recall, rule.strict_precision, "as set"))
+    for baseline in report.baselines:
+        quality = baseline.quality
+        if quality.recall is not None and quality.strict_precision is not None:
+            dots.append((quality.recall, quality.strict_precision, _named(baseline)))
+    return svg.plot(
+        lines=[(line([p for p in report.points if not p.late]), "threshold on P(leaves)")],
+        dots=dots,
+        x=svg.Axis("share of leaving customers warned of", 0, 1, percent=True),
+        y=svg.Axis("share of warnings that are right (strict)", 0, 1, percent=True),
+        level=report.base_rate,
+        level_name="a random day",
+    )
+
+
+def _leads(report: Backtest) -> str:
+    leads = report.rule.lead_days or ()
+    names = ("10 %", "25 %", "median", "75 %", "90 %")
+    return svg.bars(
+        [(name, [lead]) for name, lead in zip(names, leads, strict=False)],
+        x="",
+        y="days left",
+        series=["days left"],
+        values=True,
+    )
+
+
+def _calibration(report: Backtest) -> str:
+    points = [(each.predicted, each.observed) for each in report.calibration]
+    return svg.plot(
+        lines=[([(0.0, 0.0), (1.0, 1.0)], "said = happened"), (points, "this model")],
+        dots=[(x, y, "") for x, y in points],
+        x=svg.Axis("probability to leave, as said", 0, 1, percent=True),
+        y=svg.Axis("share that left", 0, 1, percent=True),
+    )
+
+
+def _over_time(report: Backtest) -> str:
+    return svg.bars(
+        [(week.start, [week.silence, week.order, week.refund]) for week in report.weeks],
+        x="week that begins",
+        y="warnings",
+        series=["silence", "order", "refund"],
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[tuple[bool, Sequence[str]]]) -> str:
+    lines = "".join(
+        f"<tr{' class=ours' if ours else ''}>"
+        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for ours, cells in rows
+    )
+    return f"<table><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>{lines}</table>"
+
+
+def _rules_table(report: Backtest) -> str:
+    def cells(name: str, found: Quality) -> list[str]:
+        lead = found.median_lead_days
+        return [
+            name,
+            f"{found.warnings:,}",
+            _share(found.strict_precision),
+            _share(found.episode_precision),
+            _share(found.recall),
+            "-" if lead is None else f"{lead:.0f}",
+        ]
+
+    rows = [(True, cells("this rule, silence", report.panel_rule))]
+    rows += [(False, cells(_named(each), each.quality)) for each in report.baselines]
+    head = ("rule", "warnings", "strictly right", "silence > horizon", "found", "median lead, days")
+    return _table(head, rows)
+
+
+def _rankings_table(report: Backtest) -> str:
+    rows = [
+        (name == "expected loss", [name, _share(r.precision), _share(r.value_captured)])
+        for name, r in report.rankings.items()
+    ]
+    return _table(("sorted by", "leave", "of the value that leaves"), rows)
+
+
+def _wishes(report: Backtest) -> str:
+    if not report.suggestions:
+        return ""
+    items = "".join(f"<li>{escape(line)}</li>" for line in _suggestions(report))
+    return f"<h2>Settings for what you wished for</h2><ul>{items}</ul>"
+
+
+def _glossary(report: Backtest) -> str:
+    horizon = report.horizon_days
+    return (
+        '<p class="small">'
+        f"<b>Left</b> (a churner): no order for more than {horizon} days after the one before."
+        f" <b>Strictly right</b>: no order in the {horizon} days after the warning."
+        " <b>Found</b> (recall): share of those who left that were warned of before they had."
+        " <b>Worth a warning</b>: customers whose value reached the floor of the policy."
+        f" <b>Expected loss</b>: probability to leave × what the customer was worth for the next"
+        f" {horizon} days.</p>"
+    )
