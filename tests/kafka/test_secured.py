@@ -1,0 +1,271 @@
+"""Workers and commands on a broker with TLS and logins, by the rights of docs/security.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.admin import CreateAclsRequest
+
+from model.synthetic import write_csv
+from streamer.messages import Message
+from streamer.produce import order_message
+from tests import modelling
+from tests.certificates import Authority
+from tests.conftest import required
+from tests.kafka.cluster import ApacheKafka
+from tests.kafka.conftest import Deploy
+from tests.worker.harness import Deployment
+from tests.worker.verifier import verify
+
+pytestmark = pytest.mark.kafka
+
+USER = "streamer"
+PASSWORD = "a-hidden-password-of-kafka"
+# https://kafka.apache.org/protocol: what stands for what in an ACL.
+_RESOURCES = {"topic": 2, "group": 3}
+_OPERATIONS = {"Read": 3, "Write": 4, "Describe": 8}
+_LITERAL, _ALLOW = 3, 3
+_LOGIN = "org.apache.kafka.common.security"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def kafka(authority: Authority) -> Iterator[ApacheKafka]:
+    """SECURE wants TLS and a login, MUTUAL a certificate; only those without either (PLAIN, which
+    the tests look in by) may do everything."""
+    server = authority.signs("127.0.0.1")
+    keystore = {
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(server.both),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(authority.ca),
+    }
+    properties = {
+        "listener.name.secure.sasl.enabled.mechanisms": "SCRAM-SHA-512,SCRAM-SHA-256,PLAIN",
+        "listener.name.secure.plain.sasl.jaas.config": (
+            f'{_LOGIN}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+        ),
+        **{
+            f"listener.name.secure.scram-sha-{bits}.sasl.jaas.config": (
+                f"{_LOGIN}.scram.ScramLoginModule required;"
+            )
+            for bits in (256, 512)
+        },
+        **{f"listener.name.secure.{name}": value for name, value in keystore.items()},
+        **{f"listener.name.mutual.{name}": value for name, value in keystore.items()},
+        "listener.name.mutual.ssl.client.auth": "required",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+    }
+    users = [
+        option
+        for bits in (256, 512)
+        for option in ("--add-scram", f"SCRAM-SHA-{bits}=[name={USER},password={PASSWORD}]")
+    ]
+    cluster = ApacheKafka(
+        listeners={"SECURE": "SASL_SSL", "MUTUAL": "SSL"},
+        properties=properties,
+        format_options=users,
+    )
+    with required(cluster) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("logs") / "orders.csv"
+    write_csv(modelling.orders(), path)
+    return path
+
+
+def secured(kafka: ApacheKafka, authority: Authority, mechanism: str) -> dict[str, str]:
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_of("SECURE"),
+        "CLV_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "CLV_KAFKA_SASL_MECHANISM": mechanism,
+        "CLV_KAFKA_USERNAME": USER,
+        "CLV_KAFKA_PASSWORD": PASSWORD,
+        "CLV_KAFKA_CA_FILE": str(authority.ca),
+        "CLV_LOG_LEVEL": "DEBUG",
+    }
+
+
+async def grant(
+    kafka: ApacheKafka, resource: str, name: str, *operations: str, user: str = USER
+) -> None:
+    """Allows a user these operations."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    try:
+        for operation in operations:
+            # aiokafka knows the request, and has no method for it.
+            answer = await admin._send_to_controller(
+                CreateAclsRequest(
+                    _RESOURCES[resource],
+                    name,
+                    _LITERAL,
+                    f"User:{user}",
+                    "*",
+                    _OPERATIONS[operation],
+                    _ALLOW,
+                )
+            )
+            assert [code for code, _ in answer.creation_responses] == [0]
+    finally:
+        await admin.close()
+
+
+async def allow(
+    kafka: ApacheKafka, deployment: Deployment, user: str = USER, but: str | None = None
+) -> None:
+    """The rights of docs/security.md; none on the topic `but`."""
+    settings = deployment.settings
+    for topic in (settings.orders_topic, settings.erasures_topic):
+        await grant(kafka, "topic", topic, "Read", "Describe", user=user)
+    await grant(kafka, "group", settings.group, "Read", "Describe", user=user)
+    for topic in (settings.warnings_topic, settings.scores_topic, settings.dead_letter_topic):
+        operations = ("Describe",) if topic == but else ("Write", "Describe")
+        await grant(kafka, "topic", topic, *operations, user=user)
+
+
+def orders_of(deployment: Deployment) -> list[Message]:
+    topic = deployment.settings.orders_topic
+    return [order_message(order, topic, "USD") for order in modelling.orders()]
+
+
+def assert_secret(text: str) -> None:
+    assert PASSWORD not in text
+    assert "user-0" not in text
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"])
+async def test_a_worker_with_a_login_over_tls_needs_no_more_rights_than_the_page_says(
+    kafka: ApacheKafka, authority: Authority, deploy: Deploy, log: Path, mechanism: str
+) -> None:
+    name = f"login-{mechanism.lower()}"
+    deployment = deploy(name, kafka, **secured(kafka, authority, mechanism))
+    await deployment.make_topics()
+    await allow(kafka, deployment)
+    worker = deployment.worker()
+    await deployment.logged(worker, "partition.opened", deployment.settings.partitions)
+    # What the page says of `produce`.
+    await grant(kafka, "topic", deployment.settings.orders_topic, "Write")
+    produced = await deployment.run("produce", str(log))
+    assert (produced.code, produced.err) == (0, "")
+    await deployment.settled(len(modelling.orders()))
+    assert (await verify(deployment)).faults == []
+    shown = await deployment.run("show", modelling.orders()[0].user_id)
+    assert (shown.code, shown.err) == (0, "")
+    assert await worker.terminate() == 0
+    assert_secret("\n".join(worker.log))
+
+
+async def test_a_certificate_of_our_own_is_a_login(
+    kafka: ApacheKafka, authority: Authority, deploy: Deploy
+) -> None:
+    ours = authority.signs("worker.test")
+    deployment = deploy(
+        "mutual",
+        kafka,
+        KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_of("MUTUAL"),
+        CLV_KAFKA_SECURITY_PROTOCOL="SSL",
+        CLV_KAFKA_CA_FILE=str(authority.ca),
+        CLV_KAFKA_CERT_FILE=str(ours.cert),
+        CLV_KAFKA_KEY_FILE=str(ours.key),
+    )
+    await deployment.make_topics()
+    # Its name there is the certificate's, which this authority fills with words of its own.
+    await allow(kafka, deployment, user="*")
+    worker = deployment.worker()
+    await deployment.publish(orders_of(deployment))
+    await deployment.settled()
+    assert (await verify(deployment)).faults == []
+    assert await worker.terminate() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"CLV_KAFKA_PASSWORD": "not-" + PASSWORD}, "AuthenticationFailed"),
+        ({"CLV_KAFKA_USERNAME": "nobody"}, "AuthenticationFailed"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "localhost"}, "Hostname mismatch"),
+        ({"CLV_KAFKA_CA_FILE": "stranger"}, "CERTIFICATE_VERIFY_FAILED"),
+    ],
+    ids=["password", "user", "name", "authority"],
+)
+async def test_who_cannot_be_trusted_is_not_talked_to_and_the_log_says_why(
+    kafka: ApacheKafka,
+    authority: Authority,
+    deploy: Deploy,
+    tmp_path: Path,
+    change: dict[str, str],
+    why: str,
+) -> None:
+    if "CLV_KAFKA_CA_FILE" in change:
+        change = {"CLV_KAFKA_CA_FILE": str(Authority(tmp_path / "stranger").ca)}
+    if "KAFKA_BOOTSTRAP_SERVERS" in change:
+        # The broker's certificate is for its address.
+        port = kafka.bootstrap_of("SECURE").rpartition(":")[2]
+        change = {"KAFKA_BOOTSTRAP_SERVERS": f"localhost:{port}"}
+    variables = secured(kafka, authority, "SCRAM-SHA-512") | change
+    deployment = deploy("refused", kafka, **variables, CLV_WATCHDOG="4s")
+    worker = deployment.worker()
+    assert await worker.ended(60.0) == 70
+    said = "\n".join(worker.log)
+    assert why in said
+    assert "worker.stopped reason=" in worker.log[-1]
+    assert_secret(said)
+
+
+async def test_a_missing_right_ends_the_worker_with_what_to_do_and_nothing_is_lost(
+    kafka: ApacheKafka, authority: Authority, deploy: Deploy
+) -> None:
+    deployment = deploy("barred", kafka, **secured(kafka, authority, "SCRAM-SHA-512"))
+    settings = deployment.settings
+    await deployment.make_topics()
+    await allow(kafka, deployment, but=settings.warnings_topic)
+    worker = deployment.worker()
+    await deployment.publish(orders_of(deployment))
+    assert await worker.ended(60.0) == 70
+    assert "may not write there; allow it" in worker.log[-1]
+    assert settings.warnings_topic in worker.log[-1]
+    await grant(kafka, "topic", settings.warnings_topic, "Write")
+    deployment.worker()
+    await deployment.settled(len(modelling.orders()))
+    assert (await verify(deployment)).faults == []
+
+
+async def test_a_message_too_large_for_its_topic_ends_the_worker_with_what_to_do(
+    kafka: ApacheKafka, deploy: Deploy
+) -> None:
+    deployment = deploy("large", kafka)
+    await deployment.make_topics()
+    letters = deployment.settings.dead_letter_topic
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+
+    async def limit(size: int) -> None:
+        configs = {"max.message.bytes": str(size)}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, letters, configs)])
+
+    try:
+        await limit(1_000)
+        worker = deployment.worker()
+        await deployment.publish([Message(deployment.settings.orders_topic, b"k", b"x" * 5_000)])
+        assert await worker.ended(60.0) == 70
+        assert f"{letters}: MessageSizeTooLargeError: the topic takes no batch of" in worker.log[-1]
+        assert "set its max.message.bytes to at least 1048588" in worker.log[-1]
+        await limit(1_048_588)
+    finally:
+        await admin.close()
+    deployment.worker()
+    await deployment.settled(1)
+    assert len(await deployment.read(letters)) == 1
