@@ -324,6 +324,49 @@ def repartition_command(partitioner: str) -> None:
     click.echo(repartition.text(moved, settings.orders_topic))
 
 
+@cli.command("rebuild")
+@click.option(
+    "--partition",
+    "number",
+    type=click.IntRange(min=0),
+    required=True,
+    metavar="N",
+    help="Of the orders topic.",
+)
+@click.option("--partly", is_flag=True, help="Also where the log has lost its first orders.")
+@click.option("--yes", is_flag=True, help="Do it. Without, say what would be done.")
+def rebuild_command(number: int, partly: bool, yes: bool) -> None:
+    """Delete what Redis has of a partition, so that its worker reads the log again.
+
+    The worker may run; it begins anew by itself, and says the warnings of the log again, with the
+    same ids. docs/recovery.md says when to do this.
+
+    \b
+    Example:
+      KAFKA_BOOTSTRAP_SERVERS=localhost:9092 REDIS_URL=redis://localhost \\
+      python -m streamer rebuild --partition 3 --yes
+    """
+    with _one_line_errors(upkeep.RebuildRefused, LogUnavailable):
+        settings = Settings.load(os.environ, needs=(_KAFKA, _REDIS))
+        found = asyncio.run(
+            upkeep.rebuild_partition(
+                settings, topics_to_make(settings), number, partly=partly, dry_run=not yes
+            )
+        )
+    tag, start = found.partition.tag, found.log_start
+    if found.customers is None:
+        click.echo(
+            f"{tag} is applied up to offset {found.applied}, and its log begins at {start}: say"
+            " --yes to delete its customers in Redis and have it read again from there"
+        )
+        return
+    click.echo(
+        f"{tag}: {_counted(found.customers, 'customer')} deleted; the log is read from {start}"
+    )
+    if start:
+        click.echo("Start its worker with CLV_START_AT=log-start, this once.")
+
+
 @cli.command("demo")
 @click.option("--keep", is_flag=True, help="Leave the worker running until Ctrl-C.")
 @click.option(

@@ -73,6 +73,9 @@ _LOAD_CHUNK: Final = 5_000
 # Bits of one key of marks: 8 kB at most, however far the offsets of a topic have come.
 _MARKS: Final = 65_536
 
+# Keys deleted in one command.
+_RESET_CHUNK: Final = 500
+
 # Error codes after which the same command may succeed. They stand at the start of the text, or
 # inside it where a script ran into them.
 _PASSING: Final = re.compile(
@@ -150,9 +153,9 @@ class RedisStore:
 
     def _use(self, client: Redis | RedisCluster) -> None:
         self._client = client
-        self._claim, self._write, self._trim, self._remove, self._seize = (
+        self._claim, self._write, self._trim, self._remove, self._seize, self._reset = (
             client.register_script(_source(name))
-            for name in ("claim", "write", "trim", "remove", "seize")
+            for name in ("claim", "write", "trim", "remove", "seize", "reset")
         )
 
     @classmethod
@@ -419,6 +422,30 @@ class RedisStore:
                 args=[old_count, new_count, SCHEMA],
             )
         return self._claimed(reply, partition, new_count)
+
+    async def reset(self, partition: Partition) -> int:
+        """Deletes all that is kept of a partition, and returns of how many customers.
+
+        Broken off, it is to be run again; until then nobody can claim the partition. Its owner is
+        fenced. Raises NewerSchema.
+        """
+        prefix = self._prefix(partition)
+        pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", prefix) + b"*"
+        customers = 0
+        async with self._errors():
+            reply = await self._reset(keys=[prefix + b"meta"], args=[SCHEMA])
+            if reply[0] == b"SCHEMA":
+                raise NewerSchema(f"{prefix.decode()}meta", int(reply[1]), SCHEMA)
+            found: list[bytes] = []
+            async for key in self._client.scan_iter(match=pattern, count=1_000):
+                if key != prefix + b"meta":
+                    customers += key.startswith(prefix + b"c:")
+                    found.append(key)
+                if len(found) >= _RESET_CHUNK:
+                    await self._client.unlink(*found)
+                    found = []
+            await self._client.unlink(*found, prefix + b"meta")
+        return customers
 
     async def scan(
         self, topic: str, chunk: int = 1_000

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 
 from aiokafka.errors import KafkaError
@@ -14,6 +15,7 @@ from aiokafka.errors import KafkaError
 from streamer import forget, redrive, servers
 from streamer.config import Settings
 from streamer.erasure import Forgotten
+from streamer.history import KafkaHistory
 from streamer.partition import LogRange, PartitionRunner, Pipeline
 from streamer.publisher import KafkaPublisher, Publisher, Route
 from streamer.rebuild import LogUnavailable
@@ -117,6 +119,55 @@ async def move_customers(
             progress,
         )
         return await move.run()
+
+
+class RebuildRefused(Exception):
+    """Restore the Redis from a backup; or say what to do without, as the message tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToRebuild:
+    """A partition that a worker is to read again. `applied`: how far it was; `customers`: deleted
+    with it, None where nothing was."""
+
+    partition: Partition
+    log_start: int
+    applied: int | None
+    customers: int | None
+
+
+async def rebuild_partition(
+    settings: Settings, topics: Sequence[Topic], number: int, *, partly: bool, dry_run: bool
+) -> ToRebuild:
+    """Deletes what the store has of a partition, so that its worker reads the log again.
+
+    Raises RebuildRefused where the log does not have all orders; not with `partly`, where it has
+    some of them.
+    """
+    counts = await servers.ensure_topics(settings, topics)
+    topic = settings.orders_topic
+    partition = Partition(topic, number)
+    if number >= counts[topic]:
+        raise RebuildRefused(
+            f"there is no partition {number}: {topic!r} has {counts[topic]}, from 0"
+        )
+    start = await KafkaHistory(partial(servers.kafka_consumer, settings)).start(partition)
+    async with _store(settings) as store:
+        stands = await store.peek(partition)
+        if stands is not None and stands.first_offset < 0:
+            raise RebuildRefused(
+                f"{partition.tag}: customers have been moved between the partitions of {topic!r},"
+                " so no log of one has all of their orders; restore the Redis from a backup"
+            )
+        first = stands.first_offset if stands is not None else 0
+        if start > first and not partly:
+            raise RebuildRefused(
+                f"{partition.tag}: the log begins at offset {start}, after the {first} from which"
+                " the states were built; restore the Redis from a backup, or say --partly to go on"
+                " with the orders that the log still has"
+            )
+        customers = None if dry_run else await store.reset(partition)
+    return ToRebuild(partition, start, stands.next_offset if stands else None, customers)
 
 
 class _Drain:
