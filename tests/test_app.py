@@ -146,6 +146,33 @@ async def test_an_outage_is_waited_out_and_shown_meanwhile() -> None:
     assert outage.attempts == 2
 
 
+async def test_what_repeating_does_not_cure_is_raised_after_a_few_tries() -> None:
+    outage, tries = Outage(), 0
+
+    async def action() -> None:
+        nonlocal tries
+        tries += 1
+        raise PublishFailed("too large", retriable=False)
+
+    with pytest.raises(PublishFailed, match="too large"):
+        await outage.outlast(action)
+    assert tries == app.HOPELESS_TRIES
+    assert outage.reasons == []
+
+
+async def test_a_hopeless_failure_among_others_is_not_the_end() -> None:
+    outage, tries = Outage(), 0
+
+    async def action() -> str:
+        nonlocal tries
+        tries += 1
+        if tries == 50:
+            return "done"
+        raise PublishFailed("fenced", retriable=bool(tries % app.HOPELESS_TRIES))
+
+    assert await outage.outlast(action) == "done"
+
+
 async def test_other_errors_are_not_waited_out() -> None:
     async def action() -> None:
         raise WentBack("lost")

@@ -1,9 +1,20 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any, ClassVar
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    NotEnoughReplicasError,
+    OutOfOrderSequenceNumber,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streamer import publisher as publishing
 from streamer.embedded import EmbeddedKafka
@@ -118,3 +129,61 @@ async def test_the_one_in_memory_keeps_messages_in_order_and_fails_when_told() -
     await memory.publish(messages)
     assert memory.messages == messages
     assert [message.value for message in memory.of("a")] == [b"1", b"3"]
+
+
+class Producer:
+    """An aiokafka producer whose batches end as they are told to."""
+
+    made: ClassVar[list[Producer]] = []
+
+    def __init__(self, *_: object, **__: object) -> None:
+        Producer.made.append(self)
+        self.ends: list[BaseException | None] = []
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        return {0}
+
+    def create_batch(self) -> Any:
+        return BatchBuilder(900_000, 0)
+
+    async def send_batch(self, batch: Any, topic: str, partition: int) -> asyncio.Future[None]:
+        batch.close()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        end = self.ends.pop(0) if self.ends else None
+        future.set_result(None) if end is None else future.set_exception(end)
+        return future
+
+
+@pytest.mark.parametrize(
+    ("error", "retriable", "remedy"),
+    [
+        (
+            MessageSizeTooLargeError(),
+            False,
+            r"b: .*max\.message\.bytes to at least 1048588",
+        ),
+        (TopicAuthorizationFailedError(), False, r"b: .*may not write there; allow it"),
+        (OutOfOrderSequenceNumber(), False, r"b: OutOfOrderSequenceNumber"),
+        (NotEnoughReplicasError(), True, r"a: NotEnoughReplicasError"),
+        (KafkaTimeoutError(), True, r"a: NotEnoughReplicasError"),
+    ],
+)
+async def test_a_failure_says_whether_and_how_it_can_be_cured(
+    monkeypatch: pytest.MonkeyPatch, error: KafkaError, retriable: bool, remedy: str
+) -> None:
+    monkeypatch.setattr(publishing, "AIOKafkaProducer", Producer)
+    Producer.made.clear()
+    publisher = KafkaPublisher("broker:1")
+    await publisher.start()
+    # Of two failures, the one that somebody has to act on is told.
+    Producer.made[0].ends = [NotEnoughReplicasError(), error]
+    with pytest.raises(PublishFailed, match=remedy) as failed:
+        await publisher.publish([Message("a", b"k", b"v"), Message("b", b"k", b"v")])
+    assert failed.value.retriable is retriable
+    # What another producer may cure is tried with another one.
+    assert len(Producer.made) == (1 if retriable else 2)
+    await publisher.publish([Message("a", b"k", b"v")])
+    await publisher.close()

@@ -161,6 +161,10 @@ async def test_no_id_and_no_secret_is_told_whatever_happens(
         redis.kill()
         await send(some_orders(100, 20))
         await deployment.logged(first, "outage.waiting")
+        # Alive, as another process would wait too; not ready.
+        assert (await asyncio.to_thread(fetch, port, "/healthz", None))[0] == 200
+        unready = await asyncio.to_thread(fetch, port, "/readyz")
+        assert (unready[0], "store: " in unready[1]) == (503, True)
         redis.start()
         # The server forgot its users with the crash, and refuses ours: that ends the worker.
         assert await first.ended() == 70
@@ -190,7 +194,7 @@ async def test_no_id_and_no_secret_is_told_whatever_happens(
         assert await wrong.ended() == 70
 
         logs = [line for worker in deployment.workers for line in worker.log]
-        said = "\n".join([*logs, metrics, refused[1]])
+        said = "\n".join([*logs, metrics, refused[1], unready[1]])
         assert len(logs) > 50
         assert " DEBUG " in said
         assert not re.search(CANARY, said, re.IGNORECASE)
