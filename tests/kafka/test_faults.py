@@ -51,12 +51,13 @@ def timed(what: str) -> Iterator[None]:
 
 
 class Traffic:
-    """Orders on their way in, a hundred at a time, whatever becomes of the brokers; a list that
-    was not acknowledged is sent again, so the topic may have some twice."""
+    """Orders on their way in, fifty at a time, whatever becomes of the brokers; a list that was not
+    acknowledged is sent again, so the topic may have some twice. The last third waits for `rest`.
+    """
 
-    def __init__(self, deployment: Deployment, orders: Sequence[Order], pause_s: float) -> None:
+    def __init__(self, deployment: Deployment, orders: Sequence[Order]) -> None:
+        self.rest = asyncio.Event()
         self._messages = messages_of(deployment, orders)
-        self._pause_s = pause_s
         self._publisher = KafkaPublisher(deployment.servers.kafka.bootstrap)
         self.sent = 0
 
@@ -64,14 +65,16 @@ class Traffic:
         await self._publisher.start()
         try:
             while self.sent < len(self._messages):
-                part = self._messages[self.sent : self.sent + 100]
+                if self.sent > 2 * len(self._messages) // 3:
+                    await self.rest.wait()
+                part = self._messages[self.sent : self.sent + 50]
                 try:
                     await self._publisher.publish(part)
                 except PublishFailed:
                     await asyncio.sleep(0.5)
                     continue
                 self.sent += len(part)
-                await asyncio.sleep(self._pause_s)
+                await asyncio.sleep(0.05)
         finally:
             await self._publisher.close()
 
@@ -80,13 +83,14 @@ async def under_traffic(deployment: Deployment, fault: Callable[[], Awaitable[No
     """What is left once all orders are through, with the fault after a third of them."""
     orders = list(modelling.orders())
     await deployment.make_topics()
-    traffic = Traffic(deployment, orders, pause_s=0.1)
+    traffic = Traffic(deployment, orders)
     running = asyncio.create_task(traffic.run())
     await deployment.applied(len(orders) // 3)
     with timed("fault to the next order applied"):
         await fault()
         sent = traffic.sent
-        await deployment.applied(sent + 200, within_s=ALONE_S)
+        traffic.rest.set()
+        await deployment.applied(sent + 100, within_s=ALONE_S)
     async with asyncio.timeout(ALONE_S):
         await running
     await deployment.settled(within_s=ALONE_S)
