@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from tests.chaos.covered import NOT_COVERED
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 RESULTS: Final = ROOT / ".cache" / "chaos"
 PAGE: Final = ROOT / "docs" / "reliability.md"
@@ -121,6 +123,10 @@ def _run(run: dict[str, Any]) -> str:
         "| --- | --- | ---: | --- | ---: | --- | ---: | ---: |",
     ]
     lines += [_line(entry) for entry in entries]
+    if "soak" not in run["size"]:
+        lines += [
+            f"| {id} | | | | | **not covered**: {why} | | |" for id, why in NOT_COVERED.items()
+        ]
     return "\n".join(lines)
 
 

@@ -1,0 +1,143 @@
+"""`python -m tests.chaos.soak`: half an hour at half of what a worker can take, a kill each minute.
+
+Two workers under a supervisor. First it is measured how many orders a second they apply from a
+backlog; then orders come at half that rate, while one worker is killed every minute and resident
+memory is read every second. At the end the lag has to go back to 0 and the verifier finds all as
+replayed. SOAK_MINUTES=10 for a shorter one. The result stands in docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from model.artifact import save
+from model.synthetic import Shop, generate
+from streamer.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.produce import order_message
+from streamer.publisher import KafkaPublisher
+from tests import modelling
+from tests.chaos.book import RESULTS, Book, Entry, write_page
+from tests.chaos.stage import Stage, last_words
+from tests.worker.harness import Servers
+
+WARM_UP_S: Final = 60.0
+BACKLOG: Final = 20_000
+
+
+def rss_mb(pid: int) -> float | None:
+    """Resident memory of a process, None where it has ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """Least-squares slope of y over x."""
+    mean_x = sum(x for x, _ in points) / len(points)
+    mean_y = sum(y for _, y in points) / len(points)
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
+
+
+async def soak(minutes: float) -> int:
+    save_to = Path(tempfile.mkdtemp(prefix="clv-soak-"))
+    save(save_to / "model", modelling.model(), modelling.fields())
+    book = Book(RESULTS / "soak.json", f"soak of {minutes:g} minutes")
+    with EmbeddedKafka() as kafka, EmbeddedRedis() as redis:
+        servers = Servers(kafka, redis)
+        orders = generate(Shop(customers=60_000, days=700, arrival_days=600, seed=5)).orders
+        with (
+            Stage(
+                "soak",
+                servers,
+                save_to / "model",
+                save_to,
+                orders,
+                CLV_BATCH="500",
+                CLV_SESSION_TIMEOUT="6s",
+                CLV_CACHE_CUSTOMERS="10000",
+            ) as stage,
+            book.entry(
+                "F29",
+                f"{minutes:g} minutes at half capacity, kill -9 of a worker each minute",
+                "embedded",
+            ) as entry,
+        ):
+            await _run(stage, entry, minutes)
+    write_page()
+    print(json.dumps(json.loads((RESULTS / "soak.json").read_text()), indent=1))
+    return 0 if entry.holds else 1
+
+
+async def _run(stage: Stage, entry: Entry, minutes: float) -> None:
+    await stage.make_topics()
+    await stage.feed(BACKLOG)
+    steady, victim = stage.keep(), stage.keep()
+    await stage.until(lambda: len(stage.owners()) == 2)
+    await stage.applied(1_000)
+    began, first = time.monotonic(), await _applied_now(stage)
+    await stage.applied(BACKLOG * 9 // 10, 600)
+    capacity = (await _applied_now(stage) - first) / (time.monotonic() - began)
+    await stage.finished()
+    rate = min(capacity / 2, (len(stage.orders) - BACKLOG) / (minutes * 60))
+    entry.note(f"{capacity:,.0f} orders a second from a backlog, {rate:,.0f} in the soak")
+    publisher = KafkaPublisher(stage.servers.kafka.bootstrap)
+    await publisher.start()
+    memory: list[tuple[float, float]] = []
+    lags: list[int] = []
+    began = time.monotonic()
+    kills = 0
+    while (passed := time.monotonic() - began) < minutes * 60:
+        meant = BACKLOG + int(rate * passed)
+        part = stage.orders[stage.given : meant]
+        stage.given += len(part)
+        stage.fed += len(part)
+        await publisher.publish(
+            [order_message(o, stage.settings.orders_topic, "USD") for o in part]
+        )
+        if passed > 60 * (kills + 1) and stage.owners():
+            victim = next(worker for worker in stage.kept if worker is not steady)
+            victim.kill()
+            kills += 1
+        stage.supervise()
+        found = rss_mb(steady.pid)
+        if found is not None and passed > WARM_UP_S:
+            memory.append((passed / 3600, found))
+        lags.append(stage.fed - await _applied_now(stage))
+        await asyncio.sleep(max(0.0, 1.0 - (time.monotonic() - began - passed)))
+    await publisher.close()
+    entry.times = kills
+    ended = time.monotonic()
+    await stage.finished()
+    entry.note(f"lag at most {max(lags):,}, 0 again {time.monotonic() - ended:.0f} s after the end")
+    tail = memory[len(memory) // 3 :]
+    entry.note(
+        f"resident memory of the worker that lived on: {memory[0][1]:.0f} MB after a minute,"
+        f" {memory[-1][1]:.0f} MB at the end, {slope(tail):+.0f} MB an hour from the first third on"
+    )
+    entry.note(f"alive all along: {steady.alive}" + ("" if steady.alive else last_words(steady)))
+    await stage.verified(entry)
+    assert steady.alive
+
+
+async def _applied_now(stage: Stage) -> int:
+    store = stage._store()
+    try:
+        claims = [await store.peek(partition) for partition in stage.partitions]
+    finally:
+        await store.close()
+    return sum((claim.next_offset or 0) for claim in claims if claim)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(soak(float(os.environ.get("SOAK_MINUTES", "30")))))
