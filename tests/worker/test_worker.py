@@ -97,4 +97,5 @@ def test_the_topics_to_make_bear_the_configured_names() -> None:
         ("w", 12, False),
         ("clv-scores", 12, False),
         ("orders-dead-letter", 1, False),
+        ("clv-erasures", 1, False),
     ]
