@@ -16,6 +16,7 @@ help:
 	@echo "make test     every test that needs no outside service (ARGS='-k silence -x' goes to pytest)"
 	@echo "make chaos    workers, Redis, broker and network injured on purpose; results go to docs/reliability.md (FULL=1: an hour of it)"
 	@echo "make soak     half an hour of orders with a worker killed each minute (MINUTES=10 for a shorter one)"
+	@echo "make test-kafka  what needs Apache Kafka itself: its jars come from Maven Central; needs Java 17 and mvn (ARGS as above)"
 	@echo "make lint     formatting, lint rules and types, checked"
 	@echo "make format   formatting and lint rules, applied"
 	@echo "make bench    the measurements in benchmarks/ (ARGS goes to them)"
