@@ -487,7 +487,6 @@ async def test_a_master_of_a_cluster_that_dies_is_waited_for_until_its_replica_t
             await assert_undisturbed(store, publisher)
 
 
-@pytest.mark.slow
 async def test_a_slot_on_its_way_to_another_master_loses_nothing() -> None:
     publisher, outage = MemoryPublisher(), Outage()
     with cluster(3) as nodes:
