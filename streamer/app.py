@@ -357,6 +357,7 @@ class Partitions:
             forgotten=self._forgotten,
             rebuild_partly=self._settings.rebuild_partly,
             start_at=self._settings.start_at,
+            monotonic_s=self._clock.monotonic_s,
         )
         offset = await self._claimed(runner, number, found)
         self._owned[number] = _Owned(runner, found, self._clock.monotonic_s())

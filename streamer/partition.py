@@ -25,7 +25,7 @@ of its own that sets the damaged bytes aside (`streamer.rebuild`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -77,6 +77,8 @@ from streamer.store import (
 _log = log.get(__name__)
 
 _OUTBOX_CHUNK = 500
+# For so long after the store has answered, nobody else can have been given the partition.
+_HEARD_WITHIN_S = 1.0
 _ALL = 2**31
 
 
@@ -238,9 +240,11 @@ class PartitionRunner:
         rebuild_partly: bool = False,
         start_at: StartAt = StartAt.AUTO,
         forgotten: Forgotten | None = None,
+        monotonic_s: Callable[[], float] | None = None,
     ) -> None:
         """`history`: where damaged customers are rebuilt from; `rebuild_partly`: also where it
-        has lost orders of theirs. `forgotten`: erased customers, which partitions may share."""
+        has lost orders of theirs. `forgotten`: erased customers, which partitions may share.
+        `monotonic_s`: a clock, to know a process that was stopped for a while."""
         self.partition = partition
         self.tally = Tally()
         self.unsaid = 0  # warnings in the outbox, as far as we have heard
@@ -264,6 +268,8 @@ class PartitionRunner:
         self._sought: int | None = None
         self._unsettled = False
         self._unsaid = False
+        self._monotonic_s = monotonic_s
+        self._heard_s = 0.0
 
     @property
     def next_offset(self) -> int:
@@ -299,6 +305,7 @@ class PartitionRunner:
         self._epoch, self._sequence = claim.epoch, claim.sequence
         self._high_ts_ms = claim.high_ts_ms
         self._next = log.start if claim.next_offset is None else claim.next_offset
+        self._heard()
         self._cache.clear()
         self._sought = self._next
         self._unsettled, self._unsaid = False, True
@@ -452,6 +459,17 @@ class PartitionRunner:
         self._unsettled = True
         await self._settle()
 
+    async def _check_if_long_ago(self) -> None:
+        """Asks whose the partition is, where somebody else may have claimed it meanwhile: a worker
+        that was stopped for longer than its session must not say scores that are out of date."""
+        if self._monotonic_s and self._monotonic_s() - self._heard_s > _HEARD_WITHIN_S:
+            await self.check()
+
+    def _heard(self) -> None:
+        """The store has just told that the partition is ours."""
+        if self._monotonic_s:
+            self._heard_s = self._monotonic_s()
+
     async def _tick_by_instants(self, until_ms: int) -> None:
         """Judges everyone who is due, one instant after the other: who is warned of under a budget
         depends on all who are due with them. Nothing of a candidate is written before all of the
@@ -603,6 +621,7 @@ class PartitionRunner:
         )
         dead_letters = [self._dead_letter(parsed, why) for parsed, why in rejects]
         if dead_letters or scores:
+            await self._check_if_long_ago()
             await self._publisher.publish([*dead_letters, *scores])
         write = Write(
             states={
@@ -651,6 +670,7 @@ class PartitionRunner:
                 self._cache.clear()
                 self._unsaid = True
             self._unsettled = False
+            self._heard()
         if self._unsaid:
             await self._drain_outbox()
             self._unsaid = False
@@ -683,6 +703,7 @@ class PartitionRunner:
         if outcome is Outcome.WENT_BACK:
             raise self._went_back()
         self._sequence += 1
+        self._heard()
         if next_offset is not None:
             self._next = next_offset
 

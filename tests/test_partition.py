@@ -16,6 +16,7 @@ from features.ledger import IdMemory
 from features.orders import Order, OrderType
 from model import customer
 from model.policy import Policy
+from streamer.clock import ManualClock
 from streamer.messages import warning_id
 from streamer.partition import (
     Fenced,
@@ -516,6 +517,26 @@ def test_a_zombie_is_fenced_also_after_the_owner_went_on() -> None:
     done(owner.tick(END_MS))
     assert world.left().states == undisturbed().states
     assert set(world.warnings()) == {m.value for m in undisturbed().messages[TOPICS.warnings]}
+
+
+def test_a_zombie_that_stood_still_says_nothing_out_of_date() -> None:
+    log = a_log()
+    world = World.of(log)
+    clock = ManualClock()
+    zombie = PartitionRunner(
+        ORDERS_0, world.store, world.publisher, world.through, monotonic_s=clock.monotonic_s
+    )
+    done(zombie.claim(log_of(log)))
+    done(zombie.process(log[:6]))
+    owner = world.runner()
+    done(owner.process(log))
+    said = len(world.publisher.messages)
+    clock.advance(10_000)
+    with pytest.raises(Fenced):
+        done(zombie.process(log[6:]))
+    assert len(world.publisher.messages) == said
+    done(owner.tick(END_MS))
+    assert world.left() == undisturbed()
 
 
 def test_a_store_that_lost_writes_stops_the_worker() -> None:
