@@ -164,12 +164,17 @@ def _order(id: str) -> tuple[int, str]:
 
 def write_page() -> None:
     """Puts the results of the last runs into the page; the rest of it stays as it is."""
-    runs = [
-        json.loads(path.read_text())
-        for name in ("small", "full", "soak")
-        if (path := RESULTS / f"{name}.json").exists()
-    ]
+    runs = [run for size in ("small", "full", "soak") if (run := _kept(size)) is not None]
     text = PAGE.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN, 1)
     tail = rest.split(END, 1)[1]
     PAGE.write_text(f"{head}{BEGIN}\n\n{render(runs)}\n\n{END}{tail}", encoding="utf-8")
+
+
+def _kept(size: str) -> dict[str, Any] | None:
+    """What the parts of the last run of a size have written."""
+    parts = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{size}*.json"))]
+    if not parts:
+        return None
+    first = min(parts, key=lambda part: part["began"])
+    return first | {"entries": [entry for part in parts for entry in part["entries"]]}

@@ -99,7 +99,7 @@ async def test_a_topic_that_takes_nothing(
     set_stage: SetStage, book: Book, tmp_path: Path, id: str, topic: str
 ) -> None:
     stage, denied = set_stage(id.lower()), tmp_path / "denied"
-    what = f"the topic of the {topic.replace('_letter', ' letter')}s takes nothing for a while"
+    what = f"the topic of {topic.rstrip('s').replace('_', ' ')}s takes nothing for a while"
     with book.entry(id, what, named(stage.servers.kafka)) as entry:
         await stage.make_topics()
         worker = stage.keep({"deny": [topic, str(denied)]})
