@@ -236,7 +236,8 @@ class Peak(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class Fired(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A warning, as far as the rule knows it. `episode` names the silence or fall that it is
-    about: the order that armed the rule, by time and id hash."""
+    about: the order that armed the rule, by time and id hash. `policy_version` is part of its id,
+    which whatever answers it has to name under another policy too."""
 
     trigger: Trigger
     as_of_ms: int
@@ -244,6 +245,7 @@ class Fired(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reference: Peak
     episode_ms: int
     episode_id: bytes
+    policy_version: str = ""
 
     @property
     def drop(self) -> float:
@@ -398,7 +400,7 @@ def on_event(
         and not happening.late
         and _may_warn_at_event(judgement, history, as_of_ms, rules)
     ):
-        fired = _fire(judgement, happening.trigger, as_of_ms, clv_minor, reference)
+        fired = _fire(judgement, happening.trigger, as_of_ms, clv_minor, reference, rules)
         if rules.policy.budget_per_day is not None:
             # Who has no order left is due no more, and so never competes.
             fired, held = None, fired if history else None
@@ -431,7 +433,7 @@ def on_instant(
         return Verdict(judgement)
     held = judgement.held
     if held is not None:
-        return _fired(judgement, held.trigger, as_of_ms, clv_minor, held.reference)
+        return _fired(judgement, held.trigger, as_of_ms, clv_minor, held.reference, rules)
     first_day = rules.first_day(history, judgement)
     if first_day is None or day < first_day:
         return Verdict(judgement)
@@ -448,7 +450,7 @@ def on_instant(
         days = 1 + int.from_bytes(judgement.episode_id) % rules.policy.swap_spread_days
         judgement = msgspec.structs.replace(judgement, quiet_until_day=day + days)
         return Verdict(_moved(judgement, Peak(day, clv_minor), rules))
-    return _fired(judgement, Trigger.SILENCE, as_of_ms, clv_minor, reference)
+    return _fired(judgement, Trigger.SILENCE, as_of_ms, clv_minor, reference, rules)
 
 
 def withheld(judgement: Judgement, as_of_ms: int, clv_minor: int, rules: Rules) -> Judgement:
@@ -504,9 +506,14 @@ def _may_warn_at_event(
 
 
 def _fired(
-    judgement: Judgement, trigger: Trigger, as_of_ms: int, clv_minor: int, reference: Peak
+    judgement: Judgement,
+    trigger: Trigger,
+    as_of_ms: int,
+    clv_minor: int,
+    reference: Peak,
+    rules: Rules,
 ) -> Verdict:
-    fired = _fire(judgement, trigger, as_of_ms, clv_minor, reference)
+    fired = _fire(judgement, trigger, as_of_ms, clv_minor, reference, rules)
     return Verdict(
         msgspec.structs.replace(
             judgement, as_of_ms=as_of_ms, armed=False, fired=fired, held=None, withheld_ms=-1
@@ -516,7 +523,12 @@ def _fired(
 
 
 def _fire(
-    judgement: Judgement, trigger: Trigger, as_of_ms: int, clv_minor: int, reference: Peak
+    judgement: Judgement,
+    trigger: Trigger,
+    as_of_ms: int,
+    clv_minor: int,
+    reference: Peak,
+    rules: Rules,
 ) -> Fired:
     return Fired(
         trigger=trigger,
@@ -525,6 +537,7 @@ def _fire(
         reference=reference,
         episode_ms=judgement.episode_ms,
         episode_id=judgement.episode_id,
+        policy_version=rules.policy.version,
     )
 
 

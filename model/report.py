@@ -33,8 +33,8 @@ def _head(report: Backtest) -> str:
     )
     return "\n".join(
         [
-            f"Backtest {report.start} to {report.end}, horizon {report.horizon_days} days,"
-            f" {retrained}",
+            f"Backtest {report.start} to {report.end}, horizon {report.horizon_days} days",
+            f"Model {report.model_version}, {retrained}; policy {report.policy_version}",
             f"{report.eligible_silences:,} silences of customers worth a warning; of those with"
             f" {report.horizon_days} days",
             f"of log after them {report.rule.churners:,} became longer than {report.horizon_days}"
@@ -173,8 +173,8 @@ def page(report: Backtest) -> str:
         _cards(report),
         "<h2>How many are right, how many are found</h2>",
         "<p>Each point of the line is another threshold: further to the right more of the customers"
-        " who leave are warned of, and fewer of the warnings are right. The dot is the rule as it"
-        " is set.</p>",
+        " who leave are warned of, and fewer of the warnings are right. The dots are the"
+        " rule as it is set and the simpler rules that warn as early.</p>",
         _precision_recall(report),
         "<h2>How early</h2>",
         f"<p>Days left until a customer has been silent for {report.horizon_days} days, when the"
@@ -255,7 +255,7 @@ def _precision_recall(report: Backtest) -> str:
     rule = report.panel_rule
     dots = []
     if rule.recall is not None and rule.strict_precision is not None:
-        dots.append((rule.recall, rule.strict_precision, "as set"))
+        dots.append((rule.recall, rule.strict_precision, "this rule, as set"))
     for baseline in report.baselines:
         quality = baseline.quality
         if quality.recall is not None and quality.strict_precision is not None:

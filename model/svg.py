@@ -9,8 +9,9 @@ from typing import Final
 
 _WIDTH: Final = 720
 _HEIGHT: Final = 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 34, 52
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 48, 52
 _COLORS: Final = ("#2458c5", "#e07b00", "#7a7f8a", "#1a8f5a")
+_DOTS: Final = ("#c2185b", "#e07b00", "#1a8f5a", "#6a3fb5")
 _FONT: Final = 'font-family="system-ui,sans-serif" font-size="12" fill="#3c4454"'
 
 
@@ -44,25 +45,22 @@ def plot(
         parts.append(
             f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"'
             ' stroke="#7a7f8a" stroke-dasharray="4 4"/>'
-            f'<text x="{_LEFT + 6}" y="{at - 5:.1f}" {_FONT}>{escape(level_name)}</text>'
+            f'<text x="{_LEFT + 6}" y="{at + 15:.1f}" {_FONT}>{escape(level_name)}</text>'
         )
     colors = _COLORS if len(lines) < 2 else (_COLORS[2], _COLORS[0])
     for (points, _), color in zip(lines, colors, strict=False):
         path = " ".join(f"{_x(a, x):.1f},{_y(b, y):.1f}" for a, b in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
+    entries = [(name, color) for (_, name), color in zip(lines, colors, strict=False)]
     for number, (a, b, name) in enumerate(dots):
-        color = _COLORS[0] if number == 0 or not name else _COLORS[1]
-        across, down = _x(a, x), _y(b, y)
-        parts.append(f'<circle cx="{across:.1f}" cy="{down:.1f}" r="5" fill="{color}"/>')
+        color = _DOTS[number % len(_DOTS)] if name else _COLORS[0]
+        parts.append(
+            f'<circle cx="{_x(a, x):.1f}" cy="{_y(b, y):.1f}" r="5.5" fill="{color}"'
+            ' fill-opacity="0.85" stroke="#fff"/>'
+        )
         if name:
-            # Names lean to the side where there is room.
-            end = across > _WIDTH / 2
-            anchor, dx = ("end", -9) if end else ("start", 9)
-            parts.append(
-                f'<text x="{across + dx:.1f}" y="{down + 4:.1f}" text-anchor="{anchor}"'
-                f" {_FONT}>{escape(name)}</text>"
-            )
-    parts.append(_legend([(name, color) for (_, name), color in zip(lines, colors, strict=False)]))
+            entries.append((name, color))
+    parts.append(_legend(entries))
     return _svg(parts)
 
 
@@ -133,13 +131,16 @@ def _frame(x: Axis, y: Axis, *, numbers: bool = True) -> list[str]:
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> str:
-    parts, at = [], float(_LEFT)
+    parts, at, row = [], float(_LEFT), 0
     for name, color in entries:
+        width = 40 + 6.5 * len(name)
+        if at + width > _WIDTH and at > _LEFT:
+            at, row = float(_LEFT), row + 1
         parts.append(
-            f'<rect x="{at:.0f}" y="10" width="14" height="4" fill="{color}"/>'
-            f'<text x="{at + 20:.0f}" y="16" {_FONT}>{escape(name)}</text>'
+            f'<rect x="{at:.0f}" y="{8 + 18 * row}" width="14" height="6" fill="{color}"/>'
+            f'<text x="{at + 20:.0f}" y="{15 + 18 * row}" {_FONT}>{escape(name)}</text>'
         )
-        at += 40 + 7 * len(name)
+        at += width
     return "".join(parts)
 
 

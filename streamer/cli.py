@@ -22,7 +22,7 @@ from tqdm import tqdm
 from features.orders import MAX_ID_CHARS, Reason
 from features.state import StateError
 from model.orderlog import OrderLogError, RejectedRow, read_orders
-from streamer import redrive, repartition, servers, upkeep
+from streamer import outcomes, redrive, repartition, servers, upkeep
 from streamer import show as customer_view
 from streamer.app import pipeline_of
 from streamer.clock import SystemClock
@@ -30,6 +30,7 @@ from streamer.config import Settings, SettingsRefused, settings_page, unknown_va
 from streamer.deadletters import DeadLettersExceeded
 from streamer.embedded import EmbeddedUnavailable
 from streamer.forget import NotForgottenYet
+from streamer.messages import ChurnWarning
 from streamer.metrics import metrics_table
 from streamer.partition import Fenced, Pipeline
 from streamer.produce import Produced, produce
@@ -391,6 +392,42 @@ def demo_command(keep: bool, directory: Path) -> None:
 
     with _one_line_errors(demo.DemoFailed, ArtifactRefused):
         demo.run_demo(directory, keep=keep)
+
+
+@cli.command("outcomes")
+@click.argument(
+    "files", nargs=-1, type=click.Path(path_type=Path, dir_okay=False), metavar="[WARNINGS...]"
+)
+@click.option(
+    "--as-of",
+    metavar="T",
+    help="Event time has come to T. Default: to the newest record; or 'now'.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON array of weeks.")
+def outcomes_command(files: tuple[Path, ...], as_of: str | None, as_json: bool) -> None:
+    """Show how warnings ended, week by week: kept, recovered or lost.
+
+    From the warnings topic, or from WARNINGS: files as `replay` writes them.
+
+    \b
+    Example:
+      KAFKA_BOOTSTRAP_SERVERS=localhost:9092 python -m streamer outcomes
+      python -m streamer outcomes replayed/warnings.jsonl
+    """
+    as_of_ms = SystemClock().now_ms() if as_of == "now" else _instant(as_of)
+    with _one_line_errors(outcomes.OutcomesRefused):
+        if files:
+            records = [record for path in files for record in outcomes.read_file(path)]
+        else:
+            settings = Settings.load(os.environ, needs=(_KAFKA,))
+            records = asyncio.run(_warnings(settings))
+        weeks = outcomes.by_week(outcomes.endings(records, as_of_ms))
+    click.echo(msgspec.json.encode(weeks) if as_json else outcomes.text(weeks))
+
+
+async def _warnings(settings: Settings) -> list[ChurnWarning]:
+    counts = await servers.ensure_topics(settings, topics_to_make(settings))
+    return await outcomes.read_topic(settings, counts[settings.warnings_topic])
 
 
 @cli.command("settings")

@@ -195,7 +195,11 @@ class Writer:
         summary = answer_sentence(answered, horizon_days)
         record = msgspec.structs.replace(
             self._about(scoring, answered.fired, RECOVERED_KIND, summary),
-            closes=warning_id(scoring.user_id, answered.fired, self.policy_version),
+            closes=warning_id(
+                scoring.user_id,
+                answered.fired,
+                answered.fired.policy_version or self.policy_version,
+            ),
             outcome=answered.ending(horizon_days).value,
         )
         return Message(self.topics.warnings, scoring.user_id.encode(), _json.encode(record))

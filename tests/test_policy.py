@@ -120,6 +120,7 @@ def test_a_warning_says_what_it_saw() -> None:
         reference=Peak(DAY_0, 10_000),
         episode_ms=at(0.25),
         episode_id=id_hash("order 0.25"),
+        policy_version=customer.rules.policy.version,
     )
     assert customer.judgement.fired is not None
     assert customer.judgement.fired.drop == pytest.approx(0.4)
