@@ -7,12 +7,15 @@ under way can bring the customer back, and a store that has lost its last writes
 Beside it a marker, a hash of the customer's id, stands in a compacted topic. Workers read those
 before they claim anything: orders from before an erasure are left out from then on, also when they
 come again or when the whole log is read again from its start.
+
+The same topic has, under the orders topic's name, how far the logs of its partitions reached when
+customers were moved to other partitions: up to there, no log has all orders of a customer.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -25,6 +28,8 @@ ERASE: Final = "clv-erase"
 and no erasure either: shops send such for reasons of their own."""
 
 MARKER_SCHEMA: Final = "erasure/1"
+MOVE_SCHEMA: Final = "move/1"
+_MOVE_KEY: Final = "move:"
 # An instant of 14 digits is after the year 5000.
 _MAX_DIGITS: Final = 13
 
@@ -41,6 +46,20 @@ class Marker(msgspec.Struct, frozen=True):
 
     schema: str
     at_ms: int
+
+
+class Move(msgspec.Struct, frozen=True):
+    """A record of the erasures topic; its key is `move:` and the orders topic."""
+
+    schema: str
+    topic: str
+    ends: dict[int, int]
+
+
+def move(topic: str, ends: Mapping[int, int], erasures_topic: str) -> Message:
+    """The note that customers of a topic have been moved, when its logs reached that far."""
+    value = msgspec.json.encode(Move(MOVE_SCHEMA, topic, dict(ends)))
+    return Message(erasures_topic, f"{_MOVE_KEY}{topic}".encode(), value)
 
 
 def erasure_in(key: bytes | None, headers: Sequence[tuple[str, bytes]]) -> Erasure | None:
@@ -71,10 +90,12 @@ def marker(user_id: str, at_ms: int, topic: str) -> Message:
 
 
 class Forgotten:
-    """The customers that have been erased, by digest, and when. Grows only."""
+    """What the erasures topic says: the customers that have been erased, by digest, and when; and
+    the moves. Grows only."""
 
     def __init__(self, erased: Iterable[tuple[str, int]] = ()) -> None:
         self._at_ms: dict[str, int] = {}
+        self._moved: dict[tuple[str, int], int] = {}
         for name, at_ms in erased:
             self.add(name, at_ms)
 
@@ -86,14 +107,23 @@ class Forgotten:
         self._at_ms[name] = max(at_ms, self._at_ms.get(name, at_ms))
 
     def read(self, key: bytes | None, value: bytes | None) -> None:
-        """Takes a record of the erasures topic; ignores what is no marker."""
+        """Takes a record of the erasures topic; ignores what is none of ours."""
         try:
-            found = msgspec.json.decode(value or b"", type=Marker)
             name = (key or b"").decode()
+            if name.startswith(_MOVE_KEY):
+                moved = msgspec.json.decode(value or b"", type=Move)
+                if moved.schema == MOVE_SCHEMA:
+                    self._moved |= {(moved.topic, n): end for n, end in moved.ends.items()}
+                return
+            found = msgspec.json.decode(value or b"", type=Marker)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
         if found.schema == MARKER_SCHEMA:
             self.add(name, found.at_ms)
+
+    def moved_at(self, topic: str, number: int) -> int | None:
+        """Where a partition's log ended when customers were moved; None where they never were."""
+        return self._moved.get((topic, number))
 
     def covers(self, order: Order) -> bool:
         """Whether the order is from before its customer was erased."""

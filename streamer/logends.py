@@ -29,4 +29,7 @@ async def log_ends(
     async with asyncio.timeout(_WITHIN_S):
         while any(consumer.highwater(part) is None for part in filled):
             await consumer.getmany(timeout_ms=_POLL_MS)
-    return latest | {part: max(latest[part], consumer.highwater(part)) for part in filled}
+    ends: dict[TopicPartition, int] = dict(latest)
+    for part in filled:
+        ends[part] = max(ends[part], consumer.highwater(part))
+    return ends

@@ -167,6 +167,21 @@ class NothingStored(StoreRefused):
         )
 
 
+class CustomersMoved(StoreRefused):
+    """The store knows nothing of a partition from or to which customers have been moved: its log
+    does not have all of their orders. Restore the store from a backup of after the move."""
+
+    def __init__(self, partition: Partition, moved_at: int) -> None:
+        super().__init__(
+            f"{partition.tag}: the store knows nothing of this partition, and its log cannot give"
+            " the customers back: they were moved between partitions when it reached offset"
+            f" {moved_at}, so their orders are in several logs. Restore the store from a backup of"
+            " after the move; or send all orders into a new topic (CLV_ORDERS_TOPIC); or, to begin"
+            " with the orders since, delete the older records (kafka-delete-records.sh) and set"
+            " CLV_START_AT=log-start"
+        )
+
+
 class LogTooShort(StoreRefused):
     """The log ends before what was applied: it is another topic than the one that was read. Give
     the store another namespace (`CLV_STATE_NAMESPACE`), or bring the old topic back."""
@@ -313,11 +328,15 @@ class PartitionRunner:
         return self._next
 
     def _compare(self, applied: int | None, log: LogRange) -> None:
-        """Raises StoreLost or NothingStored where the store is empty and the log is not whole.
+        """Raises StoreLost, NothingStored or CustomersMoved where the store is empty and the log is
+        not whole.
 
         The group's committed offset is written after the store, so one that is ahead of the store
         means that the store lost writes while nobody looked.
         """
+        moved_at = self._forgotten.moved_at(self.partition.topic, self.partition.number)
+        if applied is None and moved_at is not None and log.start < max(moved_at, 1):
+            raise CustomersMoved(self.partition, moved_at)
         if applied is None and log.start > 0:
             if self._start_at is StartAt.REFUSE:
                 raise NothingStored(self.partition, log.start)

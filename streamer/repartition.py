@@ -25,7 +25,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from features.orders import Order, OrderRules, parse
-from streamer.erasure import erasure_in
+from streamer.erasure import erasure_in, move
 from streamer.logends import log_ends
 from streamer.messages import unpack
 from streamer.partition import LogRange, LogTooShort, Record, RetentionGap
@@ -65,7 +65,7 @@ class OrdersWaiting(RepartitionRefused):
 
 
 class OrdersMixed(RepartitionRefused):
-    """Begin anew in another namespace, and read the log from its start."""
+    """Send all orders into a new topic, and name it in CLV_ORDERS_TOPIC."""
 
 
 class StillWritten(RepartitionRefused):
@@ -130,7 +130,8 @@ class _Held:
 
 @dataclass(slots=True)
 class Repartition:
-    """One topic's move from `old_count` to as many partitions as its log has."""
+    """One topic's move from the partitions it had to those that its log has. `notes_topic`: where
+    it is noted for those who lose the store; empty: nowhere."""
 
     store: MovableStore
     log: Log
@@ -139,6 +140,7 @@ class Repartition:
     rules: OrderRules
     partitioner: Partitioner = partition_for
     drain: Drain | None = None
+    notes_topic: str = ""
     progress: Callable[[int], object] = lambda customers: None
     _held: dict[int, _Held] = field(default_factory=dict)
 
@@ -188,9 +190,10 @@ class Repartition:
                 raise OrdersMixed(
                     f"{self.topic}-{number}: offset {tail.there} is an order of a customer who"
                     f" comes to this partition, and offset {tail.here}, after it, one of a customer"
-                    " who leaves it, and neither is applied. Set CLV_STATE_NAMESPACE to a new name,"
-                    " so that workers read the log from its start; next time, stop the producers"
-                    " before partitions are added, or double their number, which mixes nothing"
+                    " who leaves it, and neither is applied. Send all orders into a new topic with"
+                    f" {new} partitions, and name it in CLV_ORDERS_TOPIC; next time, stop the"
+                    " producers before partitions are added, or double their number, which mixes"
+                    " nothing"
                 )
             found[number] = tail
         return found
@@ -334,6 +337,10 @@ class Repartition:
                 partition = Partition(self.topic, number)
                 self._ours(await self.store.write(partition, held.epoch, held.sequence, write))
                 held.sequence += 1
+        if self.notes_topic:
+            # Whoever finds the store empty one day must not take the logs for whole.
+            ends = {number: log.end for number, log in ranges.items()}
+            await self.publisher.publish([move(self.topic, ends, self.notes_topic)])
         await self.store.set_partition_count(self.topic, result.new_count)
 
     async def _check_placement(self, result: Moved) -> None:
@@ -355,8 +362,9 @@ class Repartition:
         return OtherPartitioner(
             f"{count:,} customers or orders are in other partitions of {self.topic!r} than this"
             " partitioner puts them: the shop's producers use another one, or send no keys. Name it"
-            " with --partitioner (librdkafka's own default is crc32); for one that is not there,"
-            " or for records without keys, set CLV_STATE_NAMESPACE to a new name to begin anew"
+            " with --partitioner (librdkafka's own default is crc32); where it is another, or"
+            " records have no keys, send all orders into a new topic and name it in"
+            " CLV_ORDERS_TOPIC"
         )
 
     def _ours(self, outcome: Outcome) -> None:

@@ -116,6 +116,7 @@ async def move_customers(
             settings.order_rules,
             partitioner,
             drain,
+            settings.erasures_topic,
             progress,
         )
         return await move.run()

@@ -15,9 +15,9 @@ from features.orders import Order, OrderRules
 from model import customer as customer_bytes
 from model.customer import Customer
 from streamer.embedded import EmbeddedRedis
-from streamer.erasure import erasure_headers
+from streamer.erasure import Forgotten, erasure_headers
 from streamer.messages import pack
-from streamer.partition import LogRange, LogTooShort, PartitionRunner, Record
+from streamer.partition import CustomersMoved, LogRange, LogTooShort, PartitionRunner, Record
 from streamer.partitioning import partition_for
 from streamer.publisher import MemoryPublisher
 from streamer.redis_store import RedisStore
@@ -108,6 +108,7 @@ class Shop:
             OrderRules(),
             self.partitioner,
             applies,
+            "clv-erasures",
         )
 
     async def customers(self) -> dict[str, tuple[int, Customer]]:
@@ -260,7 +261,7 @@ async def test_orders_of_those_who_come_and_those_who_leave_in_one_tail_are_refu
         shop.send(*orders_of(day=day), count=6)
         shop.send(*orders_of(day=day + 0.5), count=4)
     shop.count = 6
-    with pytest.raises(OrdersMixed, match="CLV_STATE_NAMESPACE"):
+    with pytest.raises(OrdersMixed, match="CLV_ORDERS_TOPIC"):
         await shop.move().run()
 
 
@@ -320,6 +321,31 @@ async def test_the_watermark_of_a_new_partition_is_the_lowest_of_the_old() -> No
     new = [await shop.store.peek(Partition("orders", n)) for n in range(4, 8)]
     assert {claim.high_ts_ms for claim in new} == {min(claim.high_ts_ms for claim in old)}
     assert {claim.next_offset for claim in new} == {0}
+
+
+async def test_a_store_lost_after_a_move_is_not_rebuilt_from_logs_that_are_not_whole() -> None:
+    shop = await a_shop()
+    shop.count = 8
+    await shop.move().run()
+    forgotten = Forgotten()
+    for note in shop.publisher.of("clv-erasures"):
+        forgotten.read(note.key, note.value)
+    forgotten.read(b"move:orders", b"{}")
+    forgotten.read(b"move:orders", b'{"schema": "move/2", "topic": "orders", "ends": {"0": 99}}')
+    await shop.work()
+    for number in range(8):
+        end = len(shop.logs.get(number, []))
+        runner = PartitionRunner(
+            Partition("orders", number),
+            MemoryStore(),
+            shop.publisher,
+            pipeline(),
+            forgotten=forgotten,
+        )
+        with pytest.raises(CustomersMoved, match="CLV_ORDERS_TOPIC"):
+            await runner.claim(LogRange(0, end, 8))
+        # Once none of the orders of before are in the log, it is as whole as any.
+        assert await runner.claim(LogRange(end + 1, end + 1, 8)) == end + 1
 
 
 # --- what is refused ----------------------------------------------------------------------------
