@@ -322,7 +322,8 @@ class Repartition:
         return len(found)
 
     async def _open(self, result: Moved) -> None:
-        """Gives the new partitions where to begin, and workers the new count.
+        """Gives the new partitions, and those that never had a record, where to begin, and workers
+        the new count.
 
         A new partition's watermark is the lowest of the old ones: all that it closes has been
         judged of every customer, wherever it comes from.
@@ -330,7 +331,7 @@ class Repartition:
         ranges = await self.log.ranges()
         marks = [self._held[number].high_ts_ms for number in range(result.old_count)]
         high_ts_ms = min((mark for mark in marks if mark is not None), default=None)
-        for number in range(result.old_count, result.new_count):
+        for number in range(result.new_count):
             held = self._held[number]
             if held.next_offset is None:
                 write = Write({}, {}, [], ranges[number].start, high_ts_ms)

@@ -323,6 +323,19 @@ async def test_the_watermark_of_a_new_partition_is_the_lowest_of_the_old() -> No
     assert {claim.next_offset for claim in new} == {0}
 
 
+async def test_partitions_that_never_had_an_order_are_opened_as_well() -> None:
+    shop = Shop(4)
+    shop.send(*orders_of(USERS[:1]))
+    await shop.work()
+    shop.count = 6
+    await shop.move().run()
+    for claim in [await shop.store.peek(Partition("orders", n)) for n in range(6)]:
+        assert claim.next_offset is not None
+    shop.send(*orders_of(day=20))
+    await shop.work()
+    await shop.check()
+
+
 async def test_a_store_lost_after_a_move_is_not_rebuilt_from_logs_that_are_not_whole() -> None:
     shop = await a_shop()
     shop.count = 8
