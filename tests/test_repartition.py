@@ -71,8 +71,12 @@ class Shop:
         log.append(replace(record, offset=len(log)))
 
     def runner(self, number: int) -> PartitionRunner:
+        known = Forgotten()
+        for note in self.publisher.of("clv-erasures"):
+            known.read(note.key, note.value)
+        partition = Partition("orders", number)
         return PartitionRunner(
-            Partition("orders", number), self.store, self.publisher, pipeline(), due_batch=50
+            partition, self.store, self.publisher, pipeline(), due_batch=50, forgotten=known
         )
 
     async def work(self, upto: Mapping[int, int] | None = None) -> None:
