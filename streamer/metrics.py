@@ -85,6 +85,12 @@ INSTANTS: Final = _metric(
 REBUILT: Final = _metric(
     "customers_rebuilt", "counter", "customers", "Damaged customers rebuilt from the log."
 )
+WENT_BACK: Final = _metric(
+    "store_went_back",
+    "counter",
+    "partitions",
+    "Partitions that the store had lost writes of when they were claimed: read again.",
+)
 FENCED: Final = _metric(
     "fenced", "counter", "times", "Writes refused because another worker had claimed the partition."
 )
@@ -127,6 +133,7 @@ DECLARED: Final = (
     WARNINGS,
     INSTANTS,
     REBUILT,
+    WENT_BACK,
     BATCH,
     LAG,
     WATERMARK_AGE,
@@ -176,6 +183,7 @@ class Metrics:
         self.count(SCORES, done.scores)
         self.count(INSTANTS, done.instants)
         self.count(REBUILT, done.rebuilt)
+        self.count(WENT_BACK, done.went_back)
         for reason, count in done.reasons.items():
             self.count(DEAD_LETTERS, count, reason=reason)
         for trigger, count in done.triggers.items():

@@ -230,6 +230,7 @@ class Tally:
     warnings: int = 0
     instants: int = 0
     rebuilt: int = 0
+    went_back: int = 0
     forgotten: int = 0
     erasures: int = 0
     recovered: int = 0
@@ -344,6 +345,7 @@ class PartitionRunner:
                 raise StoreLost(self.partition, log.committed, log.start)
         begin = log.start if applied is None else applied
         if log.committed is not None and log.committed > begin:
+            self.tally.went_back += 1
             _log.warning(
                 "store.went_back",
                 partition=self.partition.number,

@@ -12,6 +12,6 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local epoch = string.format('%.0f', math.max(tonumber(stored[2] or '0') + 1, now))
 -- Without a schema: a claim takes it for what it is, the rest of something.
-redis.call('DEL', meta)
+redis.call('UNLINK', meta)
 redis.call('HSET', meta, 'epoch', epoch)
 return {'OK'}
