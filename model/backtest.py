@@ -191,11 +191,12 @@ def backtest(orders: Sequence[Order], scorer: Scorer, plan: Plan) -> Backtest:
             f" {iso_day(plan.from_day)}, where the judging begins; a horizon of"
             f" {scorer.horizon_days} days needs more than that: train with an earlier --cutoff"
         )
-    return _Run(orders, scorer, plan).report()
+    return Run(orders, scorer, plan).report()
 
 
-class _Run:
-    """One backtest: the walk, and what is written down on the way."""
+class Run:
+    """One backtest: the walk, and what is written down on the way. `report` walks; after it `panel`
+    has every row."""
 
     def __init__(self, orders: Sequence[Order], scorer: Scorer, plan: Plan) -> None:
         # What is published between decisions decides nothing.
@@ -214,6 +215,7 @@ class _Run:
         self.order_only: set[tuple[str, int]] = set()
         self.every = 1
         self.ratios: dict[int, float] = {}
+        self.panel: Panel | None = None
         self.walk = Walk(orders, Judge(scorer, scorer.rules(self.policy)))
 
     def report(self) -> Backtest:
@@ -383,10 +385,12 @@ class _Run:
                 "no silence of a customer worth a warning begins and ends within the judged period;"
                 " give a longer log, or a lower value floor"
             )
-        panel = self._panel(silences)
+        self.panel = panel = self._panel(silences)
         sent = _Sent.of(self.fired, self.spells, silences)
         rule = sent.quality(silences, self.end_day)
-        fires = _fires(panel, self.policy, self.rules, self.policy.churn_percentile, late=True)
+        fires = silence_fires(
+            panel, self.policy, self.rules, self.policy.churn_percentile, late=True
+        )
         panel_rule = quality_of(panel, fires)
         days = range(self.plan.from_day, self.end_day)
         swapped = [s for s in self._judged_fired() if day_of(s.as_of_ms) in self.swap_days]
@@ -471,7 +475,7 @@ class _Run:
         points = []
         for late in (True, False):
             for percentile in range(0, 100, 5):
-                fires = _fires(panel, self.policy, self.rules, percentile, late=late)
+                fires = silence_fires(panel, self.policy, self.rules, percentile, late=late)
                 found = quality_of(panel, fires)
                 if not found.judged:
                     continue
@@ -609,7 +613,9 @@ class _Sent:
         return quality(silences, self.silence, self.day, self.strict, end_day)
 
 
-def _fires(panel: Panel, policy: Policy, rules: Rules, percentile: float, *, late: bool) -> Bools:
+def silence_fires(
+    panel: Panel, policy: Policy, rules: Rules, percentile: float, *, late: bool
+) -> Bools:
     """On which rows the rule of silence fires, with another percentile of P(churn)."""
     sure = (
         panel.churn >= panel.threshold(percentile) if percentile else np.ones(len(panel.day), bool)

@@ -62,9 +62,9 @@ def _rules(report: Backtest) -> str:
     return "\n".join(
         [
             *lines,
-            "strict, episode: share of warnings after which no order came within the horizon,",
-            "and whose silence became longer than it. recall, value: share of churners warned of,",
-            "and of their value. lead: median days before the horizon of silence was over.",
+            "strict: no order came within the horizon after the warning; episode: its silence",
+            "became longer than the horizon. recall, value: share of the churners warned of,",
+            "and of their value. lead: median of the days left until they were churners.",
         ]
     )
 
@@ -133,7 +133,7 @@ def _suggestions(report: Backtest) -> list[str]:
         settings = " ".join(f"{name}={value}" for name, value in suggestion.settings.items())
         found = suggestion.point.quality
         lines.append(
-            f"For {suggestion.wish}: {settings}\n"
+            f"For {suggestion.wish}:\n  {settings}\n"
             f"  ({suggestion.point.per_week:.0f} warnings a week, strict precision"
             f" {_share(found.strict_precision)}, recall {_share(found.recall)})"
         )
