@@ -112,11 +112,14 @@ async def test_scale_out_and_in(set_stage: SetStage, book: Book) -> None:
             await stage.under_way(part)
             await stage.until(lambda: len(stage.owners()) == stage.settings.partitions)
         for worker in stage.kept[: size(2, 6)]:
+            # Told earlier, a process ends as Python ends, without a word.
+            await stage.logged(worker, "worker.ready")
             assert await worker.terminate() == 0
-            stage.replace(worker)
+            await stage.logged(stage.replace(worker), "worker.ready")
             entry.times += 1
         await stage.under_way(part)
         for worker in stage.kept[1:]:
+            await stage.logged(worker, "worker.ready")
             stage.let_go(worker)
             assert await worker.terminate() == 0
             entry.times += 1
