@@ -30,6 +30,8 @@ from tests.worker.harness import Servers
 
 WARM_UP_S: Final = 60.0
 BACKLOG: Final = 20_000
+# As many orders as there are, a customer having five, and memory for the verifier.
+MOST_A_SECOND: Final = 900
 
 
 def rss_mb(pid: int) -> float | None:
@@ -55,7 +57,9 @@ async def soak(minutes: float) -> int:
     book = Book(RESULTS / "soak.json", f"soak of {minutes:g} minutes")
     with EmbeddedKafka() as kafka, EmbeddedRedis() as redis:
         servers = Servers(kafka, redis)
-        orders = generate(Shop(customers=60_000, days=700, arrival_days=600, seed=5)).orders
+        orders = generate(
+            Shop(customers=int(MOST_A_SECOND * minutes * 12), days=700, arrival_days=600, seed=5)
+        ).orders
         with (
             Stage(
                 "soak",
@@ -91,6 +95,7 @@ async def _run(stage: Stage, entry: Entry, minutes: float) -> None:
     await stage.finished()
     rate = min(capacity / 2, (len(stage.orders) - BACKLOG) / (minutes * 60))
     entry.note(f"{capacity:,.0f} orders a second from a backlog, {rate:,.0f} in the soak")
+    entry.note(f"load of the machine at the start: {os.getloadavg()[0]:.1f}")
     publisher = KafkaPublisher(stage.servers.kafka.bootstrap)
     await publisher.start()
     memory: list[tuple[float, float]] = []
