@@ -272,7 +272,8 @@ def _look_back(run: Run, model: Path, streamed: Streamed, cutoff_day: int) -> st
     warnings = [said for said in streamed.warnings if said.kind == WARNING_KIND]
     since = [warning for warning in warnings if warning.as_of >= cutoff]
     seen = hindsight(
-        [(warning.user_id, _day(warning.as_of)) for warning in since],
+        # A silence is judged at 00:00: an order of that day comes after it.
+        [(w.user_id, _day(w.as_of) - (w.trigger == "silence")) for w in since],
         purchase_days(run.orders),
         manifest.horizon_days,
         cutoff_day,
