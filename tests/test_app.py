@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -21,7 +22,8 @@ from streamer.partition import (
     WentBack,
 )
 from streamer.publisher import MemoryPublisher, PublishFailed
-from streamer.store import MemoryStore, Partition, StoreUnavailable
+from streamer.rebuild import LogUnavailable
+from streamer.store import MemoryStore, Partition, StoreUnavailable, TopicRecreated
 
 LOG = LogRange(start=5, end=50, partition_count=2)
 
@@ -305,6 +307,32 @@ async def test_hints_are_given_for_what_moved(partitions: Partitions, lane: Fake
     runner(1).next_offset = 9
     await partitions.hint()
     assert lane.hints == [{0: 7, 1: 7}, {1: 9}]
+
+
+async def test_a_topic_made_anew_under_a_running_worker_stops_it(
+    partitions: Partitions, lane: FakeLane
+) -> None:
+    await partitions.check_topic()
+    lane.log = replace(LOG, topic_id="one")
+    await partitions.assigned({0: lane.log, 1: lane.log})
+    await partitions.check_topic()
+    lane.log = replace(LOG, end=5_000, topic_id="two")
+    with pytest.raises(TopicRecreated, match="its id is two"):
+        await partitions.check_topic()
+
+
+async def test_a_log_out_of_reach_is_waited_for_like_a_store() -> None:
+    outage, tries = Outage(), 0
+
+    async def action() -> str:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise LogUnavailable("no broker")
+        assert outage.reasons == ["log: no broker"]
+        return "done"
+
+    assert await outage.outlast(action) == "done"
 
 
 async def test_faust_is_set_up_as_a_group_member_without_acks_leader_or_pages(

@@ -928,3 +928,102 @@ async def test_the_user_may_touch_no_other_key_and_run_no_other_command(
         ):
             with pytest.raises(NoPermissionError):
                 await user.execute_command(*command)
+
+
+# --- a partition to be read again
+
+
+@pytest.fixture(params=["redis", "cluster"])
+async def server_store(request: pytest.FixtureRequest) -> AsyncIterator[RedisStore]:
+    if request.param == "redis":
+        store = redis_store(request.getfixturevalue("embedded_redis"))
+    else:
+        url = cluster_url(request.getfixturevalue("redis_cluster"))
+        store = RedisStore.from_url(url, cluster_id=uuid.uuid4().hex)
+    yield store
+    await store.close()
+
+
+async def test_a_partition_that_is_reset_is_as_though_it_had_never_been(
+    server_store: RedisStore,
+) -> None:
+    store = server_store
+    users = [*ODD_IDS, *(f"user-{n}" for n in range(1_200))]
+    neighbours = [Partition("orders", 30), Partition("orders", 13), Partition("returns", 3)]
+    owners = [await Owner.claims(store, partition) for partition in (ORDERS_3, *neighbours)]
+    for owner in owners:
+        everyone = dict.fromkeys(users, b"1")
+        damaged = {"ann": b"broken"}
+        due = dict.fromkeys(users, 1)
+        await owner.write(
+            states=everyone, due=due, outbox=[b"w"], next_offset=7, quarantine=damaged
+        )
+    assert await store.reset(ORDERS_3) == len(users)
+    assert await store.peek(ORDERS_3) is None
+    assert await store.load(ORDERS_3, ["ann", "{}"]) == [Stored(None, None)] * 2
+    assert await store.quarantined(ORDERS_3) == {}
+    assert await owners[0].write(next_offset=8) is Outcome.WENT_BACK
+    assert (await store.claim(ORDERS_3, 4)).next_offset is None
+    for owner in owners[1:]:
+        assert await owner.write(next_offset=8) is Outcome.APPLIED
+        assert await owner.load("{}") == [Stored(b"1", 1)]
+
+
+async def test_until_the_last_key_is_gone_a_reset_partition_is_nobodys(redis: RedisStore) -> None:
+    owner = await Owner.claims(redis)
+    await owner.write(states={"ann": b"1"}, next_offset=7)
+    await redis._reset(keys=[f"{redis._root}{{orders-3}}:meta"], args=[SCHEMA])  # broken off here
+    assert await owner.write(next_offset=8) is Outcome.FENCED
+    with pytest.raises(ForeignData):
+        await redis.claim(ORDERS_3, 4)
+    assert await redis.reset(ORDERS_3) == 1
+    assert (await redis.claim(ORDERS_3, 4)).next_offset is None
+
+
+async def test_what_a_newer_version_wrote_is_not_reset(redis: RedisStore) -> None:
+    await redis.claim(ORDERS_3, 4)
+    await redis._client.hset(f"{redis._root}{{orders-3}}:meta", "schema", SCHEMA + 1)
+    with pytest.raises(NewerSchema):
+        await redis.reset(ORDERS_3)
+    assert await keys_of(redis)
+
+
+# --- what earlier versions wrote
+
+# The keys of a partition as schema 1 has them. Never change these: servers hold them.
+SCHEMA_1_META = {
+    "epoch": "1795363300000783",
+    "sequence": "41",
+    "next": "1200",
+    "high_ts": "1747828800000",
+    "partitions": "4",
+    "schema": "1",
+    "outbox_first": "6",
+    "first": "300",
+    "topic_id": "01a203f3972b7f42999ae47687053988",
+}
+
+
+async def test_a_partition_as_schema_1_kept_it_is_read_for_ever(redis: RedisStore) -> None:
+    prefix, client = f"{redis._root}{{orders-3}}:", redis._client
+    await client.hset(f"{prefix}meta", mapping=SCHEMA_1_META)
+    await client.set(f"{prefix}c:ann", b"\x01state")
+    await client.zadd(f"{prefix}due", {"ann": 1_747_828_800_000})
+    await client.rpush(f"{prefix}outbox", b"one", b"two")
+    await client.hset(f"{prefix}quarantine", "bob", b"damaged")
+    expected = Claim(1795363300000783, 41, 1200, 1_747_828_800_000, 300)
+    assert await redis.peek(ORDERS_3) == expected
+    claim = await redis.claim(ORDERS_3, 4, topic_id="01a203f3972b7f42999ae47687053988")
+    assert claim == replace(expected, epoch=claim.epoch)
+    assert await redis.load(ORDERS_3, ["ann"]) == [Stored(b"\x01state", 1_747_828_800_000)]
+    assert await redis.due(ORDERS_3, 2**52, 9) == [("ann", 1_747_828_800_000)]
+    assert await redis.outbox(ORDERS_3, 9) == Outbox(6, [b"one", b"two"])
+    assert await redis.quarantined(ORDERS_3) == {"bob": b"damaged"}
+
+
+async def test_a_partition_from_before_topic_ids_learns_its_own(redis: RedisStore) -> None:
+    old = {k: v for k, v in SCHEMA_1_META.items() if k not in ("first", "topic_id")}
+    await redis._client.hset(f"{redis._root}{{orders-3}}:meta", mapping=old)
+    assert (await redis.claim(ORDERS_3, 4, log_start=5, topic_id="one")).first_offset == 0
+    with pytest.raises(TopicRecreated):
+        await redis.claim(ORDERS_3, 4, topic_id="two")
