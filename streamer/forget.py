@@ -141,6 +141,8 @@ class KafkaErasures:
                 await consumer.stop()
 
     async def _read(self, consumer: AIOKafkaConsumer, forgotten: Forgotten) -> None:
+        # Only once it has been asked about one partition does the client know the others.
+        await consumer.beginning_offsets([TopicPartition(self._topic, 0)])
         numbers = consumer.partitions_for_topic(self._topic) or {0}
         parts = [TopicPartition(self._topic, number) for number in sorted(numbers)]
         starts, ends = (
