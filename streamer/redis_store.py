@@ -539,7 +539,8 @@ class RedisStore:
                 raise StoreAccessDenied(
                     f"the server at {self.address} refuses the user: {text}"
                 ) from error
-            if isinstance(error, errors.AskError):
+            moving = isinstance(error, errors.AskError)
+            if moving and not isinstance(self._client, RedisCluster):
                 raise ClusterExpected(
                     f"the server at {self.address} is one of a cluster ({text}); write "
                     "redis+cluster://host:port (rediss+cluster:// for TLS) instead"
@@ -549,7 +550,7 @@ class RedisStore:
                     f"the server at {self.address} is not one of a cluster; write redis://host:port"
                     " (rediss:// for TLS) instead"
                 ) from error
-            if isinstance(error, _PASSING_ERRORS) or _PASSING.search(text):
+            if moving or isinstance(error, _PASSING_ERRORS) or _PASSING.search(text):
                 if isinstance(error, errors.ReadOnlyError) or "READONLY" in text:
                     await self._look_again_for_master()
                 raise StoreUnavailable(

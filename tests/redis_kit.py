@@ -106,6 +106,17 @@ async def clients(nodes: Sequence[Node]) -> AsyncIterator[list[Redis]]:
             await client.aclose()
 
 
+async def in_step(replica: Redis, master: Redis, within_s: float = 10.0) -> None:
+    """Returns once the replica has all that the master has."""
+    async with asyncio.timeout(within_s):
+        while True:
+            there, here = await replica.info("replication"), await master.info("replication")
+            linked = there.get("master_link_status") == "up"
+            if linked and there["slave_repl_offset"] == here["master_repl_offset"]:
+                return
+            await asyncio.sleep(0.02)
+
+
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 

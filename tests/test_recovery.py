@@ -43,6 +43,7 @@ from tests.redis_kit import (
     clients,
     cluster,
     cluster_url,
+    in_step,
     listening,
 )
 
@@ -451,17 +452,6 @@ async def test_failover_to_a_replica_in_step_goes_unnoticed_but_for_the_wait() -
             await replica.replicaof("NO", "ONE")
             await working
             await assert_undisturbed(store, publisher)
-
-
-async def in_step(replica: Redis, master: Redis, within_s: float = 10.0) -> None:
-    """Returns once the replica has all that the master has."""
-    async with asyncio.timeout(within_s):
-        while True:
-            there, here = await replica.info("replication"), await master.info("replication")
-            linked = there.get("master_link_status") == "up"
-            if linked and there["slave_repl_offset"] == here["master_repl_offset"]:
-                return
-            await asyncio.sleep(0.02)
 
 
 # --- a cluster

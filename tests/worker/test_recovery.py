@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -21,6 +23,7 @@ from streamer.rebuild import read_aside
 from tests import modelling
 from tests.conftest import required
 from tests.kafka.cluster import ApacheKafka
+from tests.redis_kit import clients, cluster, cluster_url, in_step
 from tests.worker.harness import Deployment, Servers
 from tests.worker.verifier import verify
 
@@ -188,3 +191,33 @@ async def test_a_topic_made_anew_is_refused_though_it_has_grown_past_what_was_ap
     assert "was deleted and made anew" in worker.log[-1]
     assert "CLV_STATE_NAMESPACE" in worker.log[-1]
     assert (await deployment.run("show", "nobody")).code == 1
+
+
+async def test_workers_on_a_cluster_outlive_one_of_its_masters(
+    deploy: Deploy,
+    kafka: EmbeddedKafka | ApacheKafka,
+    tmp_path: Path,
+) -> None:
+    with cluster(3, 3) as nodes:
+        url = cluster_url(nodes)
+        servers = Servers(kafka, cast(EmbeddedRedis, SimpleNamespace(url=url)))
+        model = deploy("model-only").settings.model
+        assert model is not None
+        with Deployment("clustered", servers, model, tmp_path) as deployment:
+            messages = messages_of(deployment)
+            await deployment.make_topics()
+            await deployment.publish(messages[:HALF])
+            first, second = deployment.worker(), deployment.worker()
+            await deployment.applied(HALF)
+            async with clients(nodes) as found:
+                await in_step(found[4], found[1])
+                nodes[1].server.kill()
+                await deployment.publish(messages[HALF:])
+                async with asyncio.timeout(30):
+                    while (await found[4].info("replication"))["role"] != "master":
+                        await asyncio.sleep(0.1)
+            await deployment.settled(len(messages), within_s=120)
+            assert first.alive
+            assert second.alive
+            verdict = await verify(deployment, ORDERS)
+            assert verdict.faults == []

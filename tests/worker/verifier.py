@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 import redis
 from aiokafka import ConsumerRecord
+from redis.cluster import ClusterNode
 
 from features.orders import Order, Rejected, parse
 from features.state import StateError
@@ -199,7 +200,7 @@ def _redis_faults(truth: Truth, deployment: Deployment) -> Iterator[str]:
     cluster = settings.cluster_id or servers.kafka.cluster_id
     root = f"{settings.state_namespace}:{cluster}:"
     count_key = f"{root}{{{settings.orders_topic}}}:partitions"
-    with redis.Redis.from_url(servers.redis.url) as client:
+    with _client(servers.redis.url) as client:
         keys = {key.decode() for key in client.scan_iter(count=1_000)}
         if client.get(count_key) != str(settings.partitions).encode():
             yield f"{count_key} is {client.get(count_key)!r}"
@@ -211,6 +212,16 @@ def _redis_faults(truth: Truth, deployment: Deployment) -> Iterator[str]:
             yield from _partition_faults(client, prefix, ours, kept, settings.partitions)
     for key in sorted(keys):
         yield f"a key that is not ours: {key}"
+
+
+def _client(url: str) -> redis.Redis:
+    """A client of one server, or of a cluster, which answers alike."""
+    scheme, _, hosts = url.partition("://")
+    if scheme != "redis+cluster":
+        return redis.Redis.from_url(url)
+    nodes = [host.rsplit(":", 1) for host in hosts.split(",")]
+    found = [ClusterNode(host, int(port)) for host, port in nodes]
+    return cast(redis.Redis, redis.RedisCluster(startup_nodes=found))
 
 
 def _partition_faults(
