@@ -9,14 +9,14 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet --no-input
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos soak lint format bench clean
+.PHONY: help demo test test-kafka chaos soak lint format bench clean
 
 help:
 	@echo "make demo     a real order log through embedded Kafka and Redis to churn warnings (KEEP=1 leaves it running)"
 	@echo "make test     every test that needs no outside service (ARGS='-k silence -x' goes to pytest)"
+	@echo "make test-kafka  what Apache Kafka itself has to show; needs Java 17 and Maven (ARGS as above)"
 	@echo "make chaos    workers, Redis, broker and network injured on purpose; results go to docs/reliability.md (FULL=1: an hour of it)"
 	@echo "make soak     half an hour of orders with a worker killed each minute (MINUTES=10 for a shorter one)"
-	@echo "make test-kafka  what needs Apache Kafka itself: its jars come from Maven Central; needs Java 17 and mvn (ARGS as above)"
 	@echo "make lint     formatting, lint rules and types, checked"
 	@echo "make format   formatting and lint rules, applied"
 	@echo "make bench    the measurements in benchmarks/ (ARGS goes to them)"
@@ -27,6 +27,9 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	@$(RUN) -m pytest $(ARGS)
+
+test-kafka: $(VENV)/.dev
+	@$(RUN) -m tests.kafka $(ARGS)
 
 chaos: $(VENV)/.dev
 	@$(if $(FULL),CHAOS_FULL=1) $(RUN) -m tests.chaos $(ARGS)
