@@ -138,7 +138,8 @@ class RetentionGap(StoreRefused):
             f"{partition.tag}: offset {next_offset} is next to apply, but the"
             f" log begins at {start}; {start - next_offset} orders are missing. Lengthen the"
             " topic's retention; to go on without them, run `python -m streamer rebuild"
-            f" --partition {partition.number}` and start the worker with CLV_START_AT=log-start"
+            f" --partition {partition.number} --partly --yes` and start the worker with"
+            " CLV_START_AT=log-start"
         )
 
 
