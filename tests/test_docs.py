@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from streamer.config import settings_page, settings_table
+from streamer.partition import (
+    CustomersMoved,
+    LogTooShort,
+    PartitionRunner,
+    RetentionGap,
+    StoreLost,
+)
+from streamer.rebuild import CustomerUnrecoverable, StoreDamaged
+from streamer.store import NewerSchema, Partition, PartitionCountChanged, TopicRecreated
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md"))
@@ -36,3 +46,29 @@ def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs/README.md").read_text()
     pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES if "docs" in page.parts}
     assert {page for page in pages - {"README.md"} if f"({page})" not in index} == set()
+
+
+def test_the_messages_on_the_recovery_page_are_those_of_the_code() -> None:
+    here = Partition("orders", 0)
+    messages = " ".join(
+        str(error)
+        for error in (
+            CustomerUnrecoverable(here, 1, "why"),
+            CustomersMoved(here, 1),
+            LogTooShort(here, 2, 1),
+            NewerSchema("meta", 2, 1),
+            PartitionCountChanged("orders", 4, 8),
+            RetentionGap(here, 1, 2),
+            StoreDamaged(here),
+            StoreLost(here, 1, 2),
+            TopicRecreated("orders", "one", "two"),
+            PartitionRunner._went_back(SimpleNamespace(partition=here)),  # type: ignore[arg-type]
+        )
+    )
+    page = (ROOT / "docs/recovery.md").read_text()
+    quoted = re.findall(
+        r"(?:ends|refuses|with|or): `([^`]+)`|(?:or|with) `([a-zA-Z][^`]+ [^`]+)`", page
+    )
+    phrases = {one or other for one, other in quoted}
+    assert len(phrases) >= 9
+    assert {phrase for phrase in phrases if phrase not in messages} == set()
