@@ -3,7 +3,9 @@
 Their orders are folded and judged by the same code as the first time, up to the offset and the
 instant to which that had come, so the result is what was there before the damage. Nothing is said
 on the way: what was to be said has been said, or waits in the outbox. Where model or policy have
-changed meanwhile, the judgement is the one that today's would have made.
+changed meanwhile, the judgement is the one that today's would have made. Under a budget of
+warnings, a customer is taken to have been warned at the first instant that fired: who else was due
+then is not worked out again.
 """
 
 from __future__ import annotations
