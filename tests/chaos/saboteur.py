@@ -7,7 +7,7 @@ Everything is wrapped from outside, so that nothing in `streamer` knows of it. T
                                          this process, which has everything imported; ends with 0
     {"block": [5, 40]}                   the event loop sleeps 5 s at the 40th write
     {"stall": 40}                        after the 40th fetch with records, none finds any
-    {"gaps": 5}                          every fifth fetched list lacks its head
+    {"hold": "/a/file"}                  while the file is there, fetches last over a rebalance
     {"codes": [["JoinGroup", 30]]}       the coordinator's answers have these codes, each once
     {"deny": ["warnings", "/a/file"]}    while the file is there, the topic takes no message
     {"poison": "user-00007"}             scoring this customer raises
@@ -15,6 +15,7 @@ Everything is wrapped from outside, so that nothing in `streamer` knows of it. T
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import os
@@ -143,29 +144,42 @@ def _block(plan: tuple[float, int]) -> None:
     _steps(at)
 
 
-def _fetches(change: Callable[[int, list[Fetched]], list[Fetched]]) -> None:
+def _stall(nth: int) -> None:
     original = LaneThread.fetch_here
-    count = iter(range(1, sys.maxsize))
+    found_some = iter(range(1, sys.maxsize))
+    stalled = False
 
     async def fetch_here(self: Any, *args: Any) -> list[Fetched]:
+        nonlocal stalled
+        if stalled:
+            await asyncio.sleep(0.25)
+            return []
         found: list[Fetched] = await original(self, *args)
-        return change(next(count), found) if found else found
+        stalled = bool(found) and next(found_some) == nth
+        return found
 
     LaneThread.fetch_here = fetch_here  # type: ignore[method-assign]
 
 
-def _stall(nth: int) -> None:
-    _fetches(lambda number, found: found if number < nth else [])
+def _hold(file: str) -> None:
+    """While the file is there, fetched lists are held back, until after a rebalance: as a fetch
+    that takes as long."""
+    original = LaneThread.fetch_here
+    held: list[Fetched] = []
 
+    async def fetch_here(self: Any, *args: Any) -> list[Fetched]:
+        found: list[Fetched] = await original(self, *args)
+        stale = [one for one in held if self._versions.get(one.partition) != one.version]
+        for one in stale:
+            held.remove(one)
+            print(f"chaos.stale partition={one.partition}", flush=True)
+        if found and Path(file).exists():
+            held.extend(found)
+            print(f"chaos.held lists={len(found)}", flush=True)
+            found = []
+        return stale + found
 
-def _gaps(every: int) -> None:
-    def change(number: int, found: list[Fetched]) -> list[Fetched]:
-        if number % every:
-            return found
-        print("chaos.gap", flush=True)
-        return [Fetched(one.partition, one.version, one.records[1:]) for one in found]
-
-    _fetches(change)
+    LaneThread.fetch_here = fetch_here  # type: ignore[method-assign]
 
 
 def _codes(plan: list[tuple[str, int]]) -> None:
@@ -209,7 +223,7 @@ _FAULTS: Final[dict[str, Callable[[Any], None]]] = {
     "kill": _kill,
     "block": _block,
     "stall": _stall,
-    "gaps": _gaps,
+    "hold": _hold,
     "codes": _codes,
     "deny": _deny,
     "poison": _poison,
