@@ -28,7 +28,17 @@ def lived(*orders: Order, until_day: float | None = None, memory: IdMemory | Non
     user = orders[0].user_id
     events = [Event(place, order, order.ts_ms) for place, order in enumerate(orders)]
     until_ms = None if until_day is None else at(until_day)
-    return by.judge({user: Track(UNKNOWN, None)}, {user: events}, until_ms).tracks[user]
+    track = by.judge({user: Track(UNKNOWN, None)}, {user: events}, until_ms).tracks[user]
+    return Track(_under_a_fixed_policy(track.customer), track.due_ms)
+
+
+def _under_a_fixed_policy(customer: Customer) -> Customer:
+    """The customer with a policy's name that no later setting changes."""
+    fired = customer.judgement.fired
+    if fired is None:
+        return customer
+    named = msgspec.structs.replace(fired, policy_version="c0ffee00")
+    return Customer(customer.facts, msgspec.structs.replace(customer.judgement, fired=named))
 
 
 def shapes() -> dict[str, Customer]:
