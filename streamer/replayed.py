@@ -83,7 +83,8 @@ class ReplayedLog:
         self._orders = orders
         self._rejected = rejected
         self._asked_until_ms = until_ms
-        self._said, result = self._run(_without_scores(pipeline))
+        # Scores are many, and most tests look at warnings: they are written when asked for.
+        self._said, result = self._run(replace(pipeline, publish_scores=False))
         self.until_ms = (result.last_ts_ms or 0) if until_ms is None else until_ms
 
     @cached_property
@@ -243,16 +244,6 @@ class OrderLog:
             if c.now_ms is not None and c.open_end
         ]
         return max(ends, default=None)
-
-
-def _without_scores(pipeline: Pipeline) -> Pipeline:
-    """The pipeline as it says the same warnings and no scores: twice as fast, and most tests look
-    at warnings only. Instants that would only refresh a published score are left out; the policy
-    keeps its name, which is the writer's."""
-    judge = pipeline.judge
-    policy = replace(judge.rules.policy, refresh_days=None)
-    quiet = replace(judge, rules=replace(judge.rules, policy=policy))
-    return replace(pipeline, judge=quiet, publish_scores=False)
 
 
 async def _fed(replay: Replay, orders: Sequence[Order], until_ms: int | None) -> None:

@@ -25,7 +25,6 @@ from model.synthetic import Shop, generate, write_csv
 from streamer import testing
 from streamer.cli import cli
 from streamer.customers import Customer, instant_ms, span_ms
-from streamer.messages import ChurnWarning
 from streamer.replayed import NoSuchCustomer, OrderLog, ReplayedLog
 from streamer.testing import customer, order_log
 
@@ -194,27 +193,25 @@ def test_a_score_is_what_was_published_then(clv_model: Artifact) -> None:
         assert score.churn_probability == said.churn_probability
 
 
+@pytest.mark.parametrize("reference", ["peak", "last_order", "previous", "ewma"])
 def test_warnings_are_those_of_the_worker_that_publishes_scores(
-    clv_model: Artifact, clv_model_path: Path, tmp_path: Path
+    reference: str, clv_model: Artifact, clv_model_path: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "orders.csv"
     write_csv(generate(Shop(customers=150, days=400, arrival_days=200, seed=8)).orders, path)
-    replayed = order_log(path).replay(clv_model, until="2024-03-01")
+    settings = {"CLV_REFERENCE": reference}
+    replayed = order_log(path).replay(clv_model, until="2024-03-01", settings=settings)
     arguments = ["replay", path, "--model", clv_model_path, "--out", tmp_path]
-    result = CliRunner().invoke(cli, [*map(str, arguments), "--until", "2024-03-01"], env={})
-    assert result.exit_code == 0
+    command = [*map(str, arguments), "--until", "2024-03-01"]
+    assert CliRunner().invoke(cli, command, env=settings).exit_code == 0
     encode = msgspec.json.Encoder().encode
-    for name, values in (
-        ("warnings", sorted([*replayed.warnings, *replayed.recoveries], key=place)),
-        ("scores", replayed.scores),
-    ):
-        written = (tmp_path / f"{name}.jsonl").read_bytes().splitlines()
-        assert len(written) > 50
+    warnings = (tmp_path / "warnings.jsonl").read_bytes().splitlines()
+    assert len(warnings) > 50
+    for kind, values in (("warning", replayed.warnings), ("recovered", replayed.recoveries)):
+        written = [line for line in warnings if f'"kind":"{kind}"'.encode() in line]
         assert [encode(value) for value in values] == written
-
-
-def place(warning: ChurnWarning) -> tuple[str, str]:
-    return warning.as_of.removesuffix("Z"), warning.user_id
+    scores = (tmp_path / "scores.jsonl").read_bytes().splitlines()
+    assert [encode(score) for score in replayed.scores] == scores
 
 
 def test_scores_can_be_switched_off_as_in_the_worker(clv_model: Artifact) -> None:
