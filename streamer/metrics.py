@@ -79,6 +79,15 @@ SCORES: Final = _metric("scores", "counter", "scores", "Scores published.")
 WARNINGS: Final = _metric(
     "warnings", "counter", "warnings", "Warnings fired, by what made them fire.", trigger=Trigger
 )
+RECOVERED: Final = _metric(
+    "warnings_answered", "counter", "warnings", "Warnings that an order came after."
+)
+WITHHELD: Final = _metric(
+    "warnings_withheld",
+    "counter",
+    "episodes",
+    "Episodes whose warning the day's budget had no place for at first.",
+)
 INSTANTS: Final = _metric(
     "instants", "counter", "instants", "Instants at which a silent customer was judged."
 )
@@ -131,6 +140,8 @@ DECLARED: Final = (
     DEAD_LETTERS,
     SCORES,
     WARNINGS,
+    RECOVERED,
+    WITHHELD,
     INSTANTS,
     REBUILT,
     WENT_BACK,
@@ -181,6 +192,8 @@ class Metrics:
         self.count(ORDERS, done.orders)
         self.count(REPEATS, done.repeats)
         self.count(SCORES, done.scores)
+        self.count(RECOVERED, done.recovered)
+        self.count(WITHHELD, done.withheld)
         self.count(INSTANTS, done.instants)
         self.count(REBUILT, done.rebuilt)
         self.count(WENT_BACK, done.went_back)

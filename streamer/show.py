@@ -50,6 +50,7 @@ class CustomerView:
     days_since_last_order: int | None
     next_rescoring_at: str | None
     armed: bool
+    withheld_since: str | None
     last_warning: LastWarning | None
     state_bytes: int
 
@@ -110,6 +111,7 @@ def view(
         days_since_last_order=None if last_day is None else day_of(as_of_ms) - last_day,
         next_rescoring_at=None if due_ms is None else rfc3339(due_ms),
         armed=judgement.armed,
+        withheld_since=None if judgement.withheld_ms < 0 else rfc3339(judgement.withheld_ms),
         last_warning=_last_warning(customer, pipeline),
         state_bytes=len(state),
     )
@@ -152,6 +154,10 @@ def text(shown: CustomerView) -> str:
         lines.append(
             f"  last warning        {warned.as_of[:10]:>12}  {warned.trigger}: CLV"
             f" {warned.clv:,.2f}, {warned.drop:.0%} under {warned.reference_clv:,.2f}"
+        )
+    if shown.withheld_since:
+        lines.append(
+            f"  withheld            {shown.withheld_since[:10]:>12}  by the budget, since then"
         )
     lines.append(f"  model {shown.model_version}, state of {shown.state_bytes:,} bytes")
     return "\n".join(lines)
