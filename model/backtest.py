@@ -679,6 +679,7 @@ def _rankings(panel: Panel, from_day: int) -> dict[str, Ranked]:
     orders: dict[str, Floats] = {
         "expected loss": panel.churn * panel.reference,
         "P(churn)^2 x reference": panel.churn**2 * panel.reference,
+        "P(churn)^4 x reference": panel.churn**4 * panel.reference,
         "P(churn)": panel.churn,
         "lowest CLV": -panel.clv,
         "largest absolute loss": panel.reference - panel.clv,

@@ -89,7 +89,7 @@ class Policy:
     reference: Reference = Reference.PEAK
     reference_days: int = 90
     ewma_half_life_days: int = 30
-    drop: float = 0.20
+    drop: float = 0.10
     event_drop: float = 0.30
     floor_percentile: float = 70.0
     floor: float | None = None
@@ -97,7 +97,7 @@ class Policy:
     min_history_days: int = 0
     min_silence_days: int | None = None
     one_time_silence_days: int | None = None
-    churn_percentile: float = 45.0
+    churn_percentile: float = 50.0
     late_silence_days: int | None = None
     cooldown_days: int = 0
     swap_spread_days: int = 14
