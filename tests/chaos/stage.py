@@ -135,6 +135,11 @@ class Stage(Deployment):
         await self.until(self.owners)
         return self.random.choice(self.owners())
 
+    async def spread(self) -> None:
+        """Returns once the workers that live have all partitions among them."""
+        count = self.settings.partitions
+        await self.until(lambda: sum(given(w) for w in self.workers if w.alive) == count)
+
     async def until(self, condition: Callable[[], object]) -> None:
         async def holds() -> bool:
             return bool(condition())
@@ -193,6 +198,12 @@ def owns(worker: WorkerProcess) -> bool:
         elif " worker.ending" in line:
             return False
     return opened
+
+
+def given(worker: WorkerProcess) -> int:
+    """How many partitions the group gave it last."""
+    told = [line for line in worker.log if " partitions.assigned " in line]
+    return int(told[-1].split("count=")[1].split()[0]) if told else 0
 
 
 def last_words(worker: WorkerProcess) -> str:
