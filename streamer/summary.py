@@ -54,8 +54,8 @@ def _head(figures: RunFigures, warned: int, earlier: int) -> str:
             f" {figures.seconds:.1f} s: {rate:,.0f} orders/s, and {figures.scores:,}",
             f"scores published. The first order was applied {figures.first_order_s:.1f} s after the"
             " worker's start.",
-            f"{warned:,} warnings since {figures.from_day}, the end of training;"
-            f" the {earlier:,} before are not counted.",
+            f"{warned:,} warnings since {figures.from_day}, the end of training; {earlier:,} before"
+            " it are left out.",
         ]
     )
 
