@@ -25,8 +25,9 @@ help:
 demo: $(VENV)/.runtime
 	@$(RUN) -m streamer demo $(if $(KEEP),--keep) $(ARGS)
 
+# Each process of pytest has servers of its own, so more of them than this only wait for one another.
 test: $(VENV)/.dev
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-kafka: $(VENV)/.dev
 	@$(RUN) -m tests.kafka $(ARGS)
