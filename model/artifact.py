@@ -329,7 +329,12 @@ _ALLOWED: Final = frozenset(
     {
         ("model.bgnbd", "BGNBD"),
         ("model.bgnbd", "GammaGamma"),
+        ("model.blend", "Blend"),
         ("model.clv", "ClvModel"),
+        ("model.lifetime", "LifetimeValue"),
+        ("model.loglinear", "LinearSum"),
+        ("model.loglinear", "LogisticChance"),
+        ("model.loglinear", "PoissonValue"),
         ("model.regression", "SignedPoissonRegressor"),
         ("model.transform", "SignedLogClip"),
         ("numpy", "dtype"),

@@ -13,9 +13,9 @@ states of then say what the customer brought in between. So:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
 from zlib import crc32
 
 import numpy as np
@@ -29,6 +29,9 @@ from features.state import EMPTY, HISTORY_DAYS, BeyondMemory, CustomerState, app
 from features.table import tabulate
 from features.vector import FEATURE_NAMES, vectors
 from model.clv import ClvModel
+from model.estimator import Examples
+from model.signs import sign_of
+from model.zoo import DEFAULT, fitted
 
 Floats: TypeAlias = NDArray[np.float64]
 States: TypeAlias = dict[str, CustomerState]
@@ -47,7 +50,8 @@ class TooLittleData(TrainingError):
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """What is trained: the horizon, and how far apart the snapshots are (in days).
+    """What is trained: the horizon, how far apart the snapshots are (in days), and the kind of
+    model with its options (`model.zoo`).
 
     A snapshot counts half as much as one `half_life_days` younger: shops change, and the customers
     of one cohort grow older. Above `max_rows` rows, a part of the customers is left out, chosen by
@@ -59,6 +63,8 @@ class TrainingConfig:
     half_life_days: int = 180
     max_rows: int = 500_000
     currency: str = "USD"
+    kind: str = DEFAULT
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 1 <= self.horizon_days <= HISTORY_DAYS:
@@ -223,21 +229,27 @@ def _check(rows: TrainingSet, config: TrainingConfig) -> None:
 def fit(rows: TrainingSet, config: TrainingConfig, known: Floats) -> ClvModel:
     """The model of a training set and of the `population` known at its cutoff; the same rows give
     the same model."""
-    unit = 10.0 ** minor_exponent(config.currency)
-    age_days = rows.day.max() - rows.day
     # One thread: sums, and so the model, do not depend on the number of cores, and several threads
     # on matrices this narrow take many times longer on a busy machine.
     with threadpool_limits(limits=1):
-        return ClvModel.fit(
-            rows.X,
-            rows.labels.revenue_minor / unit,
-            rows.labels.churned,
-            FEATURE_NAMES,
-            config.horizon_days,
-            config.currency,
-            population=known,
-            weight=0.5 ** (age_days / config.half_life_days),
-        )
+        return fitted(examples(rows, config, known), config.kind, config.options)
+
+
+def examples(rows: TrainingSet, config: TrainingConfig, known: Floats) -> Examples:
+    """The rows as a model is fitted on them: in major units, the newest weighing most."""
+    age_days = rows.day.max() - rows.day
+    return Examples(
+        X=rows.X,
+        revenue=rows.labels.revenue_minor / 10.0 ** minor_exponent(config.currency),
+        churned=rows.labels.churned,
+        weight=0.5 ** (age_days / config.half_life_days),
+        day=rows.day,
+        population=known,
+        columns=FEATURE_NAMES,
+        horizon_days=config.horizon_days,
+        currency=config.currency,
+        signs=tuple(sign_of(name) for name in FEATURE_NAMES),
+    )
 
 
 def population(orders: Sequence[Order], day: int) -> Floats:

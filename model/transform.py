@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -41,3 +42,8 @@ class SignedLogClip(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # n
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = False
         return tags
+
+
+def preparation(columns: Sequence[str]) -> SignedLogClip:
+    """The unfitted transformer that every linear model and network sees its columns through."""
+    return SignedLogClip()

@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 
 from features.buckets import MS_PER_DAY
 from features.vector import FEATURE_NAMES, vectors
-from model.clv import LIFETIME_WEIGHT, ClvModel, FeatureError, sign_of
+from model.blend import LIFETIME_WEIGHT, Blend
+from model.clv import ClvModel, FeatureError, Floats
+from model.estimator import Examples
+from model.loglinear import LogisticChance
 from model.regression import SignedPoissonRegressor
+from model.signs import sign_of
 from model.training import snapshots
 from model.transform import SignedLogClip, signed_log
+from model.zoo import fitted
 from tests import modelling
 
 
@@ -70,44 +75,61 @@ def test_no_rows_give_no_scores() -> None:
     assert modelling.model().churn(np.empty((0, len(FEATURE_NAMES)))).shape == (0,)
 
 
+def _examples(seed: int, population: Floats, currency: str = "USD", unit: float = 1) -> Examples:
+    """Made-up labels for the customers known."""
+    X = modelling.known()
+    rng = np.random.default_rng(seed)
+    return Examples(
+        X=X,
+        revenue=np.round(rng.gamma(1, 50, len(X)), 2) * unit,
+        churned=rng.random(len(X)) < 0.5,
+        weight=np.ones(len(X)),
+        day=np.zeros(len(X), dtype=np.int64),
+        population=population,
+        columns=FEATURE_NAMES,
+        horizon_days=60,
+        currency=currency,
+        signs=tuple(sign_of(name) for name in FEATURE_NAMES),
+    )
+
+
 def test_scores_are_those_of_the_pipelines_and_the_lifetime_model() -> None:
     model, X = modelling.model(), modelling.known()
-    assert model.lifetime is not None
-    lifetime = model._lifetime_clv(X, *model.lifetime)
-    both = model.clv_pipeline.predict(X) ** (1 - LIFETIME_WEIGHT) * lifetime**LIFETIME_WEIGHT
+    assert isinstance(model.value, Blend)
+    assert isinstance(model.chance, LogisticChance)
+    assert model.value.lifetime is not None
+    regression = model.value.regression.linear.pipeline.predict(X) * model.value.regression.unit
+    lifetime = model.value.lifetime.predict(X)
+    both = regression ** (1 - LIFETIME_WEIGHT) * lifetime**LIFETIME_WEIGHT
     np.testing.assert_allclose(model.clv(X), np.minimum(both, model.top), atol=0.0051)
-    churn = model.churn_pipeline.predict_proba(X)[:, 1]
+    churn = model.chance.linear.pipeline.predict_proba(X)[:, 1]
     np.testing.assert_allclose(model.churn(X), churn, atol=6e-7)
 
 
 def test_a_population_without_repeats_leaves_the_clv_to_the_regression() -> None:
     X = modelling.known()
-    rng = np.random.default_rng(1)
-    once = np.zeros_like(X[:10])
-    model = ClvModel.fit(
-        X, rng.gamma(1, 50, len(X)), rng.random(len(X)) < 0.5, FEATURE_NAMES, 60, "USD", once
-    )
-    assert model.lifetime is None
-    np.testing.assert_allclose(
-        model.clv(X), np.minimum(model.clv_pipeline.predict(X), model.top), atol=0.0051
-    )
+    model = fitted(_examples(1, np.zeros_like(X[:10])))
+    assert isinstance(model.value, Blend)
+    assert model.value.lifetime is None
+    alone = model.value.regression.predict(X)
+    np.testing.assert_allclose(model.clv(X), np.minimum(alone, model.top), atol=0.0051)
 
 
 def test_the_scale_of_the_currency_does_not_change_the_ranking() -> None:
     X = modelling.known()
-    rng = np.random.default_rng(2)
-    revenue, churned = np.round(rng.gamma(1, 50, len(X)), 2), rng.random(len(X)) < 0.5
-    one = ClvModel.fit(X, revenue, churned, FEATURE_NAMES, 60, "USD", X[:1])
-    hundred = ClvModel.fit(X, revenue * 100, churned, FEATURE_NAMES, 60, "USD", X[:1])
+    one, hundred = fitted(_examples(2, X[:1])), fitted(_examples(2, X[:1], unit=100))
     np.testing.assert_allclose(hundred.clv(X), one.clv(X) * 100, atol=0.51, rtol=1e-4)
 
 
 def test_currencies_without_cents_score_whole_units() -> None:
     X = modelling.known()
-    rng = np.random.default_rng(3)
-    revenue, churned = rng.gamma(1, 50, len(X)), rng.random(len(X)) < 0.5
-    yen = ClvModel.fit(X, revenue, churned, FEATURE_NAMES, 60, "JPY", X)
+    yen = fitted(_examples(3, X, currency="JPY"))
     assert yen.clv(X).tolist() == np.round(yen.clv(X)).tolist()
+
+
+def test_a_shop_without_revenue_is_worth_nothing() -> None:
+    X = modelling.known()
+    assert not fitted(_examples(3, X, unit=0)).clv(X).any()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -145,7 +167,9 @@ def test_silence_hardly_ever_raises_a_clv() -> None:
 
 def test_every_window_may_only_raise_and_every_age_only_lower_the_clv() -> None:
     model = modelling.model()
-    weights = dict(zip(FEATURE_NAMES, model.clv_pipeline["regression"].coef_, strict=True))
+    assert isinstance(model.value, Blend)
+    coefficients = model.value.regression.linear.pipeline["regression"].coef_
+    weights = dict(zip(FEATURE_NAMES, coefficients, strict=True))
     assert sum(sign_of(name) != 0 for name in FEATURE_NAMES) >= 20
     for name, weight in weights.items():
         assert weight * sign_of(name) >= 0, name

@@ -1,0 +1,52 @@
+"""BG/NBD with Gamma-Gamma as a part of a model, fed by the RFM that are among the features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Self
+
+from model.bgnbd import BGNBD, FitError, GammaGamma, clv
+from model.estimator import Examples, Floats
+
+_RFM: Final = ("frequency", "recency_days", "T_days", "monetary_value_minor")
+# Four parameters need no more, and a larger shop no more time.
+_CUSTOMERS: Final = 100_000
+
+
+class LifetimeValue:
+    """A ValueModel: BG/NBD with Gamma-Gamma, fitted on the population; labels are not looked at.
+
+    After fit: `purchases` and `spend`, in days and major units.
+    """
+
+    purchases: BGNBD
+    spend: GammaGamma
+
+    def fit(self, examples: Examples) -> Self:
+        """Raises FitError where the population has no repeat purchases to learn from."""
+        self.columns = [examples.columns.index(name) for name in _RFM]
+        self.horizon_days = examples.horizon_days
+        self.unit = examples.minor_per_major
+        # Every k-th customer of a large shop says the same in a fraction of the time.
+        step = 1 + (len(examples.population) - 1) // _CUSTOMERS
+        x, t_x, T, value_minor = self._rfm(examples.population[::step])
+        self.purchases = BGNBD.fit(x, t_x, T)
+        self.spend = GammaGamma.fit(x, value_minor / self.unit)
+        return self
+
+    def predict(self, X: Floats) -> Floats:
+        """Not finite where the hypergeometric function fails, which was never seen."""
+        x, t_x, T, value_minor = self._rfm(X)
+        value = value_minor / self.unit
+        return clv(self.purchases, self.spend, self.horizon_days, x, t_x, T, value)
+
+    def _rfm(self, X: Floats) -> Sequence[Floats]:
+        return [X[:, column] for column in self.columns]
+
+
+def fitted_lifetime(examples: Examples) -> LifetimeValue | None:
+    """The lifetime model of the examples; None where they have no repeat purchases."""
+    try:
+        return LifetimeValue().fit(examples)
+    except FitError:
+        return None
