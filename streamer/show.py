@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict, dataclass
 
 from features.buckets import MS_PER_DAY, day_of
 from features.vector import FEATURE_NAMES, vectors
+from features.windows import WINDOWS_DAYS
 from model import customer as customer_bytes
 from model.customer import Customer
+from model.episodes import Ending, ending
 from model.scoring import score
-from streamer.messages import rfc3339
+from streamer.messages import rfc3339, warning_id
 from streamer.partition import Pipeline
+from streamer.partitioning import partition_for
 from streamer.store import Partition, StateStore
 
 
@@ -20,8 +24,11 @@ class UnknownCustomer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LastWarning:
-    """The last warning of a customer; money in major units."""
+    """The last warning of a customer; money in major units. `open`: no order has come since, and
+    the model's horizon is not over."""
 
+    warning_id: str
+    open: bool
     as_of: str
     trigger: str
     clv: float
@@ -30,8 +37,21 @@ class LastWarning:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """The last `days` before an instant: orders, and revenue net of refunds in major units."""
+
+    days: int
+    orders: int
+    net_revenue: float
+
+
+@dataclass(frozen=True, slots=True)
 class CustomerView:
-    """What `show` prints; money in major units."""
+    """What `show` prints and `GET /customers/{id}` answers; money in major units.
+
+    `frequency`: purchase days after the first; `recency_days`: age at the last purchase; `T_days`:
+    age now; `monetary_value`: mean value of those purchase days (see `features.rfm`).
+    """
 
     user_id: str
     partition: str
@@ -48,6 +68,11 @@ class CustomerView:
     first_order_on: str | None
     last_order_at: str | None
     days_since_last_order: int | None
+    frequency: int
+    recency_days: int
+    T_days: int
+    monetary_value: float
+    windows: tuple[Window, ...]
     next_rescoring_at: str | None
     armed: bool
     withheld_since: str | None
@@ -62,16 +87,29 @@ class CustomerView:
 async def find_customer(
     user_id: str, store: StateStore, topic: str, partition_count: int
 ) -> tuple[Partition, bytes, int | None]:
-    """Where the customer is, its bytes and its due time. Every partition is asked, since a shop's
-    producer may spread customers by a hash of its own. Raises UnknownCustomer."""
-    for number in range(partition_count):
-        partition = Partition(topic, number)
-        (stored,) = await store.load(partition, [user_id])
-        if stored.state is not None:
-            return partition, stored.state, stored.due_ms
-    raise UnknownCustomer(
-        f"no customer {user_id!r} in the {partition_count} partitions of topic {topic!r}"
-    )
+    """Where the customer is, its bytes and its due time. Raises UnknownCustomer.
+
+    Kafka's own partition of the key is asked first, then every other one, since a shop's producer
+    may spread customers by a hash of its own.
+    """
+    home = partition_for(user_id.encode(), partition_count)
+    others = [number for number in range(partition_count) if number != home]
+    found = await _stored(user_id, store, Partition(topic, home))
+    if found is None and others:
+        elsewhere = [_stored(user_id, store, Partition(topic, number)) for number in others]
+        found = next((one for one in await asyncio.gather(*elsewhere) if one), None)
+    if found is None:
+        raise UnknownCustomer(
+            f"no customer {user_id!r} in the {partition_count} partitions of topic {topic!r}"
+        )
+    return found
+
+
+async def _stored(
+    user_id: str, store: StateStore, partition: Partition
+) -> tuple[Partition, bytes, int | None] | None:
+    (stored,) = await store.load(partition, [user_id])
+    return None if stored.state is None else (partition, stored.state, stored.due_ms)
 
 
 def view(
@@ -109,24 +147,42 @@ def view(
         first_order_on=None if last_day is None else rfc3339(first_day * MS_PER_DAY)[:10],
         last_order_at=None if last_ms is None else rfc3339(last_ms),
         days_since_last_order=None if last_day is None else day_of(as_of_ms) - last_day,
+        frequency=int(named["frequency"]),
+        recency_days=int(named["recency_days"]),
+        T_days=int(named["T_days"]),
+        monetary_value=major(round(named["monetary_value_minor"])),
+        windows=tuple(
+            Window(
+                days=days,
+                orders=int(named[f"orders_{days}d"]),
+                net_revenue=major(round(named[f"net_minor_{days}d"])),
+            )
+            for days in WINDOWS_DAYS
+        ),
         next_rescoring_at=None if due_ms is None else rfc3339(due_ms),
         armed=judgement.armed,
         withheld_since=None if judgement.withheld_ms < 0 else rfc3339(judgement.withheld_ms),
-        last_warning=_last_warning(customer, pipeline),
+        last_warning=_last_warning(user_id, customer, pipeline, as_of_ms),
         state_bytes=len(state),
     )
 
 
-def _last_warning(customer: Customer, pipeline: Pipeline) -> LastWarning | None:
-    fired = customer.judgement.fired
+def _last_warning(
+    user_id: str, customer: Customer, pipeline: Pipeline, as_of_ms: int
+) -> LastWarning | None:
+    judgement = customer.judgement
+    fired = judgement.fired
     if fired is None:
         return None
-    major = pipeline.writer.major
+    writer, horizon_days = pipeline.writer, pipeline.judge.rules.horizon_days
+    unanswered = ending(fired.as_of_ms, None, None, as_of_ms, horizon_days)
     return LastWarning(
+        warning_id=warning_id(user_id, fired, fired.policy_version or writer.policy_version),
+        open=not judgement.armed and unanswered is Ending.OPEN,
         as_of=rfc3339(fired.as_of_ms),
         trigger=fired.trigger.value,
-        clv=major(fired.clv_minor),
-        reference_clv=major(fired.reference.clv_minor),
+        clv=writer.major(fired.clv_minor),
+        reference_clv=writer.major(fired.reference.clv_minor),
         drop=round(fired.drop, 4),
     )
 
