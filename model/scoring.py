@@ -45,7 +45,8 @@ class Scorer:
 
     `score_quantiles_major` are the 101 percentiles (0 to 100) of the training population's CLVs;
     `churn_quantiles` those of P(churn) of its active half (`model.evaluation.churn_quantiles`),
-    empty where the model does not say.
+    empty where the model does not say. `typical` is the feature vector of the customer to whom
+    others are compared where a CLV is explained (`model.explain`), empty where there is none.
     """
 
     model: Regressor
@@ -54,6 +55,7 @@ class Scorer:
     horizon_days: int
     score_quantiles_major: tuple[float, ...]
     churn_quantiles: tuple[float, ...] = ()
+    typical: tuple[float, ...] = ()
 
     def scores(self, pairs: Sequence[tuple[CustomerState, int]]) -> list[Score]:
         """Scores of (state, as_of in epoch ms) pairs, in one model call.
@@ -69,11 +71,20 @@ class Scorer:
         ]
 
     def rate(self, X: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
-        """The scores of feature vectors as arrays: CLV in minor units, P(churn)."""
+        """The scores of feature vectors as arrays: CLV in minor units, P(churn).
+
+        Raises ValueError where the model gives no number for one of them.
+        """
         scale = 10 ** minor_exponent(self.currency)
         bought = X[:, _ORDERS_LIFETIME] > 0
-        clv_minor = np.where(bought, np.rint(self.model.clv(X) * scale), 0.0).astype(np.int64)
-        return clv_minor, np.where(bought, self.model.churn(X), 1.0)
+        clv = np.where(bought, np.rint(self.model.clv(X) * scale), 0.0)
+        churn = np.where(bought, self.model.churn(X), 1.0)
+        # As an integer a NaN would be the lowest of all CLVs, and a warning.
+        if not (np.isfinite(clv).all() and np.isfinite(churn).all()):
+            raise ValueError(
+                f"model {self.model_version}: a prediction is not finite; train another model"
+            )
+        return clv.astype(np.int64), churn
 
     def rules(self, policy: Policy) -> Rules:
         """A policy in this model's days, money and probabilities."""
