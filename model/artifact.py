@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 import shutil
 import tempfile
@@ -29,37 +28,18 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
 from model.clv import ClvModel, Floats
+from model.files import ARTIFACT_FILES, MANIFEST_FILE, MODEL_FILE, REPORT_FILE, write_durably
+from model.files import ArtifactRefused as ArtifactRefused
+from model.files import read_bytes as _bytes
+from model.registry import resolve
 
 SCHEMA: Final = "clv-model/1"
-MODEL_FILE: Final = "model.joblib"
-MANIFEST_FILE: Final = "manifest.json"
-REPORT_FILE: Final = "report.txt"
 
 # Protocol 5 is in every Python supported; fixed, so that the same model gives the same bytes.
 _PICKLE_PROTOCOL: Final = 5
-# No artifact of 36 features comes near; keeps a wrong file out of memory.
-_MAX_BYTES: Final = 50_000_000
 _VERSION_CHARS: Final = 12
 # Other processors may differ in the last bits of a logarithm, and so by one rounding step.
 _CANARY_TOLERANCE: Final = 1e-6
-
-
-class ArtifactRefused(Exception):
-    """The model on disk is not used. Train it anew here, or put back the one that fits.
-
-    `field`, `found` and `expected` say what does not fit.
-    """
-
-    def __init__(
-        self, path: Path, field: str, found: object, expected: object, remedy: str
-    ) -> None:
-        super().__init__(
-            f"model {path} is refused: {field} is {_shown(found)}, expected {_shown(expected)};"
-            f" {remedy}"
-        )
-        self.field = field
-        self.found = found
-        self.expected = expected
 
 
 class Canary(msgspec.Struct, frozen=True):
@@ -77,7 +57,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     `cutoff` and nothing else. `score_quantiles` are 101: the CLVs, in major units, at percentiles
     0 to 100 of all customers at the cutoff; `churn_quantiles` the same of P(churn) of the active
     ones (empty in artifacts made before there was such a thing). `metrics` is the report of
-    `model.evaluation`.
+    `model.evaluation`. `typical` is the feature vector of the customer to whom others are compared
+    where a CLV is explained (`model.explain`).
     """
 
     schema: str = SCHEMA
@@ -97,6 +78,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     canary: Canary
     metrics: dict[str, Any]
     churn_quantiles: list[float] = []
+    typical: list[float] = []
+
+    @property
+    def typical_customer(self) -> tuple[float, ...]:
+        """`typical`; in artifacts made before there was such a thing, the canary in the middle,
+        whose CLV is about the median."""
+        return tuple(self.typical or self.canary.features[len(self.canary.features) // 2])
 
 
 class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +103,7 @@ class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Mapping[str, Any]
     report: str = ""
     churn_quantiles: Sequence[float] = ()
+    typical: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +140,7 @@ def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Mani
         canary=Canary(canary.tolist(), model.clv(canary).tolist(), model.churn(canary).tolist()),
         metrics=dict(fields.metrics),
         churn_quantiles=list(fields.churn_quantiles),
+        typical=list(fields.typical),
     )
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     report = f"{fields.report.rstrip()}\n".encode()
@@ -161,9 +151,10 @@ def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Mani
 def load(directory: str | Path) -> Artifact:
     """The artifact in `directory`, every check passed. Raises ArtifactRefused.
 
-    Each file is read once; what is hashed, checked and loaded are the same bytes.
+    Of a registry, its current version. Each file is read once; what is hashed, checked and loaded
+    are the same bytes.
     """
-    path = Path(directory)
+    path = resolve(directory)
     manifest = _manifest(path)
     data = _bytes(path, MODEL_FILE)
     _check_manifest(path, manifest)
@@ -198,7 +189,9 @@ def _libraries() -> dict[str, str]:
 def _replace(target: Path, files: Mapping[str, bytes]) -> None:
     """Puts the files where `target` is, through a directory beside it and a rename."""
     strangers = (
-        sorted(p.name for p in target.iterdir() if p.name not in files) if target.exists() else []
+        sorted(p.name for p in target.iterdir() if p.name not in ARTIFACT_FILES)
+        if target.exists()
+        else []
     )
     if strangers:
         raise FileExistsError(
@@ -211,7 +204,7 @@ def _replace(target: Path, files: Mapping[str, bytes]) -> None:
     try:
         fresh.chmod(0o755)  # mkdtemp makes it private; a model is read by the worker's user
         for name, content in files.items():
-            _write_durably(fresh / name, content)
+            write_durably(fresh / name, content)
         if target.exists():
             target.rename(old)
         fresh.rename(target)
@@ -222,29 +215,6 @@ def _replace(target: Path, files: Mapping[str, bytes]) -> None:
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _bytes(path: Path, name: str) -> bytes:
-    try:
-        with (path / name).open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ArtifactRefused(
-            path, name, error.strerror or error, "a readable file", "train one or check the path"
-        ) from None
-    if len(data) > _MAX_BYTES:
-        raise ArtifactRefused(
-            path, f"size of {name}", f"over {_MAX_BYTES}", f"at most {_MAX_BYTES} bytes",
-            "this is no model of ours",
-        )  # fmt: skip
-    return data
 
 
 def _manifest(path: Path) -> Manifest:
@@ -277,6 +247,11 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
             raise ArtifactRefused(path, field, *_difference(found, expected), _RETRAIN)
     if not manifest.horizon_days >= 1:
         raise ArtifactRefused(path, "horizon_days", manifest.horizon_days, "at least 1", _RETRAIN)
+    if len(manifest.typical) not in (0, len(manifest.feature_names)):
+        features = len(manifest.feature_names)
+        raise ArtifactRefused(
+            path, "number of features of typical", len(manifest.typical), features, _RETRAIN
+        )
     if len(manifest.churn_quantiles) not in (0, 101):
         found = len(manifest.churn_quantiles)
         raise ArtifactRefused(path, "number of churn_quantiles", found, "101 or 0", _RETRAIN)
@@ -396,8 +371,3 @@ def _difference(found: object, expected: object) -> tuple[object, object]:
                 return f"{one} at {number}", f"{other} at {number}"
         return f"{len(found)} names", f"{len(expected)} names"
     return found, expected
-
-
-def _shown(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 160 else text[:160] + "…"

@@ -1,4 +1,4 @@
-"""The commands of `python -m model`: train, evaluate and backtest."""
+"""The commands of `python -m model`; those of a registry are in `model.registry_cli`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from features.buckets import day_of
 from features.orders import Order, OrderRules
-from model import artifact
+from model import artifact, registry_cli
 from model.artifact import ArtifactRefused, ManifestFields
 from model.backtest import BacktestError, Plan, backtest, scorer_of
 from model.clv import ClvModel, Floats
+from model.console import one_line_errors
 from model.evaluation import (
     Evaluation,
     EvaluationError,
@@ -263,6 +264,10 @@ def backtest_command(
             click.echo(f"\nWritten to {html}")
 
 
+for _command in registry_cli.COMMANDS:
+    cli.add_command(_command)
+
+
 def _scorer(path: Path, orders: tuple[Path, ...]) -> tuple[artifact.Manifest, list[Order], Scorer]:
     loaded = artifact.load(path)
     manifest = loaded.manifest
@@ -304,11 +309,8 @@ def _value(kind: str, text: str) -> object:
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """What a person can mend ends as one line and exit code 1, never as a traceback."""
-    try:
+    with one_line_errors(*_TOLD):
         yield
-    except _TOLD as error:
-        raise click.ClickException(str(error)) from None
 
 
 def _read(paths: Sequence[Path], currency: str) -> list[Order]:

@@ -19,7 +19,9 @@ from features.buckets import MS_PER_DAY
 from features.orders import Order
 from model import artifact
 from model.artifact import Artifact
+from model.files import MANIFEST_FILE
 from model.orderlog import RejectedRow, read_orders
+from model.registry import resolve
 from streamer import show
 from streamer.app import pipeline_of
 from streamer.config import Settings
@@ -277,9 +279,10 @@ def _by_time(value: Any) -> tuple[str, str]:
 
 
 def _loaded(path: Path) -> Artifact:
-    manifest = path / artifact.MANIFEST_FILE
+    directory = resolve(path)
+    manifest = directory / MANIFEST_FILE
     written_ns = manifest.stat().st_mtime_ns if manifest.exists() else 0
-    return _load(path.resolve(), written_ns)
+    return _load(directory.resolve(), written_ns)
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,107 @@
+"""What an artifact's directory holds, read with care and written durably; and its refusal.
+
+Nothing here brings scikit-learn with it: who only wants to know which model is current need not
+wait for that.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+MODEL_FILE: Final = "model.joblib"
+MANIFEST_FILE: Final = "manifest.json"
+REPORT_FILE: Final = "report.txt"
+CARD_FILE: Final = "MODEL_CARD.md"
+SIGNATURE_FILE: Final = "signature.json"
+# All that may be in the directory of an artifact, the manifest last: without it, there is none.
+ARTIFACT_FILES: Final = (MODEL_FILE, REPORT_FILE, CARD_FILE, SIGNATURE_FILE, MANIFEST_FILE)
+
+# A model of 36 features is far smaller, a forest included; keeps a wrong file out of memory.
+MAX_BYTES: Final = 50_000_000
+
+
+class ArtifactRefused(Exception):
+    """The model on disk is not used. Train it anew here, or put back the one that fits.
+
+    `field`, `found` and `expected` say what does not fit.
+    """
+
+    def __init__(
+        self, path: Path, field: str, found: object, expected: object, remedy: str
+    ) -> None:
+        super().__init__(
+            f"model {path} is refused: {field} is {_shown(found)}, expected {_shown(expected)};"
+            f" {remedy}"
+        )
+        self.path = path
+        self.field = field
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+
+
+def read_bytes(directory: Path, name: str, most: int = MAX_BYTES) -> bytes:
+    """A file of the directory, read once. Raises ArtifactRefused, also above `most` bytes."""
+    try:
+        with (directory / name).open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise ArtifactRefused(
+            directory,
+            name,
+            error.strerror or error,
+            "a readable file",
+            "train one or check the path",
+        ) from None
+    if len(data) > most:
+        raise ArtifactRefused(
+            directory, f"size of {name}", f"over {most}", f"at most {most} bytes",
+            "this is no model of ours",
+        )  # fmt: skip
+    return data
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Writes a file and waits until it is on disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_durably(path: Path, content: bytes) -> None:
+    """Puts the content where `path` is, at once: a reader has the old file or the new one."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        os.fchmod(handle, 0o644)  # mkstemp makes it private; the worker's user reads it
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    """Makes a rename last. Mounted object stores know nothing of the kind, and need not."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 160 else text[:160] + "…"
