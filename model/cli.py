@@ -31,6 +31,7 @@ from model.evaluation import (
     score_quantiles,
     table,
 )
+from model.explain import typical
 from model.orderlog import OrderLogError, RejectedRow, read_orders
 from model.policy import Policy, PolicyError
 from model.report import page, text
@@ -131,6 +132,7 @@ def train_command(
                 score_quantiles=score_quantiles(scores),
                 churn_quantiles=churn_quantiles(known, model),
                 canary_features=_canaries(known, scores).tolist(),
+                typical=typical(known).tolist(),
                 metrics={} if report is None else as_json(report),
                 report=text,
             ),

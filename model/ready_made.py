@@ -9,6 +9,7 @@ from features.buckets import day_of
 from model import artifact
 from model.artifact import Manifest, ManifestFields
 from model.evaluation import iso_day, score_quantiles
+from model.explain import typical
 from model.synthetic import Shop, generate
 from model.training import TrainingConfig, default_cutoff_day, fit, population, training_set
 
@@ -40,6 +41,7 @@ def save_ready_made(
             training_customers=rows.customers,
             score_quantiles=score_quantiles(model.clv(known)),
             canary_features=known[:_CANARIES].tolist(),
+            typical=typical(known).tolist(),
             metrics={},
             report="Trained on a made-up shop. Use it in tests, never on customers.",
         ),

@@ -90,6 +90,7 @@ def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
         horizon_days=manifest.horizon_days,
         score_quantiles_major=tuple(manifest.score_quantiles),
         churn_quantiles=tuple(manifest.churn_quantiles),
+        typical=manifest.typical_customer,
     )
     rules, topics = scorer.rules(settings.policy), topics_of(settings)
     return Pipeline(
