@@ -226,6 +226,12 @@ class Partitions:
             )
         return found
 
+    def adopt(self, pipeline: Pipeline) -> None:
+        """Has every partition of ours judge by another pipeline from its next batch on. Those that
+        are claimed from now on ask for the pipeline themselves."""
+        for owned in self._owned.values():
+            owned.runner.adopt(pipeline)
+
     # --- OrderSink --------------------------------------------------------------------------
 
     async def assigned(self, logs: Mapping[int, LogRange]) -> Mapping[int, int]:
@@ -362,6 +368,8 @@ class Partitions:
         )
         offset = await self._claimed(runner, number, found)
         self._owned[number] = _Owned(runner, found, self._clock.monotonic_s())
+        # Another model may have been adopted while it was being claimed.
+        runner.adopt(await self._pipeline())
         _log.info("partition.claimed", partition=number, offset=offset)
         return offset
 

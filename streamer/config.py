@@ -296,7 +296,15 @@ class Settings(BaseModel):
     model: Path | None = Field(
         default=None,
         validation_alias="CLV_MODEL",
-        description="Directory of the model artifact, as `python -m model train` writes it.",
+        description="Directory of the model artifact, as `python -m model train` writes it, or of"
+        " a registry, whose current version is used.",
+    )
+    model_check_ms: DurationMsOrOff = Field(
+        default="5s",
+        validation_alias="CLV_MODEL_CHECK",
+        validate_default=True,
+        description="How often a registry is asked whether another version is current; `off`: at"
+        " the start alone.",
     )
     group: Topic = Field(
         default="clv-streamer", validation_alias="CLV_GROUP", description="Kafka consumer group."

@@ -133,6 +133,22 @@ WATERMARK_AGE: Final = _metric(
 OUTBOX: Final = _metric(
     "outbox_messages", "gauge", "warnings", "Warnings written and not acknowledged.", partition=None
 )
+MODEL: Final = _metric(
+    "model_info", "gauge", "1", "1 for the version of the model in use.", version=None
+)
+MODEL_REFUSED: Final = _metric(
+    "model_refused",
+    "gauge",
+    "1",
+    "1 while the registry's current version is refused and the one before goes on.",
+    version=None,
+)
+MODEL_SWAPS: Final = _metric(
+    "model_swaps", "counter", "swaps", "Models that took over from another between two batches."
+)
+MODEL_REFUSALS: Final = _metric(
+    "model_refusals", "counter", "versions", "Current versions that were refused when first tried."
+)
 
 DECLARED: Final = (
     ORDERS,
@@ -154,6 +170,10 @@ DECLARED: Final = (
     RESEEKS,
     OUTAGES,
     OUTAGE_TRIES,
+    MODEL,
+    MODEL_REFUSED,
+    MODEL_SWAPS,
+    MODEL_REFUSALS,
 )
 
 
@@ -186,6 +206,25 @@ class Metrics:
 
     def batch_took(self, seconds: float) -> None:
         self._batch.observe(seconds)
+
+    def model(self, version: str) -> None:
+        """Says which model is in use."""
+        self._only(MODEL, version)
+
+    def model_swapped(self) -> None:
+        self.count(MODEL_SWAPS)
+
+    def model_refused(self, version: str | None, *, again: bool) -> None:
+        """Says which version should be in use and is refused, for the first time or `again`;
+        None: there is none such."""
+        self._only(MODEL_REFUSED, version)
+        if version is not None and not again:
+            self.count(MODEL_REFUSALS)
+
+    def _only(self, metric: Metric, version: str | None) -> None:
+        self._gauges[metric].clear()
+        if version is not None:
+            self._gauges[metric].labels(version=version).set(1)
 
     def add(self, done: Tally) -> None:
         """Counts what a partition has done since it was last asked."""

@@ -267,7 +267,7 @@ class PartitionRunner:
         self.unsaid = 0  # warnings in the outbox, as far as we have heard
         self._store = store
         self._publisher = publisher
-        self._pipeline = pipeline
+        self._pipeline = self._adopted = pipeline
         self._due_batch = due_batch
         self._history = history
         self._rebuild_partly = rebuild_partly
@@ -299,6 +299,11 @@ class PartitionRunner:
         if self._high_ts_ms is None:
             return None
         return self._high_ts_ms - self._pipeline.allowed_lateness_ms
+
+    def adopt(self, pipeline: Pipeline) -> None:
+        """Judges by another pipeline from the next batch or tick on; the one under way is finished
+        by the one that it was begun with."""
+        self._adopted = pipeline
 
     async def claim(self, log: LogRange) -> int:
         """Claims the partition and returns the offset to read from.
@@ -373,6 +378,7 @@ class PartitionRunner:
 
     async def process_parsed(self, batch: Sequence[Parsed]) -> None:
         """Applies records that have been read; see `process`."""
+        self._pipeline = self._adopted
         start = 0
         for place, parsed in enumerate(batch):
             if isinstance(parsed.outcome, Erasure):
@@ -433,13 +439,13 @@ class PartitionRunner:
             trail=trail,
         )
         self.tally.forgotten += len(batch) - len(rejects) - orders
-        await self.tick(None)
+        await self._judge_due(None)
 
     async def _erase(self, erasure: Erasure, offset: int) -> None:
         """Removes a customer; what is erased twice is gone all the same."""
         user_id, key = erasure.user_id, erasure.user_id.encode()
         # What the records before it closed is judged first, also by an owner who took over here.
-        await self.tick(None)
+        await self._judge_due(None)
         (stored,) = await self._store.load(self.partition, [user_id])
         at_home = partition_for(key, self._partition_count) == self.partition.number
         if at_home or stored.state is not None:
@@ -457,6 +463,11 @@ class PartitionRunner:
         """Judges the customers that are due up to the watermark, or up to `idle_watermark_ms`
         where that is later; returns how many instants were judged. From `limit` on it leaves the
         rest to the next call."""
+        self._pipeline = self._adopted
+        return await self._judge_due(idle_watermark_ms, limit)
+
+    async def _judge_due(self, idle_watermark_ms: int | None, limit: int | None = None) -> int:
+        """What `tick` does; also what ends a batch, by the pipeline of the batch."""
         await self._settle()
         until = max(
             (at for at in (self.watermark_ms, idle_watermark_ms) if at is not None), default=None

@@ -1,4 +1,5 @@
-"""The worker's pages: health, readiness and metrics; on Faust's web server, and guarded.
+"""The worker's pages: health, readiness, metrics and the prediction API (`streamer.api`); on Faust's
+web server, and guarded.
 
 With a token, every page but /healthz asks for it. What is not a page is told as a problem
 (RFC 9457). A connection carries one request and lives for seconds, so that clients that are slow on
@@ -11,7 +12,7 @@ import asyncio
 import hashlib
 import hmac
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -33,6 +34,7 @@ from streamer import log
 
 _log = log.get(__name__)
 
+PROBLEM_CONTENT_TYPE: Final = "application/problem+json"
 MAX_BODY_BYTES: Final = 1 << 20
 # From being accepted to being cut off, whoever is slow.
 CONNECTION_S: Final = 20.0
@@ -56,13 +58,22 @@ class GuardedWeb(Web):
         self._bind, self._port = bind, port
         self._guarded_runner: AppRunner | None = None
         self._sweeping: asyncio.Task[None] | None = None
-        self.web_app.middlewares.append(_tells_problems)
+        self.open_to_all = token is None
+        self._most_bytes: dict[str, int] = {}
+        self.web_app.middlewares.append(_tells_problems(self._most_bytes))
         if token is not None:
             self.web_app.middlewares.append(_asks_for(token))
 
     def add_page(self, path: str, handler: Handler) -> None:
         """Answers GET; before the server starts."""
         self.web_app.router.add_get(path, handler)
+
+    def add_form(self, path: str, handler: Handler, max_body_bytes: int) -> None:
+        """Answers POST, of a body of so many bytes at most; before the server starts.
+
+        The handler reads the body by `body_of`, since aiohttp's own limit is one for all pages."""
+        self._most_bytes[path] = max_body_bytes
+        self.web_app.router.add_post(path, handler)
 
     async def start_server(self) -> None:
         """Listens. Raises OSError where the address is taken."""
@@ -134,34 +145,81 @@ def serve(web: GuardedWeb, healthy: Check, ready: Check, metrics: Callable[[], b
     web.add_page("/metrics", exposition)
 
 
-def problem(status: int, detail: str) -> Response:
-    """An answer that says what is wrong, as RFC 9457 has it."""
-    title = HTTPStatus(status).phrase
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    return Response(
-        body=msgspec.json.encode(body), status=status, content_type="application/problem+json"
-    )
+def answering(document: Callable[[], bytes]) -> Handler:
+    """A page that shows a JSON document as it is when it is asked for."""
 
+    async def answer(request: Request) -> StreamResponse:
+        return Response(body=document(), content_type="application/json")
 
-@middleware
-async def _tells_problems(request: Request, handler: Handler) -> StreamResponse:
-    """The outermost: whatever is raised below becomes an answer, and every answer the last."""
-    answer: StreamResponse
-    try:
-        if (request.content_length or 0) > MAX_BODY_BYTES:
-            answer = problem(413, f"send at most {MAX_BODY_BYTES:,} bytes")
-        else:
-            answer = await handler(request)
-    except HTTPException as error:
-        answer = problem(error.status, error.reason)
-        if "Allow" in error.headers:
-            answer.headers["Allow"] = error.headers["Allow"]
-    except Exception as error:
-        _log.exception("web.failed", error)
-        answer = problem(500, "the worker's log says more")
-    answer.headers["Cache-Control"] = "no-store"
-    answer.force_close()
     return answer
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    retry_after_s: int | None = None,
+    errors: Sequence[msgspec.Struct] = (),
+) -> Response:
+    """An answer that says what is wrong, as RFC 9457 has it; `errors` is what is wrong in detail."""
+    title = HTTPStatus(status).phrase
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+    }
+    if errors:
+        body["errors"] = errors
+    answer = Response(
+        body=msgspec.json.encode(body), status=status, content_type=PROBLEM_CONTENT_TYPE
+    )
+    if retry_after_s is not None:
+        answer.headers["Retry-After"] = str(retry_after_s)
+    return answer
+
+
+class BodyTooLarge(Exception):
+    """The body has more bytes than the page takes: send less at a time."""
+
+
+async def body_of(request: Request, max_bytes: int) -> bytes:
+    """The body of a request, inflated where it came compressed. Raises BodyTooLarge."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+        if size > max_bytes:
+            raise BodyTooLarge
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _tells_problems(most_bytes: Mapping[str, int]) -> Middleware:
+    """The outermost: whatever is raised below becomes an answer, and every answer the last."""
+
+    @middleware
+    async def tells(request: Request, handler: Handler) -> StreamResponse:
+        answer: StreamResponse
+        limit = most_bytes.get(request.path, MAX_BODY_BYTES)
+        try:
+            if (request.content_length or 0) > limit:
+                raise BodyTooLarge
+            answer = await handler(request)
+        except BodyTooLarge:
+            answer = problem(413, f"send at most {limit:,} bytes")
+        except HTTPException as error:
+            answer = problem(error.status, error.reason)
+            if "Allow" in error.headers:
+                answer.headers["Allow"] = error.headers["Allow"]
+        except Exception as error:
+            _log.exception("web.failed", error)
+            answer = problem(500, "the worker's log says more")
+        answer.headers["Cache-Control"] = "no-store"
+        answer.force_close()
+        return answer
+
+    return tells
 
 
 def _asks_for(token: str) -> Middleware:

@@ -15,10 +15,12 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
 from mode import Service
 
+from model import registry
 from streamer import log, servers
 from streamer.app import (
     COMMIT_HINT_S,
@@ -38,6 +40,7 @@ from streamer.lane import Lane, LaneOptions, install
 from streamer.partition import Pipeline, WentBack
 from streamer.publisher import KafkaPublisher, PublishFailed
 from streamer.redis_store import RedisStore
+from streamer.reload import Reloader, model_page
 from streamer.store import StoreRefused, StoreUnavailable
 from streamer.topics import (
     CHURN_WARNINGS,
@@ -50,7 +53,7 @@ from streamer.topics import (
     TopicsError,
 )
 from streamer.watchdog import EXIT_CODE, Watchdog
-from streamer.web import GuardedWeb, serve
+from streamer.web import GuardedWeb, answering, serve
 
 _log = log.get(__name__)
 _T = TypeVar("_T")
@@ -191,12 +194,18 @@ class _Worker:
 
     async def _serve(self, store: RedisStore, publisher: KafkaPublisher, datadir: str) -> None:
         settings = self._settings
-        model_read: asyncio.Future[Pipeline] = asyncio.get_running_loop().create_future()
+        model_read: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def pipeline() -> Pipeline:
+            await asyncio.shield(model_read)
+            assert reloader.pipeline is not None
+            return reloader.pipeline
+
         partitions = Partitions(
             settings,
             store,
             publisher,
-            lambda: asyncio.shield(model_read),
+            pipeline,
             history=KafkaHistory(partial(servers.kafka_consumer, settings)),
             erasures=KafkaErasures(
                 partial(servers.kafka_consumer, settings), settings.erasures_topic
@@ -209,6 +218,8 @@ class _Worker:
             LaneOptions(settings.batch, settings.fetch_max_wait_ms),
         )
         partitions.lane = lane
+        assert settings.model is not None
+        reloader = Reloader(settings.model, self._pipeline, partitions.adopt, partitions.metrics)
         app = faust_app(settings, datadir)
         install(app, lane)
         loop = asyncio.get_running_loop()
@@ -239,14 +250,18 @@ class _Worker:
 
         assert isinstance(app.web, GuardedWeb)
         serve(app.web, healthy, ready, metrics)
+        app.web.add_page("/model", answering(lambda: model_page(reloader, {})))
         watchdog.start()
         chores = [
-            asyncio.create_task(self._guarded(self._read_model(model_read))),
+            asyncio.create_task(self._guarded(self._read_model(reloader, model_read))),
             asyncio.create_task(self._guarded(every(TICK_S, partitions.tick))),
             asyncio.create_task(self._guarded(every(COMMIT_HINT_S, partitions.hint))),
             asyncio.create_task(self._guarded(every(STORE_CHECK_S, partitions.check_store))),
             asyncio.create_task(self._guarded(every(TOPIC_CHECK_S, partitions.check_topic))),
         ]
+        if settings.model_check_ms is not None and registry.is_registry(settings.model):
+            look = every(settings.model_check_ms / 1000, reloader.look)
+            chores.append(asyncio.create_task(self._guarded(look)))
         try:
             await app.start()
             _log.info("worker.ready")
@@ -284,22 +299,20 @@ class _Worker:
                 _log.warning("start.waiting", reason=str(error))
             await asyncio.sleep(START_RETRY_S)
 
-    def _pipeline(self) -> Pipeline:
+    def _pipeline(self, path: Path) -> Pipeline:
+        """The pipeline of the artifact in a directory. Raises ArtifactRefused and ValueError."""
         from model import artifact
 
-        if self._settings.model is None:
-            raise ValueError("CLV_MODEL is not set: name the directory of a model artifact")
-        return pipeline_of(self._settings, artifact.load(self._settings.model))
+        return pipeline_of(self._settings, artifact.load(path))
 
-    async def _read_model(self, model_read: asyncio.Future[Pipeline]) -> None:
+    async def _read_model(self, reloader: Reloader, model_read: asyncio.Future[None]) -> None:
         """Fulfils the promise of a pipeline, on which the first claim waits.
 
         Importing scikit-learn and reading the model take a second or two, in which the group
         assigns partitions.
         """
-        pipeline = await asyncio.to_thread(self._pipeline)
-        _log.info("model.read", version=pipeline.judge.scorer.model_version)
-        model_read.set_result(pipeline)
+        await reloader.start()
+        model_read.set_result(None)
 
 
 def topics_to_make(settings: Settings) -> list[Topic]:

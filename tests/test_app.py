@@ -43,11 +43,15 @@ class FakeRunner:
         self.claims: list[LogRange] = []
         self.processed: list[Sequence[Any]] = []
         self.ticks: list[int | None] = []
+        self.pipelines: list[Any] = []
         FakeRunner.instances.append(self)
 
     def _maybe_raise(self) -> None:
         if self.raises:
             raise self.raises.pop(0)
+
+    def adopt(self, pipeline: Any) -> None:
+        self.pipelines.append(pipeline)
 
     async def claim(self, log: LogRange) -> int:
         self.claims.append(log)

@@ -107,7 +107,7 @@ def test_all_faults_are_named_at_once_with_variable_value_and_remedy() -> None:
         "CLV_IDLE_AFTER='soon': write a number and a unit: 200ms, 90s, 15m, 24h or 7d; or off",
         "CLV_MAX_FUTURE='24': write a number and a unit: 200ms, 90s, 15m, 24h or 7d",
         "CLV_MODEL is not set: Directory of the model artifact, as `python -m model train` "
-        "writes it.",
+        "writes it, or of a registry, whose current version is used.",
         "CLV_ORDERS_TOPIC and CLV_SCORES_TOPIC are both 'orders': name different topics",
         "CLV_SCORES='yes': write on or off",
         "CLV_SESSION_TIMEOUT='60s': set at most 30s, as long as a request to the broker may take",

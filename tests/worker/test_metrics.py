@@ -84,7 +84,7 @@ def test_gauges_are_of_the_partitions_that_are_ours_now() -> None:
 def test_names_units_and_labels_are_as_prometheus_wants_them(metric: Any) -> None:
     assert re.fullmatch(r"clv_[a-z_]+", metric.name)
     assert not metric.name.endswith("_total")
-    assert set(metric.labels) <= {"partition", "reason", "trigger", "server"}
+    assert set(metric.labels) <= {"partition", "reason", "trigger", "server", "version"}
     if metric.unit == "seconds":
         assert metric.name.endswith("_seconds")
     assert metric.meaning.endswith(".")
