@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from features.buckets import MS_PER_DAY, day_of
 from features.vector import FEATURE_NAMES, vectors
@@ -11,6 +15,7 @@ from features.windows import WINDOWS_DAYS
 from model import customer as customer_bytes
 from model.customer import Customer
 from model.episodes import Ending, ending
+from model.explain import explain
 from model.scoring import score
 from streamer.messages import rfc3339, warning_id
 from streamer.partition import Pipeline
@@ -46,9 +51,28 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Contribution:
+    """What a group of features adds to the CLV of the model's typical customer, major units."""
+
+    group: str
+    amount: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The typical customer's CLV, and what each group adds to it: together the CLV, to the minor
+    unit (see `model.explain`); the largest first. Major units."""
+
+    baseline: float
+    contributions: tuple[Contribution, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CustomerView:
     """What `show` prints and `GET /customers/{id}` answers; money in major units.
 
+    `baseline` and the amounts of `contributions` add up to `clv`; both are None where the model
+    does not name its typical customer.
     `frequency`: purchase days after the first; `recency_days`: age at the last purchase; `T_days`:
     age now; `monetary_value`: mean value of those purchase days (see `features.rfm`).
     """
@@ -59,6 +83,8 @@ class CustomerView:
     clv: float
     segment: str
     churn_probability: float
+    baseline: float | None
+    contributions: tuple[Contribution, ...] | None
     reference_clv: float | None
     currency: str
     horizon_days: int
@@ -112,6 +138,20 @@ async def _stored(
     return None if stored.state is None else (partition, stored.state, stored.due_ms)
 
 
+def explained(pipeline: Pipeline, X: npt.NDArray[np.float64]) -> list[Explained | None]:
+    """What the CLV of each feature vector is made of; None where the model cannot say."""
+    scorer, major = pipeline.judge.scorer, pipeline.writer.major
+    if not scorer.typical:
+        return [None] * len(X)
+    return [
+        Explained(
+            major(one.baseline_minor),
+            tuple(Contribution(group, major(minor)) for group, minor in one.contributions),
+        )
+        for one in explain(scorer, X)
+    ]
+
+
 def view(
     user_id: str,
     partition: Partition,
@@ -126,7 +166,9 @@ def view(
     as_of_ms = max(judgement.as_of_ms, 0) if as_of_ms is None else as_of_ms
     scorer, rules = pipeline.judge.scorer, pipeline.judge.rules
     now = score(facts, as_of_ms, scorer)
-    named = dict(zip(FEATURE_NAMES, vectors([(facts, as_of_ms)])[0].tolist(), strict=True))
+    X = vectors([(facts, as_of_ms)])
+    named = dict(zip(FEATURE_NAMES, X[0].tolist(), strict=True))
+    (parts,) = explained(pipeline, X)
     reference = judgement.reference(as_of_ms, rules)
     last_day, last_ms = facts.last_purchase_day, facts.last_order_ms
     major = pipeline.writer.major
@@ -138,6 +180,8 @@ def view(
         clv=major(now.clv_minor),
         segment=rules.segment(now.clv_minor),
         churn_probability=now.churn_probability,
+        baseline=None if parts is None else parts.baseline,
+        contributions=None if parts is None else parts.contributions,
         reference_clv=major(reference.clv_minor) if reference else None,
         currency=scorer.currency,
         horizon_days=scorer.horizon_days,
@@ -215,8 +259,35 @@ def text(shown: CustomerView) -> str:
         lines.append(
             f"  withheld            {shown.withheld_since[:10]:>12}  by the budget, since then"
         )
+    if shown.baseline is not None and shown.contributions is not None:
+        lines += _explanation(shown.clv, shown.baseline, shown.contributions)
     lines.append(f"  model {shown.model_version}, state of {shown.state_bytes:,} bytes")
     return "\n".join(lines)
+
+
+# What a group holds, for those who read the table for the first time.
+_HOLDS = {
+    "silence": "days since the last order",
+    "frequency": "how many orders, and how far apart",
+    "baskets": "what an order is worth",
+    "refunds": "what was sent back",
+    "attributes": "what the shop knows besides orders",
+}
+
+
+def _explanation(clv: float, baseline: float, parts: Sequence[Contribution]) -> list[str]:
+    """The CLV as a sum, one line for each summand."""
+    return [
+        "",
+        "  What makes this CLV, compared with the model's typical customer:",
+        f"    typical customer  {baseline:>12,.2f}",
+        *(
+            f"    {part.group:<18}{part.amount:>+12,.2f}  {_HOLDS.get(part.group, '')}".rstrip()
+            for part in parts
+        ),
+        f"    {'CLV':<18}{clv:>12,.2f}",
+        "",
+    ]
 
 
 def _silence(days: int | None) -> str:
