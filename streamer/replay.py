@@ -187,7 +187,7 @@ class Replay:
         pipeline = dataclasses.replace(pipeline, dead_letter_limits=NO_LIMITS)
         self._topic = pipeline.topics.orders
         self._partitions = partitions
-        self._runners = [
+        self.runners = [
             PartitionRunner(
                 Partition(self._topic, number),
                 self.store,
@@ -206,12 +206,12 @@ class Replay:
     @property
     def watermark_ms(self) -> int | None:
         """The instant before which nothing more will be said; None before the first order."""
-        marks = [mark for runner in self._runners if (mark := runner.watermark_ms) is not None]
+        marks = [mark for runner in self.runners if (mark := runner.watermark_ms) is not None]
         return min(marks, default=None)
 
     async def start(self) -> None:
         """Claims every partition."""
-        for runner in self._runners:
+        for runner in self.runners:
             await runner.claim(LogRange(0, _NO_END, self._partitions))
 
     async def feed(self, orders: Sequence[Order]) -> None:
@@ -220,7 +220,7 @@ class Replay:
             return
         newest_ms = max(order.ts_ms for order in orders)
         await self._keep_pace(newest_ms)
-        batches: list[list[Parsed]] = [[] for _ in self._runners]
+        batches: list[list[Parsed]] = [[] for _ in self.runners]
         for order in orders:
             key = order.user_id.encode()
             number = partition_for(key, self._partitions)
@@ -228,20 +228,20 @@ class Replay:
             self._offsets[number] += 1
             self._late += order.ts_ms < self._high_ts_ms[number] - self._lateness_ms
             self._high_ts_ms[number] = max(self._high_ts_ms[number], order.ts_ms)
-        for runner, batch in zip(self._runners, batches, strict=True):
+        for runner, batch in zip(self.runners, batches, strict=True):
             if batch:
                 await runner.process_parsed(batch)
         self._last_ts_ms = max(self._last_ts_ms or 0, newest_ms)
 
     async def until(self, instant_ms: int) -> None:
         """Lets event time pass up to an instant without further orders."""
-        for runner in self._runners:
+        for runner in self.runners:
             await runner.tick(instant_ms)
 
     def result(self, rejected: int = 0) -> Replayed:
         """What was done so far."""
         tally = Tally()
-        for runner in self._runners:
+        for runner in self.runners:
             for name in Tally.__slots__:
                 setattr(tally, name, getattr(tally, name) + getattr(runner.tally, name))
         customers = self.store.customers(self._topic)

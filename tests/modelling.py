@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from model.evaluation import score_quantiles
 from model.orderlog import read_orders
 from model.synthetic import Shop, generate
 from model.training import (
+    Labels,
     TrainingConfig,
     default_cutoff_day,
     fit,
@@ -49,7 +51,15 @@ def model() -> ClvModel:
     return fit(training_set(orders(), CONFIG, cutoff_day()), CONFIG, known())
 
 
-def fields() -> ManifestFields:
+@cache
+def scaled_model(factor: float) -> ClvModel:
+    """A model that says the same times a factor: fitted on revenue times that factor."""
+    rows, config = training_set(orders(), CONFIG, cutoff_day()), replace(CONFIG, kind="poisson")
+    labels = Labels(rows.labels.revenue_minor * factor, rows.labels.churned)
+    return fit(replace(rows, labels=labels), config, known())
+
+
+def fields(of: ClvModel | None = None) -> ManifestFields:
     """What `save` asks for, without a report."""
     return ManifestFields(
         snapshot_every_days=30,
@@ -57,7 +67,7 @@ def fields() -> ManifestFields:
         cutoff="2023-12-27",
         training_rows=100,
         training_customers=50,
-        score_quantiles=score_quantiles(model().clv(known())),
+        score_quantiles=score_quantiles((of or model()).clv(known())),
         canary_features=known()[:5].tolist(),
         metrics={},
     )

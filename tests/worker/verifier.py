@@ -11,8 +11,9 @@ Only `epoch`, `sequence` and `topic_id` tell of claims, batches and the broker; 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
@@ -22,8 +23,9 @@ from redis.cluster import ClusterNode
 
 from features.orders import Order, Rejected, parse
 from features.state import StateError
-from model import artifact
+from model import artifact, registry
 from model import customer as customer_bytes
+from model.policy import Trigger
 from streamer.app import pipeline_of, topics_of
 from streamer.partition import Pipeline
 from streamer.partitioning import partition_for
@@ -78,10 +80,23 @@ class Truth:
     orders: dict[int, list[Order]]
 
 
-async def truth_of(records: Sequence[ConsumerRecord], pipeline: Pipeline, partitions: int) -> Truth:
+class Turn(NamedTuple):
+    """So many orders of a partition, one after the other, judged by one pipeline."""
+
+    orders: int
+    pipeline: Pipeline
+
+
+async def truth_of(
+    records: Sequence[ConsumerRecord],
+    pipeline: Pipeline,
+    partitions: int,
+    turns: Mapping[int, Sequence[Turn]] | None = None,
+) -> Truth:
     """The truth about a topic's records, by replaying the orders among them.
 
-    Records have to be keyed as Kafka's own producers key them, by customer.
+    Records have to be keyed as Kafka's own producers key them, by customer. `turns` of a partition
+    say which pipeline judged what; None: this one judged all.
     """
     topic = pipeline.topics.orders
     truth = Truth({n: Kept() for n in range(partitions)}, {}, {}, {}, defaultdict(list))
@@ -98,9 +113,14 @@ async def truth_of(records: Sequence[ConsumerRecord], pipeline: Pipeline, partit
     publisher, store = MemoryPublisher(), MemoryStore()
     replay = Replay(pipeline, publisher, partitions=partitions, store=store)
     await replay.start()
-    for orders in truth.orders.values():
-        for start in range(0, len(orders), _REPLAY_CHUNK):
-            await replay.feed(orders[start : start + _REPLAY_CHUNK])
+    for number, orders in truth.orders.items():
+        start = 0
+        for turn in turns[number] if turns else [Turn(len(orders), pipeline)]:
+            replay.runners[number].adopt(turn.pipeline)
+            end = start + turn.orders
+            for at in range(start, end, _REPLAY_CHUNK):
+                await replay.feed(orders[at : min(at + _REPLAY_CHUNK, end)])
+            start = end
     for number, kept in truth.partitions.items():
         await _fill(kept, store, Partition(topic, number), truth.orders[number])
     for message in publisher.of(pipeline.topics.warnings):
@@ -148,21 +168,53 @@ class Verdict:
     dead_letters: int
 
 
-async def verify(deployment: Deployment, orders: Sequence[Order] | None = None) -> Verdict:
+def turns_of(
+    scores: Sequence[ConsumerRecord], pipelines: Mapping[str, Pipeline]
+) -> dict[int, list[Turn]]:
+    """Which model judged how many orders of each partition, and in which order, as the scores say.
+
+    Every order is scored once, by the model of its batch, and batches follow the log; so what the
+    run may choose, the place of a swap, is read off, and all else is held against it. Only where
+    no score was published twice and every order is a new one.
+    """
+    turns: dict[int, list[Turn]] = defaultdict(list)
+    for record in scores:
+        score = msgspec.json.decode(record.value)
+        if score["trigger"] == Trigger.SILENCE:
+            continue
+        pipeline, ours = pipelines[score["model_version"]], turns[record.partition]
+        if ours and ours[-1].pipeline is pipeline:
+            ours[-1] = ours[-1]._replace(orders=ours[-1].orders + 1)
+        else:
+            ours.append(Turn(1, pipeline))
+    return turns
+
+
+async def verify(
+    deployment: Deployment,
+    orders: Sequence[Order] | None = None,
+    models: Sequence[Path] = (),
+) -> Verdict:
     """Holds everything that a settled deployment left against the truth about its orders topic.
 
     `orders`: what was meant to be in the topic, in the order of sending; None where a fault of the
-    broker may have repeated some on their way in.
+    broker may have repeated some on their way in. `models`: the artifacts that were current in the
+    course of it, where a registry's was switched (see `turns_of`).
     """
     settings = deployment.settings
     topics = topics_of(settings)
     assert settings.model is not None
-    pipeline = pipeline_of(settings, artifact.load(settings.model))
+    pipelines = {
+        path.name: pipeline_of(settings, artifact.load(path))
+        for path in models or [registry.resolve(settings.model)]
+    }
+    pipeline = next(iter(pipelines.values()))
     records, warnings, scores, letters = [
         await deployment.read(topic)
         for topic in (topics.orders, topics.warnings, topics.scores, topics.dead_letters)
     ]
-    truth = await truth_of(records, pipeline, settings.partitions)
+    turns = turns_of(scores, pipelines) if models else None
+    truth = await truth_of(records, pipeline, settings.partitions, turns)
     faults = [
         *(() if orders is None else _input_faults(truth, orders, settings.partitions)),
         *_redis_faults(truth, deployment),
