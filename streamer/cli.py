@@ -452,6 +452,19 @@ def metrics_command() -> None:
     click.echo(metrics_table(), nl=False)
 
 
+@cli.command("openapi")
+def openapi_command() -> None:
+    """Print the OpenAPI document of the worker's prediction API.
+
+    \b
+    Example:
+      python -m streamer openapi > docs/openapi.json
+    """
+    from streamer.openapi import document
+
+    click.echo(document(), nl=False)
+
+
 class _Rejects:
     """Counts rows that are no orders; keeps the first of each reason to show."""
 

@@ -438,7 +438,7 @@ class Settings(BaseModel):
         default="127.0.0.1",
         validation_alias="CLV_WEB_BIND",
         min_length=1,
-        description="Address of `/healthz`, `/readyz` and `/metrics`; not loopback: with a token.",
+        description="Address of the worker's pages and its API; not loopback: with a token.",
     )
     web_port: int = Field(
         default=6066,
@@ -451,6 +451,11 @@ class Settings(BaseModel):
         default=None,
         validation_alias="CLV_WEB_TOKEN",
         description="Bearer token that all pages but `/healthz` ask for; a secret.",
+    )
+    api: Switch = Field(
+        default=True,
+        validation_alias="CLV_API",
+        description="`off`: without the pages of the prediction API, which name customers.",
     )
     log_level: Annotated[str, BeforeValidator(_level)] = Field(
         default="INFO",

@@ -121,6 +121,14 @@ LAG: Final = _metric(
     "gauge",
     "records",
     "Records in the log, as last heard, that are not applied.",
+API_REQUESTS: Final = _metric(
+    "api_requests",
+    "counter",
+    "requests",
+    "Requests to the prediction API, by page and status.",
+    page=None,
+    status=None,
+)
     partition=None,
 )
 WATERMARK_AGE: Final = _metric(
@@ -181,6 +189,7 @@ DECLARED: Final = (
 class Standing:
     """How a partition of ours stands at a look; None where it cannot be said yet."""
 
+    API_REQUESTS,
     lag: int | None
     watermark_age_s: float | None
     outbox: int
@@ -210,6 +219,9 @@ class Metrics:
     def model(self, version: str) -> None:
         """Says which model is in use."""
         self._only(MODEL, version)
+
+    def api_answered(self, page: str, status: int) -> None:
+        self.count(API_REQUESTS, page=page, status=str(status))
 
     def model_swapped(self) -> None:
         self.count(MODEL_SWAPS)

@@ -1,5 +1,5 @@
-"""The worker's pages: health, readiness, metrics and the prediction API (`streamer.api`); on Faust's
-web server, and guarded.
+"""The worker's pages: health, readiness and metrics, and the prediction API's (`streamer.api`); on
+Faust's web server, and guarded.
 
 With a token, every page but /healthz asks for it. What is not a page is told as a problem
 (RFC 9457). A connection carries one request and lives for seconds, so that clients that are slow on
@@ -29,8 +29,10 @@ from aiohttp.web import (
 from faust.types import AppT
 from faust.web.base import BlueprintManager
 from faust.web.drivers.aiohttp import Web
+from yarl import URL
 
 from streamer import log
+from streamer.config import is_loopback
 
 _log = log.get(__name__)
 
@@ -161,7 +163,7 @@ def problem(
     retry_after_s: int | None = None,
     errors: Sequence[msgspec.Struct] = (),
 ) -> Response:
-    """An answer that says what is wrong, as RFC 9457 has it; `errors` is what is wrong in detail."""
+    """An answer that says what is wrong, as RFC 9457 has it; `errors` says it in detail."""
     title = HTTPStatus(status).phrase
     body: dict[str, object] = {
         "type": "about:blank",
@@ -193,6 +195,15 @@ async def body_of(request: Request, max_bytes: int) -> bytes:
             raise BodyTooLarge
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def is_from_here(request: Request) -> bool:
+    """Whether the request asks for this machine by a name that only it can mean."""
+    try:
+        host = URL(f"http://{request.host}").host
+    except ValueError:
+        return False
+    return host is not None and is_loopback(host)
 
 
 def _tells_problems(most_bytes: Mapping[str, int]) -> Middleware:

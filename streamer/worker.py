@@ -22,6 +22,7 @@ from mode import Service
 
 from model import registry
 from streamer import log, servers
+from streamer.api import Api
 from streamer.app import (
     COMMIT_HINT_S,
     STORE_CHECK_S,
@@ -251,6 +252,14 @@ class _Worker:
         assert isinstance(app.web, GuardedWeb)
         serve(app.web, healthy, ready, metrics)
         app.web.add_page("/model", answering(lambda: model_page(reloader, {})))
+        if settings.api:
+            api = Api(
+                lambda: reloader.pipeline,
+                store,
+                settings.orders_topic,
+                answered=partitions.metrics.api_answered,
+            )
+            api.add_to(app.web)
         watchdog.start()
         chores = [
             asyncio.create_task(self._guarded(self._read_model(reloader, model_read))),

@@ -1,0 +1,163 @@
+"""What the prediction API answers, computed: scores, segments and contributions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, TypeAlias, cast
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from features.vector import FEATURE_NAMES, vectors
+from model.customer import Customer
+from model.scoring import Scorer
+from streamer.api_requests import MAX_FAULTS, BodyRefused, Fault, FromFeatures, FromOrders, Row
+from streamer.messages import rfc3339
+from streamer.partition import Pipeline
+from streamer.show import Contribution, LastWarning, Window, view
+from streamer.show import explained as contributions_of
+from streamer.store import Partition
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Segment: TypeAlias = Literal["top", "high", "middle", "low"]
+
+# In minor units of any currency still a whole number that every reader of JSON can hold.
+_MOST_MAJOR: Final = 1e11
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """A record of `POST /predict`, scored. Money in major units of `currency`.
+
+    `baseline` and the amounts of `contributions` add up to `clv`, to the minor unit; both are null
+    where they were not asked for, or where the model does not name its typical customer. `as_of` is
+    null for ready features: they are as of an instant already.
+    """
+
+    clv: float
+    churn_probability: float
+    segment: Segment
+    baseline: float | None
+    contributions: tuple[Contribution, ...] | None
+    as_of: str | None
+    model_version: str
+    horizon_days: int
+    currency: str
+
+
+class CustomerAnswer(msgspec.Struct, frozen=True):
+    """A customer of the live state. Money in major units of `currency`.
+
+    The facts are as of `as_of`, as the score is; `reference_clv` is what the rule compares the CLV
+    with; `armed` says whether it may warn. `frequency` counts purchase days after the first;
+    `recency_days` is the age at the last purchase, `T_days` the age now, `monetary_value` the mean
+    value of those purchase days.
+    """
+
+    user_id: str
+    partition: str
+    as_of: str
+    clv: float
+    churn_probability: float
+    segment: Segment
+    baseline: float | None
+    contributions: tuple[Contribution, ...] | None
+    model_version: str
+    horizon_days: int
+    currency: str
+    reference_clv: float | None
+    orders: int
+    net_revenue: float
+    first_order_on: str | None
+    last_order_at: str | None
+    days_since_last_order: int | None
+    frequency: int
+    recency_days: int
+    T_days: int
+    monetary_value: float
+    windows: list[Window]
+    next_rescoring_at: str | None
+    armed: bool
+    withheld_since: str | None
+    open_warning: LastWarning | None
+    last_warning: LastWarning | None
+
+
+def predictions(pipeline: Pipeline, rows: Sequence[Row], *, explained: bool) -> list[Prediction]:
+    """The predictions of rows, in their order, from one call of the model, and one more for their
+    contributions. Raises BodyRefused where features are beyond what the model can score."""
+    scorer, writer = pipeline.judge.scorer, pipeline.writer
+    X = _matrix(rows)
+    _check_range(scorer, rows, X)
+    clv_minor, churn = scorer.rate(X)
+    parts = contributions_of(pipeline, X) if explained else [None] * len(rows)
+    return [
+        Prediction(
+            clv=writer.major(worth),
+            churn_probability=gone,
+            segment=_segment(pipeline, worth),
+            baseline=None if part is None else part.baseline,
+            contributions=None if part is None else part.contributions,
+            as_of=rfc3339(row.as_of_ms) if isinstance(row, FromOrders) else None,
+            model_version=scorer.model_version,
+            horizon_days=scorer.horizon_days,
+            currency=scorer.currency,
+        )
+        for row, worth, gone, part in zip(
+            rows, clv_minor.tolist(), churn.tolist(), parts, strict=True
+        )
+    ]
+
+
+def newest_ms(customer: Customer) -> int:
+    """The earliest instant that a customer can be scored as of: that of what is known last."""
+    return max(customer.facts.newest_ms, 0)
+
+
+def customer_answer(
+    user_id: str,
+    found: tuple[Partition, bytes, int | None],
+    pipeline: Pipeline,
+    as_of_ms: int,
+) -> CustomerAnswer:
+    """The customer that was found in the store, as of an instant."""
+    shown = view(user_id, *found, pipeline, as_of_ms)
+    names = [name for name in CustomerAnswer.__struct_fields__ if hasattr(shown, name)]
+    known: dict[str, Any] = {name: getattr(shown, name) for name in names}
+    last = shown.last_warning
+    return CustomerAnswer(
+        **known,
+        open_warning=last if last and last.open else None,
+    )
+
+
+def _matrix(rows: Sequence[Row]) -> Floats:
+    """Feature vectors of all rows, shape (n, k)."""
+    X = np.empty((len(rows), len(FEATURE_NAMES)))
+    at = [i for i, row in enumerate(rows) if isinstance(row, FromOrders)]
+    pairs = [(row.facts, row.as_of_ms) for row in rows if isinstance(row, FromOrders)]
+    if pairs:
+        X[at] = vectors(pairs)
+    for i, row in enumerate(rows):
+        if isinstance(row, FromFeatures):
+            X[i] = row.vector
+    return X
+
+
+def _check_range(scorer: Scorer, rows: Sequence[Row], X: Floats) -> None:
+    """Raises BodyRefused for ready features whose CLV is no number that JSON can carry."""
+    at = [i for i, row in enumerate(rows) if isinstance(row, FromFeatures)]
+    if not at:
+        return
+    with np.errstate(all="ignore"):
+        clv = scorer.model.clv(X[at])
+    beyond = ~(np.isfinite(clv) & (clv < _MOST_MAJOR))
+    detail = "no customer has such features: their CLV is out of range; check units and names"
+    faults = [Fault(detail, f"#/records/{i}", i) for i in np.array(at)[beyond].tolist()]
+    if faults:
+        shown = faults[:MAX_FAULTS]
+        raise BodyRefused(422, shown, complete=len(shown) == len(faults))
+
+
+def _segment(pipeline: Pipeline, clv_minor: int) -> Segment:
+    return cast(Segment, pipeline.judge.rules.segment(clv_minor))
