@@ -27,11 +27,20 @@ import sklearn
 from sklearn.exceptions import InconsistentVersionWarning
 
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
+from model import signature
+from model.allowed import ALLOWED
 from model.clv import ClvModel, Floats
-from model.files import ARTIFACT_FILES, MANIFEST_FILE, MODEL_FILE, REPORT_FILE, write_durably
+from model.files import (
+    ARTIFACT_FILES,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    REPORT_FILE,
+    read_bytes,
+    write_durably,
+)
 from model.files import ArtifactRefused as ArtifactRefused
-from model.files import read_bytes as _bytes
 from model.registry import resolve
+from model.signature import ANYBODY, Trust
 
 SCHEMA: Final = "clv-model/1"
 
@@ -58,7 +67,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     0 to 100 of all customers at the cutoff; `churn_quantiles` the same of P(churn) of the active
     ones (empty in artifacts made before there was such a thing). `metrics` is the report of
     `model.evaluation`. `typical` is the feature vector of the customer to whom others are compared
-    where a CLV is explained (`model.explain`).
+    where a CLV is explained (`model.explain`). `kind` and `options` are those of `model.zoo`.
     """
 
     schema: str = SCHEMA
@@ -79,6 +88,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, Any]
     churn_quantiles: list[float] = []
     typical: list[float] = []
+    kind: str = ""
+    options: dict[str, Any] = {}
 
     @property
     def typical_customer(self) -> tuple[float, ...]:
@@ -140,6 +151,8 @@ def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Mani
         canary=Canary(canary.tolist(), model.clv(canary).tolist(), model.churn(canary).tolist()),
         metrics=dict(fields.metrics),
         churn_quantiles=list(fields.churn_quantiles),
+        kind=model.kind,
+        options=model.options,
         typical=list(fields.typical),
     )
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
@@ -148,24 +161,57 @@ def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Mani
     return manifest
 
 
-def load(directory: str | Path) -> Artifact:
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The bytes of an artifact, each file read once: what is hashed, checked and loaded."""
+
+    directory: Path
+    manifest: bytes
+    model: bytes
+    signature: bytes | None
+
+
+def load(directory: str | Path, trust: Trust = ANYBODY) -> Artifact:
     """The artifact in `directory`, every check passed. Raises ArtifactRefused.
 
-    Of a registry, its current version. Each file is read once; what is hashed, checked and loaded
-    are the same bytes.
+    Of a registry, its current version. A worker tries it in a process of its own first
+    (`model.isolation.load`).
     """
+    return checked(read(directory), trust)
+
+
+def read(directory: str | Path) -> Files:
+    """The bytes of an artifact, or of a registry's current one. Raises ArtifactRefused."""
     path = resolve(directory)
-    manifest = _manifest(path)
-    data = _bytes(path, MODEL_FILE)
+    manifest, model = read_bytes(path, MANIFEST_FILE), read_bytes(path, MODEL_FILE)
+    return Files(path, manifest, model, signature.read(path))
+
+
+def checked(files: Files, trust: Trust = ANYBODY) -> Artifact:
+    """The artifact of these very bytes, every check passed. Raises ArtifactRefused.
+
+    Who made it comes first: nothing is read from a manifest that nobody vouches for.
+    """
+    path = files.directory
+    signature.verify(path, files.manifest, files.signature, trust)
+    manifest = _manifest(path, files.manifest)
     _check_manifest(path, manifest)
-    digest = hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256(files.model).hexdigest()
     if digest != manifest.sha256:
         raise ArtifactRefused(
             path, f"SHA-256 of {MODEL_FILE}", digest, manifest.sha256, "copy both files anew"
         )
-    model = _unpickled(path, data)
+    model = _unpickled(path, files.model)
     _check_model(path, model, manifest)
     return Artifact(model, manifest)
+
+
+def digest_of(files: Files) -> str:
+    """One SHA-256 for all the bytes that loading depends on."""
+    digest = hashlib.sha256()
+    for part in (files.manifest, files.model, files.signature or b""):
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()
 
 
 def version_of(model: ClvModel) -> str:
@@ -217,8 +263,7 @@ def _replace(target: Path, files: Mapping[str, bytes]) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _manifest(path: Path) -> Manifest:
-    data = _bytes(path, MANIFEST_FILE)
+def _manifest(path: Path, data: bytes) -> Manifest:
     try:
         schema = msgspec.json.decode(data, type=dict[str, Any]).get("schema")
         if schema != SCHEMA:
@@ -267,6 +312,7 @@ def _check_model(path: Path, model: ClvModel, manifest: Manifest) -> None:
         ("feature_names of the model", model.feature_names, manifest.feature_names),
         ("horizon_days of the model", model.horizon_days, manifest.horizon_days),
         ("currency of the model", model.currency, manifest.currency),
+        ("kind of the model", model.kind, manifest.kind),
         (
             "model_version",
             manifest.model_version,
@@ -299,38 +345,13 @@ def _check_outputs(path: Path, field: str, now: Floats, then: Sequence[float]) -
             raise ArtifactRefused(path, f"{field} {number}", found, expected, _RETRAIN)
 
 
-# Everything that the pickle of a model names. What is not here is not imported, let alone called.
-_ALLOWED: Final = frozenset(
-    {
-        ("model.bgnbd", "BGNBD"),
-        ("model.bgnbd", "GammaGamma"),
-        ("model.blend", "Blend"),
-        ("model.clv", "ClvModel"),
-        ("model.lifetime", "LifetimeValue"),
-        ("model.loglinear", "LinearSum"),
-        ("model.loglinear", "LogisticChance"),
-        ("model.loglinear", "PoissonValue"),
-        ("model.regression", "SignedPoissonRegressor"),
-        ("model.transform", "SignedLogClip"),
-        ("numpy", "dtype"),
-        ("numpy", "ndarray"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "scalar"),
-        ("numpy._core.numeric", "_frombuffer"),
-        ("sklearn.linear_model._logistic", "LogisticRegression"),
-        ("sklearn.pipeline", "Pipeline"),
-        ("sklearn.preprocessing._data", "StandardScaler"),
-    }
-)
-
-
 class _ForbiddenName(Exception):
     pass
 
 
 class _ModelUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        if (module, name) not in ALLOWED:
             raise _ForbiddenName(f"{module}.{name}")
         return super().find_class(module, name)
 

@@ -1,0 +1,47 @@
+"""Everything that the pickle of a model may name. What is not here is not imported, let alone
+called: no function that does more than arithmetic, and no class beyond those that models are made
+of (`model.zoo`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "model.bgnbd": ("BGNBD", "GammaGamma"),
+    "model.blend": ("Blend",),
+    "model.clv": ("ClvModel",),
+    "model.hurdle": ("HurdleRegressor",),
+    "model.lifetime": ("LifetimeValue",),
+    "model.loglinear": ("LinearSum", "LogisticChance", "PoissonValue"),
+    "model.pipelines": ("PipelineValue",),
+    "model.regression": ("SignedPoissonRegressor",),
+    "model.selection": ("ImportanceSelector", "relevance"),
+    "model.transform": ("SignedLogClip",),
+    "numpy": ("dtype", "ndarray"),
+    "numpy._core.multiarray": ("_reconstruct", "scalar"),
+    "numpy._core.numeric": ("_frombuffer",),
+    "sklearn._loss._loss": ("CyHalfBinomialLoss", "CyHalfPoissonLoss", "CyHalfTweedieLoss"),
+    "sklearn._loss.link": ("Interval", "LogLink", "LogitLink"),
+    "sklearn._loss.loss": ("HalfBinomialLoss", "HalfPoissonLoss", "HalfTweedieLoss"),
+    "sklearn.decomposition._pca": ("PCA",),
+    "sklearn.ensemble._forest": ("RandomForestRegressor",),
+    "sklearn.ensemble._hist_gradient_boosting.binning": ("_BinMapper",),
+    "sklearn.ensemble._hist_gradient_boosting.gradient_boosting": (
+        "HistGradientBoostingClassifier",
+        "HistGradientBoostingRegressor",
+    ),
+    "sklearn.ensemble._hist_gradient_boosting.predictor": ("TreePredictor",),
+    "sklearn.feature_selection._univariate_selection": ("SelectKBest",),
+    "sklearn.linear_model._glm.glm": ("TweedieRegressor",),
+    "sklearn.linear_model._logistic": ("LogisticRegression",),
+    "sklearn.linear_model._ridge": ("Ridge",),
+    "sklearn.neural_network._multilayer_perceptron": ("MLPRegressor",),
+    "sklearn.pipeline": ("Pipeline",),
+    "sklearn.preprocessing._data": ("StandardScaler",),
+    "sklearn.preprocessing._label": ("LabelEncoder",),
+    "sklearn.tree._classes": ("DecisionTreeRegressor",),
+    "sklearn.tree._tree": ("Tree",),
+}
+
+ALLOWED: Final = frozenset((module, name) for module, names in _NAMES.items() for name in names)
