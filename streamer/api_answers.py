@@ -75,7 +75,7 @@ class CustomerAnswer(msgspec.Struct, frozen=True):
     recency_days: int
     T_days: int
     monetary_value: float
-    windows: list[Window]
+    windows: tuple[Window, ...]
     next_rescoring_at: str | None
     armed: bool
     withheld_since: str | None

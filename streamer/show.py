@@ -15,7 +15,6 @@ from features.windows import WINDOWS_DAYS
 from model import customer as customer_bytes
 from model.customer import Customer
 from model.episodes import Ending, ending
-from model.explain import explain
 from model.scoring import score
 from streamer.messages import rfc3339, warning_id
 from streamer.partition import Pipeline
@@ -140,6 +139,9 @@ async def _stored(
 
 def explained(pipeline: Pipeline, X: npt.NDArray[np.float64]) -> list[Explained | None]:
     """What the CLV of each feature vector is made of; None where the model cannot say."""
+    # It brings scikit-learn, which a worker imports while the group assigns partitions.
+    from model.explain import explain
+
     scorer, major = pipeline.judge.scorer, pipeline.writer.major
     if not scorer.typical:
         return [None] * len(X)
