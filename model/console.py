@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
 import click
+from tqdm import tqdm
+
+from features.buckets import day_of
+from features.orders import Order, OrderRules
+from model.orderlog import RejectedRow, read_orders
+from model.training import sorted_orders
+
+ORDERS = click.argument(
+    "orders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="ORDERS..."
+)
 
 
 @contextmanager
@@ -15,3 +28,57 @@ def one_line_errors(*told: type[Exception]) -> Iterator[None]:
         yield
     except told as error:
         raise click.ClickException(str(error)) from None
+
+
+def day_option(_: click.Context, __: click.Parameter, value: datetime | None) -> int | None:
+    """The UTC day of a date given as an option."""
+    if value is None:
+        return None
+    return day_of(int(value.replace(tzinfo=UTC).timestamp()) * 1000)
+
+
+CUTOFF = click.option(
+    "--cutoff",
+    type=click.DateTime(["%Y-%m-%d"]),
+    callback=day_option,
+    metavar="YYYY-MM-DD",
+    help="Only what was known at 00:00 UTC of this day. Default: one horizon before the log ends.",
+)
+
+
+def _currency(_: click.Context, __: click.Parameter, value: str) -> str:
+    if not re.fullmatch("[A-Z]{3}", value):
+        raise click.BadParameter(f"{value!r} is no ISO 4217 code; write three capitals, like USD")
+    return value
+
+
+CURRENCY = click.option(
+    "--currency", default="USD", show_default=True, callback=_currency, help="Of all amounts."
+)
+
+
+def read_log(paths: Sequence[Path], currency: str) -> list[Order]:
+    """The accepted orders in event time; says on stderr what was set aside."""
+    accepted: list[Order] = []
+    rejected: list[RejectedRow] = []
+    count = 0
+    rows = read_orders(paths, OrderRules(currency=currency))
+    # disable=None: a bar on a terminal, nothing when piped.
+    for row in tqdm(rows, desc="reading", unit=" rows", disable=None, leave=False):
+        if isinstance(row, RejectedRow):
+            count += 1
+            if not rejected:
+                rejected.append(row)
+        else:
+            accepted.append(row)
+    if rejected:
+        noun = "row" if count == 1 else "rows"
+        click.echo(f"{count:,} {noun} set aside; the first: {rejected[0]}", err=True)
+    return sorted_orders(accepted)
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Shows on a terminal that something long is going on."""
+    with tqdm(total=1, desc=name, bar_format="{desc} … {elapsed}", disable=None, leave=False):
+        yield

@@ -19,7 +19,8 @@ _BOUNDS: Final = {0: _FREE, 1: (0.0, None), -1: (None, 0.0)}
 class SignedPoissonRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # untyped sklearn
     """Poisson regression with log link and an L2 penalty, whose coefficients may have a sign.
 
-    `signs`: for each feature 1 (coefficient >= 0), -1 (<= 0) or 0 (free); None leaves all free.
+    `signs`: for each feature 1 (coefficient >= 0), -1 (<= 0) or 0 (free); those beyond it are free,
+    and None leaves all free.
     Without signs the optimum is that of scikit-learn's PoissonRegressor of the same `alpha`:
     weighted mean of half the unit deviance, plus alpha / 2 times the squared coefficients.
     After fit: `coef_` of shape (k,), `intercept_`.
@@ -47,7 +48,7 @@ class SignedPoissonRegressor(RegressorMixin, BaseEstimator):  # type: ignore[mis
 
         start = np.zeros(k + 1)
         start[k] = np.log(max(float(weight @ target), 1e-12))
-        signs = self.signs if self.signs is not None else (0,) * k
+        signs = (*(self.signs or ()), *(0,) * k)[:k]
         found = minimize(
             loss,
             start,

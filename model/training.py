@@ -28,6 +28,7 @@ from features.orders import Order
 from features.state import EMPTY, HISTORY_DAYS, BeyondMemory, CustomerState, apply
 from features.table import tabulate
 from features.vector import FEATURE_NAMES, vectors
+from model.bgnbd import FitError
 from model.clv import ClvModel
 from model.estimator import Examples
 from model.signs import sign_of
@@ -218,21 +219,30 @@ def _check(rows: TrainingSet, config: TrainingConfig) -> None:
     n, churned = len(rows.X), int(rows.labels.churned.sum())
     if n < MIN_ROWS:
         raise TooLittleData(f"{n} training rows; at least {MIN_ROWS} are needed: give more orders")
-    if churned in (0, n) or not rows.labels.revenue_minor.any():
+    if churned in (0, n):
         what = "nobody" if churned == 0 else "everybody"
         raise TooLittleData(
             f"{what} of {n} training rows stopped ordering for {config.horizon_days} days, so there"
             " is nothing to tell apart: give a longer history or another --horizon"
         )
+    if not rows.labels.revenue_minor.any():
+        raise TooLittleData(
+            f"no customer of {n} training rows brought any net revenue: every amount is 0, or was"
+            " taken back; look at the column amount of the log"
+        )
 
 
 def fit(rows: TrainingSet, config: TrainingConfig, known: Floats) -> ClvModel:
     """The model of a training set and of the `population` known at its cutoff; the same rows give
-    the same model."""
+    the same model. Raises TooLittleData where a kind needs what they do not have, and OptionError.
+    """
     # One thread: sums, and so the model, do not depend on the number of cores, and several threads
     # on matrices this narrow take many times longer on a busy machine.
     with threadpool_limits(limits=1):
-        return fitted(examples(rows, config, known), config.kind, config.options)
+        try:
+            return fitted(examples(rows, config, known), config.kind, config.options)
+        except FitError as error:
+            raise TooLittleData(f"kind {config.kind} cannot be fitted: {error}") from None
 
 
 def examples(rows: TrainingSet, config: TrainingConfig, known: Floats) -> Examples:

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from model.artifact import load
 from model.cli import cli
 from model.synthetic import write_csv
+from model.zoo import KINDS
 from tests import modelling
 
 
@@ -153,6 +154,78 @@ def test_a_directory_with_other_files_is_not_overwritten(shop: Path, tmp_path: P
     (tmp_path / "mine.txt").write_text("x")
     result = _run("train", shop / "orders.csv", "--out", tmp_path, "--horizon", 60)
     assert "mine.txt, which is no part of a model" in _error(result)
+
+
+def test_another_kind_is_trained_with_its_options(shop: Path, tmp_path: Path) -> None:
+    result = _run(
+        "train", shop / "orders.csv", "--out", tmp_path / "m", "--horizon", 60, "--kind", "poisson",
+        "--select", 9, "--select-by", "importance", "--pca", 4, "--option", "alpha=0.1",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    manifest = load(tmp_path / "m").manifest
+    assert manifest.kind == "poisson"
+    assert manifest.options == {"alpha": 0.1, "select": 9, "select_by": "importance", "pca": 4}
+    assert _run("evaluate", shop / "orders.csv", "--model", tmp_path / "m").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--kind", "oracle"), "no kind of model 'oracle'; there are blend"),
+        (("--kind", "bgnbd", "--select", "3"), "has no option 'select'"),
+        (("--option", "alpha"), "write NAME=VALUE"),
+        (("--option", "alpha=x"), "must be a number"),
+    ],
+)
+def test_a_bad_kind_or_option_is_named(
+    shop: Path, tmp_path: Path, arguments: tuple[str, str], message: str
+) -> None:
+    result = _run("train", shop / "orders.csv", "--out", tmp_path / "m", *arguments)
+    assert message in _error(result)
+
+
+def test_kinds_are_listed_with_their_options() -> None:
+    text = _run("kinds").stdout
+    for kind in KINDS:
+        assert f"\n{kind} " in f"\n{text}"
+    assert "learning_rate" in text
+    assert max(map(len, text.splitlines())) <= 90
+
+
+def _rows(*rows: str) -> str:
+    return "order_id,user_id,ts,amount\n" + "".join(f"{row}\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (_rows("a,ann,2024-01-01,5"), "the log has 0 days before the cutoff"),
+        (_rows(*(f"o{i},u{i},2024-01-01T0{i % 10}:00:00Z,5" for i in range(90))), "needs at least"),
+        (
+            _rows(*(f"o{i},ann,2024-0{1 + i % 9}-01T00:00:00Z,5" for i in range(90))),
+            "1 customers have an order 60 days or more before the cutoff; at least 20 are needed",
+        ),
+    ],
+)
+def test_a_single_order_one_day_and_one_customer_say_what_is_needed(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    (tmp_path / "log.csv").write_text(content)
+    for kind in ("blend", "boosting", "bgnbd"):
+        arguments = ("--out", tmp_path / "m", "--horizon", 60, "--kind", kind)
+        cutoff = () if "2024-02" in content else ("--cutoff", "2024-01-02")
+        assert message in _error(_run("train", tmp_path / "log.csv", *arguments, *cutoff))
+
+
+def test_amounts_that_are_all_0_say_so(shop: Path, tmp_path: Path) -> None:
+    lines = (shop / "orders.csv").read_text().splitlines()
+    at = lines[0].split(",").index("amount")
+    free = [line.split(",") for line in lines[1:]]
+    for fields in free:
+        fields[at] = "0"
+    (tmp_path / "free.csv").write_text("\n".join([lines[0], *(",".join(f) for f in free)]))
+    line = _error(_run("train", tmp_path / "free.csv", "--out", tmp_path / "m", "--horizon", 60))
+    assert "every amount is 0" in line
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])

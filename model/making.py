@@ -1,0 +1,83 @@
+"""From orders to a model ready to be saved, with everything its manifest says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from features.buckets import day_of
+from features.orders import Order
+from model.artifact import ManifestFields
+from model.clv import ClvModel, Floats
+from model.evaluation import (
+    Evaluation,
+    as_json,
+    churn_quantiles,
+    evaluate,
+    iso_day,
+    score_quantiles,
+    table,
+)
+from model.explain import typical
+from model.training import TrainingConfig, fit, population, training_set
+
+_CANARIES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A model, what `artifact.save` asks to know of it, and its holdout report, None where the log
+    ends before the horizon does."""
+
+    model: ClvModel
+    fields: ManifestFields
+    report: Evaluation | None
+
+
+def made(log: Sequence[Order], config: TrainingConfig, cutoff_day: int) -> Made:
+    """The model of what was known at 00:00 UTC of `cutoff_day`, evaluated on what came after it.
+
+    `log` sorted by event time. Raises TrainingError.
+    """
+    rows = training_set(log, config, cutoff_day)
+    known = population(log, cutoff_day)
+    model = fit(rows, config, known)
+    report = _report(log, model, cutoff_day)
+    scores = model.clv(known)
+    fields = ManifestFields(
+        snapshot_every_days=config.snapshot_every_days,
+        trained_from=iso_day(day_of(log[0].ts_ms)),
+        cutoff=iso_day(cutoff_day),
+        training_rows=len(rows.X),
+        training_customers=rows.customers,
+        score_quantiles=score_quantiles(scores),
+        churn_quantiles=churn_quantiles(known, model),
+        canary_features=_canaries(known, scores).tolist(),
+        typical=typical(known).tolist(),
+        metrics={} if report is None else as_json(report),
+        report=_no_holdout(config.horizon_days) if report is None else table(report),
+    )
+    return Made(model, fields, report)
+
+
+def _report(log: Sequence[Order], model: ClvModel, cutoff_day: int) -> Evaluation | None:
+    if cutoff_day + model.horizon_days > day_of(log[-1].ts_ms) + 1:
+        return None
+    return evaluate(log, model, cutoff_day, model.horizon_days)
+
+
+def _no_holdout(horizon_days: int) -> str:
+    return (
+        f"Not evaluated: the log ends less than {horizon_days} days after the cutoff.\n"
+        "Train with an earlier --cutoff to see how good such a model is."
+    )
+
+
+def _canaries(known: Floats, scores: Floats) -> Floats:
+    """A few customers from the lowest score to the highest, for the manifest's golden vectors."""
+    ranks = np.linspace(0, len(scores) - 1, min(_CANARIES, len(scores))).round().astype(int)
+    canaries: Floats = known[np.argsort(scores, kind="stable")[ranks]]
+    return canaries
