@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from features.buckets import MS_PER_DAY, day_of
 from features.money import minor_exponent
@@ -51,10 +53,38 @@ class Evaluation(msgspec.Struct, frozen=True):
     skipped: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Holdout:
+    """All customers with an order before a cutoff: what was predicted, and what happened.
+
+    `X` of shape (n, k) is what the model saw of the `users`; `actual` revenue, `predictions` by
+    name (the model's first) and `chance` of no order are of shape (n,), money in major units.
+    `skipped` says why a yardstick is missing.
+    """
+
+    cutoff_day: int
+    horizon_days: int
+    currency: str
+    users: list[str]
+    X: Floats
+    actual: Floats
+    churned: NDArray[np.bool_]
+    predictions: dict[str, Floats]
+    chance: Floats
+    skipped: dict[str, str]
+
+
 def evaluate(
     orders: Sequence[Order], model: ClvModel, cutoff_day: int, horizon_days: int
 ) -> Evaluation:
-    """The report of a model at a cutoff; `orders` sorted by event time.
+    """The report of a model at a cutoff; `orders` sorted by event time. Raises EvaluationError."""
+    return evaluation_of(predicted(orders, model, cutoff_day, horizon_days))
+
+
+def predicted(
+    orders: Sequence[Order], model: ClvModel, cutoff_day: int, horizon_days: int
+) -> Holdout:
+    """The holdout of a model at a cutoff; `orders` sorted by event time.
 
     Raises EvaluationError when nobody has ordered before the cutoff or the log ends before the
     horizon does.
@@ -76,15 +106,30 @@ def evaluate(
     predictions[SAME_AGAIN] = (
         labels_of(holdout.states, cutoff_day, horizon_days).revenue_minor / unit
     )
-    actual = holdout.labels.revenue_minor / unit
-    return Evaluation(
-        cutoff=iso_day(cutoff_day),
-        until=iso_day(cutoff_day + horizon_days),
+    return Holdout(
+        cutoff_day=cutoff_day,
         horizon_days=horizon_days,
         currency=model.currency,
-        clv={name: clv_metrics(actual, predicted) for name, predicted in predictions.items()},
-        churn=churn_metrics(holdout.labels.churned, model.churn(X)),
+        users=holdout.users,
+        X=X,
+        actual=holdout.labels.revenue_minor / unit,
+        churned=holdout.labels.churned,
+        predictions=predictions,
+        chance=model.churn(X),
         skipped=skipped,
+    )
+
+
+def evaluation_of(holdout: Holdout) -> Evaluation:
+    """The report of a holdout."""
+    return Evaluation(
+        cutoff=iso_day(holdout.cutoff_day),
+        until=iso_day(holdout.cutoff_day + holdout.horizon_days),
+        horizon_days=holdout.horizon_days,
+        currency=holdout.currency,
+        clv={name: clv_metrics(holdout.actual, p) for name, p in holdout.predictions.items()},
+        churn=churn_metrics(holdout.churned, holdout.chance),
+        skipped=holdout.skipped,
     )
 
 
@@ -131,7 +176,9 @@ def table(report: Evaluation) -> str:
         "",
         f"Churn (no order in {report.horizon_days} days, {churn.base_rate:.1%} of customers):",
         f"  ROC AUC {_number(churn.roc_auc, 3)}, PR AUC {_number(churn.pr_auc, 3)},"
-        f" Brier score {churn.brier:.3f}",
+        f" Brier score {churn.brier:.3f},",
+        f"  F1 {_number(churn.f1, 3)} at P(churn) >= {churn.threshold:g}"
+        f" ({_number(churn.base_f1, 3)} were everybody counted as leaving)",
     ]
     return "\n".join(lines)
 

@@ -6,7 +6,7 @@ one-time buyers of a day the same value), the actual values of the tie are share
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
+    f1_score,
     mean_absolute_error,
     mean_squared_error,
     r2_score,
@@ -23,7 +24,17 @@ from sklearn.metrics import (
 
 Floats: TypeAlias = NDArray[np.float64]
 
-_DECILES = 10
+_DECILES: Final = 10
+# From this probability on a customer is counted as leaving, where a yes or no is asked for.
+CHURN_THRESHOLD: Final = 0.5
+
+
+class Decile(msgspec.Struct, frozen=True):
+    """A tenth of the customers by prediction: means of what was predicted and what happened."""
+
+    customers: int
+    predicted: float
+    actual: float
 
 
 class ClvMetrics(msgspec.Struct, frozen=True):
@@ -33,7 +44,7 @@ class ClvMetrics(msgspec.Struct, frozen=True):
     over actual revenue of everybody. `decile_wape` is the calibration by decile: the absolute
     errors of ten group sums over the actual revenue. `top_decile` is the share of actual revenue
     that the tenth of customers with the highest predictions brought. None = not defined (a
-    holdout without any revenue).
+    holdout without any revenue). `calibration` has the deciles, lowest prediction first.
     """
 
     customers: int
@@ -46,16 +57,25 @@ class ClvMetrics(msgspec.Struct, frozen=True):
     bias: float | None
     decile_wape: float | None
     top_decile: float | None
+    calibration: tuple[Decile, ...] = ()
 
 
 class ChurnMetrics(msgspec.Struct, frozen=True):
-    """P(no order in the horizon) against what happened; None = only one of the two happened."""
+    """P(no order in the horizon) against what happened; None = only one of the two happened.
+
+    `f1` counts a customer as leaving from a probability of `threshold` on; `base_f1` is what it
+    would be were everybody counted so. `calibration` has the deciles, lowest probability first.
+    """
 
     customers: int
     base_rate: float
     roc_auc: float | None
     pr_auc: float | None
     brier: float
+    f1: float | None = None
+    base_f1: float | None = None
+    threshold: float = CHURN_THRESHOLD
+    calibration: tuple[Decile, ...] = ()
 
 
 def clv_metrics(actual: ArrayLike, predicted: ArrayLike) -> ClvMetrics:
@@ -74,6 +94,7 @@ def clv_metrics(actual: ArrayLike, predicted: ArrayLike) -> ClvMetrics:
         bias=float(p.sum()) / revenue if revenue else None,
         decile_wape=decile_wape(y, p),
         top_decile=top_decile_capture(y, p),
+        calibration=deciles(y, p),
     )
 
 
@@ -87,6 +108,9 @@ def churn_metrics(churned: ArrayLike, probability: ArrayLike) -> ChurnMetrics:
         roc_auc=float(roc_auc_score(y, p)) if both else None,
         pr_auc=float(average_precision_score(y, p)) if both else None,
         brier=float(brier_score_loss(y, p)) if both else float(np.mean((y - p) ** 2)),
+        f1=float(f1_score(y, p >= CHURN_THRESHOLD, zero_division=0.0)) if both else None,
+        base_f1=float(f1_score(y, np.ones(len(y)))) if both else None,
+        calibration=deciles(y, p),
     )
 
 
@@ -120,8 +144,24 @@ def decile_wape(actual: ArrayLike, predicted: ArrayLike) -> float | None:
     revenue = float(y.sum())
     if not revenue:
         return None
-    starts = np.unique(np.arange(_DECILES) * len(y) // _DECILES)
-    return float(np.abs(np.add.reduceat(p - y, starts)).sum()) / revenue
+    return float(np.abs(np.add.reduceat(p - y, decile_starts(len(y)))).sum()) / revenue
+
+
+def deciles(actual: ArrayLike, predicted: ArrayLike) -> tuple[Decile, ...]:
+    """The tenths of the customers by prediction, lowest first; with fewer than ten, one each."""
+    y, p = _by_prediction(actual, predicted)
+    starts = decile_starts(len(y))
+    counts = np.diff([*starts, len(y)])
+    means = [np.add.reduceat(values, starts) / counts for values in (p, y)]
+    return tuple(
+        Decile(count, float(said), float(was))
+        for count, said, was in zip(counts.tolist(), *means, strict=True)
+    )
+
+
+def decile_starts(n: int) -> NDArray[np.int64]:
+    """Where each tenth of n customers in a row begins."""
+    return np.unique(np.arange(_DECILES) * n // _DECILES)
 
 
 def top_decile_capture(actual: ArrayLike, predicted: ArrayLike) -> float | None:
