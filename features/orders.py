@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -151,7 +152,11 @@ def from_fields(fields: Mapping[str, str | None], rules: OrderRules) -> Order | 
         if kind is None:
             raise _bad_type(fields.get("type"))
         _check_currency(fields.get("currency") or None, rules)
-        amount = _minor(fields.get("amount") or "", rules)
+        text = (fields.get("amount") or "").strip()
+        amount = _minor(text, rules)
+        # Rounded to 0 it would be an order, and end a silence.
+        if not amount and text.startswith("-") and Decimal(text):
+            raise _bad_amount(text, f"is a refund that rounds to 0 {rules.currency}")
     except _Broken as broken:
         return broken.rejected
     if amount < 0:

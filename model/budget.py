@@ -1,4 +1,4 @@
-"""At most N warnings a day, those with the largest expected loss. Pure.
+"""At most N warnings a day, those with the most at stake and the surest. Pure.
 
 A partition decides alone: workers share nothing but the log. So N is dealt out to the partitions
 (`share`), and within one the choice is exact, because everyone due at an instant is judged before
@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from features.buckets import MS_PER_DAY
+from features import buckets
+from features.buckets import MS_PER_DAY, day_of
+from features.state import CustomerState
 from model.judging import Contested, Judged, Scoring
+from model.policy import Policy, Rules, Stake
 
 
 def share(per_day: int, number: int, partitions: int, day: int) -> int:
@@ -22,17 +25,42 @@ def share(per_day: int, number: int, partitions: int, day: int) -> int:
     return whole + ((number + day) % partitions < left)
 
 
-def expected_loss_minor(scoring: Scoring) -> float:
-    """P(churn) × the CLV that was there to lose, in minor units, of a scoring that fired."""
+def weight(churn_probability: float, stake_minor: float, policy: Policy) -> float:
+    """What a budget ranks by: P(churn) to the power of the certainty × what is at stake."""
+    sure: float = churn_probability**policy.budget_certainty
+    return sure * stake_minor
+
+
+def spent_minor(facts: CustomerState, as_of_ms: int, days: int) -> int:
+    """Net revenue of the last `days` UTC days, that of `as_of_ms` included, at least 0. Days beyond
+    the state's memory count for nothing."""
+    records, since = facts.buckets, day_of(as_of_ms) - days
+    net = 0
+    for at in range(len(records) - buckets.RECORD_BYTES, -1, -buckets.RECORD_BYTES):
+        bucket = buckets.read(records, at)
+        if bucket.day <= since:
+            break
+        net += bucket.gross - bucket.refunded
+    return max(net, 0)
+
+
+def stake_minor(scoring: Scoring, rules: Rules) -> int:
+    """What is at stake with a scoring that fired, as the policy counts it, in minor units."""
     assert scoring.fired is not None
-    return scoring.score.churn_probability * scoring.fired.reference.clv_minor
+    if rules.policy.budget_value == Stake.REFERENCE:
+        return scoring.fired.reference.clv_minor
+    return spent_minor(scoring.facts, scoring.as_of_ms, rules.horizon_days)
 
 
-def chosen(fired: Iterable[Scoring], places: int) -> set[str]:
-    """The customers with the largest expected loss, as many as there are places; ties go to the
-    lower user id, so that nothing depends on the order in which they were found."""
-    ranked = sorted(fired, key=lambda scoring: (-expected_loss_minor(scoring), scoring.user_id))
-    return {scoring.user_id for scoring in ranked[: max(places, 0)]}
+def chosen(fired: Iterable[Scoring], places: int, rules: Rules) -> set[str]:
+    """The customers of the largest weight, as many as there are places; ties go to the lower user
+    id, so that nothing depends on the order in which they were found."""
+
+    def rank(scoring: Scoring) -> tuple[float, str]:
+        stake = stake_minor(scoring, rules)
+        return -weight(scoring.score.churn_probability, stake, rules.policy), scoring.user_id
+
+    return {scoring.user_id for scoring in sorted(fired, key=rank)[: max(places, 0)]}
 
 
 def split(judged: Judged, candidates: Judged) -> None:
@@ -49,10 +77,10 @@ def split(judged: Judged, candidates: Judged) -> None:
     judged.contested = {}
 
 
-def settle(candidates: Judged, places: int, instant_ms: int) -> int:
+def settle(candidates: Judged, places: int, instant_ms: int, rules: Rules) -> int:
     """Decides, in place, who of the candidates of an instant is warned of; the others stay armed.
     Returns for how many of those it is the first time in their episode."""
-    winners = chosen((s for s in candidates.scorings if s.fired), places)
+    winners = chosen((s for s in candidates.scorings if s.fired), places, rules)
     losers = {user: c for user, c in candidates.contested.items() if user not in winners}
     candidates.tracks |= {user: contested.track for user, contested in losers.items()}
     candidates.scorings = [

@@ -190,14 +190,16 @@ class Judge:
         An event can only fire where the CLV is under what the highest reference of the customer,
         before or within the batch, allows."""
         suspects = []
-        left = 1 - self.rules.policy.event_drop
+        drop = self.rules.policy.event_drop
         for course in courses:
             if not course.events:
                 continue
             highest = max((p.clv_minor for p in course.track.customer.judgement.peaks), default=0)
             swapped = isinstance(course.steps[0], _Rebase)
             for step, score in zip(course.steps, course.scores, strict=True):
-                if isinstance(step, _Fold) and (swapped or score.clv_minor <= left * highest):
+                if isinstance(step, _Fold) and (
+                    swapped or policy.is_down_by(drop, score.clv_minor, highest)
+                ):
                     suspects.append((course, step))
                 # A mean of scorings is never above the highest of them, whichever made it up.
                 highest = max(highest, score.clv_minor)

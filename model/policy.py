@@ -13,6 +13,8 @@ import enum
 import hashlib
 import math
 from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -48,6 +50,14 @@ class Reference(enum.StrEnum):
     EWMA = "ewma"
 
 
+class Stake(enum.StrEnum):
+    """What a customer is worth to a budget: what was spent within the last horizon, or the CLV that
+    the rule compares with."""
+
+    SPEND = "spend"
+    REFERENCE = "reference"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What a user may set about warnings. Defaults are those measured in `docs/warnings.md`.
@@ -75,8 +85,10 @@ class Policy:
     the warnings that a new model brings for silences already judged are spread (0: all at once).
 
     How many:
-    `budget_per_day`: at most so many warnings a day, those with the largest expected loss (None:
-    all). What an order or refund fires then waits for the next instant, and competes there.
+    `budget_per_day`: at most so many warnings a day, those with the largest P(churn) to the power
+    `budget_certainty` × the stake that `budget_value` names (None: all). The power weighs being
+    right against money: 1 is the most money, more are surer; 1 with the reference is the expected
+    loss. What an order or refund fires then waits for the next instant, and competes there.
 
     Beside that:
     `grid_days`: days between two instants at which silence is judged. `refresh_days`: days between
@@ -102,6 +114,8 @@ class Policy:
     cooldown_days: int = 0
     swap_spread_days: int = 14
     budget_per_day: int | None = None
+    budget_value: Stake = Stake.SPEND
+    budget_certainty: float = 3.5
     grid_days: int = 1
     refresh_days: int | None = 7
     segment_percentiles: tuple[float, float, float] = (90.0, 70.0, 40.0)
@@ -109,8 +123,9 @@ class Policy:
     holdout_share: float = 0.0
 
     def __post_init__(self) -> None:
-        kinds = [kind.value for kind in Reference]
-        _demand(self.reference in kinds, "reference", self.reference, f"one of {', '.join(kinds)}")
+        for name, known in (("reference", Reference), ("budget_value", Stake)):
+            kinds, kind = [each.value for each in known], getattr(self, name)
+            _demand(kind in kinds, name, kind, f"one of {', '.join(kinds)}")
         for name in ("drop", "event_drop"):
             _demand(
                 0 < getattr(self, name) < 1, name, getattr(self, name), "a share between 0 and 1"
@@ -128,6 +143,8 @@ class Policy:
         _demand(floor is None or 0 <= floor < math.inf, "floor", floor, "0 or more, or nothing")
         _demand(self.min_orders >= 1, "min_orders", self.min_orders, "1 or more")
         _demand(budget is None or budget >= 1, "budget_per_day", budget, "1 or more, or nothing")
+        certainty = self.budget_certainty
+        _demand(0 <= certainty <= 100, "budget_certainty", certainty, "0 to 100")
         for name in ("segment_percentiles", "severity_percentiles"):
             bounds = (100, *getattr(self, name), 0)
             falling = all(upper >= lower for upper, lower in pairwise(bounds))
@@ -139,6 +156,8 @@ class Policy:
         """Eight hex digits that name this very policy in every warning and in its id."""
         # 70 and 70.0 are the same policy, and JSON writes them differently.
         said = {name: _plain(value) for name, value in asdict(self).items()}
+        if self.budget_per_day is None:
+            del said["budget_value"], said["budget_certainty"]  # how to rank, where nothing is
         return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:8]
 
 
@@ -354,10 +373,23 @@ def fallen(
     if (
         reference is None
         or reference.clv_minor < judgement.floor(rules)
-        or clv_minor > (1 - drop) * reference.clv_minor
+        or not is_down_by(drop, clv_minor, reference.clv_minor)
     ):
         return None
     return reference
+
+
+def is_down_by(drop: float, clv_minor: int, reference_minor: int) -> bool:
+    """Whether a share `drop`, as it is written, of the reference is gone: in whole numbers, so that
+    70 of 100 are down by 0.3 to the last bit."""
+    kept, whole = _kept(drop)
+    return clv_minor * whole <= kept * reference_minor
+
+
+@cache
+def _kept(drop: float) -> tuple[int, int]:
+    """What a drop leaves, as a ratio of whole numbers: 0.3 leaves 7 of 10."""
+    return (1 - Fraction(repr(float(drop)))).as_integer_ratio()
 
 
 def on_event(

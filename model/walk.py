@@ -47,7 +47,8 @@ class Walk:
         if budget is not None and judged.contested:
             candidates = Judged()
             split(judged, candidates)
-            self.withheld += settle(candidates, share(budget, 0, 1, day), day * MS_PER_DAY)
+            places = share(budget, 0, 1, day)
+            self.withheld += settle(candidates, places, day * MS_PER_DAY, self.judge.rules)
             self._take(judged)
             judged = candidates
         self._take(judged)

@@ -30,7 +30,7 @@ from pydantic_core import ErrorDetails
 
 from features.ledger import MAX_MEMORY_DAYS, IdMemory
 from features.orders import OrderRules
-from model.policy import Policy, Reference
+from model.policy import Policy, Reference, Stake
 from streamer.deadletters import Limits
 from streamer.store import StartAt
 
@@ -579,8 +579,22 @@ class Settings(BaseModel):
     budget_per_day: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
         validation_alias="CLV_BUDGET_PER_DAY",
-        description="At most so many warnings a day, those with the largest expected loss; unset:"
-        " all.",
+        description="At most so many warnings a day, those with the most at stake and the surest;"
+        " unset: all.",
+    )
+    budget_value: Literal["spend", "reference"] = Field(
+        default="spend",
+        validation_alias="CLV_BUDGET_VALUE",
+        description="What is at stake for a budget: `spend` (net revenue of the last horizon) or"
+        " `reference` (the CLV that the rule compares with).",
+    )
+    budget_certainty: float = Field(
+        default=_POLICY.budget_certainty,
+        validation_alias="CLV_BUDGET_CERTAINTY",
+        ge=0,
+        le=100,
+        description="The power of P(churn) by which a budget ranks: 1 is the most money, more are"
+        " more often right.",
     )
     refresh_days: DaysOrOff = Field(
         default=7,
@@ -632,7 +646,8 @@ class Settings(BaseModel):
             for field in fields(Policy)
             if field.name in type(self).model_fields
         }
-        return Policy(**known | {"reference": Reference(self.reference)})
+        kinds = {"reference": Reference(self.reference), "budget_value": Stake(self.budget_value)}
+        return Policy(**known | kinds)
 
     @property
     def order_rules(self) -> OrderRules:

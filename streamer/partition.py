@@ -518,11 +518,12 @@ class PartitionRunner:
                 split(judged, candidates)
                 await self._carry_out(judged, next_offset=None, high_ts_ms=None)
             if candidates.contested:
-                budget = self._pipeline.judge.rules.policy.budget_per_day
+                rules = self._pipeline.judge.rules
+                budget = rules.policy.budget_per_day
                 assert budget is not None
                 number, count = self.partition.number, self._partition_count
                 places = share(budget, number, count, day_of(instant_ms))
-                withheld = settle(candidates, places, instant_ms)
+                withheld = settle(candidates, places, instant_ms, rules)
                 await self._carry_out(
                     candidates, next_offset=None, high_ts_ms=None, withheld=withheld
                 )

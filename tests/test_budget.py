@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.buckets import day_of
 from features.orders import Order, OrderType
-from model.budget import Piece, chosen, pieces, share
+from features.state import EMPTY, CustomerState, apply
+from model.budget import Piece, chosen, pieces, share, spent_minor
 from model.judging import Scoring
-from model.policy import Policy
+from model.policy import Fired, Peak, Policy, Rules, Stake, Trigger
+from model.scoring import Score
 from streamer.publisher import MemoryPublisher
 from streamer.store import MemoryStore
 from tests.fakes import (
@@ -36,6 +40,7 @@ from tests.logs import LATENESSES_MS, shop_logs
 from tests.strategies import batches
 
 END_MS = at(600)
+RULES = Rules(Policy(), 40, 0, (), ())
 
 
 def run(
@@ -72,7 +77,7 @@ def test_without_a_budget_everyone_is_warned_of_at_once() -> None:
     assert [day for _, day in days(warnings)] == ["2025-02-04"] * 3
 
 
-def test_the_largest_expected_loss_comes_first_and_the_rest_competes_again() -> None:
+def test_the_most_at_stake_comes_first_and_the_rest_competes_again() -> None:
     _, warnings, tally = run(STOPPED, Policy(drop=0.05, floor_percentile=0, budget_per_day=1))
     assert days(warnings) == [
         ("ada", "2025-02-04"),
@@ -160,7 +165,63 @@ def test_of_equal_losses_the_lower_id_comes_first() -> None:
     _, warnings, _ = run(orders, Policy(drop=0.05, floor_percentile=0, budget_per_day=1))
     assert [user for user, _ in days(warnings)] == ["ada", "ben"]
     nobody: list[Scoring] = []
-    assert chosen(nobody, 3) == set()
+    assert chosen(nobody, 3, RULES) == set()
+
+
+@pytest.mark.parametrize(
+    ("policy", "first"),
+    [
+        # P(churn), spent in the last 40 days, reference CLV: rich .5, 900, 100; sure .9, 100, 90;
+        # fond .2, 200, 1000.
+        (Policy(budget_certainty=0), "rich"),
+        (Policy(budget_certainty=1), "rich"),
+        (Policy(budget_certainty=3.7), "rich"),
+        (Policy(budget_certainty=3.8), "sure"),
+        (Policy(budget_certainty=1, budget_value=Stake.REFERENCE), "fond"),
+        (Policy(budget_certainty=3, budget_value=Stake.REFERENCE), "sure"),
+    ],
+)
+def test_a_budget_weighs_what_is_at_stake_against_being_sure(policy: Policy, first: str) -> None:
+    fired = [
+        a_warning("rich", 0.5, spent=90_000, reference=10_000),
+        a_warning("sure", 0.9, spent=10_000, reference=9_000),
+        a_warning("fond", 0.2, spent=20_000, reference=100_000),
+    ]
+    assert chosen(fired, 1, replace(RULES, policy=policy)) == {first}
+    assert chosen(fired, 3, RULES) == {"rich", "sure", "fond"}
+
+
+@pytest.mark.parametrize(
+    ("orders", "day", "spent"),
+    [
+        ([], 5, 0),
+        ([(0.5, 500)], 0, 500),
+        ([(0.5, 500)], 39, 500),
+        ([(0.5, 500)], 40, 0),
+        ([(0.5, 500), (3.5, 200), (3.7, 100)], 42, 300),
+        ([(0.5, 500), (3.5, -200)], 20, 300),
+        ([(0.5, 500), (3.5, -200)], 41, 0),
+    ],
+)
+def test_what_was_spent_is_the_net_revenue_of_the_last_days(
+    orders: list[tuple[float, int]], day: int, spent: int
+) -> None:
+    facts = EMPTY
+    for when, amount in orders:
+        kind = OrderType.REFUND if amount < 0 else OrderType.ORDER
+        after = apply(facts, an_order("ada", when, abs(amount), kind))
+        assert isinstance(after, CustomerState)
+        facts = after
+    assert spent_minor(facts, at(day), 40) == spent
+
+
+def a_warning(user: str, churn: float, spent: int, reference: int) -> Scoring:
+    """A warning on day 30 of a customer who spent so much on day 1."""
+    facts = apply(EMPTY, an_order(user, 1.5, spent))
+    assert isinstance(facts, CustomerState)
+    peak = Peak(day_of(at(1)), reference)
+    fired = Fired(Trigger.SILENCE, at(30), 0, peak, at(1.5), b"\0" * 8)
+    return Scoring(user, None, at(30), Trigger.SILENCE, Score(0, churn), peak, facts, fired)
 
 
 @pytest.mark.parametrize(

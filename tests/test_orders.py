@@ -483,6 +483,18 @@ def test_a_row_is_the_same_order_as_its_record() -> None:
 
 def test_a_negative_amount_in_a_file_is_a_refund() -> None:
     assert _row(amount="-12.50") == Order("o-1", "ada", _TS_MS, 1_250, OrderType.REFUND)
+    assert _row(amount="-0.006") == Order("o-1", "ada", _TS_MS, 1, OrderType.REFUND)
+
+
+@pytest.mark.parametrize("amount", ["0", "0.001", "-0", " -0.00", "1e-400"])
+def test_an_amount_of_0_in_a_file_is_an_order_of_0(amount: str) -> None:
+    assert _row(amount=amount) == Order("o-1", "ada", _TS_MS, 0, OrderType.ORDER)
+
+
+def test_a_refund_of_next_to_nothing_in_a_file_is_no_order() -> None:
+    rejected = _row(amount="-0.001")
+    assert isinstance(rejected, Rejected)
+    assert rejected.detail.startswith("amount '-0.001' is a refund that rounds to 0 USD; send")
 
 
 @pytest.mark.parametrize(
@@ -509,6 +521,9 @@ def test_a_negative_amount_in_a_file_is_a_refund() -> None:
         ({"amount": "1_000"}, Reason.BAD_AMOUNT),
         ({"amount": "nan"}, Reason.BAD_AMOUNT),
         ({"amount": "1e1000000"}, Reason.BAD_AMOUNT),
+        ({"amount": "-0.001"}, Reason.BAD_AMOUNT),
+        ({"amount": " -0.005"}, Reason.BAD_AMOUNT),
+        ({"amount": "-1e-400"}, Reason.BAD_AMOUNT),
         ({"type": "return"}, Reason.BAD_TYPE),
         ({"currency": "EUR"}, Reason.WRONG_CURRENCY),
     ],

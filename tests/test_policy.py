@@ -22,7 +22,9 @@ from model.policy import (
     PolicyError,
     Reference,
     Rules,
+    Stake,
     Trigger,
+    is_down_by,
     on_event,
     on_instant,
     rebased,
@@ -100,6 +102,34 @@ def bought(day: float = 0, clv: int = 10_000, **policy: Any) -> Customer:
     customer = Customer(rules(**policy))
     assert customer.event(day, clv) is None
     return customer
+
+
+# --- how far a CLV has fallen --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("drop", "reference", "highest"),
+    [
+        (0.3, 10, 7),  # 1 - 0.3 is 0.7 and ten of it are 7.0 in floats, too
+        (0.1, 30, 27),
+        (0.3, 100, 70),
+        (0.7, 10, 3),  # in floats (1 - 0.7) x 10 is 3.0000000000000004
+        (0.9, 10, 1),  # and (1 - 0.9) x 10 is 0.9999999999999998: a bit too low
+        (0.9, 1_000_000_000_000, 100_000_000_000),
+        (0.333, 1000, 667),
+        (0.3, 11, 7),
+    ],
+)
+def test_a_drop_is_reached_to_the_last_bit(drop: float, reference: int, highest: int) -> None:
+    assert is_down_by(drop, highest, reference)
+    assert not is_down_by(drop, highest + 1, reference)
+
+
+@given(percent=st.integers(1, 99), hundreds=st.integers(0, 10**13), over=st.integers(1, 10**13))
+def test_a_percentage_of_hundreds_is_exact(percent: int, hundreds: int, over: int) -> None:
+    kept = (100 - percent) * hundreds
+    assert is_down_by(percent / 100, kept, 100 * hundreds)
+    assert not is_down_by(percent / 100, kept + over, 100 * hundreds)
 
 
 # --- silence -------------------------------------------------------------------------------------
@@ -687,6 +717,12 @@ def test_another_policy_has_another_version(other: Policy) -> None:
     assert other.version != Policy().version
 
 
+@pytest.mark.parametrize("how", [{"budget_value": Stake.REFERENCE}, {"budget_certainty": 1.0}])
+def test_how_a_budget_ranks_is_part_of_a_policy_that_has_one(how: dict[str, Any]) -> None:
+    assert Policy(**how).version == Policy().version
+    assert Policy(budget_per_day=1, **how).version != Policy(budget_per_day=1).version
+
+
 def test_a_number_written_in_another_way_is_the_same_policy() -> None:
     assert Policy(floor_percentile=70, holdout_share=0).version == Policy().version
 
@@ -724,6 +760,9 @@ def test_a_number_written_in_another_way_is_the_same_policy() -> None:
         ("cooldown_days", -1),
         ("swap_spread_days", -1),
         ("budget_per_day", 0),
+        ("budget_value", "fame"),
+        ("budget_certainty", -1),
+        ("budget_certainty", float("nan")),
     ],
 )
 def test_a_policy_that_cannot_be_meant_is_refused_with_a_remedy(field: str, value: Any) -> None:
