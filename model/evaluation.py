@@ -167,43 +167,51 @@ def table(report: Evaluation) -> str:
         f"Holdout {report.cutoff} to {report.until}: {count:,} customers,"
         f" net revenue of {report.horizon_days} days, {report.currency}",
         "",
-        _line("", [name for name, _ in _COLUMNS]),
+        head(),
     ]
-    lines += [_row(name, metrics) for name, metrics in report.clv.items()]
+    lines += [row(name, metrics) for name, metrics in report.clv.items()]
     lines += [f"{name:<11}  not fitted: {why}"[:80] for name, why in report.skipped.items()]
     churn = report.churn
     lines += [
         "",
         f"Churn (no order in {report.horizon_days} days, {churn.base_rate:.1%} of customers):",
-        f"  ROC AUC {_number(churn.roc_auc, 3)}, PR AUC {_number(churn.pr_auc, 3)},"
+        f"  ROC AUC {number(churn.roc_auc, 3)}, PR AUC {number(churn.pr_auc, 3)},"
         f" Brier score {churn.brier:.3f},",
-        f"  F1 {_number(churn.f1, 3)} at P(churn) >= {churn.threshold:g}"
-        f" ({_number(churn.base_f1, 3)} were everybody counted as leaving)",
+        f"  F1 {number(churn.f1, 3)} at P(churn) >= {churn.threshold:g}"
+        f" ({number(churn.base_f1, 3)} were everybody counted as leaving)",
     ]
     return "\n".join(lines)
 
 
-def _row(name: str, m: ClvMetrics) -> str:
+def head() -> str:
+    """The line above the predictors."""
+    return line("", [name for name, _ in _COLUMNS])
+
+
+def row(name: str, m: ClvMetrics) -> str:
+    """The metrics of a predictor as a line of the table."""
     ratios = (m.r2, m.gini, m.spearman, m.bias, m.decile_wape, m.top_decile)
-    cells = [_money(m.mae), _money(m.rmse), *(_number(value, 3) for value in ratios)]
-    return _line(name, cells)
+    cells = [money(m.mae), money(m.rmse), *(number(value, 3) for value in ratios)]
+    return line(name, cells)
 
 
-def _line(name: str, cells: Sequence[str]) -> str:
+def line(name: str, cells: Sequence[str]) -> str:
+    """A line of the table: a name of up to 11 characters, and a cell for each column."""
     widths = [width for _, width in _COLUMNS]
     return f"{name:<11}" + "".join(
         f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)
     )
 
 
-def _money(value: float) -> str:
+def money(value: float) -> str:
     """At most seven characters, whatever the currency."""
     if value < 10_000:
         return f"{value:.2f}"
     return f"{value:.0f}" if value < 1e7 else f"{value:.1e}"
 
 
-def _number(value: float | None, decimals: int) -> str:
+def number(value: float | None, decimals: int) -> str:
+    """A ratio; a dash where it is not defined."""
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value:.{decimals}f}" if abs(value) < 1_000 else f"{value:.0e}"
