@@ -19,7 +19,7 @@ from model.artifact import load, save, version_of
 from model.clv import ClvModel
 from model.estimator import Examples
 from model.hurdle import HurdleRegressor
-from model.pipelines import PipelineValue
+from model.pipelines import PipelineValue, coarse
 from model.selection import ImportanceSelector, relevance
 from model.signs import sign_of
 from model.training import examples, fit, training_set
@@ -198,6 +198,16 @@ def test_a_forest_finds_the_column_that_matters() -> None:
     X = rng.normal(size=(300, 5))
     chosen = ImportanceSelector(1).fit(X, np.exp(2 * X[:, 3]))
     assert chosen.get_support().tolist() == [False, False, False, True, False]
+
+
+def test_coarse_columns_keep_their_order_and_their_extremes() -> None:
+    X = np.column_stack([np.random.default_rng(1).normal(size=5_000), np.arange(5_000) % 7])
+    found = coarse(X)
+    assert len(np.unique(found[:, 0])) <= 200
+    assert found.max(axis=0).tolist() == X.max(axis=0).tolist()
+    assert found[:, 1].tolist() == X[:, 1].tolist()
+    assert (np.diff(found[np.argsort(X[:, 0]), 0]) >= 0).all()
+    assert np.abs(found[:, 0] - X[:, 0]).mean() < 0.02
 
 
 def test_signs_of_the_columns_are_those_of_their_names() -> None:
