@@ -180,6 +180,8 @@ def child() -> None:
 
 
 def _limit(task: Task) -> None:
+    # A parent that was killed ends nobody.
+    signal.alarm(2 * task.cpu_s)
     limits = (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),

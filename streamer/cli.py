@@ -504,7 +504,7 @@ def _pipeline(environ: dict[str, str], needs: tuple[str, ...]) -> tuple[Settings
     from model import artifact
 
     with _one_line_errors(artifact.ArtifactRefused):
-        loaded = artifact.load(settings.model)
+        loaded = artifact.load(settings.model, settings.trust)
     if not environ.get("CLV_CURRENCY"):
         environ["CLV_CURRENCY"] = loaded.manifest.currency
         settings = Settings.load(environ, needs=needs)

@@ -31,6 +31,7 @@ from pydantic_core import ErrorDetails
 from features.ledger import MAX_MEMORY_DAYS, IdMemory
 from features.orders import OrderRules
 from model.policy import Policy, Reference, Stake
+from model.signature import SigningError, Trust, read_keys
 from streamer.deadletters import Limits
 from streamer.store import StartAt
 
@@ -131,6 +132,14 @@ def _readable(path: Path) -> Path:
     return path
 
 
+def _keys(path: Path) -> Path:
+    try:
+        read_keys(path)
+    except SigningError as error:
+        raise ValueError(str(error)) from None
+    return path
+
+
 def _token(value: object) -> object:
     if isinstance(value, str) and not _TOKEN.fullmatch(value):
         raise ValueError("write 16 to 1024 printable characters without spaces")
@@ -214,6 +223,7 @@ ShareOrOff = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidat
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Topic = Annotated[str, BeforeValidator(_topic)]
 File = Annotated[Path, AfterValidator(_readable)] | None
+KeysFile = Annotated[Path, AfterValidator(_keys)] | None
 
 
 class Settings(BaseModel):
@@ -305,6 +315,17 @@ class Settings(BaseModel):
         validate_default=True,
         description="How often a registry is asked whether another version is current; `off`: at"
         " the start alone.",
+    )
+    model_keys: KeysFile = Field(
+        default=None,
+        validation_alias="CLV_MODEL_KEYS",
+        description="File of public keys, one a line: only models that one of them has signed.",
+    )
+    require_signature: Switch | None = Field(
+        default=None,
+        validation_alias="CLV_REQUIRE_SIGNATURE",
+        description="`on` refuses models without a signature; `off`, with keys, takes them too.",
+        json_schema_extra={"default_text": "on with CLV_MODEL_KEYS"},
     )
     group: Topic = Field(
         default="clv-streamer", validation_alias="CLV_GROUP", description="Kafka consumer group."
@@ -654,6 +675,11 @@ class Settings(BaseModel):
         return OrderRules(currency=self.currency, max_future_ms=self.max_future_ms)
 
     @property
+    def trust(self) -> Trust:
+        """Who may have made a model."""
+        return Trust.of(self.model_keys, self.require_signature)
+
+    @property
     def dead_letter_limits(self) -> Limits:
         """The most that may be set aside of a partition."""
         return Limits(self.dead_letter_max_run, self.dead_letter_max_ratio, self.dead_letter_window)
@@ -679,7 +705,7 @@ class Settings(BaseModel):
             f"{name} is not set: {known[name].description}" for name in needs if name not in given
         ]
         faults += [*_shared_topics(given), *_kafka_faults(given), *_redis_faults(given)]
-        faults += _web_faults(given)
+        faults += [*_web_faults(given), *_signature_faults(given)]
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
@@ -798,6 +824,14 @@ def _web_faults(given: Mapping[str, str]) -> list[str]:
         f"CLV_WEB_BIND={bind!r} is not a loopback address: set CLV_WEB_TOKEN, bind 127.0.0.1, or"
         " switch the pages off with CLV_WEB_PORT=0"
     ]
+
+
+def _signature_faults(given: Mapping[str, str]) -> list[str]:
+    """A fault where a signature is asked for that nothing could check."""
+    wanted = given.get("CLV_REQUIRE_SIGNATURE", "").strip().lower() == "on"
+    if not wanted or "CLV_MODEL_KEYS" in given:
+        return []
+    return ["CLV_MODEL_KEYS is not set: CLV_REQUIRE_SIGNATURE=on needs it"]
 
 
 def is_loopback(host: str) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from features.ledger import IdMemory
 from features.orders import OrderRules
 from model.policy import Policy
+from model.signature import ANYBODY
 from streamer.config import (
     Settings,
     SettingsRefused,
@@ -199,3 +201,23 @@ def test_log_levels_are_those_of_logging() -> None:
     for level in ("debug", "INFO", "Warning", "ERROR"):
         level_of = Settings.load({"CLV_LOG_LEVEL": level}, needs=()).log_level
         assert level_of in logging.getLevelNamesMapping()
+
+
+def test_a_signature_needs_keys_to_be_checked_with(tmp_path: Path) -> None:
+    with pytest.raises(SettingsRefused, match="CLV_MODEL_KEYS is not set: CLV_REQUIRE_SIGNATURE"):
+        Settings.load({**NEEDED, "CLV_REQUIRE_SIGNATURE": "on"})
+    keys = tmp_path / "keys"
+    keys.write_text(f"{'A' * 43}= alice\n")
+    for switch, required in (("", True), ("on", True), ("off", False)):
+        given = {**NEEDED, "CLV_MODEL_KEYS": str(keys), "CLV_REQUIRE_SIGNATURE": switch}
+        trust = Settings.load(given).trust
+        assert trust.keys == {bytes(32)}
+        assert trust.required is required
+    assert Settings.load(NEEDED).trust == ANYBODY
+
+
+def test_a_file_of_keys_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("alice\n")
+    with pytest.raises(SettingsRefused, match=r"CLV_MODEL_KEYS.*keys:1 is no public key"):
+        Settings.load({**NEEDED, "CLV_MODEL_KEYS": str(keys)})
