@@ -193,8 +193,10 @@ class Api:
 
 def _predicted(body: bytes, terms: Terms, pipeline: Pipeline) -> bytes:
     """The answer to a body of `POST /predict`. Raises BodyRefused."""
-    asked = read(body, terms, _Rests())
-    return _json.encode(predictions(pipeline, asked.rows, explained=asked.contributions))
+    rest = _Rests()
+    asked = read(body, terms, rest)
+    found = predictions(pipeline, asked.rows, contributions=asked.contributions, between=rest)
+    return _json.encode(found)
 
 
 def _looked_up(
