@@ -61,6 +61,7 @@ class Reason(enum.StrEnum):
     BAD_TYPE = "bad_type"
     WRONG_CURRENCY = "wrong_currency"
     BEYOND_ID_MEMORY = "beyond_id_memory"
+    NOT_SCORED = "not_scored"
 
 
 @dataclass(frozen=True, slots=True)

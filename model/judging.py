@@ -114,7 +114,7 @@ class Judge:
         self._score_before(courses)
         for course in courses:
             self._decide(course, until_ms, judged)
-        judged.scorings.sort(key=_telling_order)
+        judged.scorings.sort(key=telling_order)
         return judged
 
     def _course(
@@ -372,7 +372,8 @@ def _score(scorer: Scorer, courses: Sequence[_Course]) -> None:
         at += len(course.steps)
 
 
-def _telling_order(scoring: Scoring) -> tuple[int, int, str]:
+def telling_order(scoring: Scoring) -> tuple[int, int, str]:
+    """The key by which scorings are told of: by instant, and what an event closes before it."""
     # An instant that an event closes is judged before the event is, also where both have one time.
     place = -1 if scoring.place is None else scoring.place
     return scoring.as_of_ms, place, scoring.user_id

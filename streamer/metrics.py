@@ -91,6 +91,12 @@ WITHHELD: Final = _metric(
 INSTANTS: Final = _metric(
     "instants", "counter", "instants", "Instants at which a silent customer was judged."
 )
+PUT_OFF: Final = _metric(
+    "customers_put_off",
+    "counter",
+    "customers",
+    "Silent customers whom the model could not score when they were due: tried again the next day.",
+)
 REBUILT: Final = _metric(
     "customers_rebuilt", "counter", "customers", "Damaged customers rebuilt from the log."
 )
@@ -115,12 +121,6 @@ OUTAGE_TRIES: Final = _metric(
 BATCH: Final = _metric(
     "batch_seconds", "histogram", "seconds", "From a batch's start until it is applied and said."
 )
-PARTITIONS: Final = _metric("partitions_owned", "gauge", "partitions", "Partitions claimed.")
-LAG: Final = _metric(
-    "lag_records",
-    "gauge",
-    "records",
-    "Records in the log, as last heard, that are not applied.",
 API_REQUESTS: Final = _metric(
     "api_requests",
     "counter",
@@ -129,6 +129,12 @@ API_REQUESTS: Final = _metric(
     page=None,
     status=None,
 )
+PARTITIONS: Final = _metric("partitions_owned", "gauge", "partitions", "Partitions claimed.")
+LAG: Final = _metric(
+    "lag_records",
+    "gauge",
+    "records",
+    "Records in the log, as last heard, that are not applied.",
     partition=None,
 )
 WATERMARK_AGE: Final = _metric(
@@ -167,6 +173,7 @@ DECLARED: Final = (
     RECOVERED,
     WITHHELD,
     INSTANTS,
+    PUT_OFF,
     REBUILT,
     WENT_BACK,
     BATCH,
@@ -182,6 +189,7 @@ DECLARED: Final = (
     MODEL_REFUSED,
     MODEL_SWAPS,
     MODEL_REFUSALS,
+    API_REQUESTS,
 )
 
 
@@ -189,7 +197,6 @@ DECLARED: Final = (
 class Standing:
     """How a partition of ours stands at a look; None where it cannot be said yet."""
 
-    API_REQUESTS,
     lag: int | None
     watermark_age_s: float | None
     outbox: int
@@ -213,15 +220,15 @@ class Metrics:
         counter = self._counters[metric]
         (counter.labels(**labels) if labels else counter).inc(by)
 
+    def api_answered(self, page: str, status: int) -> None:
+        self.count(API_REQUESTS, page=page, status=str(status))
+
     def batch_took(self, seconds: float) -> None:
         self._batch.observe(seconds)
 
     def model(self, version: str) -> None:
         """Says which model is in use."""
         self._only(MODEL, version)
-
-    def api_answered(self, page: str, status: int) -> None:
-        self.count(API_REQUESTS, page=page, status=str(status))
 
     def model_swapped(self) -> None:
         self.count(MODEL_SWAPS)
@@ -246,6 +253,7 @@ class Metrics:
         self.count(RECOVERED, done.recovered)
         self.count(WITHHELD, done.withheld)
         self.count(INSTANTS, done.instants)
+        self.count(PUT_OFF, done.put_off)
         self.count(REBUILT, done.rebuilt)
         self.count(WENT_BACK, done.went_back)
         for reason, count in done.reasons.items():

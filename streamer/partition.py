@@ -18,6 +18,9 @@ An erasure (`streamer.erasure`) is a record too, and applied in its turn: a tomb
 then one write that removes the customer. A batch with too many bad records (`streamer.deadletters`)
 is applied up to the last that is allowed.
 
+At step 3 a customer whom the model cannot score is left out (`model.apart`): their orders are set
+aside as dead letters, what is due is put off by a day, and everybody else goes on.
+
 A customer whose stored bytes turn out damaged at step 2 is rebuilt from the log first, in a write
 of its own that sets the damaged bytes aside (`streamer.rebuild`).
 """
@@ -36,6 +39,7 @@ from features.buckets import day_of
 from features.orders import Order, OrderRules, Reason, Rejected, parse
 from features.state import BeyondMemory, StateError
 from model import customer as customer_bytes
+from model.apart import Apart, judge_apart
 from model.budget import pieces, settle, share, split
 from model.customer import UNKNOWN, CustomerDamaged, CustomerNewer
 from model.judging import Event, Judge, Judged, Track
@@ -222,7 +226,8 @@ class Parsed(msgspec.Struct, frozen=True, gc=False):
 class Tally:
     """What a partition has done since it was claimed, in events and messages. `forgotten`: orders
     left out since they are from before their customer was erased; `recovered`: warnings answered by
-    an order; `withheld`: episodes whose warning the budget had no place for at first."""
+    an order; `withheld`: episodes whose warning the budget had no place for at first; `put_off`:
+    customers whose instants could not be judged, and are tried again the next day."""
 
     orders: int = 0
     repeats: int = 0
@@ -236,6 +241,7 @@ class Tally:
     erasures: int = 0
     recovered: int = 0
     withheld: int = 0
+    put_off: int = 0
     reasons: Counter[str] = field(default_factory=Counter)  # of the dead letters
     triggers: Counter[str] = field(default_factory=Counter)  # of the warnings
 
@@ -416,10 +422,14 @@ class PartitionRunner:
         rejects = [(p, p.outcome) for p in batch if isinstance(p.outcome, Rejected)]
         events, high_ts_ms = self._events(batch)
         tracks = await self._load(list(events))
-        judged = self._pipeline.judge.judge(tracks, events)
-        by_offset = {p.offset: p for p in batch} if judged.set_aside else {}
+        apart = self._judge(tracks, events)
+        judged = apart.judged
+        left_out = len(judged.set_aside) + len(apart.unscored)
+        by_offset = {p.offset: p for p in batch} if left_out else {}
         for place, beyond in judged.set_aside:
             rejects.append((by_offset[place], _beyond_memory(by_offset[place], beyond)))
+        for place, error in apart.unscored.items():
+            rejects.append((by_offset[place], _not_scored(error)))
         bad = {parsed.offset: why.reason.value for parsed, why in rejects}
         trail, exceeded = deadletters.follow(
             self._trail, [p.offset for p in batch], bad, self._pipeline.dead_letter_limits
@@ -429,7 +439,7 @@ class PartitionRunner:
             if allowed:
                 await self._apply(allowed)
             raise DeadLettersExceeded(self.partition, exceeded)
-        orders = sum(map(len, events.values())) - len(judged.set_aside)
+        orders = sum(map(len, events.values())) - left_out
         await self._carry_out(
             judged,
             orders=orders,
@@ -480,7 +490,7 @@ class PartitionRunner:
             return self.tally.instants - before
         while due := await self._store.due(self.partition, until, self._due_batch):
             tracks = await self._load([user_id for user_id, _ in due])
-            judged = self._pipeline.judge.judge(tracks, {}, until)
+            judged = self._judge(tracks, {}, until).judged
             await self._carry_out(judged, next_offset=None, high_ts_ms=None)
             if limit is not None and self.tally.instants - before >= limit:
                 break
@@ -514,7 +524,7 @@ class PartitionRunner:
             for start in range(0, len(due), self._due_batch):
                 users = [user_id for user_id, _ in due[start : start + self._due_batch]]
                 tracks = await self._load(users)
-                judged = self._pipeline.judge.judge(tracks, {}, instant_ms)
+                judged = self._judge(tracks, {}, instant_ms).judged
                 split(judged, candidates)
                 await self._carry_out(judged, next_offset=None, high_ts_ms=None)
             if candidates.contested:
@@ -527,6 +537,26 @@ class PartitionRunner:
                 await self._carry_out(
                     candidates, next_offset=None, high_ts_ms=None, withheld=withheld
                 )
+
+    def _judge(
+        self,
+        tracks: Mapping[str, Track],
+        events: Mapping[str, Sequence[Event]],
+        until_ms: int | None = None,
+    ) -> Apart:
+        """What is decided, without customers who cannot be scored; these are told of."""
+        apart = judge_apart(self._pipeline.judge, tracks, events, until_ms)
+        if apart.users:
+            self.tally.put_off += len(apart.put_off)
+            _log.error(
+                "customers.not_scored",
+                partition=self.partition.number,
+                customers=len(apart.users),
+                orders=len(apart.unscored),
+                put_off=len(apart.put_off),
+                error=log.where([*apart.unscored.values(), *apart.put_off][0]),
+            )
+        return apart
 
     def _continuing(self, records: Sequence[Record]) -> Sequence[Record]:
         """The records that were not applied yet.
@@ -808,4 +838,12 @@ def _beyond_memory(parsed: Parsed, beyond: BeyondMemory) -> Rejected:
         f"ts {rfc3339(order.ts_ms)} is not after {rfc3339(max(beyond.reach_ms, 0))}, as far back as"
         " this customer's order ids are remembered, so it cannot be told from a repeat; raise"
         " CLV_ID_MEMORY_DAYS or CLV_ID_MEMORY_SIZE and redrive it if it is new",
+    )
+
+
+def _not_scored(error: Exception) -> Rejected:
+    return Rejected(
+        Reason.NOT_SCORED,
+        f"scoring the customer with this order raised {log.where(error)}; mend the model or the"
+        " program, then redrive it",
     )

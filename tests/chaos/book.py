@@ -173,7 +173,8 @@ def write_page() -> None:
 
 def _kept(size: str) -> dict[str, Any] | None:
     """What the parts of the last run of a size have written."""
-    parts = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{size}*.json"))]
+    named = "soak.json" if size == "soak" else f"{size}-*.json"
+    parts = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(named))]
     if not parts:
         return None
     first = min(parts, key=lambda part: part["began"])

@@ -209,6 +209,11 @@ def _deny(plan: tuple[str, str]) -> None:
 
 
 def _poison(user: str) -> None:
+    Judge.judge = poisoned_by(user)  # type: ignore[method-assign]
+
+
+def poisoned_by(user: str) -> Callable[..., Any]:
+    """A way to judge that raises where it would have to score this customer."""
     original = Judge.judge
 
     def judge(self: Judge, tracks: Any, *args: Any) -> Any:
@@ -216,7 +221,7 @@ def _poison(user: str) -> None:
             raise ZeroDivisionError("told to fail")
         return original(self, tracks, *args)
 
-    Judge.judge = judge  # type: ignore[method-assign]
+    return judge
 
 
 _FAULTS: Final[dict[str, Callable[[Any], None]]] = {
