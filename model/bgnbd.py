@@ -86,7 +86,16 @@ class BGNBD:
         total = a + self.b + frequency - 1.0
         ages = self.alpha + age
         z = t / (ages + t)
-        survivors = (1.0 - z) ** (a - 1.0) * hyp2f1(a + self.b - 1.0 - self.r, a - 1.0, total, z)
+        with np.errstate(invalid="ignore"):
+            survivors = (1.0 - z) ** (a - 1.0) * hyp2f1(
+                a + self.b - 1.0 - self.r, a - 1.0, total, z
+            )
+        # Where all customers drop out with about the same probability, a and b have no bound, and
+        # this form is 0 times infinity. The one before the transformation is not.
+        at = ~np.isfinite(survivors)
+        if at.any():
+            rate, b = self.r + frequency[at], self.b + frequency[at]
+            survivors[at] = (1.0 - z[at]) ** rate * hyp2f1(rate, b, total[at], z[at])
         alive = 1.0 + self._dropout_odds(frequency, recency, age)
         return np.asarray(total / (a - 1.0) * (1.0 - survivors) / alive, dtype=np.float64)
 

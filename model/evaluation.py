@@ -134,12 +134,16 @@ def evaluation_of(holdout: Holdout) -> Evaluation:
 
 
 def bgnbd_prediction(holdout: Snapshot, horizon_days: int, unit: float) -> Floats:
-    """CLV of the customers by BG/NBD and Gamma-Gamma fitted on their own past, major units."""
+    """CLV of the customers by BG/NBD and Gamma-Gamma fitted on their own past, major units. Raises
+    FitError."""
     r = rfm(holdout.pairs)
     value = r.monetary_value_minor / unit
     purchases = BGNBD.fit(r.frequency, r.recency_days, r.T_days)
     spend = GammaGamma.fit(r.frequency, value)
-    return bgnbd_clv(purchases, spend, horizon_days, r.frequency, r.recency_days, r.T_days, value)
+    said = bgnbd_clv(purchases, spend, horizon_days, r.frequency, r.recency_days, r.T_days, value)
+    if not np.isfinite(said).all():
+        raise FitError("the fitted parameters are so large that some customers have no number")
+    return said
 
 
 def iso_day(day: int) -> str:

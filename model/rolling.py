@@ -68,15 +68,19 @@ class Rolled:
 
 
 def cutoff_days(
-    orders: Sequence[Order], config: TrainingConfig, count: int, every_days: int
+    orders: Sequence[Order],
+    config: TrainingConfig,
+    count: int,
+    every_days: int,
+    newest: int | None = None,
 ) -> list[int]:
-    """The days of `count` cutoffs, `every_days` apart; the newest is one horizon before the log
-    ends. Raises EvaluationError where the log is too short for them."""
+    """The days of `count` cutoffs, `every_days` apart, oldest first; the newest, if not given, is
+    one horizon before the log ends. Raises EvaluationError where the log is too short for them."""
     if not orders:
         raise EvaluationError("the log has no orders; name one that has")
     horizon = config.horizon_days
     first, end = day_of(orders[0].ts_ms), day_of(orders[-1].ts_ms) + 1
-    newest = end - horizon
+    newest = end - horizon if newest is None else newest
     # As `training_set` has it: one label window before the oldest cutoff, and a while before that.
     least = horizon + min(config.snapshot_every_days, horizon)
     possible = max(0, (newest - first - least) // every_days + 1)
@@ -89,7 +93,7 @@ def cutoff_days(
         )
         raise EvaluationError(
             f"{count} cutoffs every {every_days} days with a horizon of {horizon} days need a log"
-            f" of {needed} days; this one has {end - first}{fewer}"
+            f" of {needed} days; this one has {newest + horizon - first}{fewer}"
         )
     return [newest - every_days * back for back in reversed(range(count))]
 

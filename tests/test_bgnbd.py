@@ -138,6 +138,18 @@ def test_expectations_are_finite_and_never_negative(
     assert expected <= 90.0 * (model.r + x) / (model.alpha + T) * (1 + 1e-6)
 
 
+def test_a_dropout_probability_that_is_the_same_for_all_is_no_end_of_the_formula() -> None:
+    """The likelihood may have its maximum at infinite a and b with a constant a / (a + b)."""
+    expected = [
+        BGNBD(0.77, 28.9, 0.2224 * scale, 0.7776 * scale, 0.0).expected_purchases(
+            60, [3, 9, 0], [200, 284, 0], [292, 289, 15]
+        )
+        for scale in (1e3, 2e4, 1e6)
+    ]
+    np.testing.assert_allclose(expected[1], expected[0], rtol=2e-3)
+    np.testing.assert_allclose(expected[2], expected[1], rtol=2e-4)
+
+
 @given(st.floats(0.01, 1e6), st.integers(1, 500))
 def test_expected_value_lies_between_the_customers_mean_and_everybodys(
     own: float, purchases: int
