@@ -1,5 +1,5 @@
-"""The commands of `python -m model`; those that train are in `model.training_cli`, those of a
-registry in `model.registry_cli`."""
+"""The commands of `python -m model`; those that train are in `model.training_cli`, `evaluate` in
+`model.evaluation_cli`, those of a registry in `model.registry_cli`."""
 
 from __future__ import annotations
 
@@ -14,27 +14,17 @@ from tqdm import tqdm
 
 from features.buckets import day_of
 from features.orders import Order
-from model import artifact, registry_cli, training_cli
+from model import artifact, evaluation_cli, registry_cli, training_cli
 from model.artifact import ArtifactRefused
 from model.backtest import BacktestError, Plan, backtest, scorer_of
-from model.console import CUTOFF, ORDERS, day_option, one_line_errors, read_log, step
-from model.evaluation import (
-    EvaluationError,
-    as_json,
-    evaluate,
-    iso_day,
-    table,
-)
+from model.console import ORDERS, day_option, one_line_errors, read_log
+from model.evaluation import EvaluationError, iso_day
 from model.orderlog import OrderLogError
 from model.policy import Policy, PolicyError
 from model.report import page, text
 from model.scoring import Scorer
-from model.training import (
-    TrainingError,
-    default_cutoff_day,
-)
+from model.training import TrainingError
 
-_CANARIES = 8
 _TOLD = (
     ArtifactRefused,
     BacktestError,
@@ -53,40 +43,6 @@ def cli() -> None:
     ORDERS are files: CSV, JSON Lines or Parquet, the first two also as .gz, with
     order_id, user_id, ts, amount and, optionally, type and currency.
     """
-
-
-@cli.command("evaluate")
-@ORDERS
-@click.option("--model", "model_path", required=True, type=click.Path(path_type=Path))
-@CUTOFF
-@click.option("--json", "as_json_", is_flag=True, help="Print the report as one JSON object.")
-def evaluate_command(
-    orders: tuple[Path, ...], model_path: Path, cutoff: int | None, as_json_: bool
-) -> None:
-    """Compare a trained model with two yardsticks on a time it has not seen.
-
-    \b
-    Example:
-      python -m model evaluate orders.csv.gz --model models/shop --json
-    """
-    with one_line_errors(*_TOLD):
-        loaded = artifact.load(model_path)
-        manifest = loaded.manifest
-        log = read_log(orders, manifest.currency)
-        cutoff_day = default_cutoff_day(log, manifest.horizon_days) if cutoff is None else cutoff
-        if iso_day(cutoff_day) < manifest.cutoff:
-            raise EvaluationError(
-                f"cutoff {iso_day(cutoff_day)} lies before the model's own, {manifest.cutoff}:"
-                " the model was trained on what happened in between, and would be judged by"
-                f" answers that it has seen; use --cutoff {manifest.cutoff} or later"
-            )
-        with step("evaluating"):
-            report = evaluate(log, loaded.model, cutoff_day, manifest.horizon_days)
-    if as_json_:
-        document = {"model_version": manifest.model_version, **as_json(report)}
-        click.echo(msgspec.json.encode(document))
-    else:
-        click.echo(f"Model {manifest.model_version}\n\n{table(report)}")
 
 
 @cli.command("backtest")
@@ -176,7 +132,7 @@ def backtest_command(
             click.echo(f"\nWritten to {html}")
 
 
-for _command in (*training_cli.COMMANDS, *registry_cli.COMMANDS):
+for _command in (*training_cli.COMMANDS, *registry_cli.COMMANDS, *evaluation_cli.COMMANDS):
     cli.add_command(_command)
 
 

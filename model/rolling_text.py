@@ -28,7 +28,7 @@ def text(report: Rolling) -> str:
         _head(report),
         *([_means(report)] if many else []),
         *_each(report),
-        *_differences(report),
+        *differences_text(report),
         _churn(report),
     ]
     return "\n\n".join(blocks)
@@ -66,7 +66,7 @@ def _each(report: Rolling) -> list[str]:
     return blocks
 
 
-def _differences(report: Rolling) -> list[str]:
+def differences_text(report: Rolling) -> list[str]:
     """Metrics of the model less those of a yardstick, with the interval."""
     blocks = []
     for other in (BGNBD_GG, SAME_AGAIN):

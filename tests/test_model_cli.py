@@ -62,12 +62,42 @@ def test_evaluate_as_json_has_the_metrics_that_training_reported(shop: Path) -> 
     document = json.loads(result.stdout)
     manifest = load(shop / "model").manifest
     assert document.pop("model_version") == manifest.model_version
+    assert set(document.pop("differences")) == {"BG/NBD + GG", "same again"}
+    assert document.pop("resamples") > 0
+    document.pop("seed")
     assert document == manifest.metrics
 
 
 def test_evaluate_prints_the_table(shop: Path) -> None:
     result = _run("evaluate", shop / "orders.csv", "--model", shop / "model")
     assert (shop / "model" / "report.txt").read_text().rstrip() in result.stdout
+
+
+def test_evaluate_at_cutoffs_trains_the_kind_anew_at_each(shop: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    arguments = ("evaluate", shop / "orders.csv", "--model", shop / "model", "--cutoffs", 2)
+    result = _run(*arguments, "--json", "--html", page)
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["refitted"]
+    assert document["kind"] == "blend"
+    assert [one["until"] for one in document["cutoffs"]][:1] == [document["cutoffs"][1]["cutoff"]]
+    assert document["cutoffs"][1]["clv"] == load(shop / "model").manifest.metrics["clv"]
+    assert page.read_text().startswith("<!doctype html>")
+    lines = _run(*arguments).stdout.splitlines()
+    assert "Mean of 2 cutoffs" in lines
+    assert max(map(len, lines)) <= 80
+
+
+def test_more_cutoffs_than_the_log_has_room_for_say_how_many_there_are(shop: Path) -> None:
+    arguments = ("evaluate", shop / "orders.csv", "--model", shop / "model", "--cutoffs")
+    line = _error(_run(*arguments, 50, "--every", 30))
+    assert "50 cutoffs every 30 days with a horizon of 60 days need a log of 1620 days" in line
+    possible = int(line.rpartition("--cutoffs ")[2])
+    assert _error(_run(*arguments, possible + 1, "--every", 30)).endswith(f"--cutoffs {possible}")
+    assert "goes with --cutoffs" in _error(
+        _run("evaluate", shop / "orders.csv", "--model", shop / "model", "--every", 30)
+    )
 
 
 def test_evaluating_before_the_models_own_cutoff_is_refused_as_leakage(shop: Path) -> None:
