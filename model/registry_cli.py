@@ -1,4 +1,5 @@
-"""The commands of `python -m model` for a registry: publish, promote, rollback, versions."""
+"""The commands of `python -m model` for models that exist: publish, promote, rollback, versions,
+and those of `model.signing_cli`."""
 
 from __future__ import annotations
 
@@ -7,10 +8,12 @@ from pathlib import Path
 import click
 import msgspec
 
-from model import registry
+from model import isolation, registry, signing_cli
 from model.console import one_line_errors
 from model.files import ArtifactRefused
 from model.registry import Change, RegistryError, Version
+from model.signature import Trust
+from model.signing_cli import trust_options
 
 _TOLD = (ArtifactRefused, RegistryError, OSError)
 
@@ -24,7 +27,10 @@ _WHY = click.option("--why", default="", metavar="TEXT", help="Goes into the his
 @click.option("--replace", is_flag=True, help="Also over a version with other bytes.")
 @click.option("--promote", "and_promote", is_flag=True, help="Make it the current one as well.")
 @_WHY
-def publish_command(root: Path, artifact: Path, replace: bool, and_promote: bool, why: str) -> None:
+@trust_options
+def publish_command(
+    root: Path, artifact: Path, replace: bool, and_promote: bool, why: str, trust: Trust
+) -> None:
     """Copy a model into the registry ROOT, under its version.
 
     ROOT is made if it is not there. What is there already is not copied again.
@@ -33,10 +39,8 @@ def publish_command(root: Path, artifact: Path, replace: bool, and_promote: bool
     Example:
       python -m model publish models models/shop --promote
     """
-    from model.artifact import load
-
     with one_line_errors(*_TOLD):
-        load(artifact)
+        isolation.load(artifact, trust)
         version = registry.publish(root, artifact, replace=replace)
         click.echo(f"Published {version} in {root}")
         if and_promote:
@@ -47,7 +51,8 @@ def publish_command(root: Path, artifact: Path, replace: bool, and_promote: bool
 @_ROOT
 @click.argument("version", metavar="VERSION")
 @_WHY
-def promote_command(root: Path, version: str, why: str) -> None:
+@trust_options
+def promote_command(root: Path, version: str, why: str, trust: Trust) -> None:
     """Make VERSION the current one of the registry ROOT, once it was seen to load here.
 
     Workers whose CLV_MODEL is ROOT take it up between two batches.
@@ -56,11 +61,9 @@ def promote_command(root: Path, version: str, why: str) -> None:
     Example:
       python -m model promote models 3f9a1c2b7d4e --why "newer Christmas"
     """
-    from model.artifact import load
-
     with one_line_errors(*_TOLD):
         registry.check_there(root, version)
-        load(root / version)
+        isolation.load(root / version, trust)
         click.echo(_told(root, version, registry.promote(root, version, why=why)))
 
 
@@ -94,7 +97,13 @@ def versions_command(root: Path, as_json: bool) -> None:
     click.echo(msgspec.json.encode(found) if as_json else _table(root, found))
 
 
-COMMANDS = (publish_command, promote_command, rollback_command, versions_command)
+COMMANDS = (
+    publish_command,
+    promote_command,
+    rollback_command,
+    versions_command,
+    *signing_cli.COMMANDS,
+)
 
 
 def _told(root: Path, version: str, change: Change | None) -> str:

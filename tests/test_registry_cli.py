@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from model import registry
+from model import isolation, registry
 from model.artifact import load, save
 from model.cli import cli
 from tests import modelling
@@ -18,6 +18,12 @@ from tests import modelling
 def made(tmp_path: Path) -> Path:
     save(tmp_path / "made", modelling.model(), modelling.fields())
     return tmp_path / "made"
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading in a process of its own takes seconds and has its own tests."""
+    monkeypatch.setattr(isolation, "load", load)
 
 
 def _run(*arguments: object) -> Result:
@@ -78,6 +84,31 @@ def test_mistakes_end_in_one_line(made: Path, tmp_path: Path) -> None:
         assert len(result.stderr.splitlines()) == 1
 
 
+def test_only_what_a_trusted_key_signed_is_published(made: Path, tmp_path: Path) -> None:
+    root, private, public = tmp_path / "models", tmp_path / "alice.pem", tmp_path / "trusted"
+    public.write_text(_said("keygen", private, "--owner", "alice"))
+    asked = ("publish", root, made, "--keys", public)
+    result = _run(*asked)
+    assert result.exit_code == 1
+    assert "signature.json is not there" in result.stderr
+    assert "with the key" in _said("sign", made, "--key", private)
+    _said(*asked, "--require-signature", "--promote")
+    assert "  yes  " in _said("versions", root)
+
+
+def test_to_require_a_signature_without_keys_is_a_mistake(made: Path, tmp_path: Path) -> None:
+    result = _run("publish", tmp_path / "models", made, "--require-signature")
+    assert result.exit_code == 1
+    assert "name a file of public keys" in result.stderr
+
+
 @pytest.mark.parametrize("command", ["publish", "promote", "rollback", "versions"])
 def test_help_has_an_example(command: str) -> None:
     assert f"python -m model {command} models" in _said(command, "--help")
+
+
+def test_help_of_signing_has_examples() -> None:
+    assert "python -m model keygen alice.pem --owner alice >> trusted.keys" in _said(
+        "keygen", "--help"
+    )
+    assert "python -m model sign models/shop --key alice.pem" in _said("sign", "--help")
