@@ -1,0 +1,314 @@
+"""Whether a model still fits its shop: how far customers have drifted, and whether its level holds.
+
+Everything is about the customers who bought in a window of seven days, each as of 00:00 UTC after
+their first purchase in it. A customer's state can be read as of an earlier day, so a window of the
+past is looked at in the states of now: nothing is kept for it.
+
+- **Drift**: the population stability index (PSI) of each feature and of the CLV, between those
+  customers and the same kind of customers before the model's cutoff.
+- **Level bias**: what the model expected them to bring in the days after, over what they did bring.
+  How much of a CLV comes within so many days is taken from the time before the cutoff.
+
+Both have thresholds that grow where there are few customers, so that chance alone rings about one
+alarm in a hundred windows (`docs/monitoring.md` has what was measured).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import chi2
+
+from features.buckets import MS_PER_DAY
+from features.state import HISTORY_DAYS, CustomerState
+from features.table import tabulate
+from features.vector import FEATURE_NAMES, vectors
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+# CLVs of feature vectors, in minor units.
+Rate = Callable[[Floats], Floats]
+
+WINDOW_DAYS: Final = 7
+SCORE: Final = "clv"
+"""How the model's own output is named beside the features."""
+
+# Windows with fewer customers than this are left alone.
+MIN_CUSTOMERS: Final = 50
+MAX_WINDOWS: Final = 52
+# A common rule for PSI: below .1 nothing, from .25 on another population.
+MATERIAL_PSI: Final = 0.25
+# A level within this factor of the expected one is no alarm, however sure.
+MATERIAL_BIAS: Final = 1.15
+FALSE_ALARMS: Final = 0.01
+POOLED: Final = 4
+"""Windows that a level is taken over: what comes in a single week swings too much."""
+# What can only grow as a customer does, and so drifts in every shop that does not stand still.
+AGEING: Final = frozenset(
+    {"T_days", "recency_days", "orders_lifetime", "frequency", "net_minor_lifetime"}
+)
+_BINS: Final = 10
+_TOP: Final = 99.0
+
+
+class Bins(msgspec.Struct, frozen=True):
+    """A distribution: `shares` of the values under, between and above `edges`, both ascending in
+    the values; a value equal to an edge counts above it."""
+
+    edges: list[float]
+    shares: list[float]
+
+
+class Level(msgspec.Struct, frozen=True):
+    """`share`: what customers brought within `days`, over their CLV, before the cutoff; `error`:
+    its relative standard error. One customer counts there for at most `top_revenue` and `top_clv`
+    (minor units), or a few would decide alone; in `raw_share` everything counts."""
+
+    days: int
+    raw_share: float
+    share: float
+    error: float
+    top_clv: float
+    top_revenue: float
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """Those who bought in the windows before a model's cutoff: `rows` customers in `windows`."""
+
+    rows: int
+    windows: int
+    bins: dict[str, Bins]
+    levels: list[Level]
+
+
+@dataclass(frozen=True, slots=True)
+class Buyers:
+    """Customers who bought in a window: their place in the list that was asked about, and the UTC
+    day as of which each is looked at. Shapes (n,)."""
+
+    place: Ints
+    day: Ints
+
+
+class Brought(NamedTuple):
+    """What buyers were expected to bring (their CLV) and what they brought within some days, in
+    minor units, and who they are: a number for each customer. Shapes (n,)."""
+
+    who: Ints
+    expected: Floats
+    revenue: Floats
+
+
+def buyers(states: Sequence[CustomerState], end_day: int) -> Buyers:
+    """Who bought in the WINDOW_DAYS before 00:00 of `end_day`."""
+    table = tabulate([(state, end_day * MS_PER_DAY) for state in states])
+    inside = (table.age_days >= 1) & (table.age_days <= WINDOW_DAYS) & (table.orders > 0)
+    # Rows come in order, and so do the days of one.
+    place, first = np.unique(table.row[inside], return_index=True)
+    return Buyers(place, table.day[inside][first] + 1)
+
+
+def rows_of(states: Sequence[CustomerState], found: Buyers) -> Floats:
+    """Feature vectors of the buyers, each as of its own day."""
+    return vectors(
+        [
+            (states[place], day * MS_PER_DAY)
+            for place, day in zip(found.place.tolist(), found.day.tolist(), strict=True)
+        ]
+    )
+
+
+def revenue_within(states: Sequence[CustomerState], found: Buyers, days: int) -> Floats:
+    """Net revenue of each buyer in the `days` from its day on, at least 0, in minor units."""
+    pairs = [
+        (states[place], (day + days) * MS_PER_DAY)
+        for place, day in zip(found.place.tolist(), found.day.tolist(), strict=True)
+    ]
+    table = tabulate(pairs)
+    inside = (table.age_days >= 1) & (table.age_days <= days)
+    return np.maximum(table.sums((table.gross - table.refunded) * inside), 0.0)
+
+
+def brought(
+    states: Sequence[CustomerState], end_day: int, days: int, rate: Rate, windows: int = 1
+) -> Brought:
+    """What the buyers of the last `windows` windows before 00:00 of `end_day` were expected to
+    bring, and did within `days`. Who bought in several counts in each."""
+    found = [buyers(states, end_day - n * WINDOW_DAYS) for n in range(windows)]
+    whole = Buyers(
+        np.concatenate([one.place for one in found]), np.concatenate([one.day for one in found])
+    )
+    return Brought(whole.place, rate(rows_of(states, whole)), revenue_within(states, whole, days))
+
+
+# --- the reference -------------------------------------------------------------------------------
+
+
+def checks_of(horizon_days: int) -> list[int]:
+    """After how many days a level is looked at: two and four weeks, and the whole horizon."""
+    early = [days for days in (14, 28) if days < horizon_days]
+    whole = [horizon_days] if horizon_days + WINDOW_DAYS < HISTORY_DAYS else []
+    return early + whole
+
+
+def reference_of(X: Floats, clv: Floats, windows: int, levels: Iterable[Level]) -> Reference:
+    """The reference of the rows of all windows and of their CLVs (major units)."""
+    bins = {name: bins_of(X[:, i]) for i, name in enumerate(FEATURE_NAMES)}
+    return Reference(len(X), windows, bins | {SCORE: bins_of(clv)}, list(levels))
+
+
+def bins_of(values: Floats) -> Bins:
+    """The distribution of values, in tenths where they do not tie."""
+    inner = np.quantile(values, np.linspace(0, 1, _BINS + 1)[1:-1], method="higher")
+    edges = np.unique(inner)
+    # Below the lowest edge there must be somebody.
+    edges = edges[edges > values.min()]
+    return Bins(edges.tolist(), _shares(values, edges).tolist())
+
+
+def level_of(days: int, windows: Sequence[Brought]) -> Level | None:
+    """The level over windows of the past; None where nobody brought anything, or should have."""
+    whole = Brought(*(np.concatenate(part) for part in zip(*windows, strict=True)))
+    if not whole.expected.sum() or not whole.revenue.sum():
+        return None
+    raw = float(whole.revenue.sum() / whole.expected.sum())
+    tops = [float(np.percentile(part, _TOP)) for part in (whole.expected, whole.revenue)]
+    whole = _capped(whole, *tops)
+    share = float(whole.revenue.sum() / whole.expected.sum())
+    return Level(days, raw, share, _error(whole), *tops)
+
+
+def _capped(one: Brought, top_clv: float, top_revenue: float) -> Brought:
+    return Brought(one.who, np.minimum(one.expected, top_clv), np.minimum(one.revenue, top_revenue))
+
+
+def _error(one: Brought) -> float:
+    """Relative standard error of revenue / expected: of a ratio estimator, by linearisation, the
+    customers as clusters (Cochran 1977, Sampling Techniques, 6.3 and 9A.2)."""
+    share = one.revenue.sum() / one.expected.sum()
+    residuals = np.bincount(one.who, one.revenue - share * one.expected)
+    return float(np.sqrt(np.sum(residuals**2)) / one.revenue.sum())
+
+
+# --- a window against the reference --------------------------------------------------------------
+
+
+class Drift(msgspec.Struct, frozen=True):
+    """The PSI of a feature, or of the CLV, and from which one on it is an alarm; None: never, for
+    features that age with the shop."""
+
+    name: str
+    psi: float
+    threshold: float | None
+
+    @property
+    def alarm(self) -> bool:
+        return self.threshold is not None and self.psi >= self.threshold
+
+
+class Bias(msgspec.Struct, frozen=True):
+    """What `customers` were expected to bring within `days` over what they brought; 1: as before
+    the cutoff. `bias` counts everything; `typical` what is left when a few cannot decide alone
+    (`Level`), and is an alarm below `low` and above `high`. `until` (ISO date) ends the last of the
+    windows in which they bought."""
+
+    days: int
+    until: str
+    customers: int
+    bias: float
+    typical: float
+    low: float
+    high: float
+
+    @property
+    def alarm(self) -> bool:
+        return not self.low <= self.typical <= self.high
+
+
+def psi(values: Floats, reference: Bins) -> float:
+    """Population stability index; 0 for equal shares. `values` of shape (n,), n >= 1.
+
+    sum of (q - p) ln(q / p) over the bins, q and p the shares, half a customer added to each bin so
+    that none is empty (Siddiqi 2006, Credit Risk Scorecards).
+    """
+    edges, p = np.asarray(reference.edges), np.asarray(reference.shares)
+    n = len(values)
+    half = 0.5 / n
+    q = (_shares(values, edges) + half) / (1 + half * len(p))
+    p = (p + half) / (1 + half * len(p))
+    return float(np.sum((q - p) * np.log(q / p)))
+
+
+def psi_threshold(customers: int, reference_rows: int, bins: int, chance: float) -> float:
+    """The PSI that chance alone exceeds with probability `chance`.
+
+    Without drift PSI is distributed about as (1/n + 1/m) times chi-squared with bins - 1 degrees of
+    freedom (Yurdakul & Naranjo 2020, "Statistical properties of the population stability index").
+    """
+    return float(chi2.isf(chance, bins - 1)) * (1 / customers + 1 / reference_rows)
+
+
+def drifts(X: Floats, clv: Floats, reference: Reference) -> list[Drift]:
+    """The drift of every feature and of the CLV (major units), in a window with customers enough.
+
+    All of them together ring by chance in FALSE_ALARMS of the windows.
+    """
+    n = len(X)
+    columns = {name: X[:, i] for i, name in enumerate(FEATURE_NAMES)} | {SCORE: clv}
+    known = {name: bins for name, bins in reference.bins.items() if bins.edges and name in columns}
+    chance = FALSE_ALARMS / max(len(known), 1)
+    return [
+        Drift(
+            name,
+            psi(columns[name], bins),
+            None
+            if name in AGEING
+            else max(MATERIAL_PSI, psi_threshold(n, reference.rows, len(bins.shares), chance)),
+        )
+        for name, bins in known.items()
+    ]
+
+
+def bias_of(one: Brought, level: Level, until: str, checks: int) -> Bias | None:
+    """How far the level of a window is off; None where nobody brought anything, or should have.
+
+    `checks`: how many levels are looked at beside one another.
+    """
+    if not one.revenue.sum() or not one.expected.sum():
+        return None
+    raw = float(one.expected.sum() * level.raw_share / one.revenue.sum())
+    one = _capped(one, level.top_clv, level.top_revenue)
+    typical = float(one.expected.sum() * level.share / one.revenue.sum())
+    sure = NormalDist().inv_cdf(1 - FALSE_ALARMS / checks / 2)
+    limit = math.log(MATERIAL_BIAS) + sure * math.hypot(_error(one), level.error)
+    n = len(one.revenue)
+    return Bias(level.days, until, n, raw, typical, math.exp(-limit), math.exp(limit))
+
+
+def alarms(drifted: Iterable[Drift], biases: Iterable[Bias]) -> list[str]:
+    """What is to be looked at, for a person; one line each."""
+    found = [
+        f"{one.name}: PSI {one.psi:.2f}, from {one.threshold:.2f} on an alarm"
+        for one in drifted
+        if one.alarm
+    ]
+    return found + [
+        f"level after {one.days} days: expected {one.typical:.2f} of what came, an alarm outside"
+        f" of {one.low:.2f} to {one.high:.2f}"
+        for one in biases
+        if one.alarm
+    ]
+
+
+def _shares(values: Floats, edges: Floats | Sequence[float]) -> Floats:
+    """The share of values in each bin."""
+    place = np.searchsorted(np.asarray(edges, np.float64), values, side="right")
+    counts = np.bincount(place, minlength=len(edges) + 1)
+    return np.asarray(counts / max(len(values), 1), np.float64)
