@@ -86,6 +86,20 @@ COVERED: Final = (
         ("tests/contracts/test_store.py", "tests/test_repartition.py"),
     ),
     Covered(
+        "F19",
+        "a model swapped whatever fails meanwhile; refused ones of every kind",
+        (
+            "tests/test_swap.py",
+            "tests/test_reload.py",
+            "tests/worker/test_reload.py",
+        ),
+    ),
+    Covered(
+        "F20",
+        "a customer who cannot be scored, however batches are cut and whatever fails",
+        ("tests/test_apart.py", "tests/test_not_scored.py"),
+    ),
+    Covered(
         "F26",
         "states of older versions read, of newer ones refused",
         ("tests/test_customer.py", "tests/test_state.py::test_a_newer_version_is_refused"),
@@ -108,7 +122,6 @@ COVERED: Final = (
 )
 
 NOT_COVERED: Final = {
-    "F19": "reloading a model while a worker runs: there is no such thing yet",
     "F25": "a full disk, no file descriptors left, 256 MB of memory: not injected; a Redis that is"
     " full is F11",
 }

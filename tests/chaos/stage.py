@@ -168,13 +168,14 @@ class Stage(Deployment):
         known: str | None = None,
         because: str = "",
         orders: bool = True,
+        models: Sequence[Path] = (),
     ) -> Verdict:
         """Waits until all is said, and writes into the entry what the verifier finds.
 
         Faults that match `known` stand in the entry with their reason, and fail nothing.
         """
         await self.finished()
-        verdict = await verify(self, self.orders[: self.given] if orders else None)
+        verdict = await verify(self, self.orders[: self.given] if orders else None, models)
         expected = [f for f in verdict.faults if known is not None and re.search(known, f)]
         entry.faults = [f[:300] for f in verdict.faults if f not in expected]
         if expected:
