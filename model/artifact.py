@@ -1,4 +1,4 @@
-"""A trained model on disk: `model.joblib`, `manifest.json` and, for people, `report.txt`.
+"""A trained model on disk: `model.joblib`, `manifest.json`; for people, `report.txt` and a card.
 
 It is loaded only when everything in the manifest fits what runs here.
 
@@ -29,9 +29,11 @@ from sklearn.exceptions import InconsistentVersionWarning
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
 from model import signature
 from model.allowed import ALLOWED
+from model.card import card
 from model.clv import ClvModel, Floats
 from model.files import (
     ARTIFACT_FILES,
+    CARD_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
     REPORT_FILE,
@@ -39,6 +41,8 @@ from model.files import (
     write_durably,
 )
 from model.files import ArtifactRefused as ArtifactRefused
+from model.monitoring import Reference
+from model.provenance import Data
 from model.registry import resolve
 from model.signature import ANYBODY, Trust
 
@@ -67,7 +71,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     0 to 100 of all customers at the cutoff; `churn_quantiles` the same of P(churn) of the active
     ones (empty in artifacts made before there was such a thing). `metrics` is the report of
     `model.evaluation`. `typical` is the feature vector of the customer to whom others are compared
-    where a CLV is explained (`model.explain`). `kind` and `options` are those of `model.zoo`.
+    where a CLV is explained (`model.explain`). `kind` and `options` are those of `model.zoo`;
+    `search` is the history of `model.search`, empty where there was none; `cleaning` the report of
+    `model.cleaning`.
+    `reference` is what `model.monitoring` compares later customers with. `data` says which orders
+    training knew; `cutoffs` are reports like `metrics`, of the same kind of model trained anew at
+    other days, oldest first.
     """
 
     schema: str = SCHEMA
@@ -90,6 +99,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     typical: list[float] = []
     kind: str = ""
     options: dict[str, Any] = {}
+    search: dict[str, Any] = {}
+    cleaning: dict[str, Any] = {}
+    reference: Reference | None = None
+    data: Data | None = None
+    cutoffs: list[dict[str, Any]] = []
 
     @property
     def typical_customer(self) -> tuple[float, ...]:
@@ -115,6 +129,11 @@ class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
     report: str = ""
     churn_quantiles: Sequence[float] = ()
     typical: Sequence[float] = ()
+    search: Mapping[str, Any] = {}
+    cleaning: Mapping[str, Any] = {}
+    reference: Reference | None = None
+    data: Data | None = None
+    cutoffs: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +172,17 @@ def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Mani
         churn_quantiles=list(fields.churn_quantiles),
         kind=model.kind,
         options=model.options,
+        search=dict(fields.search),
+        cleaning=dict(fields.cleaning),
         typical=list(fields.typical),
+        reference=fields.reference,
+        data=fields.data,
+        cutoffs=[dict(report) for report in fields.cutoffs],
     )
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    report = f"{fields.report.rstrip()}\n".encode()
-    _replace(target, {MODEL_FILE: data, MANIFEST_FILE: text + b"\n", REPORT_FILE: report})
+    texts = {REPORT_FILE: f"{fields.report.rstrip()}\n", CARD_FILE: card(manifest)}
+    files = {name: content.encode() for name, content in texts.items()}
+    _replace(target, {MODEL_FILE: data, **files, MANIFEST_FILE: text + b"\n"})
     return manifest
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
 
+import msgspec
 import numpy as np
 
-from features.buckets import day_of
+from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order
 from model.artifact import ManifestFields
 from model.clv import ClvModel, Floats
@@ -22,27 +24,40 @@ from model.evaluation import (
     table,
 )
 from model.explain import typical
-from model.training import TrainingConfig, fit, population, training_set
+from model.monitor import reference
+from model.monitoring import Reference
+from model.scoring import Scorer
+from model.search import History
+from model.training import TrainingConfig, TrainingSet, fit, population, training_set
+
+Choose: TypeAlias = Callable[[TrainingSet, TrainingConfig], History]
 
 _CANARIES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A model, what `artifact.save` asks to know of it, and its holdout report, None where the log
-    ends before the horizon does."""
+    """A model, what `artifact.save` asks to know of it, its holdout report, None where the log ends
+    before the horizon does, and the search that chose its kind, None where there was none."""
 
     model: ClvModel
     fields: ManifestFields
     report: Evaluation | None
+    history: History | None
 
 
-def made(log: Sequence[Order], config: TrainingConfig, cutoff_day: int) -> Made:
+def made(
+    log: Sequence[Order], config: TrainingConfig, cutoff_day: int, choose: Choose | None = None
+) -> Made:
     """The model of what was known at 00:00 UTC of `cutoff_day`, evaluated on what came after it.
 
-    `log` sorted by event time. Raises TrainingError.
+    `log` sorted by event time. `choose` searches for the kind and options, which are else those of
+    the config. Raises TrainingError.
     """
     rows = training_set(log, config, cutoff_day)
+    history = None if choose is None else choose(rows, config)
+    if history is not None:
+        config = replace(config, kind=history.best.kind, options=history.best.options)
     known = population(log, cutoff_day)
     model = fit(rows, config, known)
     report = _report(log, model, cutoff_day)
@@ -57,16 +72,33 @@ def made(log: Sequence[Order], config: TrainingConfig, cutoff_day: int) -> Made:
         churn_quantiles=churn_quantiles(known, model),
         canary_features=_canaries(known, scores).tolist(),
         typical=typical(known).tolist(),
+        reference=_reference(log, model, cutoff_day, scores),
         metrics={} if report is None else as_json(report),
         report=_no_holdout(config.horizon_days) if report is None else table(report),
+        search={} if history is None else msgspec.to_builtins(history),
     )
-    return Made(model, fields, report)
+    return Made(model, fields, report, history)
 
 
 def _report(log: Sequence[Order], model: ClvModel, cutoff_day: int) -> Evaluation | None:
     if cutoff_day + model.horizon_days > day_of(log[-1].ts_ms) + 1:
         return None
     return evaluate(log, model, cutoff_day, model.horizon_days)
+
+
+def _reference(
+    log: Sequence[Order], model: ClvModel, cutoff_day: int, scores: Floats
+) -> Reference | None:
+    """What monitoring compares with, from the orders before the cutoff."""
+    past = log[: bisect_left(log, cutoff_day * MS_PER_DAY, key=lambda order: order.ts_ms)]
+    scorer = Scorer(
+        model=model,
+        model_version="",  # `save` finds it from the model's numbers
+        currency=model.currency,
+        horizon_days=model.horizon_days,
+        score_quantiles_major=tuple(score_quantiles(scores)),
+    )
+    return reference(past, scorer, cutoff_day)
 
 
 def _no_holdout(horizon_days: int) -> str:

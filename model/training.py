@@ -192,7 +192,7 @@ def training_set(orders: Sequence[Order], config: TrainingConfig, cutoff_day: in
         day=np.repeat([s.day for s in taken], [len(s.users) for s in taken]),
         customers=customers,
     )
-    _check(rows, config)
+    check(rows, config)
     return rows
 
 
@@ -215,7 +215,14 @@ def _of_customers(snapshot: Snapshot, every: int) -> Snapshot:
     )
 
 
-def _check(rows: TrainingSet, config: TrainingConfig) -> None:
+def part(rows: TrainingSet, chosen: NDArray[np.bool_]) -> TrainingSet:
+    """Some of the rows, chosen by a mask of shape (n,); `customers` is that of the whole."""
+    labels = Labels(rows.labels.revenue_minor[chosen], rows.labels.churned[chosen])
+    return TrainingSet(rows.X[chosen], labels, rows.day[chosen], rows.customers)
+
+
+def check(rows: TrainingSet, config: TrainingConfig) -> None:
+    """Nothing, where the rows are enough to train on. Raises TooLittleData."""
     n, churned = len(rows.X), int(rows.labels.churned.sum())
     if n < MIN_ROWS:
         raise TooLittleData(f"{n} training rows; at least {MIN_ROWS} are needed: give more orders")

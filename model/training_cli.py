@@ -7,16 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
 
 from model import artifact
 from model.console import CURRENCY, CUTOFF, ORDERS, one_line_errors, read_log, step
 from model.evaluation import EvaluationError
-from model.making import made
+from model.making import Choose, made
 from model.orderlog import OrderLogError
-from model.training import TrainingConfig, TrainingError, default_cutoff_day
+from model.search import (
+    DEFAULT_FOLDS,
+    DEFAULT_TRIALS,
+    History,
+    SearchError,
+    Trial,
+    journal_of,
+    plan,
+    search,
+    table,
+)
+from model.training import TrainingConfig, TrainingError, TrainingSet, default_cutoff_day
 from model.zoo import DEFAULT, KINDS, Option, OptionError, options_of
 
-_TOLD = (EvaluationError, OptionError, OrderLogError, OSError, TrainingError)
+_TOLD = (EvaluationError, OptionError, OrderLogError, OSError, SearchError, TrainingError)
 
 
 @click.command("train")
@@ -26,7 +38,9 @@ _TOLD = (EvaluationError, OptionError, OrderLogError, OSError, TrainingError)
 @CUTOFF
 @CURRENCY
 @click.option(
-    "--kind", default=DEFAULT, show_default=True, metavar="KIND", help="See python -m model kinds."
+    "--kind",
+    metavar="KIND",
+    help=f"See python -m model kinds. Default: {DEFAULT}; with --search, all.",
 )
 @click.option("--select", type=int, metavar="N", help="Keep the best N features only.")
 @click.option(
@@ -42,32 +56,71 @@ _TOLD = (EvaluationError, OptionError, OrderLogError, OSError, TrainingError)
     metavar="NAME=VALUE",
     help="Another option of the kind; may be repeated.",
 )
+@click.option("--search", "searched", is_flag=True, help="Try kinds and options, take the best.")
+@click.option(
+    "--trials",
+    default=DEFAULT_TRIALS,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many a search tries.",
+)
+@click.option(
+    "--folds",
+    default=DEFAULT_FOLDS,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Days of the past at which a search judges.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of what a search draws.")
 def train_command(
     orders: tuple[Path, ...],
     out: Path,
     horizon: int,
     cutoff: int | None,
     currency: str,
-    kind: str,
+    kind: str | None,
     given: tuple[str, ...],
+    searched: bool,
+    trials: int,
+    folds: int,
+    seed: int,
     **columns: Any,
 ) -> None:
     """Train a model, compare it on the time after the cutoff, and write it to --out.
+
+    With --search, trials are judged at earlier days, none of which trains on its own
+    future. A search that was interrupted goes on where it was when run again.
 
     \b
     Example:
       python -m model train orders.csv.gz --out models/shop
       python -m model train orders.csv.gz --out models/boosted --kind boosting \\
         --select 12 --option learning_rate=0.1
+      python -m model train orders.csv.gz --out models/best --search --trials 40
     """
     with one_line_errors(*_TOLD):
-        options = options_of(kind, _given(given, columns))
-        config = TrainingConfig(horizon, currency=currency, kind=kind, options=options)
+        own = _given(given, columns)
+        if searched and own:
+            raise click.UsageError(
+                f"--search chooses {', '.join(own)} itself; leave them out, or leave out --search"
+            )
+        options = options_of(kind or DEFAULT, own)
+        config = TrainingConfig(horizon, currency=currency, kind=kind or DEFAULT, options=options)
         log = read_log(orders, currency)
         cutoff_day = default_cutoff_day(log, horizon) if cutoff is None else cutoff
-        with step("training"):
-            result = made(log, config, cutoff_day)
+        if searched:
+            wanted = plan(trials, seed, kind)
+            result = made(log, config, cutoff_day, _searching(out, wanted, folds))
+        else:
+            with step("training"):
+                result = made(log, config, cutoff_day)
         manifest = artifact.save(out, result.model, result.fields)
+        # What it holds is in the manifest now.
+        journal_of(out).unlink(missing_ok=True)
+    if result.history is not None:
+        click.echo(f"{table(result.history)}\n")
     click.echo(
         f"Model {manifest.model_version}: {manifest.training_rows:,} rows of"
         f" {manifest.training_customers:,} customers,\n"
@@ -91,6 +144,30 @@ def kinds_command() -> None:
 
 
 COMMANDS = (train_command, kinds_command)
+
+
+def _searching(out: Path, wanted: Sequence[Trial], folds: int) -> Choose:
+    """A search with a bar on a terminal, whose journal lies beside `out`."""
+
+    def choose(rows: TrainingSet, config: TrainingConfig) -> History:
+        journal = journal_of(out)
+        done = 0
+        with tqdm(total=len(wanted), desc="trials", disable=None, leave=False) as bar:
+
+            def progress(trials: int) -> None:
+                nonlocal done
+                done += trials
+                bar.update(trials)
+
+            try:
+                return search(rows, config, wanted, journal, fold_count=folds, progress=progress)
+            except KeyboardInterrupt:
+                raise click.ClickException(
+                    f"interrupted after {done} of {len(wanted)} trials; the same command goes on"
+                    f" from {journal}"
+                ) from None
+
+    return choose
 
 
 def _described(option: Option) -> str:
