@@ -20,8 +20,8 @@ from tests.worker.harness import POLL_S, Deployment, Servers, WorkerGone, Worker
 from tests.worker.verifier import Verdict, verify
 
 FULL: Final = os.environ.get("CHAOS_FULL") == "1"
-# On two busy cores a worker takes ten seconds to start; nothing here measures how long.
-WITHIN_S: Final = 180.0
+# On two busy cores a worker takes ten seconds and more to start; nothing here measures how long.
+WITHIN_S: Final = 300.0
 SESSION_S: Final = 2.0
 SABOTEUR: Final = ("tests.chaos.saboteur",)
 

@@ -299,7 +299,7 @@ async def _quiet(store: RedisStore, partitions: Sequence[Partition], lateness_ms
     return True
 
 
-async def read_topic(bootstrap: str, topic: str, within_s: float = 30.0) -> list[ConsumerRecord]:
+async def read_topic(bootstrap: str, topic: str, within_s: float = 300.0) -> list[ConsumerRecord]:
     """Every record of a topic, by partition and offset.
 
     The end is the high watermark that comes with fetched records: the embedded broker's answer to
