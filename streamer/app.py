@@ -27,6 +27,7 @@ from streamer.partition import (
     Fenced,
     LogRange,
     LogTooShort,
+    Observer,
     OutOfSequence,
     PartitionRunner,
     Pipeline,
@@ -182,9 +183,11 @@ class Partitions:
         clock: Clock | None = None,
         history: KafkaHistory | None = None,
         erasures: KafkaErasures | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """`pipeline` is asked at each claim, and may take its time over the first answer;
-        `history` when a state in the store is damaged; `erasures` before partitions are claimed."""
+        `history` when a state in the store is damaged; `erasures` before partitions are claimed;
+        `observer` hears what their runners write."""
         self._erasures = erasures
         self._forgotten = Forgotten()
         self.metrics = Metrics()
@@ -197,6 +200,7 @@ class Partitions:
         self._pipeline = pipeline
         self._clock = clock or SystemClock()
         self._history = history
+        self._observer = observer
         self._owned: dict[int, _Owned] = {}
 
     @property
@@ -365,6 +369,7 @@ class Partitions:
             rebuild_partly=self._settings.rebuild_partly,
             start_at=self._settings.start_at,
             monotonic_s=self._clock.monotonic_s,
+            observer=self._observer,
         )
         offset = await self._claimed(runner, number, found)
         self._owned[number] = _Owned(runner, found, self._clock.monotonic_s())

@@ -30,7 +30,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import msgspec
 from cachetools import LRUCache
@@ -246,6 +247,27 @@ class Tally:
     triggers: Counter[str] = field(default_factory=Counter)  # of the warnings
 
 
+class Seen(NamedTuple):
+    """What one write was judged from: customers before it, their events, and the instant up to
+    which those who are due were judged, None where only the events closed any."""
+
+    tracks: Mapping[str, Track]
+    events: Mapping[str, Sequence[Event]]
+    until_ms: int | None
+
+
+class Observer(Protocol):
+    """Hears of what is written, once it is. Nobody waits for it: it returns at once, and whatever
+    it raises is told in the log and goes no further."""
+
+    def opened(self, partition: int) -> None:
+        """What was heard of the partition before may have been overtaken."""
+        ...
+
+    def wrote(self, partition: int, seen: Seen) -> None: ...
+    def erased(self, partition: int, user_id: str) -> None: ...
+
+
 class PartitionRunner:
     """Runs one partition between being assigned and being revoked. Not safe for concurrent calls:
     the owner calls `process` and `tick` one after the other."""
@@ -264,6 +286,7 @@ class PartitionRunner:
         start_at: StartAt = StartAt.AUTO,
         forgotten: Forgotten | None = None,
         monotonic_s: Callable[[], float] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """`history`: where damaged customers are rebuilt from; `rebuild_partly`: also where it
         has lost orders of theirs. `forgotten`: erased customers, which partitions may share.
@@ -292,6 +315,7 @@ class PartitionRunner:
         self._unsettled = False
         self._unsaid = False
         self._monotonic_s = monotonic_s
+        self._observer = observer
         self._heard_s = 0.0
 
     @property
@@ -335,6 +359,7 @@ class PartitionRunner:
         self._next = log.start if claim.next_offset is None else claim.next_offset
         self._heard()
         self._cache.clear()
+        self._tell_opened()
         self._sought = self._next
         self._unsettled, self._unsaid = False, True
         await self._settle()
@@ -447,6 +472,7 @@ class PartitionRunner:
             next_offset=batch[-1].offset + 1,
             high_ts_ms=high_ts_ms,
             trail=trail,
+            seen=Seen(tracks, events, None),
         )
         self.tally.forgotten += len(batch) - len(rejects) - orders
         await self._judge_due(None)
@@ -465,6 +491,8 @@ class PartitionRunner:
             next_offset=offset + 1,
         )
         self._cache.pop(user_id, None)
+        if self._observer is not None:
+            _tell(partial(self._observer.erased, self.partition.number, user_id))
         self._forgotten.add(digest(user_id), erasure.at_ms)
         self.tally.erasures += 1
         _log.info("customer.erased", partition=self.partition.number, offset=offset)
@@ -491,7 +519,8 @@ class PartitionRunner:
         while due := await self._store.due(self.partition, until, self._due_batch):
             tracks = await self._load([user_id for user_id, _ in due])
             judged = self._judge(tracks, {}, until).judged
-            await self._carry_out(judged, next_offset=None, high_ts_ms=None)
+            seen = Seen(tracks, {}, until)
+            await self._carry_out(judged, next_offset=None, high_ts_ms=None, seen=seen)
             if limit is not None and self.tally.instants - before >= limit:
                 break
         return self.tally.instants - before
@@ -507,6 +536,10 @@ class PartitionRunner:
         that was stopped for longer than its session must not say scores that are out of date."""
         if self._monotonic_s and self._monotonic_s() - self._heard_s > _HEARD_WITHIN_S:
             await self.check()
+
+    def _tell_opened(self) -> None:
+        if self._observer is not None:
+            _tell(partial(self._observer.opened, self.partition.number))
 
     def _heard(self) -> None:
         """The store has just told that the partition is ours."""
@@ -526,7 +559,8 @@ class PartitionRunner:
                 tracks = await self._load(users)
                 judged = self._judge(tracks, {}, instant_ms).judged
                 split(judged, candidates)
-                await self._carry_out(judged, next_offset=None, high_ts_ms=None)
+                seen = Seen(tracks, {}, instant_ms)
+                await self._carry_out(judged, next_offset=None, high_ts_ms=None, seen=seen)
             if candidates.contested:
                 rules = self._pipeline.judge.rules
                 budget = rules.policy.budget_per_day
@@ -665,6 +699,7 @@ class PartitionRunner:
         high_ts_ms: int | None,
         trail: deadletters.Trail | None = None,
         withheld: int = 0,
+        seen: Seen | None = None,
     ) -> None:
         """Says and writes what was decided, in the order at the head of this module."""
         pipeline = self._pipeline
@@ -700,6 +735,8 @@ class PartitionRunner:
             trail=None if trail is None or trail == self._trail else deadletters.encode(trail),
         )
         await self._write(write)
+        if self._observer is not None and seen is not None:
+            _tell(partial(self._observer.wrote, self.partition.number, seen))
         if self._cache.maxsize:
             self._cache.update(judged.tracks)
         self.tally.orders += orders
@@ -732,6 +769,7 @@ class PartitionRunner:
                 if stored.next_offset is not None:
                     self._next = stored.next_offset
                 self._cache.clear()
+                self._tell_opened()
                 self._unsaid = True
             self._unsettled = False
             self._heard()
@@ -799,6 +837,13 @@ class PartitionRunner:
             topic=self._pipeline.topics.dead_letters,
             redriven=times_redriven(parsed.headers),
         )
+
+
+def _tell(news: Callable[[], None]) -> None:
+    try:
+        news()
+    except Exception as error:
+        _log.exception("observer.failed", error)
 
 
 def _outcome(record: Record, rules: OrderRules) -> Order | Rejected | Erasure:
