@@ -1,13 +1,18 @@
 """How good the warnings are on two public order logs: the tables of docs/warnings.md.
 
-    python -m benchmarks.warnings_bar [--tune]
+    python -m benchmarks.warnings_bar [--tune | --live]
 
 Reads `online_retail_ii.csv.gz` and `cdnow.csv.gz` from the directory CLV_BENCH_DATA.
 
-Method: each log is walked day by day through the live judge from day 180 on, with a model trained
-on what was known then, and again every 30 days. Silences that begin before the split day belong to
-the early period, on which the defaults were chosen (`--tune` prints that choice); all figures of
-the table are of the late period. Rankings: a tenth of the customers worth a warning, every 30 days.
+Method: each log is walked day by day through the live judge, with a model trained on what was known
+at the period's first day, and again every 30 days. The early period runs from day 180 of the log to
+the split day; on it the defaults were chosen (`--tune` prints that choice). The late period runs
+from the split day to the end; all figures of the tables are of it. Silences belong to the period
+that they begin in, call lists to that of their day.
+
+A call list: every 30 days, a tenth of the better half (by reference CLV) of the customers who
+ordered within the last H days. `--live` sends as many warnings through the budget itself, a
+thirtieth of them a day.
 """
 
 from __future__ import annotations
@@ -17,22 +22,67 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from features.buckets import day_of
 from features.orders import Order, OrderRules
-from model.backtest import Backtest, Plan, Run, silence_fires, trained
+from model.backtest import Backtest, Plan, Run, trained
+from model.evaluation import iso_day
 from model.orderlog import RejectedRow, read_orders
-from model.panel import Panel, Quality, quality_of
-from model.policy import Policy
+from model.panel import Panel, Quality, Ranked, quality_of, ranking
+from model.policy import Policy, Stake
+from model.rivals import SIMPLE, TOP_SHARE, budget_weight, rankings, silence_fires
 from model.training import TrainingConfig, sorted_orders
 
-LOGS = {"Online Retail II": ("online_retail_ii", 365, 0.34), "CDNOW": ("cdnow", 270, 0.58)}
+
+class Log(NamedTuple):
+    """A log's file, the day that its late period begins on, the strict precision wanted, and what
+    a call list must exceed beside every simple one: precision and value."""
+
+    file: str
+    split: int
+    strict: float
+    listed: tuple[float, float]
+
+
+LOGS = {
+    "Online Retail II": Log("online_retail_ii", 365, 0.34, (0.0, 0.0)),
+    "CDNOW": Log("cdnow", 270, 0.58, (0.57, 0.24)),
+}
 FIRST_DAY = 180
 RETRAIN_EVERY_DAYS = 30
 NEARLY = 0.005
+CERTAINTIES = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
+
+
+@dataclass(frozen=True)
+class Period:
+    """A part of a log that was walked: its report, and the panel behind it."""
+
+    run: Run
+    report: Backtest
+
+    @property
+    def panel(self) -> Panel:
+        assert self.run.panel is not None
+        return self.run.panel
+
+    @property
+    def lists(self) -> dict[str, Ranked]:
+        """The call lists of the period."""
+        return rankings(self.panel, Policy(), self.days)
+
+    def list_by(self, policy: Policy) -> Ranked:
+        """The call list that a policy's budget would make."""
+        return ranking(self.panel, budget_weight(self.panel, policy), self.days, TOP_SHARE)
+
+    @property
+    def days(self) -> range:
+        return self.run.rank_days(self.panel)
 
 
 def orders_of(name: str) -> list[Order]:
@@ -42,72 +92,141 @@ def orders_of(name: str) -> list[Order]:
     return sorted_orders(row for row in rows if not isinstance(row, RejectedRow))
 
 
-def run(orders: Sequence[Order], from_day: int, until_day: int | None, policy: Policy) -> Run:
-    """A backtest from a day of the log on (0 is that of the first order)."""
+def walked(orders: Sequence[Order], from_day: int, until_day: int | None, policy: Policy) -> Period:
+    """A period of a log, from one of its days (0 is that of the first order) to another."""
+    started = time.process_time()
     first = day_of(orders[0].ts_ms)
     scorer = trained(orders, first + from_day, TrainingConfig())
     until = None if until_day is None else first + until_day
-    return Run(orders, scorer, Plan(first + from_day, policy, RETRAIN_EVERY_DAYS, until))
+    run = Run(orders, scorer, Plan(first + from_day, policy, RETRAIN_EVERY_DAYS, until))
+    report = run.report()
+    ends = iso_day(until) if until else report.end
+    print(
+        f"  {report.start} to {ends}: {report.customers:,} customers,"
+        f" {time.process_time() - started:.0f} s of CPU time",
+        flush=True,
+    )
+    return Period(run, report)
 
 
-def table(name: str, report: Backtest, goal: float) -> list[str]:
-    """The rows of one log."""
-    rule, silent = report.rule, report.baselines[0]
-    assert rule.strict_precision is not None
-    gain = rule.strict_precision - (silent.quality.strict_precision or 0)
-    ranked = report.rankings
-    simple = [r for n, r in ranked.items() if not n.startswith(("expected", "P(churn)"))]
-    best_precision = max(r.precision or 0 for r in simple)
-    best_value = max(r.value_captured or 0 for r in simple)
-    ours = ranked["expected loss"]
-    times = (rule.recall or 0) / report.order_only_recall if report.order_only_recall else np.inf
+# --- the bar -------------------------------------------------------------------------------------
+
+
+def bar(name: str, log: Log, period: Period) -> list[str]:
+    """The rows of one log: what is wanted, what was found."""
+    report, found = period.report, period.report.rule
+    silent = report.baselines[0]
+    strict = found.strict_precision or 0.0
+    gain = 100 * (strict - (silent.quality.strict_precision or 0.0))
     rows = [
-        ("recall", ">= 95 %", _share(rule.recall), (rule.recall or 0) >= 0.95),
-        (
-            "median lead, days",
-            ">= 25",
-            f"{rule.median_lead_days:.0f}",
-            (rule.median_lead_days or 0) >= 25,
-        ),
-        (
-            "strict precision",
-            f">= {goal:.0%}",
-            _share(rule.strict_precision),
-            rule.strict_precision >= goal,
-        ),
-        (
-            f"over silent >= {silent.threshold:.0f} days, points",
+        _at_least("recall", 0.95, found.recall),
+        _row("median lead, days", ">= 25", f"{found.median_lead_days:.0f}", _lead(found) >= 25),
+        _at_least("strict precision", log.strict, strict),
+        _row(
+            f"over silent >= {silent.threshold:.0f} days, same median lead, points",
             ">= 2",
-            f"{100 * gain:.1f}",
-            gain >= 0.02,
+            f"{gain:.1f}",
+            gain >= 2,
         ),
-        (
-            "tenth by expected loss: precision",
-            f"> {best_precision:.1%}",
-            _share(ours.precision),
-            (ours.precision or 0) > best_precision,
-        ),
-        (
-            "tenth by expected loss: value",
-            f"> {best_value:.1%}",
-            _share(ours.value_captured),
-            (ours.value_captured or 0) > best_value,
-        ),
-        (
-            "warnings on days with a new model",
-            "<= 5 %",
-            _share(report.swap_warnings_share),
-            (report.swap_warnings_share or 0) <= 0.05,
-        ),
-        ("churners found, over order-only scoring", ">= 4 x", f"{times:.0f} x", times >= 4),
     ]
+    mean = report.mean_baseline
+    if mean is not None:
+        panel_strict = report.panel_rule.strict_precision or 0.0
+        gain = 100 * (panel_strict - (mean.quality.strict_precision or 0.0))
+        lead = report.panel_rule.mean_lead_days
+        what = f"over silent >= {mean.threshold:.0f} days, same mean lead ({lead:.0f}), points"
+        rows.append(_row(what, ">= 2", f"{gain:.1f}", gain >= 2))
+    rows += _listed(log, period.lists)
+    swapped = report.swap_warnings_share or 0.0
+    rows.append(
+        _row("warnings on days with a new model", "<= 5 %", _share(swapped), swapped <= 0.05)
+    )
+    order_only = report.order_only_recall or 0.0
+    times = (found.recall or 0.0) / order_only if order_only else np.inf
+    what = f"churners found, over order-only scoring ({_share(order_only)})"
+    rows.append(_row(what, ">= 4 x", f"{times:.0f} x", times >= 4))
+    return [f"| {name} | {row}" for row in rows]
+
+
+def _listed(log: Log, lists: dict[str, Ranked]) -> list[str]:
+    """The call list of the budget against the best simple one, in precision and in value."""
+    ours = next(iter(lists.values()))
+    rows = []
+    for what, of, least in (
+        ("precision", lambda r: r.precision or 0.0, log.listed[0]),
+        ("value", lambda r: r.value_captured or 0.0, log.listed[1]),
+    ):
+        best = max(SIMPLE, key=lambda name: of(lists[name]))
+        wanted = max(of(lists[best]), least)
+        said = f"> {wanted:.1%}" + (f" ({best})" if wanted > least else "")
+        rows.append(
+            _row(f"call list of the budget: {what}", said, _share(of(ours)), of(ours) > wanted)
+        )
+    return rows
+
+
+def _at_least(what: str, least: float, found: float | None) -> str:
+    return _row(what, f">= {least:.0%}", _share(found), (found or 0.0) >= least)
+
+
+def _row(what: str, wanted: str, found: str, met: bool) -> str:
+    return f"{what} | {wanted} | {found} | {'met' if met else '**missed**'} |"
+
+
+def _lead(found: Quality) -> float:
+    return found.median_lead_days or 0.0
+
+
+def list_rows(name: str, lists: dict[str, Ranked]) -> list[str]:
+    """The rows of a table of call lists."""
     return [
-        f"| {name} | {what} | {wanted} | {got} | {'met' if met else '**missed**'} |"
-        for what, wanted, got, met in rows
+        f"| {name} | {by} | {_share(r.precision)} | {_share(r.value_captured)} |"
+        f" {_share(r.clv_captured)} |"
+        for by, r in lists.items()
     ]
 
 
-def tuned(panels: dict[str, tuple[Panel, Run]]) -> list[str]:
+LISTS_HEAD = (
+    "| log | a tenth by | precision | value | value in CLV |",
+    "| --- | --- | ---: | ---: | ---: |",
+)
+
+
+def frontier(period: Period) -> dict[str, Ranked]:
+    """The call lists of all certainties, by what was spent and by the reference."""
+    return {
+        f"P(churn)^{certainty:g} x {value.value}": period.list_by(
+            Policy(budget_value=value, budget_certainty=certainty)
+        )
+        for value in Stake
+        for certainty in CERTAINTIES
+    }
+
+
+# --- the budget itself ---------------------------------------------------------------------------
+
+
+def live(name: str, orders: Sequence[Order], log: Log) -> list[str]:
+    """What the budget sends, day by day, when it may send as many as the call lists name."""
+    base = walked(orders, log.split, None, Policy())
+    active = np.mean([base.run.active[day] for day in base.days])
+    per_day = max(1, round(active / 2 * TOP_SHARE / RETRAIN_EVERY_DAYS))
+    rows = []
+    for policy in (Policy(), Policy(budget_value=Stake.REFERENCE, budget_certainty=1.0)):
+        done = walked(orders, log.split, None, replace(policy, budget_per_day=per_day))
+        rule = done.report.rule
+        fits = f"P(churn)^{policy.budget_certainty:g} x {policy.budget_value.value}"
+        rows.append(
+            f"| {name} | {per_day} a day | {fits} | {rule.warnings} |"
+            f" {_share(rule.strict_precision)} | {_share(rule.value_captured)} |"
+        )
+    return rows
+
+
+# --- the choice ----------------------------------------------------------------------------------
+
+
+def tuned(periods: dict[str, Period]) -> list[str]:
     """What each setting gives on the early periods, and the default: of those that keep recall and
     lead on both logs and come within NEARLY of the best mean gain, the one that warns earliest."""
     lines = [
@@ -118,9 +237,9 @@ def tuned(panels: dict[str, tuple[Panel, Run]]) -> list[str]:
     for drop in (0.1, 0.2, 0.3):
         for percentile in (0, 30, 40, 45, 50, 60):
             gains, leads, recalls = [], [], []
-            for name, (panel, done) in panels.items():
-                policy = Policy(drop=drop)
-                fires = silence_fires(panel, policy, done.rules, percentile, late=True)
+            for name, period in periods.items():
+                panel, rules = period.panel, period.run.rules
+                fires = silence_fires(panel, Policy(drop=drop), rules, percentile, late=True)
                 found = quality_of(panel, fires)
                 gains.append(_gain(panel, found))
                 leads.append(found.median_lead_days or 0.0)
@@ -144,39 +263,67 @@ def _gain(panel: Panel, found: Quality) -> float:
     return (found.strict_precision or 0) - (plain.strict_precision or 0)
 
 
+def certainties(periods: dict[str, Period]) -> list[str]:
+    """How far the budget's call list is above every simple one on the early periods, by its
+    certainty, and the default: that with the largest margin where the margin is smallest."""
+    lines = [
+        "| certainty | log | precision | value | margin in precision | margin in value |",
+        "| ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    margins: dict[float, float] = {}
+    simple = {name: period.lists for name, period in periods.items()}
+    for certainty in CERTAINTIES:
+        least = []
+        for name, period in periods.items():
+            found = period.list_by(Policy(budget_certainty=certainty))
+            lists = [simple[name][by] for by in SIMPLE]
+            precision = (found.precision or 0) - max(r.precision or 0 for r in lists)
+            value = (found.value_captured or 0) - max(r.value_captured or 0 for r in lists)
+            least += [precision, value]
+            lines.append(
+                f"| {certainty:g} | {name} | {_share(found.precision)} |"
+                f" {_share(found.value_captured)} | {100 * precision:+.1f} | {100 * value:+.1f} |"
+            )
+        margins[certainty] = min(least)
+    chosen = max(margins, key=lambda certainty: margins[certainty])
+    return ["", *lines, "", f"Chosen: certainty {chosen:g}"]
+
+
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
 def main() -> None:
     """Prints the tables."""
-    tune = "--tune" in sys.argv[1:]
+    tune, through = ("--tune" in sys.argv[1:], "--live" in sys.argv[1:])
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    panels: dict[str, tuple[Panel, Run]] = {}
-    head = ["| log | what | wanted | found | |", "| --- | --- | ---: | ---: | --- |"]
-    rows, rankings = [], []
-    for name, (file, split, goal) in LOGS.items():
-        started = time.monotonic()
-        orders = orders_of(file)
-        if tune:
-            early = run(orders, FIRST_DAY, split, Policy())
-            early.report()
-            assert early.panel is not None
-            panels[name] = (early.panel, early)
-        else:
-            report = run(orders, split, None, Policy()).report()
-            rows += table(name, report, goal)
-            rankings += [
-                f"| {name} | {by} | {_share(r.precision)} | {_share(r.value_captured)} |"
-                for by, r in report.rankings.items()
-            ]
-        print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
-    if tune:
-        print("\n".join(tuned(panels)))
-        return
-    print("\n".join([*head, *rows]))
-    ranked_head = ["", "| log | a tenth by | precision | value |", "| --- | --- | ---: | ---: |"]
-    print("\n".join([*ranked_head, *rankings]))
+    periods: dict[str, Period] = {}
+    sent: list[str] = []
+    for name, log in LOGS.items():
+        print(name, flush=True)
+        orders = orders_of(log.file)
+        if through:
+            sent += live(name, orders, log)
+            continue
+        days = (FIRST_DAY, log.split) if tune else (log.split, None)
+        periods[name] = walked(orders, *days, Policy())
+    if through:
+        head = "| log | budget | ranked by | warnings | strict | value in CLV |"
+        print("\n".join([head, "| --- | --- | --- | ---: | ---: | ---: |", *sent]))
+    elif tune:
+        print("\n".join([*tuned(periods), *certainties(periods)]))
+    else:
+        _print_late(periods)
+
+
+def _print_late(periods: dict[str, Period]) -> None:
+    print("| log | what | wanted | found | |\n| --- | --- | --- | ---: | --- |")
+    for name, period in periods.items():
+        print("\n".join(bar(name, LOGS[name], period)))
+    for table in (lambda period: period.lists, frontier):
+        print("\n".join(["", *LISTS_HEAD]))
+        for name, period in periods.items():
+            print("\n".join(list_rows(name, table(period))))
 
 
 if __name__ == "__main__":

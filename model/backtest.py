@@ -10,8 +10,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -21,6 +22,8 @@ from features.buckets import MS_PER_DAY, day_of
 from features.money import minor_exponent
 from features.orders import Order, OrderType
 from features.vector import FEATURE_NAMES, vectors
+from model.bgnbd import BGNBD, FitError
+from model.budget import spent_minor
 from model.clv import ClvModel
 from model.evaluation import churn_quantiles, iso_day, score_quantiles
 from model.judging import Judge, Scoring, Track
@@ -39,18 +42,25 @@ from model.panel import (
     first_of_each,
     quality,
     quality_of,
-    ranking,
 )
-from model.policy import Policy, Rules, Trigger
+from model.policy import Policy, Rules, Trigger, is_down_by
+from model.rivals import (
+    Baseline,
+    baselines,
+    budget_name,
+    rank_days,
+    rankings,
+    silence_fires,
+    silent_as_early,
+)
 from model.scoring import Scorer
 from model.standing import history_of
 from model.training import TrainingConfig, fit, population, training_set
 from model.walk import Walk
 
-TOP_SHARE: Final = 0.10
-RANK_EVERY_DAYS: Final = 30
 MAX_ROWS: Final = 400_000
 _RFM: Final = tuple(FEATURE_NAMES.index(n) for n in ("frequency", "recency_days", "T_days"))
+_BGNBD_CUSTOMERS: Final = 100_000
 
 Progress = Callable[[int], None]
 
@@ -66,14 +76,6 @@ class Point(msgspec.Struct, frozen=True):
     churn_percentile: float
     late: bool
     per_week: float
-    quality: Quality
-
-
-class Baseline(msgspec.Struct, frozen=True):
-    """A simple rule, its threshold set so that its median lead comes closest to the rule's."""
-
-    name: str
-    threshold: float
     quality: Quality
 
 
@@ -100,9 +102,12 @@ class Backtest(msgspec.Struct, frozen=True):
     """The report. Days are ISO dates; the period is from 00:00 UTC of `start` to 00:00 of `end`.
 
     `rule` are the warnings as they would have been sent; `panel_rule` the same rule read off the
-    panel, which has `panel_share` of the customers. `order_only` is the recall of a rule that
-    scores only when orders arrive. `left_out`: churns of customers whom the policy leaves out, by
-    standing. `withheld`: episodes for which the budget had no place at first.
+    panel, which has `panel_share` of the customers. `baselines` are simple rules at the rule's
+    median lead, `mean_baseline` is plain silence at its mean lead. `rankings` are call lists of a
+    tenth of the better half of the active customers, every 30 days; `ranked_by` names that of the
+    budget. `order_only_recall` is that of a rule that scores only when orders arrive. `left_out`:
+    churns of customers whom the policy leaves out, by standing. `withheld`: episodes for which the
+    budget had no place at first.
     """
 
     model_version: str
@@ -129,7 +134,9 @@ class Backtest(msgspec.Struct, frozen=True):
     panel_share: float
     panel_rule: Quality
     baselines: list[Baseline]
+    mean_baseline: Baseline | None
     points: list[Point]
+    ranked_by: str
     rankings: dict[str, Ranked]
     calibration: list[Bin]
     weeks: list[Week]
@@ -207,15 +214,23 @@ class Run:
         self.purchases = _purchase_days(orders)
         self.scorers = [scorer]
         self.swap_days: set[int] = set()
-        self.fired: list[Scoring] = []
+        self.fired: list[_Warning] = []
         self.rows = _Rows()
         self.spells: dict[tuple[str, int], _Spell] = {}
         self.left_out: Counter[str] = Counter()
         self.active: dict[int, int] = {}
+        self.sampled: set[str] = set()
+        self.alive: BGNBD | None = None
         self.order_only: set[tuple[str, int]] = set()
         self.every = 1
         self.ratios: dict[int, float] = {}
         self.panel: Panel | None = None
+        self._by_day: dict[int, list[str]] = {}
+        for user, days in self.purchases.items():
+            for bought in days:
+                self._by_day.setdefault(bought, []).append(user)
+        self._last: dict[str, int] = {}
+        self._seen_until = self.first_day
         self.walk = Walk(orders, Judge(scorer, scorer.rules(self.policy)))
 
     def report(self) -> Backtest:
@@ -223,12 +238,14 @@ class Run:
             self._swap(day)
             if day == self.plan.from_day:
                 self._set_sampling()
+                self._fit_alive(day)
             before = self._references_before(day)
             if day >= self.plan.from_day:
                 self._score_silences(day)
             fired, users = self.walk.day(day)
-            self.fired += fired
-            self._begin_silences(day, users, before)
+            if day >= self.plan.from_day - self.horizon:
+                self.fired += [_Warning.of(scoring, self.horizon) for scoring in fired]
+                self._begin_silences(day, users, before)
             self.plan.progress(1)
         return self._summed_up()
 
@@ -243,6 +260,19 @@ class Run:
         # As live: every customer moves to the new scale when it is next judged.
         self.walk.judge = Judge(scorer, scorer.rules(self.policy))
         self.ratios.clear()
+        self._fit_alive(day)
+
+    def _fit_alive(self, day: int) -> None:
+        """Fits the BG/NBD of the baselines, whatever the model is made of, on who is known then."""
+        facts = [
+            t.customer.facts for t in self.walk.tracks.values() if history_of(t.customer.facts)
+        ]
+        facts = facts[:: 1 + len(facts) // _BGNBD_CUSTOMERS]
+        self.alive = None
+        if facts:
+            X = vectors([(each, day * MS_PER_DAY) for each in facts])
+            with suppress(FitError):
+                self.alive = BGNBD.fit(*(X[:, column] for column in _RFM))
 
     @property
     def rules(self) -> Rules:
@@ -258,6 +288,7 @@ class Run:
         )
         share = 1 - self.policy.floor_percentile / 100 if self.policy.floor is None else 1.0
         self.every = max(1, round(days * min(1.0, 1.5 * share) / MAX_ROWS))
+        self.sampled = {u for u in self.purchases if crc32(u.encode()) % self.every == 0}
 
     def _references_before(self, day: int) -> dict[str, int]:
         """Of the customers who order today, the reference that the order is compared with."""
@@ -270,11 +301,6 @@ class Run:
         return found
 
     def _buyers(self, day: int) -> list[str]:
-        if not hasattr(self, "_by_day"):
-            self._by_day: dict[int, list[str]] = {}
-            for user, days in self.purchases.items():
-                for bought in days:
-                    self._by_day.setdefault(bought, []).append(user)
         return self._by_day.get(day, [])
 
     def _begin_silences(self, day: int, users: Iterable[str], before: Mapping[str, int]) -> None:
@@ -286,10 +312,9 @@ class Run:
             track = self.walk.tracks[user]
             judgement = track.customer.judgement
             scored, reference = judgement.scored_last, judgement.reference(day * MS_PER_DAY, rules)
-            if scored and user in before:
-                fallen = scored.clv_minor <= (1 - rules.policy.event_drop) * before[user]
-                if fallen:
-                    self.order_only.add((user, day))
+            drop = rules.policy.event_drop
+            if scored and user in before and is_down_by(drop, scored.clv_minor, before[user]):
+                self.order_only.add((user, day))
             if reference is None or reference.clv_minor < max(rules.floor_minor, 1):
                 continue
             history = history_of(track.customer.facts, rules.enough_purchase_days)
@@ -312,31 +337,45 @@ class Run:
 
     def _score_silences(self, day: int) -> None:
         """Adds today's rows to the panel, as of 00:00, before anything is judged or ordered."""
-        pairs, spells, tracks = [], [], []
+        spells, tracks = [], []
+        silent = self._silent(day)
+        self.active[day] = len(silent)
         active = 0
-        for user, days in self._silent(day):
-            active += 1
-            spell = self.spells.get((user, days))
-            if spell is None or crc32(user.encode()) % self.every or not self._counted(user, days):
+        for user, since in silent.items():
+            if user not in self.sampled:
                 continue
-            track = self.walk.tracks[user]
-            tracks.append(track)
-            pairs.append((track.customer.facts, day * MS_PER_DAY))
-            spells.append(spell.number)
-        self.active[day] = active
-        if not pairs:
+            active += 1
+            spell = self.spells.get((user, since))
+            if spell is not None:
+                tracks.append(self.walk.tracks[user])
+                spells.append(spell.number)
+        if not spells:
             return
-        references = self._references(day, spells, tracks)
-        X = vectors(pairs)
-        scorer = self.walk.judge.scorer
-        clv, churn = scorer.rate(X)
-        lifetime = getattr(scorer.model, "lifetime", None)
+        as_of_ms = day * MS_PER_DAY
+        X = vectors([(track.customer.facts, as_of_ms) for track in tracks])
+        clv, churn = self.walk.judge.scorer.rate(X)
+        references = np.array(self._references(day, spells, tracks), np.float64)
+        better = np.zeros(len(spells), bool)
+        better[np.argsort(-references, kind="stable")[: (active + 1) // 2]] = True
+        spend = [spent_minor(track.customer.facts, as_of_ms, self.horizon) for track in tracks]
         alive = (
-            lifetime[0].probability_alive(*(X[:, column] for column in _RFM))
-            if lifetime
+            self.alive.probability_alive(*(X[:, column] for column in _RFM))
+            if self.alive
             else np.full(len(X), np.nan)
         )
-        self.rows.add(spells, day, clv, references, churn, alive, len(self.scorers) - 1)
+        self.rows.add(
+            _Columns(
+                silence=np.array(spells, np.int64),
+                day=np.full(len(spells), day, np.int64),
+                clv=clv.astype(np.float64),
+                reference=references,
+                churn=churn,
+                alive=alive,
+                spend=np.array(spend, np.float64),
+                better=better,
+                model=np.full(len(spells), len(self.scorers) - 1, np.int64),
+            )
+        )
 
     def _references(self, day: int, spells: Sequence[int], tracks: Sequence[Track]) -> list[float]:
         """The references in the scale of the model now, also of who was not judged by it yet."""
@@ -365,16 +404,17 @@ class Run:
             found.append(reference.clv_minor * ratio if reference else 0.0)
         return found
 
-    def _silent(self, day: int) -> Iterable[tuple[str, int]]:
+    def _silent(self, day: int) -> Mapping[str, int]:
         """Customers whose last order lies 1 to H days back, with its day."""
-        if not hasattr(self, "_last"):
-            self._last: dict[str, int] = {}
-            self._seen_until = self.first_day
         for past in range(self._seen_until, day):
             for user in self._buyers(past):
                 self._last[user] = past
+            gone = past - self.horizon
+            for user in self._buyers(gone):
+                if self._last.get(user) == gone:
+                    del self._last[user]
         self._seen_until = day
-        return [(u, d) for u, d in self._last.items() if day - d <= self.horizon]
+        return self._last
 
     # --- summing up ------------------------------------------------------------------------------
 
@@ -393,9 +433,9 @@ class Run:
         )
         panel_rule = quality_of(panel, fires)
         days = range(self.plan.from_day, self.end_day)
-        swapped = [s for s in self._judged_fired() if day_of(s.as_of_ms) in self.swap_days]
-        everything = self._judged_fired()
-        per_day = Counter(day_of(scoring.as_of_ms) for scoring in everything)
+        everything = [warning for warning in self.fired if warning.day >= self.plan.from_day]
+        swapped = [warning for warning in everything if warning.day in self.swap_days]
+        per_day = Counter(warning.day for warning in everything)
         points = self._points(panel)
         return Backtest(
             model_version=self.scorer.model_version,
@@ -414,7 +454,7 @@ class Run:
                 trigger.value: sent.only(trigger).quality(silences, self.end_day)
                 for trigger in Trigger
             },
-            by_standing=dict(Counter(_standing(s, self.horizon) for s in everything)),
+            by_standing=dict(Counter(warning.standing for warning in everything)),
             left_out=dict(self.left_out),
             withheld=self.walk.withheld,
             per_1000_a_week=self._per_1000(len(everything), days),
@@ -426,16 +466,19 @@ class Run:
             order_only_recall=self._order_only(silences),
             panel_share=1 / self.every,
             panel_rule=panel_rule,
-            baselines=_baselines(panel, panel_rule),
+            baselines=baselines(panel, panel_rule),
+            mean_baseline=silent_as_early(panel, panel_rule),
             points=points,
-            rankings=_rankings(panel, self.plan.from_day),
+            ranked_by=budget_name(self.policy),
+            rankings=rankings(panel, self.policy, self.rank_days(panel)),
             calibration=calibration(panel),
             weeks=self._weeks(everything),
             suggestions=self._suggestions(points),
         )
 
-    def _judged_fired(self) -> list[Scoring]:
-        return [s for s in self.fired if day_of(s.as_of_ms) >= self.plan.from_day]
+    def rank_days(self, panel: Panel) -> range:
+        """The days of the call lists of the judged period."""
+        return rank_days(panel, self.plan.from_day, self.plan.until_day)
 
     def _silences(self) -> Silences:
         keys = list(self.spells)
@@ -479,7 +522,8 @@ class Run:
                 found = quality_of(panel, fires)
                 if not found.judged:
                     continue
-                count = len(first_of_each(panel, fires)) * self.every
+                begun = panel.silences.counted[panel.silence]
+                count = len(first_of_each(panel, fires & begun)) * self.every
                 points.append(Point(float(percentile), late, count / weeks, found))
         return points
 
@@ -509,12 +553,10 @@ class Run:
             settings["CLV_LATE_SILENCE"] = str(self.horizon + 1)
         return Suggestion(wish, settings, best)
 
-    def _weeks(self, fired: Sequence[Scoring]) -> list[Week]:
+    def _weeks(self, fired: Sequence[_Warning]) -> list[Week]:
         counts: Counter[tuple[int, str]] = Counter()
-        for scoring in fired:
-            assert scoring.fired is not None
-            week = (day_of(scoring.as_of_ms) - self.plan.from_day) // 7
-            counts[week, scoring.fired.trigger.value] += 1
+        for warning in fired:
+            counts[(warning.day - self.plan.from_day) // 7, warning.trigger] += 1
         weeks = []
         for week in range((self.end_day - self.plan.from_day) // 7):
             start = self.plan.from_day + 7 * week
@@ -535,45 +577,59 @@ class _Spell(msgspec.Struct, frozen=True):
     reference: int
 
 
+class _Warning(msgspec.Struct, frozen=True, gc=False):
+    """What is remembered of a warning; `since` is the day of the order before it, if there is
+    one."""
+
+    user_id: str
+    day: int
+    since: int | None
+    trigger: str
+    standing: str
+
+    @classmethod
+    def of(cls, scoring: Scoring, horizon_days: int) -> _Warning:
+        assert scoring.fired is not None
+        return cls(
+            scoring.user_id,
+            day_of(scoring.as_of_ms),
+            scoring.facts.last_purchase_day,
+            scoring.fired.trigger.value,
+            _standing(scoring, horizon_days),
+        )
+
+
+class _Columns(NamedTuple):
+    """Rows of the panel, named as there."""
+
+    silence: Ints
+    day: Ints
+    clv: Floats
+    reference: Floats
+    churn: Floats
+    alive: Floats
+    spend: Floats
+    better: Bools
+    model: Ints
+
+
 class _Rows:
-    """The panel's columns while they grow."""
+    """The panel's rows while they grow, a part a day."""
 
     def __init__(self) -> None:
-        self.parts: list[tuple[Ints, Ints, Floats, Floats, Floats, Floats, Ints]] = []
+        self.parts: list[_Columns] = []
 
-    def add(
-        self,
-        spells: Sequence[int],
-        day: int,
-        clv: Ints,
-        references: Sequence[float],
-        churn: Floats,
-        alive: Floats,
-        model: int,
-    ) -> None:
-        n = len(spells)
-        self.parts.append(
-            (
-                np.array(spells, np.int64),
-                np.full(n, day, np.int64),
-                clv.astype(np.float64),
-                np.array(references, np.float64),
-                churn,
-                alive,
-                np.full(n, model, np.int64),
-            )
-        )
+    def add(self, part: _Columns) -> None:
+        self.parts.append(part)
 
     def panel(self, silences: Silences, thresholds: Floats, end_day: int) -> Panel:
         """The rows by silence and day."""
         if not self.parts:
             raise BacktestError("nobody worth a warning was silent within the judged period")
-        columns = [np.concatenate(column) for column in zip(*self.parts, strict=True)]
-        order = np.lexsort((columns[1], columns[0]))
-        silence, day, clv, reference, churn, alive, model = (column[order] for column in columns)
-        return Panel(
-            silences, silence, day, clv, reference, churn, alive, model, thresholds, end_day
-        )
+        columns = _Columns(*(np.concatenate(column) for column in zip(*self.parts, strict=True)))
+        order = np.lexsort((columns.day, columns.silence))
+        named = {name: column[order] for name, column in columns._asdict().items()}
+        return Panel(silences, thresholds=thresholds, end_day=end_day, **named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -588,19 +644,17 @@ class _Sent:
     @classmethod
     def of(
         cls,
-        fired: Sequence[Scoring],
+        fired: Sequence[_Warning],
         spells: Mapping[tuple[str, int], _Spell],
         silences: Silences,
     ) -> _Sent:
         numbers, days, triggers = [], [], []
-        for scoring in fired:
-            last_day = scoring.facts.last_purchase_day
-            spell = None if last_day is None else spells.get((scoring.user_id, last_day))
-            assert scoring.fired is not None
+        for warning in fired:
+            spell = None if warning.since is None else spells.get((warning.user_id, warning.since))
             if spell is not None:
                 numbers.append(spell.number)
-                days.append(day_of(scoring.as_of_ms))
-                triggers.append(scoring.fired.trigger.value)
+                days.append(warning.day)
+                triggers.append(warning.trigger)
         silence, day = np.array(numbers, np.int64), np.array(days, np.int64)
         strict = silences.until[silence] >= day + silences.horizon_days
         return cls(silence, day, strict, triggers)
@@ -613,92 +667,19 @@ class _Sent:
         return quality(silences, self.silence, self.day, self.strict, end_day)
 
 
-def silence_fires(
-    panel: Panel, policy: Policy, rules: Rules, percentile: float, *, late: bool
-) -> Bools:
-    """On which rows the rule of silence fires, with another percentile of P(churn)."""
-    sure = (
-        panel.churn >= panel.threshold(percentile) if percentile else np.ones(len(panel.day), bool)
-    )
-    if late:
-        sure |= panel.silent_days >= rules.late_silence_days
-    fires: Bools = (
-        sure & (panel.silent_days >= rules.min_silence_days) & (panel.drop >= policy.drop)
-    )
-    return fires
-
-
-def _baselines(panel: Panel, rule: Quality) -> list[Baseline]:
-    """Simple rules at the rule's lead: days of silence, own gaps, P(alive)."""
-    if rule.median_lead_days is None:
-        return []
-    silent = panel.silent_days
-    gap = panel.silences.median_gap[panel.silence]
-    candidates: dict[str, tuple[Sequence[float], Callable[[float], Bools]]] = {
-        "silent for D days": (
-            range(1, panel.silences.horizon_days + 1),
-            lambda days: silent >= days,
-        ),
-        "k x own median gap": (
-            [round(k, 2) for k in np.geomspace(0.5, 12, 40)],
-            lambda k: (gap > 0) & (silent >= k * gap),
-        ),
-        "P(alive) below p": (
-            [round(p, 3) for p in np.linspace(0.05, 0.999, 40)],
-            lambda p: panel.alive < p,
-        ),
-    }
-    found = []
-    for name, (thresholds, fires) in candidates.items():
-        best: Baseline | None = None
-        for threshold in thresholds:
-            baseline = Baseline(name, float(threshold), quality_of(panel, fires(threshold)))
-            if baseline.quality.median_lead_days is None:
-                continue
-            if best is None or _distance(baseline, rule) < _distance(best, rule):
-                best = baseline
-        if best is not None:
-            found.append(best)
-    return found
-
-
-def _distance(baseline: Baseline, rule: Quality) -> tuple[float, float]:
-    """How far the leads are apart; of equals the rule that finds more."""
-    assert baseline.quality.median_lead_days is not None
-    assert rule.median_lead_days is not None
-    apart = abs(baseline.quality.median_lead_days - rule.median_lead_days)
-    return apart, -(baseline.quality.recall or 0.0)
-
-
-def _rankings(panel: Panel, from_day: int) -> dict[str, Ranked]:
-    """What a call list of a tenth of the eligible customers is worth, a month, by each order."""
-    first = from_day + panel.silences.horizon_days
-    days = range(first, panel.end_day - panel.silences.horizon_days, RANK_EVERY_DAYS)
-    gap = panel.silences.median_gap[panel.silence]
-    silent = panel.silent_days.astype(np.float64)
-    orders: dict[str, Floats] = {
-        "expected loss": panel.churn * panel.reference,
-        "P(churn)^2 x reference": panel.churn**2 * panel.reference,
-        "P(churn)^4 x reference": panel.churn**4 * panel.reference,
-        "P(churn)": panel.churn,
-        "lowest CLV": -panel.clv,
-        "largest absolute loss": panel.reference - panel.clv,
-        "largest drop": panel.drop,
-        "longest silence": silent,
-        "most own gaps": np.where(gap > 0, silent / np.maximum(gap, 1.0), 0.0),
-        "lowest P(alive)": -np.nan_to_num(panel.alive, nan=1.0),
-    }
-    return {name: ranking(panel, value, days, TOP_SHARE) for name, value in orders.items()}
-
-
 def _purchase_days(orders: Iterable[Order]) -> dict[str, list[int]]:
-    """The UTC days with an order that nobody took back, ascending, by customer."""
+    """The UTC days with an order that nobody took back, ascending, by customer; `orders` sorted by
+    event time."""
     taken_back = {(o.user_id, o.order_id) for o in orders if o.type is OrderType.CANCELLATION}
-    days: dict[str, set[int]] = {}
+    days: dict[str, list[int]] = {}
+    same: dict[int, int] = {}  # one object a day, not one an order
     for order in orders:
         if order.type is OrderType.ORDER and (order.user_id, order.order_id) not in taken_back:
-            days.setdefault(order.user_id, set()).add(day_of(order.ts_ms))
-    return {user: sorted(of_user) for user, of_user in days.items()}
+            day = day_of(order.ts_ms)
+            of_user = days.setdefault(order.user_id, [])
+            if not of_user or of_user[-1] != day:
+                of_user.append(same.setdefault(day, day))
+    return days
 
 
 def _median_gap(days: Sequence[int], until: int) -> float:

@@ -136,7 +136,9 @@ for _command in (*training_cli.COMMANDS, *registry_cli.COMMANDS, *evaluation_cli
     cli.add_command(_command)
 
 
-def _scorer(path: Path, orders: tuple[Path, ...]) -> tuple[artifact.Manifest, list[Order], Scorer]:
+def _scorer(
+    path: Path, orders: tuple[Path, ...]
+) -> tuple[artifact.Manifest, Sequence[Order], Scorer]:
     loaded = artifact.load(path)
     manifest = loaded.manifest
     scorer = scorer_of(

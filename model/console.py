@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from features.buckets import day_of
 from features.orders import Order, OrderRules
+from model.ordercolumns import OrderColumns
 from model.orderlog import RejectedRow, read_orders
-from model.training import sorted_orders
 
 ORDERS = click.argument(
     "orders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="ORDERS..."
@@ -57,24 +57,28 @@ CURRENCY = click.option(
 )
 
 
-def read_log(paths: Sequence[Path], currency: str) -> list[Order]:
+def read_log(paths: Sequence[Path], currency: str) -> OrderColumns:
     """The accepted orders in event time; says on stderr what was set aside."""
-    accepted: list[Order] = []
-    rejected: list[RejectedRow] = []
+    first: list[RejectedRow] = []
     count = 0
-    rows = read_orders(paths, OrderRules(currency=currency))
-    # disable=None: a bar on a terminal, nothing when piped.
-    for row in tqdm(rows, desc="reading", unit=" rows", disable=None, leave=False):
-        if isinstance(row, RejectedRow):
-            count += 1
-            if not rejected:
-                rejected.append(row)
-        else:
-            accepted.append(row)
-    if rejected:
+
+    def accepted() -> Iterator[Order]:
+        nonlocal count
+        rows = read_orders(paths, OrderRules(currency=currency))
+        # disable=None: a bar on a terminal, nothing when piped.
+        for row in tqdm(rows, desc="reading", unit=" rows", disable=None, leave=False):
+            if isinstance(row, RejectedRow):
+                count += 1
+                if not first:
+                    first.append(row)
+            else:
+                yield row
+
+    log = OrderColumns(accepted())
+    if first:
         noun = "row" if count == 1 else "rows"
-        click.echo(f"{count:,} {noun} set aside; the first: {rejected[0]}", err=True)
-    return sorted_orders(accepted)
+        click.echo(f"{count:,} {noun} set aside; the first: {first[0]}", err=True)
+    return log
 
 
 @contextmanager

@@ -52,9 +52,10 @@ class Silences:
 class Panel:
     """Rows of (silence, day) by silence and then day: what was known at 00:00 UTC of the day.
 
-    `silence` indexes the silences; `drop` is against the reference of the rule; `alive` is
-    BG/NBD's P(alive), NaN where the model has none; `threshold` maps a percentile of P(churn) of
-    the model then in use: one column of `PERCENTILES` each.
+    `silence` indexes the silences; `reference` is that of the rule; `spend` the net revenue of the
+    H days before, in minor units; `better` says who belonged to the better half of the customers
+    active then, by reference; `alive` is BG/NBD's P(alive), NaN where the model has none;
+    `thresholds` has a row for each model: P(churn) at evenly spaced percentiles.
     """
 
     silences: Silences
@@ -64,6 +65,8 @@ class Panel:
     reference: Floats
     churn: Floats
     alive: Floats
+    spend: Floats
+    better: Bools
     model: Ints
     thresholds: Floats
     end_day: int
@@ -109,6 +112,7 @@ class Quality(msgspec.Struct, frozen=True):
     recall: float | None
     value_captured: float | None
     lead_days: tuple[float, ...] | None
+    mean_lead_days: float | None
 
     @property
     def median_lead_days(self) -> float | None:
@@ -143,6 +147,7 @@ def quality(silences: Silences, silence: Ints, day: Ints, strict: Bools, end_day
         lead_days=tuple(float(q) for q in np.percentile(leads, LEAD_PERCENTILES))
         if len(leads)
         else None,
+        mean_lead_days=float(leads.mean()) if len(leads) else None,
     )
 
 
@@ -187,29 +192,36 @@ def calibration(panel: Panel, bins: int = 10) -> list[Bin]:
 
 
 class Ranked(msgspec.Struct, frozen=True):
-    """A ranking's top share of customers: precision, and the share of the lost value among them."""
+    """A ranking's top share of customers: how many of them did not order in the H days after
+    (precision), and how much of what all who did not had spent in the H days before was theirs
+    (value). `clv_captured`: the same in reference CLV, which is the model's own opinion."""
 
     precision: float | None
     value_captured: float | None
+    clv_captured: float | None
 
 
-def ranking(panel: Panel, value: Floats, days: Sequence[int], top: float) -> Ranked:
-    """What the `top` share of eligible customers by `value` (one element a row) is worth, on each
-    of the days, all together."""
-    right = lost = captured = 0.0
-    picked = 0
-    judged, strict = panel.judged, panel.strict
+def ranking(
+    panel: Panel, value: Floats, days: Sequence[int], top: float, among: Bools | None = None
+) -> Ranked:
+    """What the `top` share by `value` (one element a row) of the better half of the active
+    customers (or of the rows `among`) is worth, on each of the days, all together."""
+    right = picked = 0
+    captured, lost = np.zeros(2), np.zeros(2)
+    strict = panel.strict
+    gone = np.stack([panel.spend * strict, panel.reference * strict])
+    eligible = panel.better if among is None else among
     for day in days:
-        rows = np.flatnonzero(judged & (panel.day == day))
+        rows = np.flatnonzero(eligible & (panel.day == day))
         if not len(rows):
             continue
         best = rows[np.argsort(-value[rows], kind="stable")[: max(1, round(top * len(rows)))]]
-        gone = panel.reference * strict
-        right += float(strict[best].sum())
+        right += int(strict[best].sum())
         picked += len(best)
-        captured += float(gone[best].sum())
-        lost += float(gone[rows].sum())
-    return Ranked(_share(right, picked), _share(captured, lost))
+        captured += gone[:, best].sum(axis=1)
+        lost += gone[:, rows].sum(axis=1)
+    spend, clv = (_share(float(c), float(w)) for c, w in zip(captured, lost, strict=True))
+    return Ranked(_share(right, picked), spend, clv)
 
 
 def _mean(values: NDArray[np.bool_]) -> float | None:

@@ -7,8 +7,9 @@ from html import escape
 from typing import Final
 
 from model import svg
-from model.backtest import Backtest, Baseline, Point
+from model.backtest import Backtest, Point
 from model.panel import Quality
+from model.rivals import Baseline
 
 _RANKED: Final = "A tenth of the customers worth a warning, once a month"
 
@@ -331,7 +332,7 @@ def _rules_table(report: Backtest) -> str:
 
 def _rankings_table(report: Backtest) -> str:
     rows = [
-        (name == "expected loss", [name, _share(r.precision), _share(r.value_captured)])
+        (name == report.ranked_by, [name, _share(r.precision), _share(r.value_captured)])
         for name, r in report.rankings.items()
     ]
     return _table(("sorted by", "leave", "of the value that leaves"), rows)

@@ -15,7 +15,7 @@ from features.orders import Order, OrderType
 from model.backtest import Backtest, BacktestError, Plan, backtest
 from model.cli import cli
 from model.judging import Judge
-from model.panel import NEVER, Panel, Silences, calibration, first_of_each, quality, ranking
+from model.panel import NEVER, Panel, Ranked, Silences, calibration, first_of_each, quality, ranking
 from model.policy import Policy
 from model.report import page, text
 from model.synthetic import Shop, generate
@@ -190,6 +190,8 @@ def a_panel() -> Panel:
         reference=silences.reference[silence],
         churn=churn,
         alive=np.full(12, np.nan),
+        spend=np.tile(np.array([8.0, 6.0, 4.0, 2.0]), 3),
+        better=np.repeat(np.array([True, True, False]), 4),
         model=np.zeros(12, np.int64),
         thresholds=np.array([np.linspace(0, 1, 101)]),
         end_day=200,
@@ -222,10 +224,31 @@ def test_calibration_compares_what_was_said_with_what_happened() -> None:
 
 def test_a_ranking_is_worth_what_its_top_holds() -> None:
     panel = a_panel()
-    best = ranking(panel, panel.reference, [15], 1 / 3)
-    assert (best.precision, best.value_captured) == (1.0, 1.0)
-    worst = ranking(panel, -panel.reference, [15], 1 / 3)
-    assert (worst.precision, worst.value_captured) == (0.0, 0.0)
+    # The better half are ada, who is gone, and ben, who comes back.
+    best = ranking(panel, panel.reference, [15], 1 / 2)
+    assert (best.precision, best.value_captured, best.clv_captured) == (1.0, 1.0, 1.0)
+    worst = ranking(panel, -panel.reference, [15], 1 / 2)
+    assert (worst.precision, worst.value_captured, worst.clv_captured) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("day", "top", "precision", "value", "clv"),
+    [
+        (5, 1 / 3, 1.0, 8 / 16, 100 / 110),  # cleo orders 40 days later, and is gone as well
+        (15, 1 / 3, 1.0, 1.0, 1.0),
+        (15, 2 / 3, 0.5, 1.0, 1.0),
+        (5, 1.0, 2 / 3, 1.0, 1.0),
+    ],
+)
+def test_value_is_what_those_who_are_gone_had_spent(
+    day: int, top: float, precision: float, value: float, clv: float
+) -> None:
+    panel = a_panel()
+    everybody = np.ones(len(panel.day), bool)
+    found = ranking(panel, panel.reference, [day], top, everybody)
+    assert found == Ranked(precision, value, clv)
+    nobody = ranking(panel, panel.reference, [], top)
+    assert nobody == Ranked(None, None, None)
 
 
 # --- for people ----------------------------------------------------------------------------------
