@@ -79,14 +79,15 @@ class NotReady(Exception):
 
 @dataclass(slots=True)
 class Api:
-    """The pages. `pipeline` gives the one in use now, None while the model is being read."""
+    """The pages. `pipeline` gives the one in use now, None while the model is being read;
+    `waiting` requests are being answered; `answered` hears of each page and status."""
 
     pipeline: Callable[[], Pipeline | None]
     store: CountedStore
     topic: str
     clock: Clock = field(default_factory=SystemClock)
     answered: Callable[[str, int], None] = lambda page, status: None
-    _waiting: int = 0
+    waiting: int = 0
     _thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="api")
     )
@@ -111,6 +112,10 @@ class Api:
         if request.content_type != "application/json":
             answer = problem(415, "send the body as Content-Type: application/json")
             answer.headers["Accept-Post"] = "application/json"
+            return answer
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            answer = problem(415, "send the body as it is, without Content-Encoding")
+            answer.headers["Accept-Encoding"] = "identity"
             return answer
         pipeline = self._current()
         body = await body_of(request, MAX_BODY_BYTES)
@@ -164,9 +169,9 @@ class Api:
         if local and not is_from_here(request):
             # A page in a browser may have its name resolved to 127.0.0.1, and then read answers.
             return problem(421, "ask for 127.0.0.1 or localhost, or set CLV_WEB_TOKEN")
-        if self._waiting >= MAX_WAITING:
+        if self.waiting >= MAX_WAITING:
             return problem(503, "busy; ask again in a second", retry_after_s=RETRY_BUSY_S)
-        self._waiting += 1
+        self.waiting += 1
         try:
             return await answer(request)
         except BodyTooLarge:
@@ -188,7 +193,7 @@ class Api:
                 500, "what is stored of this customer is damaged; its next order mends it"
             )
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
 
 
 def _predicted(body: bytes, terms: Terms, pipeline: Pipeline) -> bytes:

@@ -209,8 +209,8 @@ def _record(
         return _from_features(given, place, faults)
     if "feature_version" in given:
         faults.add(place, "feature_version", "feature_version goes with features, not with orders")
-    if "as_of" in given:
-        as_of_ms = _instant(given["as_of"], place, faults)
+    own_ms = _instant(given.get("as_of"), place, faults)
+    as_of_ms = as_of_ms if own_ms is None else own_ms
     orders = _orders(given["orders"], place, terms, faults)
     if len(faults.found) > before:
         return None
@@ -258,7 +258,7 @@ def _add_rejected(rejected: Rejected, raw: msgspec.Raw, at: _Place, faults: _Fau
         name = rejected.detail.split()[0]
     value: Any = None
     if name is not None and rejected.reason is not Reason.MISSING_FIELD:
-        value = _anything.decode(raw).get(name)
+        value = _value(_fields.decode(raw).get(name))
     faults.add(at, name, rejected.detail, value)
 
 
@@ -293,7 +293,7 @@ def _from_features(
     before = len(faults.found)
     if "as_of" in given:
         faults.add(place, "as_of", "as_of goes with orders; features are as of an instant already")
-    version = _anything.decode(given["feature_version"]) if "feature_version" in given else None
+    version = _value(given.get("feature_version"))
     if version != FEATURE_VERSION:
         detail = f'feature_version is not "{FEATURE_VERSION}", which this model was trained on'
         faults.add(place, "feature_version", f"{detail}; send it as a string", version)
@@ -323,8 +323,9 @@ def _allowed(name: str, value: object) -> bool:
 
 def _find_feature_faults(raw: msgspec.Raw, place: _Place, faults: _Faults) -> None:
     """Every feature that is missing, unknown or no number: the slow way, for bad records only."""
-    features = _anything.decode(raw)
-    if not isinstance(features, dict):
+    try:
+        features = {name: _value(number) for name, number in _fields.decode(raw).items()}
+    except _undecodable:
         faults.add(place, "features", "features is no object; send numbers by their names", raw)
         return
     at = _Place(f"{place.pointer}/features", place.record)
@@ -367,7 +368,7 @@ def instant_ms(value: object) -> int:
 
 def _instant(raw: msgspec.Raw | None, place: _Place, faults: _Faults) -> int | None:
     """The as_of at a place; None where there is none, or null, or no time, which is a fault."""
-    value = None if raw is None else _anything.decode(raw)
+    value = _value(raw)
     if value is None:
         return None
     try:
@@ -379,7 +380,7 @@ def _instant(raw: msgspec.Raw | None, place: _Place, faults: _Faults) -> int | N
 
 def _switch(given: Mapping[str, msgspec.Raw], name: str, place: _Place, faults: _Faults) -> bool:
     """A field that is true unless it says otherwise."""
-    value = _anything.decode(given[name]) if name in given else True
+    value = _value(given[name]) if name in given else True
     if not isinstance(value, bool):
         faults.add(place, name, f"{name} is no switch; send true or false", _null_shown(value))
         return True
@@ -401,6 +402,14 @@ def _object(
         faults.add(place, name, f"no such field; there are {', '.join(known)}")
         del given[name]
     return given
+
+
+def _value(raw: msgspec.Raw | None) -> object:
+    """What a piece of JSON says; a number beyond any float stays as it is written."""
+    try:
+        return None if raw is None else _anything.decode(raw)
+    except _undecodable:
+        return raw
 
 
 def _list(raw: msgspec.Raw) -> list[msgspec.Raw] | None:

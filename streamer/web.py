@@ -79,7 +79,14 @@ class GuardedWeb(Web):
 
     async def start_server(self) -> None:
         """Listens. Raises OSError where the address is taken."""
-        runner = AppRunner(self.web_app, access_log=None, handle_signals=False, lingering_time=1.0)
+        runner = AppRunner(
+            self.web_app,
+            access_log=None,
+            handle_signals=False,
+            lingering_time=1.0,
+            # A small body may be a large one, compressed.
+            auto_decompress=False,
+        )
         self._guarded_runner = runner
         await runner.setup()
         accept = runner.server
@@ -186,7 +193,7 @@ class BodyTooLarge(Exception):
 
 
 async def body_of(request: Request, max_bytes: int) -> bytes:
-    """The body of a request, inflated where it came compressed. Raises BodyTooLarge."""
+    """The body of a request, as it was sent. Raises BodyTooLarge."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.content.iter_any():
