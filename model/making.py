@@ -26,6 +26,8 @@ from model.evaluation import (
 from model.explain import typical
 from model.monitor import reference
 from model.monitoring import Reference
+from model.provenance import data_of
+from model.rolling import rolled
 from model.scoring import Scorer
 from model.search import History
 from model.training import TrainingConfig, TrainingSet, fit, population, training_set
@@ -47,12 +49,17 @@ class Made:
 
 
 def made(
-    log: Sequence[Order], config: TrainingConfig, cutoff_day: int, choose: Choose | None = None
+    log: Sequence[Order],
+    config: TrainingConfig,
+    cutoff_day: int,
+    choose: Choose | None = None,
+    earlier: Sequence[int] = (),
 ) -> Made:
     """The model of what was known at 00:00 UTC of `cutoff_day`, evaluated on what came after it.
 
     `log` sorted by event time. `choose` searches for the kind and options, which are else those of
-    the config. Raises TrainingError.
+    the config. At the days `earlier`, oldest first, such a model is trained as well and evaluated
+    for the manifest. Raises TrainingError and EvaluationError.
     """
     rows = training_set(log, config, cutoff_day)
     history = None if choose is None else choose(rows, config)
@@ -76,6 +83,8 @@ def made(
         metrics={} if report is None else as_json(report),
         report=_no_holdout(config.horizon_days) if report is None else table(report),
         search={} if history is None else msgspec.to_builtins(history),
+        data=data_of(_before(log, cutoff_day)),
+        cutoffs=[as_json(evaluation) for evaluation in _at(log, config, earlier)],
     )
     return Made(model, fields, report, history)
 
@@ -90,7 +99,6 @@ def _reference(
     log: Sequence[Order], model: ClvModel, cutoff_day: int, scores: Floats
 ) -> Reference | None:
     """What monitoring compares with, from the orders before the cutoff."""
-    past = log[: bisect_left(log, cutoff_day * MS_PER_DAY, key=lambda order: order.ts_ms)]
     scorer = Scorer(
         model=model,
         model_version="",  # `save` finds it from the model's numbers
@@ -98,7 +106,15 @@ def _reference(
         horizon_days=model.horizon_days,
         score_quantiles_major=tuple(score_quantiles(scores)),
     )
-    return reference(past, scorer, cutoff_day)
+    return reference(_before(log, cutoff_day), scorer, cutoff_day)
+
+
+def _before(log: Sequence[Order], day: int) -> Sequence[Order]:
+    return log[: bisect_left(log, day * MS_PER_DAY, key=lambda order: order.ts_ms)]
+
+
+def _at(log: Sequence[Order], config: TrainingConfig, days: Sequence[int]) -> list[Evaluation]:
+    return rolled(log, config, days, resamples=0).report.cutoffs if days else []
 
 
 def _no_holdout(horizon_days: int) -> str:

@@ -70,6 +70,7 @@ def test_saving_again_replaces_the_artifact_and_leaves_nothing_else(saved: Path)
     load(saved)
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
     assert sorted(path.name for path in saved.iterdir()) == [
+        "MODEL_CARD.md",
         "manifest.json",
         "model.joblib",
         "report.txt",
