@@ -14,6 +14,7 @@ from model.console import CURRENCY, CUTOFF, ORDERS, one_line_errors, read_log, s
 from model.evaluation import EvaluationError
 from model.making import Choose, made
 from model.orderlog import OrderLogError
+from model.rolling import cutoff_days
 from model.search import (
     DEFAULT_FOLDS,
     DEFAULT_TRIALS,
@@ -74,6 +75,13 @@ _TOLD = (EvaluationError, OptionError, OrderLogError, OSError, SearchError, Trai
     help="Days of the past at which a search judges.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of what a search draws.")
+@click.option(
+    "--cutoffs",
+    default=0,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Train at N earlier days as well, a horizon apart; how good that was is on the card.",
+)
 def train_command(
     orders: tuple[Path, ...],
     out: Path,
@@ -86,6 +94,7 @@ def train_command(
     trials: int,
     folds: int,
     seed: int,
+    cutoffs: int,
     **columns: Any,
 ) -> None:
     """Train a model, compare it on the time after the cutoff, and write it to --out.
@@ -110,12 +119,14 @@ def train_command(
         config = TrainingConfig(horizon, currency=currency, kind=kind or DEFAULT, options=options)
         log = read_log(orders, currency)
         cutoff_day = default_cutoff_day(log, horizon) if cutoff is None else cutoff
+        newest = cutoff_day - horizon
+        earlier = cutoff_days(log, config, cutoffs, horizon, newest) if cutoffs else []
         if searched:
             wanted = plan(trials, seed, kind)
-            result = made(log, config, cutoff_day, _searching(out, wanted, folds))
+            result = made(log, config, cutoff_day, _searching(out, wanted, folds), earlier)
         else:
             with step("training"):
-                result = made(log, config, cutoff_day)
+                result = made(log, config, cutoff_day, earlier=earlier)
         manifest = artifact.save(out, result.model, result.fields)
         # What it holds is in the manifest now.
         journal_of(out).unlink(missing_ok=True)

@@ -121,6 +121,17 @@ def test_training_up_to_the_end_of_the_log_says_that_it_is_not_evaluated(
     assert load(tmp_path / "m").manifest.metrics == {}
 
 
+def test_how_good_it_was_at_earlier_cutoffs_is_in_the_manifest_and_on_the_card(
+    shop: Path, tmp_path: Path
+) -> None:
+    asked = ("train", shop / "orders.csv", "--out", tmp_path / "m", "--horizon", 60)
+    assert _run(*asked, "--cutoffs", 1).exit_code == 0
+    (report,) = load(tmp_path / "m").manifest.cutoffs
+    assert f"| {report['cutoff']} | model |" in (tmp_path / "m" / "MODEL_CARD.md").read_text()
+    assert report["until"] == load(shop / "model").manifest.cutoff
+    assert "9 cutoffs every 60 days" in _error(_run(*asked, "--cutoffs", 9))
+
+
 def test_rows_set_aside_are_counted_on_stderr(shop: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.csv"
     shutil.copy(shop / "orders.csv", bad)
