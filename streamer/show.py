@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.buckets import MS_PER_DAY, day_of
-from features.vector import FEATURE_NAMES, vectors
+from features.vector import FEATURE_NAMES
 from features.windows import WINDOWS_DAYS
 from model import customer as customer_bytes
 from model.customer import Customer
@@ -167,9 +167,9 @@ def view(
     facts, judgement = customer.facts, customer.judgement
     as_of_ms = max(judgement.as_of_ms, 0) if as_of_ms is None else as_of_ms
     scorer, rules = pipeline.judge.scorer, pipeline.judge.rules
-    now = score(facts, as_of_ms, scorer)
-    X = vectors([(facts, as_of_ms)])
-    named = dict(zip(FEATURE_NAMES, X[0].tolist(), strict=True))
+    now = score(facts, as_of_ms, scorer, user_id)
+    X = scorer.rows([(facts, as_of_ms)], [user_id])
+    named = dict(zip(FEATURE_NAMES, X[0].tolist(), strict=False))
     (parts,) = explained(pipeline, X)
     reference = judgement.reference(as_of_ms, rules)
     last_day, last_ms = facts.last_purchase_day, facts.last_order_ms
@@ -224,7 +224,7 @@ def _last_warning(
     unanswered = ending(fired.as_of_ms, None, None, as_of_ms, horizon_days)
     return LastWarning(
         warning_id=warning_id(user_id, fired, fired.policy_version or writer.policy_version),
-        open=not judgement.armed and unanswered is Ending.OPEN,
+        open=not judgement.armed and fired.as_of_ms <= as_of_ms and unanswered is Ending.OPEN,
         as_of=rfc3339(fired.as_of_ms),
         trigger=fired.trigger.value,
         clv=writer.major(fired.clv_minor),

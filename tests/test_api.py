@@ -417,6 +417,8 @@ async def test_an_open_warning_is_shown_until_it_is_answered_or_over(tmp_path: P
         assert found["open_warning"] == found["last_warning"]
         assert found["open_warning"]["trigger"] == "silence"
         assert len(found["open_warning"]["warning_id"]) == 32
+        before = await api.customer("ada", f"?as_of={at(36)}")
+        assert before["open_warning"] is None
         over = await api.customer("ada")
         assert over["open_warning"] is None
         assert over["last_warning"]["open"] is False
