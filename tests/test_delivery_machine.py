@@ -1,4 +1,5 @@
-"""A partition through everything at once: crashes, lost answers, zombies, broker and store away.
+"""A partition through everything at once: crashes, lost answers, zombies, broker and store away, a
+store that goes back to an older copy, erased customers, a model published anew.
 
 Hypothesis chooses what happens and in which order; what the store has must at every moment be the
 offline fold of what was applied, and at the end every warning must have been said, in the same
@@ -7,6 +8,7 @@ bytes each time, and no other.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +27,9 @@ from hypothesis.stateful import (
 from features.orders import Order, OrderType
 from features.state import EMPTY, CustomerState, apply
 from model import customer
+from streamer.erasure import Erasure, Forgotten, digest, erasure_headers
 from streamer.messages import Message
-from streamer.partition import Fenced, LogRange, OutOfSequence, PartitionRunner
+from streamer.partition import Fenced, LogRange, OutOfSequence, PartitionRunner, WentBack
 from streamer.publisher import MemoryPublisher, PublishFailed
 from streamer.store import Claim, MemoryStore, StoreUnavailable
 from tests.fakes import (
@@ -60,7 +63,8 @@ class Delivery(RuleBasedStateMachine):
     def begin(self) -> None:
         self.store = FaultyStore(Faults())
         self.broker = FaultyPublisher(Faults())
-        self.values: list[Order | bytes | None] = []
+        self.values: list[Order | Erasure | bytes | None] = []
+        self.copies: list[MemoryStore] = []
         self.day = 0.5
         self.runner: PartitionRunner | None = None
         self.zombies: list[PartitionRunner] = []
@@ -104,7 +108,44 @@ class Delivery(RuleBasedStateMachine):
     def append_a_bad_record(self, value: bytes) -> None:
         self.values.append(value)
 
+    @rule(user=st.sampled_from(["ada", "ben"]))
+    def erase(self, user: str) -> None:
+        """Everything of the customer up to now is to be forgotten."""
+        self.values.append(Erasure(user, at(self.day)))
+
+    @rule()
+    def copy_the_store(self) -> None:
+        self.copies.append(copy.deepcopy(self.store.kept))
+
+    @precondition(lambda self: bool(self.copies))
+    @rule(which=st.integers(0, 9), noticed=st.booleans())
+    def roll_the_store_back(self, which: int, noticed: bool) -> None:
+        """To one of the copies. `noticed`: by the owner, before another claims the partition."""
+        before = done(self.store.kept.peek(ORDERS_0))
+        self.store.kept = copy.deepcopy(self.copies[which % len(self.copies)])
+        self.stood = None
+        if self.runner is not None:
+            try:
+                if noticed:
+                    done(self.runner.check())
+                    return  # nothing had been written since
+            except WentBack:
+                pass
+            self.zombies.append(self.runner)
+            self.runner = None
+        # On a server epochs follow its clock, so none comes twice.
+        if before is not None:
+            kept = self.store.kept._kept(ORDERS_0)
+            kept.epoch, kept.partition_count = before.epoch, 1
+        self.owner()
+
     # --- the worker -------------------------------------------------------------------------
+
+    @precondition(lambda self: self.runner is not None)
+    @rule()
+    def publish_the_model_anew(self) -> None:
+        assert self.runner is not None
+        self.runner.adopt(pipeline(lateness_ms=LATENESS_MS))
 
     @rule(size=st.integers(1, 9), back=st.integers(0, 3), trouble=TROUBLES, crash=st.booleans())
     def deliver(self, size: int, back: int, trouble: set[int], crash: bool) -> None:
@@ -137,7 +178,7 @@ class Delivery(RuleBasedStateMachine):
         before = done(self.store.kept.peek(ORDERS_0))
         try:
             done(zombie.tick(None) if clock else zombie.process(log))
-        except Fenced:
+        except (Fenced, WentBack):
             self.zombies.remove(zombie)
         except OutOfSequence:
             raise AssertionError("a zombie was handed what comes next") from None
@@ -161,7 +202,7 @@ class Delivery(RuleBasedStateMachine):
         self.stood = stood
         folded: dict[str, CustomerState] = {}
         for value in self.values[: stood.next_offset]:
-            if isinstance(value, Order):
+            if isinstance(value, Order) and value.user_id not in self.erased():
                 after = apply(folded.get(value.user_id, EMPTY), value)
                 assert isinstance(after, CustomerState)
                 folded[value.user_id] = after
@@ -184,8 +225,12 @@ class Delivery(RuleBasedStateMachine):
         store, broker = self.undisturbed()
         users = sorted(users_of(self.log()))
         assert done(self.store.kept.load(ORDERS_0, users)) == done(store.load(ORDERS_0, users))
-        for topic in (TOPICS.warnings, TOPICS.dead_letters):
-            assert set(self.broker.of(topic)) == set(broker.of(topic))
+        assert set(self.broker.of(TOPICS.dead_letters)) == set(broker.of(TOPICS.dead_letters))
+        said, meant = set(self.broker.of(TOPICS.warnings)), set(broker.of(TOPICS.warnings))
+        # What was said of a customer before the erasure has been said.
+        erased = {user.encode() for user in self.erased()}
+        assert {message for message in said - meant if message.key not in erased} == set()
+        assert meant <= said
         assert set(self.broker.of(TOPICS.scores)) >= set(broker.of(TOPICS.scores))
         stood = done(self.store.kept.peek(ORDERS_0))
         assert stood is not None
@@ -211,13 +256,29 @@ class Delivery(RuleBasedStateMachine):
     def owner(self) -> PartitionRunner:
         """The runner that owns the partition; a new one where there is none."""
         if self.runner is None:
-            runner = PartitionRunner(ORDERS_0, self.store, self.broker, THROUGH, due_batch=2)
+            runner = PartitionRunner(
+                ORDERS_0, self.store, self.broker, THROUGH, due_batch=2, forgotten=self.forgotten()
+            )
             done(runner.claim(LogRange(0, len(self.values), 1)))
             self.runner = runner
         return self.runner
 
     def log(self) -> list[Rec]:
-        return records(self.values)
+        values = self.values
+        found = records([None if isinstance(value, Erasure) else value for value in values])
+        for offset, value in enumerate(values):
+            if isinstance(value, Erasure):
+                headers = tuple(erasure_headers(value.at_ms))
+                found[offset] = Rec(offset, value.user_id.encode(), None, value.at_ms, headers)
+        return found
+
+    def erased(self) -> set[str]:
+        return {value.user_id for value in self.values if isinstance(value, Erasure)}
+
+    def forgotten(self) -> Forgotten:
+        """What a worker reads of erasures before it claims."""
+        erasures = [value for value in self.values if isinstance(value, Erasure)]
+        return Forgotten((digest(erasure.user_id), erasure.at_ms) for erasure in erasures)
 
     def end_ms(self) -> int:
         return at(self.day + 100)
@@ -225,7 +286,7 @@ class Delivery(RuleBasedStateMachine):
     def undisturbed(self) -> tuple[MemoryStore, MemoryPublisher]:
         """The same log delivered in one batch, without any trouble."""
         store, broker = MemoryStore(), MemoryPublisher()
-        runner = claimed(self.log(), store, broker, THROUGH)
+        runner = claimed(self.log(), store, broker, THROUGH, forgotten=self.forgotten())
         done(runner.process(self.log()))
         done(runner.tick(self.end_ms()))
         return store, broker
@@ -246,7 +307,8 @@ def walk(seed: int, steps: int = 60) -> Delivery:
 
     for _ in range(steps):
         match pick.choices(
-            ["append", "odd", "deliver", "tick", "lose", "zombie"], [4, 1, 9, 2, 1, 1]
+            ["append", "odd", "deliver", "tick", "lose", "zombie", "copy", "back", "erase", "anew"],
+            [8, 2, 18, 4, 2, 2, 1, 1, 0.5, 1],
         ):
             case ["append"]:
                 users, days = ["ada", "ben"], [12.0, 25.0, 1.0, 0.01]
@@ -267,6 +329,14 @@ def walk(seed: int, steps: int = 60) -> Delivery:
                 machine.lose_the_partition(trouble())
             case ["zombie"] if machine.zombies:
                 machine.let_a_zombie_work(pick.randrange(9), 5, pick.random() < 0.5)
+            case ["copy"]:
+                machine.copy_the_store()
+            case ["back"] if machine.copies:
+                machine.roll_the_store_back(pick.randrange(9), pick.random() < 0.5)
+            case ["erase"]:
+                machine.erase(pick.choice(["ada", "ben"]))
+            case ["anew"] if machine.runner is not None:
+                machine.publish_the_model_anew()
         machine.the_store_has_the_fold_of_what_was_applied()
         machine.nothing_is_said_that_the_log_does_not_say()
     return machine
