@@ -18,6 +18,7 @@ class Covered:
 
 _PARTITION: Final = "tests/test_partition.py"
 _RECOVERY: Final = "tests/test_recovery.py"
+_UPKEEP: Final = "tests/worker/test_upkeep.py"
 _KAFKA: Final = "tests/kafka/test_faults.py"
 
 COVERED: Final = (
@@ -83,7 +84,11 @@ COVERED: Final = (
     Covered(
         "F15",
         "another number of partitions: refused, and moved",
-        ("tests/contracts/test_store.py", "tests/test_repartition.py"),
+        (
+            "tests/contracts/test_store.py",
+            "tests/test_repartition.py",
+            f"{_UPKEEP}::test_a_topic_that_grew_is_refused_until_customers_have_moved",
+        ),
     ),
     Covered(
         "F19",
@@ -112,7 +117,10 @@ COVERED: Final = (
     Covered(
         "F30",
         "erased customers, whatever crashes or goes back",
-        ("tests/test_erasure.py",),
+        (
+            "tests/test_erasure.py",
+            f"{_UPKEEP}::test_who_is_forgotten_stays_forgotten_through_rollback_loss_and_repetition",
+        ),
     ),
     Covered(
         "F1-F30",
