@@ -11,7 +11,12 @@ from model.backtest import Backtest, Point
 from model.panel import Quality
 from model.rivals import Baseline
 
-_RANKED: Final = "A tenth of the customers worth a warning, once a month"
+_IN_WORDS: Final = {
+    "expected loss": "expected loss: probability to leave × CLV before",
+    "P(churn) x spend": "probability to leave × spend",
+    "P(churn)": "probability to leave",
+    "lowest P(alive)": "lowest P(alive) of BG/NBD",
+}
 
 
 def text(report: Backtest) -> str:
@@ -24,6 +29,11 @@ def text(report: Backtest) -> str:
         *_suggestions(report),
     ]
     return "\n\n".join(blocks)
+
+
+def _sent(report: Backtest) -> int:
+    """All warnings of the period, also those that nobody can judge yet."""
+    return sum(report.by_standing.values())
 
 
 def _head(report: Backtest) -> str:
@@ -60,12 +70,16 @@ def _rules(report: Backtest) -> str:
     else:
         lines.append(_row("its silence alone", report.panel_rule))
     lines += [_row(_named(baseline), baseline.quality) for baseline in report.baselines]
+    mean, lead = report.mean_baseline, report.panel_rule.mean_lead_days
+    if mean is not None and lead is not None:
+        days = f"At its mean lead ({lead:.0f} days) silence of {mean.threshold:.0f} days"
+        lines.append(f"{days} has a strict precision of {_share(mean.quality.strict_precision)}.")
     return "\n".join(
         [
             *lines,
-            "strict: no order came within the horizon after the warning; episode: its silence",
-            "became longer than the horizon. recall, value: share of the churners warned of,",
-            "and of their value. lead: median of the days left until they were churners.",
+            "strict: no order came within the horizon after the warning; episode: its",
+            "silence became longer than the horizon. recall, value: share of the churners",
+            "warned of, and of their CLV. lead: days left until they were churners, median.",
         ]
     )
 
@@ -89,7 +103,10 @@ def _named(baseline: Baseline) -> str:
 
 def _counts(report: Backtest) -> str:
     leads = report.rule.lead_days
-    lines = []
+    lines = [
+        f"Warnings sent in the period: {_sent(report):,}. The table counts those of silences that",
+        "began in it with enough log after them to say how they ended.",
+    ]
     if leads:
         quantiles = ", ".join(f"{lead:.0f}" for lead in leads)
         lines.append(f"Lead in days at 10, 25, 50, 75, 90 %: {quantiles}")
@@ -117,12 +134,20 @@ def _counts(report: Backtest) -> str:
 
 
 def _rankings(report: Backtest) -> str:
-    lines = [f"{_RANKED + ', by':<56}{'strict':>10}{'value':>10}"]
+    lines = [f"{'If only a tenth can be called: list sorted by':<56}{'strict':>10}{'value':>10}"]
     lines += [
         f"  {name:<54}{_share(found.precision):>10}{_share(found.value_captured):>10}"
         for name, found in report.rankings.items()
     ]
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            *lines,
+            "A tenth of the better half of the active customers, every 30 days. strict: how",
+            f"many of them did not order for {report.horizon_days} days. value: of what all who"
+            " did not had",
+            f"spent in the {report.horizon_days} days before, the share of those on the list.",
+        ]
+    )
 
 
 def _suggestions(report: Backtest) -> list[str]:
@@ -153,7 +178,7 @@ body{font:16px/1.5 system-ui,sans-serif;color:#1d2433;max-width:60rem;
 h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2.2rem}
 p{max-width:44rem}.small{color:#5b6475;font-size:.9rem}
 .cards{display:flex;flex-wrap:wrap;gap:.8rem;margin:1.2rem 0}
-.card{border:1px solid #d9dee8;border-radius:.5rem;padding:.7rem 1rem;flex:1 1 10rem}
+.card{border:1px solid #d9dee8;border-radius:.5rem;padding:.7rem 1rem;flex:1 1 8rem}
 .card b{display:block;font-size:1.7rem;line-height:1.2}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{text-align:right;padding:.35rem .6rem;border-bottom:1px solid #e6e9f0}
@@ -184,19 +209,27 @@ def page(report: Backtest) -> str:
         _leads(report),
         "<h2>Can the probabilities be believed?</h2>",
         "<p>Customers in ten groups by the probability to leave that the model gave them. On the"
-        " diagonal, what was said is what happened. Above it, more left than was said.</p>",
+        " diagonal, what was said is what happened. Above it, more left than was said."
+        f"{_level(report)}</p>",
         _calibration(report),
         "<h2>Warnings over time</h2>",
         "<p>Warnings in each week, by what made the value fall: silence, an order that was worth"
         " less, or a refund.</p>",
         _over_time(report),
         "<h2>Beside simpler rules</h2>",
-        "<p>Each simpler rule is set so that it warns as early as this one, as far as it can.</p>",
+        "<p>Each simpler rule is set so that it warns as early as this one, in the median of the"
+        " days left, as far as it can; the last in the mean. Look at how many each finds, too: a"
+        " rule that warns of few can be right about them.</p>",
         _rules_table(report),
         "<h2>If only a tenth can be called</h2>",
-        f"<p>{_RANKED}: how many of them leave, and how much of the value that leaves is among"
-        " them, by what the list is sorted by.</p>",
+        "<p>Once a month, a tenth of the better half of the active customers goes on a call list."
+        f" How many of those on it then order nothing for {report.horizon_days} days, and how much"
+        " of the money that leaves with such customers is on the list, by what it is sorted by. A"
+        " list that calls the right people calls small ones, one that follows the money calls many"
+        " who stay: the budget's own list is meant to do both.</p>",
         _rankings_table(report),
+        '<p class="small">Money that leaves: what customers who then order nothing for'
+        f" {report.horizon_days} days had spent in the {report.horizon_days} days before.</p>",
         _wishes(report),
         "<h2>What the words mean</h2>",
         _glossary(report),
@@ -234,7 +267,7 @@ def _cards(report: Backtest) -> str:
     rule = report.rule
     per = report.per_1000_a_week
     cards = [
-        (f"{rule.warnings:,}", "warnings in the period"),
+        (f"{_sent(report):,}", f"warnings in the period, {rule.judged:,} of them judged here"),
         (_share(rule.strict_precision), "followed by no order within the horizon"),
         (_share(rule.recall), "of those who left were warned of"),
         (_share(rule.value_captured), "of the value that left"),
@@ -255,14 +288,16 @@ def _precision_recall(report: Backtest) -> str:
 
     rule = report.panel_rule
     dots = []
-    if rule.recall is not None and rule.strict_precision is not None:
-        dots.append((rule.recall, rule.strict_precision, "this rule, as set"))
     for baseline in report.baselines:
         quality = baseline.quality
-        if quality.recall is not None and quality.strict_precision is not None:
-            dots.append((quality.recall, quality.strict_precision, _named(baseline)))
+        # One that finds next to nobody is in the table, not a dot on the axis.
+        if (quality.recall or 0.0) >= 0.01 and quality.strict_precision is not None:
+            dots.append((quality.recall or 0.0, quality.strict_precision, _shortly(baseline)))
+    if rule.recall is not None and rule.strict_precision is not None:
+        # Last, so that it lies on top of a simpler one at the same place.
+        dots.append((rule.recall, rule.strict_precision, "this rule"))
     return svg.plot(
-        lines=[(line([p for p in report.points if not p.late]), "threshold on P(leaves)")],
+        lines=[(line([p for p in report.points if not p.late]), "other thresholds")],
         dots=dots,
         x=svg.Axis("share of leaving customers warned of", 0, 1, percent=True),
         y=svg.Axis("share of warnings that are right (strict)", 0, 1, percent=True),
@@ -276,7 +311,7 @@ def _leads(report: Backtest) -> str:
     names = ("10 %", "25 %", "median", "75 %", "90 %")
     return svg.bars(
         [(name, [lead]) for name, lead in zip(names, leads, strict=False)],
-        x="",
+        x="share of the customers found who had no more days left",
         y="days left",
         series=["days left"],
         values=True,
@@ -322,20 +357,61 @@ def _rules_table(report: Backtest) -> str:
             _share(found.episode_precision),
             _share(found.recall),
             "-" if lead is None else f"{lead:.0f}",
+            "-" if found.mean_lead_days is None else f"{found.mean_lead_days:.0f}",
         ]
 
     rows = [(True, cells("this rule, silence", report.panel_rule))]
-    rows += [(False, cells(_named(each), each.quality)) for each in report.baselines]
-    head = ("rule", "warnings", "strictly right", "silence > horizon", "found", "median lead, days")
+    rows += [(False, cells(_shortly(each), each.quality)) for each in report.baselines]
+    mean = report.mean_baseline
+    if mean is not None:
+        rows.append((False, cells(f"{_shortly(mean)}, same mean lead", mean.quality)))
+    head = (
+        "rule",
+        "warnings",
+        "strictly right",
+        f"silent for > {report.horizon_days} days",
+        "found",
+        "median lead, days",
+        "mean lead, days",
+    )
     return _table(head, rows)
 
 
 def _rankings_table(report: Backtest) -> str:
     rows = [
-        (name == report.ranked_by, [name, _share(r.precision), _share(r.value_captured)])
+        (
+            name == report.ranked_by,
+            [_worded(name, report), _share(r.precision), _share(r.value_captured)],
+        )
         for name, r in report.rankings.items()
     ]
-    return _table(("sorted by", "leave", "of the value that leaves"), rows)
+    return _table(("sorted by", "of them leave", "of the money that leaves"), rows)
+
+
+def _worded(name: str, report: Backtest) -> str:
+    if name == report.ranked_by:
+        return f"the budget: the surest and the largest ({name.removeprefix('budget: ')})"
+    return _IN_WORDS.get(name.partition(":")[0], name)
+
+
+def _shortly(baseline: Baseline) -> str:
+    """A simple rule with its threshold in its name."""
+    number = f"{baseline.threshold:g}"
+    return {
+        "silent for D days": f"silent for {number} days",
+        "k x own median gap": f"{number} × own gap",
+        "P(alive) below p": f"P(alive) < {number}",
+    }.get(baseline.name, _named(baseline))
+
+
+def _level(report: Backtest) -> str:
+    """Whether the model said too little or too much, on the whole."""
+    rows = sum(each.rows for each in report.calibration)
+    if not rows:
+        return ""
+    said = sum(each.rows * each.predicted for each in report.calibration) / rows
+    left = sum(each.rows * each.observed for each in report.calibration) / rows
+    return f" On the whole the model said {said:.0%}, and {left:.0%} left."
 
 
 def _wishes(report: Backtest) -> str:
@@ -353,6 +429,9 @@ def _glossary(report: Backtest) -> str:
         f" <b>Strictly right</b>: no order in the {horizon} days after the warning."
         " <b>Found</b> (recall): share of those who left that were warned of before they had."
         " <b>Worth a warning</b>: customers whose value reached the floor of the policy."
-        f" <b>Expected loss</b>: probability to leave × what the customer was worth for the next"
-        f" {horizon} days.</p>"
+        f" <b>CLV</b>: what a customer is expected to bring in the next {horizon} days; <b>CLV"
+        " before</b>: the highest of late, before the fall."
+        f" <b>Active</b>: ordered within the last {horizon} days; <b>the better half</b> of them is"
+        " that with the higher CLV before."
+        f" <b>Spend</b>: net revenue of the last {horizon} days.</p>"
     )
