@@ -151,6 +151,7 @@ class Stage(Deployment):
         return sum(worker.logged(event) for worker in self.workers)
 
     async def _when(self, condition: Callable[[], Awaitable[bool]], within_s: float) -> None:
+        within_s = max(within_s, WITHIN_S)
         try:
             async with asyncio.timeout(within_s):
                 while not await condition():
