@@ -165,7 +165,7 @@ def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Mani
         cutoff=fields.cutoff,
         training_rows=fields.training_rows,
         training_customers=fields.training_customers,
-        libraries=_libraries(),
+        libraries=libraries(),
         score_quantiles=fields.score_quantiles,
         canary=Canary(canary.tolist(), model.clv(canary).tolist(), model.churn(canary).tolist()),
         metrics=dict(fields.metrics),
@@ -249,7 +249,7 @@ def version_of(model: ClvModel) -> str:
     return digest.hexdigest()[:_VERSION_CHARS]
 
 
-def _libraries() -> dict[str, str]:
+def libraries() -> dict[str, str]:
     return {
         "scikit-learn": sklearn.__version__,
         "numpy": np.__version__,
@@ -309,7 +309,7 @@ def _check_manifest(path: Path, manifest: Manifest) -> None:
         ("feature_names", manifest.feature_names, FEATURE_NAMES),
         ("number of score_quantiles", len(manifest.score_quantiles), 101),
     ]
-    for library, running in _libraries().items():
+    for library, running in libraries().items():
         trained = manifest.libraries.get(library, "not named")
         facts.append((f"{library} of training", _minor(trained), _minor(running)))
     for field, found, expected in facts:

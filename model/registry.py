@@ -41,6 +41,7 @@ LOCK_FILE: Final = ".lock"
 
 PROMOTE: Final = "promote"
 ROLLBACK: Final = "rollback"
+KEEP: Final = "keep"
 
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # A version and its line end, with room to see that it is something else.
@@ -53,13 +54,18 @@ class RegistryError(Exception):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of history: `version` became current in place of `before` (None: there was none)."""
+    """One line of history: `version` became current in place of `before` (None: there was none).
+
+    With the action `keep` it did not, although it was tried for that. `key` names what a retraining
+    was about: its orders, its code and what it was asked for.
+    """
 
     at: str
     action: str
     version: str
     before: str | None
     why: str = ""
+    key: str = ""
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,7 +145,7 @@ def versions(root: str | Path) -> list[Version]:
     """What the registry holds, by the end of training and by name, the newest last."""
     directory = Path(root)
     now = current(directory)
-    since = {change.version: change.at for change in history(directory)}
+    since = {one.version: one.at for one in history(directory) if one.action != KEEP}
     found = []
     for name in _names(directory):
         manifest = _facts(directory / name)
@@ -188,7 +194,7 @@ def publish(root: str | Path, artifact: str | Path, *, replace: bool = False) ->
 
 
 def promote(
-    root: str | Path, version: str, *, why: str = "", expected: str | None = None
+    root: str | Path, version: str, *, why: str = "", key: str = "", expected: str | None = None
 ) -> Change | None:
     """The change that made a version current; None where it was.
 
@@ -204,7 +210,7 @@ def promote(
                 f"{directory}: current is {before or 'not there'}, no longer {expected}: somebody"
                 " else has promoted meanwhile; look at the versions and decide anew"
             )
-        return _switch(directory, PROMOTE, version, before, why)
+        return _switch(directory, PROMOTE, version, before, why, key)
 
 
 def rollback(root: str | Path, *, why: str = "") -> Change:
@@ -225,9 +231,30 @@ def rollback(root: str | Path, *, why: str = "") -> Change:
                 f"{directory}: history has no version before {now or 'this'} that is still there;"
                 f" {_promote(directory)}"
             )
-        change = _switch(directory, ROLLBACK, line[-1], now, why)
+        change = _switch(directory, ROLLBACK, line[-1], now, why, "")
         assert change is not None
         return change
+
+
+def keep(root: Path, version: str, before: str | None, *, why: str, key: str = "") -> Change:
+    """The line of history that says that a version was tried and did not become current."""
+    with locked(root):
+        change = Change(at=_now(), action=KEEP, version=version, before=before, why=why, key=key)
+        _append(root, change)
+    return change
+
+
+def judged(root: Path, key: str) -> Change | None:
+    """The last line of history about a key; None where there is none, or it was cut off before it
+    took effect."""
+    changes, now = history(root), _current_or_broken(root)
+    for at in reversed(range(len(changes))):
+        change = changes[at]
+        if change.key == key:
+            later = [one.before for one in changes[at + 1 :] if one.action != KEEP]
+            found_next = later[0] if later else now
+            return change if change.action == KEEP or found_next == change.version else None
+    return None
 
 
 @contextmanager
@@ -251,14 +278,19 @@ def locked(root: Path, name: str = LOCK_FILE, *, wait: bool = True) -> Iterator[
         yield True
 
 
-def _switch(root: Path, action: str, version: str, before: str | None, why: str) -> Change | None:
+def _switch(
+    root: Path, action: str, version: str, before: str | None, why: str, key: str
+) -> Change | None:
     if version == before:
         return None
-    at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    change = Change(at=at, action=action, version=version, before=before, why=why)
+    change = Change(at=_now(), action=action, version=version, before=before, why=why, key=key)
     _append(root, change)
     replace_durably(root / CURRENT_FILE, f"{version}\n".encode())
     return change
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _append(root: Path, change: Change) -> None:
@@ -277,6 +309,8 @@ def _line(changes: Sequence[Change], now: str | None) -> list[str]:
     line: list[str] = []
     before_last: list[str] = []
     for change in changes:
+        if change.action == KEEP:
+            continue
         line = before_last = _as_found(line, before_last, change.before)
         if change.action == ROLLBACK and change.version in line:
             line = line[: _last(line, change.version) + 1]

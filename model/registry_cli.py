@@ -1,5 +1,5 @@
 """The commands of `python -m model` for models that exist: publish, promote, rollback, versions,
-and those of `model.signing_cli`."""
+and those of `model.signing_cli` and `model.retrain_cli`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from model import isolation, registry, signing_cli
+from model import isolation, registry, retrain_cli, signing_cli
 from model.console import one_line_errors
 from model.files import ArtifactRefused
 from model.registry import Change, RegistryError, Version
@@ -103,6 +103,7 @@ COMMANDS = (
     rollback_command,
     versions_command,
     *signing_cli.COMMANDS,
+    *retrain_cli.COMMANDS,
 )
 
 

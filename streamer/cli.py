@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,10 +20,10 @@ import click
 import msgspec
 from tqdm import tqdm
 
-from features.orders import MAX_ID_CHARS, Reason
+from features.orders import MAX_ID_CHARS, Order, Reason
 from features.state import StateError
 from model.orderlog import OrderLogError, RejectedRow, read_orders
-from streamer import outcomes, redrive, repartition, servers, upkeep
+from streamer import outcomes, redrive, repartition, retrain, servers, upkeep
 from streamer import show as customer_view
 from streamer.app import pipeline_of
 from streamer.clock import SystemClock
@@ -428,6 +429,57 @@ def outcomes_command(files: tuple[Path, ...], as_of: str | None, as_json: bool) 
 async def _warnings(settings: Settings) -> list[ChurnWarning]:
     counts = await servers.ensure_topics(settings, topics_to_make(settings))
     return await outcomes.read_topic(settings, counts[settings.warnings_topic])
+
+
+@cli.command("retrain")
+@click.argument("root", type=click.Path(path_type=Path), metavar="ROOT")
+@click.option("--horizon", type=click.IntRange(min=1), help="Default: the current model's, or 90.")
+@click.option("--currency", help="Default: the current model's, or CLV_CURRENCY.")
+@click.option("--kind", help="Default: the current model's, and its options.")
+@click.option("--key", type=click.Path(path_type=Path), help="Private key to sign with.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def retrain_command(
+    root: Path,
+    horizon: int | None,
+    currency: str | None,
+    kind: str | None,
+    key: Path | None,
+    as_json: bool,
+) -> None:
+    """Train anew on the orders topic, and promote in the registry ROOT what is better.
+
+    Reads the topic from its start to its present end; workers are not disturbed. For the
+    rest see python -m model retrain --help.
+
+    \b
+    Example:
+      KAFKA_BOOTSTRAP_SERVERS=localhost:9092 python -m streamer retrain models
+    """
+    from model.retrain import Asked
+    from model.retrain_cli import run
+
+    with _one_line_errors(LogUnavailable):
+        settings = Settings.load(os.environ, needs=(_KAFKA,))
+        if currency is None and os.environ.get("CLV_CURRENCY"):
+            currency = settings.currency
+        asked = Asked(horizon, currency, kind, settings.trust, key)
+        run(root, partial(_topic_orders, settings), asked, as_json=as_json)
+
+
+def _topic_orders(settings: Settings, currency: str) -> list[Order]:
+    """The orders of the topic; says on stderr what is missing and what was set aside."""
+    with _bar("reading") as bar:
+        log = asyncio.run(
+            retrain.read_orders_topic(settings, topics_to_make(settings), currency, bar.update)
+        )
+    for number, start in log.cut.items():
+        click.echo(
+            f"{settings.orders_topic}-{number} begins at offset {start}: its first orders are gone",
+            err=True,
+        )
+    for reason, count in log.rejected.most_common():
+        click.echo(f"{_counted(count, 'record')} set aside ({reason})", err=True)
+    return log.orders
 
 
 @cli.command("settings")
