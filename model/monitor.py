@@ -14,18 +14,15 @@ from features.money import minor_exponent
 from features.orders import Order
 from features.state import EMPTY, BeyondMemory, CustomerState, apply
 from model.evaluation import iso_day
+from model.monitored import Reference, Week
 from model.monitoring import (
     MAX_WINDOWS,
     MIN_CUSTOMERS,
     POOLED,
     WINDOW_DAYS,
-    Bias,
     Brought,
-    Drift,
     Floats,
     Rate,
-    Reference,
-    alarms,
     bias_of,
     brought,
     buyers,
@@ -43,20 +40,6 @@ MAX_CUSTOMERS = 20_000
 
 class MonitorError(Exception):
     """The log or the model does not allow it; the message says what would."""
-
-
-class Week(msgspec.Struct, frozen=True):
-    """What was seen at 00:00 UTC of `end` (ISO date). `drifts` is empty where fewer than
-    MIN_CUSTOMERS bought in the window; `biases` has the checks that end with it."""
-
-    end: str
-    customers: int
-    drifts: list[Drift]
-    biases: list[Bias]
-
-    @property
-    def alarms(self) -> list[str]:
-        return alarms(self.drifts, self.biases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +122,13 @@ def week(then: Seen, scorer: Scorer, known: Reference) -> Week:
             bias = bias_of(one, level, iso_day(end), len(known.levels))
             biases += [bias] if bias else []
     return Week(iso_day(then.day), len(X), drifted, biases)
+
+
+def within(known: Reference, horizon_days: int) -> Reference:
+    """The reference without the levels that need customers of more than a horizon ago, who may
+    be due no more, and so out of a sample of those who are."""
+    levels = [one for one in known.levels if one.days + POOLED * WINDOW_DAYS <= horizon_days]
+    return msgspec.structs.replace(known, levels=levels)
 
 
 def _window_checked_at(day: int, days: int) -> int:

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final, NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2
@@ -30,6 +29,7 @@ from features.buckets import MS_PER_DAY
 from features.state import HISTORY_DAYS, CustomerState
 from features.table import tabulate
 from features.vector import FEATURE_NAMES, vectors
+from model.monitored import SCORE, Bias, Bins, Drift, Level, Reference
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -37,8 +37,6 @@ Ints = npt.NDArray[np.int64]
 Rate = Callable[[Floats], Floats]
 
 WINDOW_DAYS: Final = 7
-SCORE: Final = "clv"
-"""How the model's own output is named beside the features."""
 
 # Windows with fewer customers than this are left alone.
 MIN_CUSTOMERS: Final = 50
@@ -56,36 +54,6 @@ AGEING: Final = frozenset(
 )
 _BINS: Final = 10
 _TOP: Final = 99.0
-
-
-class Bins(msgspec.Struct, frozen=True):
-    """A distribution: `shares` of the values under, between and above `edges`, both ascending in
-    the values; a value equal to an edge counts above it."""
-
-    edges: list[float]
-    shares: list[float]
-
-
-class Level(msgspec.Struct, frozen=True):
-    """`share`: what customers brought within `days`, over their CLV, before the cutoff; `error`:
-    its relative standard error. One customer counts there for at most `top_revenue` and `top_clv`
-    (minor units), or a few would decide alone; in `raw_share` everything counts."""
-
-    days: int
-    raw_share: float
-    share: float
-    error: float
-    top_clv: float
-    top_revenue: float
-
-
-class Reference(msgspec.Struct, frozen=True):
-    """Those who bought in the windows before a model's cutoff: `rows` customers in `windows`."""
-
-    rows: int
-    windows: int
-    bins: dict[str, Bins]
-    levels: list[Level]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,38 +168,6 @@ def _error(one: Brought) -> float:
 # --- a window against the reference --------------------------------------------------------------
 
 
-class Drift(msgspec.Struct, frozen=True):
-    """The PSI of a feature, or of the CLV, and from which one on it is an alarm; None: never, for
-    features that age with the shop."""
-
-    name: str
-    psi: float
-    threshold: float | None
-
-    @property
-    def alarm(self) -> bool:
-        return self.threshold is not None and self.psi >= self.threshold
-
-
-class Bias(msgspec.Struct, frozen=True):
-    """What `customers` were expected to bring within `days` over what they brought; 1: as before
-    the cutoff. `bias` counts everything; `typical` what is left when a few cannot decide alone
-    (`Level`), and is an alarm below `low` and above `high`. `until` (ISO date) ends the last of the
-    windows in which they bought."""
-
-    days: int
-    until: str
-    customers: int
-    bias: float
-    typical: float
-    low: float
-    high: float
-
-    @property
-    def alarm(self) -> bool:
-        return not self.low <= self.typical <= self.high
-
-
 def psi(values: Floats, reference: Bins) -> float:
     """Population stability index; 0 for equal shares. `values` of shape (n,), n >= 1.
 
@@ -290,21 +226,6 @@ def bias_of(one: Brought, level: Level, until: str, checks: int) -> Bias | None:
     limit = math.log(MATERIAL_BIAS) + sure * math.hypot(_error(one), level.error)
     n = len(one.revenue)
     return Bias(level.days, until, n, raw, typical, math.exp(-limit), math.exp(limit))
-
-
-def alarms(drifted: Iterable[Drift], biases: Iterable[Bias]) -> list[str]:
-    """What is to be looked at, for a person; one line each."""
-    found = [
-        f"{one.name}: PSI {one.psi:.2f}, from {one.threshold:.2f} on an alarm"
-        for one in drifted
-        if one.alarm
-    ]
-    return found + [
-        f"level after {one.days} days: expected {one.typical:.2f} of what came, an alarm outside"
-        f" of {one.low:.2f} to {one.high:.2f}"
-        for one in biases
-        if one.alarm
-    ]
 
 
 def _shares(values: Floats, edges: Floats | Sequence[float]) -> Floats:

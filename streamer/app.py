@@ -13,7 +13,6 @@ from aiokafka import ConsumerRecord
 from faust.app.base import BootStrategy
 
 from model.judging import Judge
-from model.scoring import Scorer
 from streamer import log
 from streamer.clock import Clock, SystemClock
 from streamer.config import Settings
@@ -84,15 +83,7 @@ def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
             f"CLV_CURRENCY={settings.currency!r}: the model in CLV_MODEL was trained on "
             f"{manifest.currency}; set CLV_CURRENCY={manifest.currency} or train another model"
         )
-    scorer = Scorer(
-        model=artifact.model,
-        model_version=manifest.model_version,
-        currency=manifest.currency,
-        horizon_days=manifest.horizon_days,
-        score_quantiles_major=tuple(manifest.score_quantiles),
-        churn_quantiles=tuple(manifest.churn_quantiles),
-        typical=manifest.typical_customer,
-    )
+    scorer = artifact.scorer(settings.attributes)
     rules, topics = scorer.rules(settings.policy), topics_of(settings)
     return Pipeline(
         judge=Judge(scorer, rules, settings.id_memory),
@@ -184,13 +175,14 @@ class Partitions:
         history: KafkaHistory | None = None,
         erasures: KafkaErasures | None = None,
         observer: Observer | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """`pipeline` is asked at each claim, and may take its time over the first answer;
         `history` when a state in the store is damaged; `erasures` before partitions are claimed;
         `observer` hears what their runners write."""
         self._erasures = erasures
         self._forgotten = Forgotten()
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
         self.outage = Outage(self.metrics)
         self.scored = 0
         self.lane: Lane | None = None
@@ -235,6 +227,11 @@ class Partitions:
         are claimed from now on ask for the pipeline themselves."""
         for owned in self._owned.values():
             owned.runner.adopt(pipeline)
+
+    def watermarks_ms(self) -> dict[int, int]:
+        """The watermark of each partition of ours that has one."""
+        marks = {number: owned.runner.watermark_ms for number, owned in self._owned.items()}
+        return {number: mark for number, mark in marks.items() if mark is not None}
 
     # --- OrderSink --------------------------------------------------------------------------
 

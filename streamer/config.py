@@ -309,6 +309,12 @@ class Settings(BaseModel):
         description="Directory of the model artifact, as `python -m model train` writes it, or of"
         " a registry, whose current version is used.",
     )
+    attributes: Path | None = Field(
+        default=None,
+        validation_alias="CLV_ATTRIBUTES",
+        description="CSV of customer attributes, keyed by `user_id`, read when a model is loaded;"
+        " needed for one that was trained with such.",
+    )
     model_check_ms: DurationMsOrOff = Field(
         default="5s",
         validation_alias="CLV_MODEL_CHECK",
@@ -326,6 +332,25 @@ class Settings(BaseModel):
         validation_alias="CLV_REQUIRE_SIGNATURE",
         description="`on` refuses models without a signature; `off`, with keys, takes them too.",
         json_schema_extra={"default_text": "on with CLV_MODEL_KEYS"},
+    )
+    shadow_model: Path | None = Field(
+        default=None,
+        validation_alias="CLV_SHADOW_MODEL",
+        description="Another artifact or registry, whose model is compared with the live one and"
+        " changes nothing; unset: none.",
+    )
+    shadow_share: float = Field(
+        default=0.1,
+        validation_alias="CLV_SHADOW_SHARE",
+        gt=0,
+        le=1,
+        description="Share of the customers that are followed under the shadow model.",
+    )
+    monitor: Switch = Field(
+        default=True,
+        validation_alias="CLV_MONITOR",
+        description="`on`: once a day of event time, some customers are read from the Redis to see"
+        " whether the model still fits them.",
     )
     group: Topic = Field(
         default="clv-streamer", validation_alias="CLV_GROUP", description="Kafka consumer group."

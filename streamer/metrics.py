@@ -25,7 +25,9 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from features.orders import Reason
+from model.monitored import SCORE, Week
 from model.policy import Trigger
+from model.shadow_step import QUANTILES, Agreement
 from streamer.partition import Tally
 
 _Kind = TypeVar("_Kind", Counter, Gauge)
@@ -163,6 +165,72 @@ MODEL_SWAPS: Final = _metric(
 MODEL_REFUSALS: Final = _metric(
     "model_refusals", "counter", "versions", "Current versions that were refused when first tried."
 )
+SHADOW_CUSTOMERS: Final = _metric(
+    "shadow_customers",
+    "gauge",
+    "customers",
+    "Customers followed under a shadow model.",
+    version=None,
+)
+SHADOW_SPEARMAN: Final = _metric(
+    "shadow_spearman",
+    "gauge",
+    "1",
+    "Rank correlation of its CLVs with the live ones.",
+    version=None,
+)
+SHADOW_MEAN_RATIO: Final = _metric(
+    "shadow_mean_ratio", "gauge", "1", "Its mean CLV over the live one.", version=None
+)
+SHADOW_RATIO: Final = _metric(
+    "shadow_ratio",
+    "gauge",
+    "1",
+    "Its CLV over the live one, at quantiles of the customers.",
+    version=None,
+    quantile=None,
+)
+SHADOW_WARNINGS: Final = _metric(
+    "shadow_warnings",
+    "gauge",
+    "episodes",
+    "Episodes that both warned of, that it would have added, and that it would have removed.",
+    version=None,
+    by=None,
+)
+SHADOW_DROPPED: Final = _metric(
+    "shadow_dropped", "counter", "orders", "Orders not shown to it, because it was behind."
+)
+FEATURE_PSI: Final = _metric(
+    "feature_psi", "gauge", "1", "Drift of a feature since training: see monitoring.", feature=None
+)
+SCORE_PSI: Final = _metric(
+    "score_psi", "gauge", "1", "Drift of the model's CLVs since training.", version=None
+)
+LEVEL_BIAS: Final = _metric(
+    "level_bias",
+    "gauge",
+    "1",
+    "What customers were expected to bring within some days over what they brought.",
+    days=None,
+)
+LEVEL_TYPICAL: Final = _metric(
+    "level_typical",
+    "gauge",
+    "1",
+    "The same when a few customers cannot decide alone: what rings.",
+    days=None,
+)
+DRIFT_ALARM: Final = _metric(
+    "drift_alarm",
+    "gauge",
+    "1",
+    "1 for what is further off than chance explains: a feature, `clv`, `level_14`, ...",
+    what=None,
+)
+MONITORED: Final = _metric(
+    "monitored_customers", "gauge", "customers", "Customers behind the last look at drift."
+)
 
 DECLARED: Final = (
     ORDERS,
@@ -189,7 +257,28 @@ DECLARED: Final = (
     MODEL_REFUSED,
     MODEL_SWAPS,
     MODEL_REFUSALS,
+    SHADOW_CUSTOMERS,
+    SHADOW_SPEARMAN,
+    SHADOW_MEAN_RATIO,
+    SHADOW_RATIO,
+    SHADOW_WARNINGS,
+    SHADOW_DROPPED,
+    FEATURE_PSI,
+    SCORE_PSI,
+    LEVEL_BIAS,
+    LEVEL_TYPICAL,
+    DRIFT_ALARM,
+    MONITORED,
     API_REQUESTS,
+)
+
+
+_SHADOW: Final = (
+    SHADOW_CUSTOMERS,
+    SHADOW_SPEARMAN,
+    SHADOW_MEAN_RATIO,
+    SHADOW_RATIO,
+    SHADOW_WARNINGS,
 )
 
 
@@ -239,6 +328,51 @@ class Metrics:
         self._only(MODEL_REFUSED, version)
         if version is not None and not again:
             self.count(MODEL_REFUSALS)
+
+    def shadow(self, agreement: Agreement | None) -> None:
+        """Says how far the shadow model agrees; None: there is nothing to compare yet."""
+        for metric in _SHADOW:
+            self._gauges[metric].clear()
+        if agreement is None:
+            return
+        version = agreement.shadow
+        plain = {
+            SHADOW_CUSTOMERS: agreement.customers,
+            SHADOW_SPEARMAN: agreement.spearman,
+            SHADOW_MEAN_RATIO: agreement.mean_ratio,
+        }
+        for metric, value in plain.items():
+            if value is not None:
+                self._gauges[metric].labels(version=version).set(value)
+        for percent, ratio in zip(QUANTILES, agreement.ratio_quantiles or (), strict=False):
+            quantile = f"{percent / 100:g}"
+            self._gauges[SHADOW_RATIO].labels(version=version, quantile=quantile).set(ratio)
+        for by in ("both", "added", "removed"):
+            gauge = self._gauges[SHADOW_WARNINGS].labels(version=version, by=by)
+            gauge.set(getattr(agreement, by))
+
+    def monitored(self, version: str, week: Week | None) -> None:
+        """Says how the model fits; None: there is nothing to say."""
+        for metric in (FEATURE_PSI, SCORE_PSI, LEVEL_BIAS, LEVEL_TYPICAL, DRIFT_ALARM):
+            self._gauges[metric].clear()
+        self._gauges[MONITORED].set(0 if week is None else week.customers)
+        if week is None:
+            return
+        for drift in week.drifts:
+            metric, labels = FEATURE_PSI, {"feature": drift.name}
+            if drift.name == SCORE:
+                metric, labels = SCORE_PSI, {"version": version}
+            self._gauges[metric].labels(**labels).set(drift.psi)
+            if drift.alarm:
+                self._gauges[DRIFT_ALARM].labels(what=drift.name).set(1)
+        for bias in week.biases:
+            self._gauges[LEVEL_BIAS].labels(days=str(bias.days)).set(bias.bias)
+            self._gauges[LEVEL_TYPICAL].labels(days=str(bias.days)).set(bias.typical)
+            if bias.alarm:
+                self._gauges[DRIFT_ALARM].labels(what=f"level_{bias.days}").set(1)
+
+    def shadow_dropped(self, orders: int) -> None:
+        self.count(SHADOW_DROPPED, orders)
 
     def _only(self, metric: Metric, version: str | None) -> None:
         self._gauges[metric].clear()

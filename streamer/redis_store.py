@@ -304,6 +304,12 @@ class RedisStore:
             )
         return [(user.decode(), int(score)) for user, score in found]
 
+    async def sample(self, partition: Partition, count: int) -> list[str]:
+        key = self._prefix(partition) + b"due"
+        async with self._errors():
+            found: Any = await self._client.zrandmember(key, count)
+        return [user.decode() for user in found or ()]
+
     async def write(self, partition: Partition, epoch: int, sequence: int, write: Write) -> Outcome:
         """Also raises ForeignData, before anything is written."""
         prefix = self._prefix(partition)

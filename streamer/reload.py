@@ -119,6 +119,11 @@ class Reloader:
         self._again_s = 0.0
         self._wait_s = FIRST_RETRY_S
 
+    @property
+    def sight(self) -> Sight | None:
+        """The artifact in use; None before the first is read."""
+        return self._running
+
     async def start(self) -> Pipeline:
         """The first model. Raises what refuses it: there is none before it to go on with."""
         sight, pipeline = await asyncio.to_thread(self._first)

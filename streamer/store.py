@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import enum
 import heapq
+import random
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -207,6 +208,10 @@ class StateStore(Protocol):
         """The first `limit` customers due at `until_ms` or before, by instant, then by id."""
         ...
 
+    async def sample(self, partition: Partition, count: int) -> list[str]:
+        """At most `count` different customers that have a due time, chosen at random."""
+        ...
+
     async def write(
         self, partition: Partition, epoch: int, sequence: int, write: Write
     ) -> Outcome: ...
@@ -387,6 +392,10 @@ class MemoryStore:
 
     async def due(self, partition: Partition, until_ms: int, limit: int) -> list[tuple[str, int]]:
         return self._kept(partition).due.earliest(until_ms, limit)
+
+    async def sample(self, partition: Partition, count: int) -> list[str]:
+        users = [user for user, _ in self._kept(partition).due.earliest(2**62, 2**31)]
+        return users if len(users) <= count else random.sample(users, count)
 
     async def write(self, partition: Partition, epoch: int, sequence: int, write: Write) -> Outcome:
         kept = self._kept(partition)

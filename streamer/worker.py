@@ -21,7 +21,7 @@ from typing import Final, NoReturn, TypeVar
 
 from mode import Service
 
-from model import isolation, registry
+from model import isolation
 from model.files import ArtifactRefused
 from model.isolation import Trial
 from streamer import log, servers
@@ -41,10 +41,12 @@ from streamer.deadletters import DeadLettersExceeded
 from streamer.forget import KafkaErasures
 from streamer.history import KafkaHistory
 from streamer.lane import Lane, LaneOptions, install
+from streamer.metrics import Metrics
+from streamer.models import Models
 from streamer.partition import Pipeline, WentBack
 from streamer.publisher import KafkaPublisher, PublishFailed
 from streamer.redis_store import RedisStore
-from streamer.reload import Reloader, model_page
+from streamer.reload import Reloader
 from streamer.store import StoreRefused, StoreUnavailable
 from streamer.topics import (
     CHURN_WARNINGS,
@@ -204,6 +206,10 @@ class _Worker:
         settings = self._settings
         model_read: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+        counts = Metrics()
+        models = Models(settings, self._pipeline, counts)
+        reloader = models.reloader
+
         async def pipeline() -> Pipeline:
             await asyncio.shield(model_read)
             assert reloader.pipeline is not None
@@ -218,7 +224,10 @@ class _Worker:
             erasures=KafkaErasures(
                 partial(servers.kafka_consumer, settings), settings.erasures_topic
             ),
+            observer=models.observer,
+            metrics=counts,
         )
+        models.attach(partitions, store)
         lane = Lane(
             settings.orders_topic,
             partitions,
@@ -226,8 +235,6 @@ class _Worker:
             LaneOptions(settings.batch, settings.fetch_max_wait_ms),
         )
         partitions.lane = lane
-        assert settings.model is not None
-        reloader = Reloader(settings.model, self._pipeline, partitions.adopt, partitions.metrics)
         app = faust_app(settings, datadir)
         install(app, lane)
         loop = asyncio.get_running_loop()
@@ -258,7 +265,7 @@ class _Worker:
 
         assert isinstance(app.web, GuardedWeb)
         serve(app.web, healthy, ready, metrics)
-        app.web.add_page("/model", answering(lambda: model_page(reloader, {})))
+        app.web.add_page("/model", answering(models.page))
         if settings.api:
             api = Api(
                 lambda: reloader.pipeline,
@@ -275,9 +282,10 @@ class _Worker:
             asyncio.create_task(self._guarded(every(STORE_CHECK_S, partitions.check_store))),
             asyncio.create_task(self._guarded(every(TOPIC_CHECK_S, partitions.check_topic))),
         ]
-        if settings.model_check_ms is not None and registry.is_registry(settings.model):
-            look = every(settings.model_check_ms / 1000, reloader.look)
-            chores.append(asyncio.create_task(self._guarded(look)))
+        chores += [
+            asyncio.create_task(self._guarded(every(interval_s, look)))
+            for interval_s, look in models.looks()
+        ]
         try:
             await app.start()
             _log.info("worker.ready")
@@ -288,6 +296,7 @@ class _Worker:
                 chore.cancel()
             await partitions.hint()
             await lane.close()
+            await models.close()
             with suppress(TimeoutError):
                 await asyncio.wait_for(app.stop(), STOP_WITHIN_S)
 

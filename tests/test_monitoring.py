@@ -18,14 +18,12 @@ from features.orders import Order, OrderType
 from features.state import EMPTY, CustomerState, apply
 from features.vector import FEATURE_NAMES
 from model import monitor
+from model.monitored import SCORE, Bins, Reference
 from model.monitoring import (
     AGEING,
     MATERIAL_PSI,
-    SCORE,
-    Bins,
     Brought,
     Buyers,
-    Reference,
     bias_of,
     bins_of,
     buyers,

@@ -441,6 +441,18 @@ async def test_due_customers_come_by_instant_and_then_by_id(store: StateStore) -
     assert await owner.due(2, limit=0) == []
 
 
+async def test_a_sample_is_of_different_customers_who_are_due_some_day(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    assert await store.sample(owner.partition, 5) == []
+    users = [f"user-{n}" for n in range(40)] + ["é", "🛒"]
+    await owner.write(states={"idle": b"x"}, due=dict.fromkeys(users, 7) | {"idle": None})
+    assert sorted(await store.sample(owner.partition, 1_000)) == sorted(users)
+    few = await store.sample(owner.partition, 10)
+    assert len(set(few)) == 10
+    assert set(few) < set(users)
+    assert await store.sample(owner.partition, 0) == []
+
+
 async def test_a_customer_has_one_due_time_the_last(store: StateStore) -> None:
     owner = await Owner.claims(store)
     for instant in (5, 3, 9, 5, 3):

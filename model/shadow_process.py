@@ -1,0 +1,122 @@
+"""The process that compares a shadow model with the live one: steps on stdin, agreement on stdout.
+
+It runs apart from the worker, nicer than it and without its environment, so that nothing a shadow
+model does, be it to hang or to take the process down, reaches an order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import sys
+import time
+from typing import IO, TYPE_CHECKING, Final
+
+import msgspec
+
+from features.ledger import IdMemory
+from model.customer import decode
+from model.files import ArtifactRefused
+from model.judging import Judge, Track
+from model.policy import Policy
+from model.shadow_step import Agreement, Step
+from model.signature import Trust
+
+if TYPE_CHECKING:
+    # Brings scikit-learn, which who only starts the process does not need.
+    from model.shadow import Comparison
+
+NICER: Final = 10
+REPORT_S: Final = 1.0
+_LENGTH: Final = struct.Struct("<I")
+
+# Passed on to the child: no passwords, and nothing that Python itself would obey.
+ENVIRONMENT: Final = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What is compared: directories of two artifacts, and how customers are judged."""
+
+    live: str
+    shadow: str
+    keys: list[bytes]
+    signature_required: bool
+    policy: Policy
+    memory_days: int
+    memory_size: int
+
+
+class Told(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line on stdout: an agreement, or why there is none."""
+
+    agreement: Agreement | None = None
+    refused: str = ""
+
+
+def command(task: Task) -> tuple[list[str], dict[str, str]]:
+    """The command that starts the process, and its environment."""
+    start = f"import sys; sys.path[:] = {sys.path!r}; from model.shadow_process import main; main()"
+    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    arguments = [sys.executable, "-I", "-B", "-c", start, msgspec.json.encode(task).decode()]
+    return arguments, environment
+
+
+def frame(step: Step) -> bytes:
+    """A step as it goes into the process."""
+    body = msgspec.msgpack.encode(step)
+    return _LENGTH.pack(len(body)) + body
+
+
+def main() -> None:
+    """Compares until stdin ends."""
+    task = msgspec.json.decode(sys.argv[1], type=Task)
+    # Whatever else is printed must not be taken for a report.
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    with contextlib.suppress(OSError):
+        os.nice(NICER)
+    from model.shadow import Comparison
+
+    try:
+        live, shadow = _judge(task, task.live), _judge(task, task.shadow)
+        if live.scorer.currency != shadow.scorer.currency:
+            raise ValueError(f"the shadow model's currency is {shadow.scorer.currency}")
+        comparison = Comparison(live, shadow)
+    except (ArtifactRefused, ValueError) as error:
+        _tell(out, Told(refused=" ".join(str(error).split())))
+        return
+    _tell(out, Told(agreement=comparison.agreement()))
+    try:
+        follow(sys.stdin.buffer, out, comparison)
+    except (BrokenPipeError, KeyboardInterrupt):
+        os._exit(0)  # the worker is gone
+
+
+def follow(steps: IO[bytes], out: IO[bytes], comparison: Comparison) -> None:
+    """Takes steps until there are no more, and tells now and then what has been seen."""
+    read = msgspec.msgpack.Decoder(Step).decode
+    told_s = time.monotonic()
+    while len(head := steps.read(_LENGTH.size)) == _LENGTH.size:
+        (length,) = _LENGTH.unpack(head)
+        step = read(steps.read(length))
+        comparison.take(step, {user: Track(decode(state), due) for user, due, state in step.met})
+        if time.monotonic() - told_s > REPORT_S:
+            _tell(out, Told(agreement=comparison.agreement()))
+            told_s = time.monotonic()
+    _tell(out, Told(agreement=comparison.agreement()))
+
+
+def _judge(task: Task, directory: str) -> Judge:
+    from model import artifact
+
+    loaded = artifact.load(directory, Trust(frozenset(task.keys), task.signature_required))
+    scorer = loaded.scorer()
+    memory = IdMemory(days=task.memory_days, size=task.memory_size)
+    return Judge(scorer, scorer.rules(task.policy), memory)
+
+
+def _tell(out: IO[bytes], told: Told) -> None:
+    out.write(msgspec.json.encode(told) + b"\n")
+    out.flush()

@@ -1,0 +1,111 @@
+"""What a worker does about its models: the live one kept current, the shadow, and how well it fits.
+
+The live model alone decides anything; all else here looks on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol
+
+from model import registry
+from model.shadow_process import Task
+from streamer.config import Settings
+from streamer.drift import DriftWatch
+from streamer.metrics import Metrics
+from streamer.partition import Observer, Pipeline
+from streamer.reload import Reloader, model_page
+from streamer.shadow import Shadow
+from streamer.store import StateStore
+
+# Between two looks at whether the shadow, or the day, is another.
+LOOK_S: Final = 5.0
+
+
+class Judged(Protocol):
+    """The partitions of the worker; `streamer.app.Partitions` is this."""
+
+    def adopt(self, pipeline: Pipeline) -> None: ...
+    def watermarks_ms(self) -> Mapping[int, int]: ...
+
+
+class Models:
+    """A worker's models."""
+
+    def __init__(
+        self, settings: Settings, load: Callable[[Path], Pipeline], metrics: Metrics
+    ) -> None:
+        """`load` reads and tries the artifact in a directory, in a thread."""
+        assert settings.model is not None
+        self.reloader = Reloader(settings.model, load, self._adopt, metrics)
+        self._settings = settings
+        self._metrics = metrics
+        self._partitions: Judged | None = None
+        self._shadow: Shadow | None = None
+        self._drift: DriftWatch | None = None
+        if settings.shadow_model is not None:
+            self._shadow = Shadow(settings.shadow_share, metrics, self._task)
+
+    @property
+    def observer(self) -> Observer | None:
+        """Who is to hear what partitions write."""
+        return self._shadow
+
+    def attach(self, partitions: Judged, store: StateStore) -> None:
+        """Says whose models these are, before anything else is asked."""
+        self._partitions = partitions
+        settings = self._settings
+        if settings.monitor and settings.refresh_days is not None:
+            self._drift = DriftWatch(
+                store, settings.orders_topic, partitions.watermarks_ms, self.reloader, self._metrics
+            )
+
+    def looks(self) -> list[tuple[float, Callable[[], Awaitable[None]]]]:
+        """What is to be done again and again, and after how many seconds."""
+        settings = self._settings
+        found: list[tuple[float, Callable[[], Awaitable[None]]]] = []
+        assert settings.model is not None
+        if settings.model_check_ms is not None and registry.is_registry(settings.model):
+            found.append((settings.model_check_ms / 1000, self.reloader.look))
+        if self._shadow is not None and settings.shadow_model is not None:
+            found.append((LOOK_S, partial(self._look_at_shadow, settings.shadow_model)))
+        if self._drift is not None:
+            found.append((LOOK_S, self._drift.look))
+        return found
+
+    def page(self) -> bytes:
+        """What /model answers."""
+        parts: dict[str, Callable[[], object]] = {}
+        if self._shadow is not None:
+            parts["shadow"] = self._shadow.page
+        if self._drift is not None:
+            parts["drift"] = self._drift.page
+        return model_page(self.reloader, parts)
+
+    async def close(self) -> None:
+        """Ends the process of the shadow, if there is one."""
+        if self._shadow is not None:
+            await self._shadow.close()
+
+    async def _look_at_shadow(self, model: Path) -> None:
+        assert self._shadow is not None
+        await self._shadow.look(self.reloader.sight, model)
+
+    def _adopt(self, pipeline: Pipeline) -> None:
+        assert self._partitions is not None
+        self._partitions.adopt(pipeline)
+
+    def _task(self, live: Path, shadow: Path) -> Task:
+        """What the shadow's process is to compare."""
+        trust, memory = self._settings.trust, self._settings.id_memory
+        return Task(
+            live=str(live.absolute()),
+            shadow=str(shadow.absolute()),
+            keys=sorted(trust.keys),
+            signature_required=trust.required,
+            policy=self._settings.policy,
+            memory_days=memory.days,
+            memory_size=memory.size,
+        )
