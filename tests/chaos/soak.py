@@ -95,7 +95,7 @@ async def _run(stage: Stage, entry: Entry, minutes: float) -> None:
     await stage.finished()
     rate = min(capacity / 2, (len(stage.orders) - BACKLOG) / (minutes * 60))
     entry.note(f"{capacity:,.0f} orders a second from a backlog, {rate:,.0f} in the soak")
-    entry.note(f"load of the machine at the start: {os.getloadavg()[0]:.1f}")
+    load = os.getloadavg()[0]
     publisher = KafkaPublisher(stage.servers.kafka.bootstrap)
     await publisher.start()
     memory: list[tuple[float, float]] = []
@@ -121,6 +121,7 @@ async def _run(stage: Stage, entry: Entry, minutes: float) -> None:
         lags.append(stage.fed - await _applied_now(stage))
         await asyncio.sleep(max(0.0, 1.0 - (time.monotonic() - began - passed)))
     await publisher.close()
+    entry.note(f"load of the machine {load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end")
     entry.times = kills
     ended = time.monotonic()
     await stage.finished()
