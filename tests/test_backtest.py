@@ -15,7 +15,7 @@ from features.orders import Order, OrderType
 from model.backtest import Backtest, BacktestError, Plan, backtest
 from model.cli import cli
 from model.judging import Judge
-from model.panel import NEVER, Panel, Ranked, Silences, calibration, first_of_each, quality, ranking
+from model.panel import Ranked, calibration, first_of_each, quality, ranking
 from model.policy import Policy
 from model.report import page, text
 from model.synthetic import Shop, generate
@@ -36,6 +36,7 @@ from tests.fakes import (
     records,
     scorer,
 )
+from tests.panels import a_panel
 
 DAY_0 = START_MS // MS_PER_DAY
 # A drop of 1 % is reached before day 20 of silence: so every silence of 20 days warns.
@@ -167,35 +168,6 @@ def test_a_log_that_cannot_tell_is_refused_with_a_remedy(orders: list[Order], me
 
 
 # --- the panel -----------------------------------------------------------------------------------
-
-
-def a_panel() -> Panel:
-    silences = Silences(
-        user=["ada", "ben", "cleo"],
-        since=np.array([0, 0, 0]),
-        until=np.array([NEVER, 30, 45]),
-        reference=np.array([100.0, 50.0, 10.0]),
-        median_gap=np.array([5.0, 0.0, 10.0]),
-        counted=np.array([True, True, True]),
-        horizon_days=40,
-    )
-    silence = np.repeat(np.arange(3), 4)
-    day = np.tile(np.array([5, 15, 25, 35]), 3)
-    churn = np.tile(np.array([0.1, 0.3, 0.5, 0.7]), 3)
-    return Panel(
-        silences=silences,
-        silence=silence,
-        day=day,
-        clv=np.full(12, 5.0),
-        reference=silences.reference[silence],
-        churn=churn,
-        alive=np.full(12, np.nan),
-        spend=np.tile(np.array([8.0, 6.0, 4.0, 2.0]), 3),
-        better=np.repeat(np.array([True, True, False]), 4),
-        model=np.zeros(12, np.int64),
-        thresholds=np.array([np.linspace(0, 1, 101)]),
-        end_day=200,
-    )
 
 
 def test_only_the_first_row_of_a_silence_is_a_warning() -> None:
