@@ -22,6 +22,7 @@ from model.monitoring import (
     WINDOW_DAYS,
     Brought,
     Floats,
+    Ints,
     Rate,
     bias_of,
     brought,
@@ -44,10 +45,11 @@ class MonitorError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The customers as known at 00:00 of `day`."""
+    """The customers `users` as known at 00:00 of `day`."""
 
     day: int
     states: list[CustomerState]
+    users: list[str]
 
 
 def seen(orders: Sequence[Order], days: Sequence[int]) -> Iterator[Seen]:
@@ -64,12 +66,20 @@ def seen(orders: Sequence[Order], days: Sequence[int]) -> Iterator[Seen]:
             after = apply(states.get(order.user_id, EMPTY), order)
             if not isinstance(after, BeyondMemory):
                 states[order.user_id] = after
-        yield Seen(day, list(states.values()))
+        yield Seen(day, list(states.values()), list(states))
 
 
-def rate_of(scorer: Scorer) -> Rate:
-    """The scorer's CLVs in minor units, as floats."""
-    return lambda X: scorer.rate(X)[0].astype(np.float64) if len(X) else np.empty(0)
+def rate_of(scorer: Scorer, users: Sequence[str]) -> Rate:
+    """The scorer's CLVs in minor units, as floats, of customers by their place among `users`."""
+
+    def rate(X: Floats, place: Ints) -> Floats:
+        if not len(X):
+            return np.empty(0)
+        if scorer.attributes is not None:
+            X = scorer.attributes.beside(X, [users[at] for at in place.tolist()])
+        return scorer.rate(X)[0].astype(np.float64)
+
+    return rate
 
 
 def reference(orders: Sequence[Order], scorer: Scorer, cutoff_day: int) -> Reference | None:
@@ -79,14 +89,17 @@ def reference(orders: Sequence[Order], scorer: Scorer, cutoff_day: int) -> Refer
     when everybody looks new, where there is more than that.
     """
     first_day = day_of(orders[0].ts_ms) if orders else cutoff_day
-    horizon, rate = scorer.horizon_days, rate_of(scorer)
+    horizon = scorer.horizon_days
     ends = list(range(cutoff_day, first_day + WINDOW_DAYS - 1, -WINDOW_DAYS))[:MAX_WINDOWS]
     settled = [end for end in ends if end - WINDOW_DAYS >= first_day + horizon]
     ends = sorted(settled if len(settled) > 3 else ends)
     rows: list[Floats] = []
+    clv: list[Floats] = []
     levels: dict[int, list[Brought]] = {days: [] for days in checks_of(horizon)}
     for then in seen(orders, ends):
-        rows.append(rows_of(then.states, buyers(then.states, then.day)))
+        rate, found = rate_of(scorer, then.users), buyers(then.states, then.day)
+        rows.append(rows_of(then.states, found))
+        clv.append(rate(rows[-1], found.place))
         for days, windows in levels.items():
             end = _window_checked_at(then.day, days)
             if end >= ends[0]:
@@ -94,9 +107,9 @@ def reference(orders: Sequence[Order], scorer: Scorer, cutoff_day: int) -> Refer
     X = np.concatenate(rows) if rows else np.empty((0, 0))
     if len(X) < MIN_CUSTOMERS:
         return None
-    found = [level_of(days, windows) for days, windows in levels.items()]
-    major = rate(X) / 10.0 ** minor_exponent(scorer.currency)
-    return reference_of(X, major, len(ends), [level for level in found if level])
+    known = [level_of(days, windows) for days, windows in levels.items()]
+    major = np.concatenate(clv) / 10.0 ** minor_exponent(scorer.currency)
+    return reference_of(X, major, len(ends), [level for level in known if level])
 
 
 def weeks(
@@ -111,9 +124,10 @@ def weeks(
 
 def week(then: Seen, scorer: Scorer, known: Reference) -> Week:
     """What a look at some customers gives: drift of the last window, and levels of earlier ones."""
-    rate, unit = rate_of(scorer), 10.0 ** minor_exponent(scorer.currency)
-    X = rows_of(then.states, buyers(then.states, then.day))
-    drifted = drifts(X, rate(X) / unit, known) if len(X) >= MIN_CUSTOMERS else []
+    rate, unit = rate_of(scorer, then.users), 10.0 ** minor_exponent(scorer.currency)
+    found = buyers(then.states, then.day)
+    X = rows_of(then.states, found)
+    drifted = drifts(X, rate(X, found.place) / unit, known) if len(X) >= MIN_CUSTOMERS else []
     biases = []
     for level in known.levels:
         end = _window_checked_at(then.day, level.days)

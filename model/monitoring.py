@@ -33,8 +33,8 @@ from model.monitored import SCORE, Bias, Bins, Drift, Level, Reference
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-# CLVs of feature vectors, in minor units.
-Rate = Callable[[Floats], Floats]
+# CLVs, in minor units, of feature vectors and of whom they are (`Buyers.place`).
+Rate = Callable[[Floats, Ints], Floats]
 
 WINDOW_DAYS: Final = 7
 
@@ -113,7 +113,8 @@ def brought(
     whole = Buyers(
         np.concatenate([one.place for one in found]), np.concatenate([one.day for one in found])
     )
-    return Brought(whole.place, rate(rows_of(states, whole)), revenue_within(states, whole, days))
+    expected = rate(rows_of(states, whole), whole.place)
+    return Brought(whole.place, expected, revenue_within(states, whole, days))
 
 
 # --- the reference -------------------------------------------------------------------------------

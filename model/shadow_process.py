@@ -11,6 +11,7 @@ import os
 import struct
 import sys
 import time
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 import msgspec
@@ -36,7 +37,8 @@ ENVIRONMENT: Final = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "L
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What is compared: directories of two artifacts, and how customers are judged."""
+    """What is compared: directories of two artifacts, and how customers are judged; the file of
+    their attributes for models that know some."""
 
     live: str
     shadow: str
@@ -45,6 +47,7 @@ class Task(msgspec.Struct, frozen=True):
     policy: Policy
     memory_days: int
     memory_size: int
+    attributes: str | None = None
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -112,7 +115,7 @@ def _judge(task: Task, directory: str) -> Judge:
     from model import artifact
 
     loaded = artifact.load(directory, Trust(frozenset(task.keys), task.signature_required))
-    scorer = loaded.scorer()
+    scorer = loaded.scorer(None if task.attributes is None else Path(task.attributes))
     memory = IdMemory(days=task.memory_days, size=task.memory_size)
     return Judge(scorer, scorer.rules(task.policy), memory)
 

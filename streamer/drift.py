@@ -99,20 +99,22 @@ class DriftWatch:
         known = await asyncio.to_thread(_reference, model)
         if known is None:
             return None
-        states = []
+        customers: dict[str, CustomerState] = {}
         for number in partitions:
-            states += await self._states(Partition(self._topic, number), SAMPLE // len(partitions))
-        # What ends later than the horizon has lost those who never came again.
-        return await asyncio.to_thread(_looked_at, day, states, scorer, known)
+            partition = Partition(self._topic, number)
+            customers |= await self._customers(partition, SAMPLE // len(partitions))
+        return await asyncio.to_thread(_looked_at, day, customers, scorer, known)
 
-    async def _states(self, partition: Partition, count: int) -> list[CustomerState]:
+    async def _customers(self, partition: Partition, count: int) -> dict[str, CustomerState]:
         """A sample of a partition's customers; the event loop gets its turn in between."""
         users = await self._store.sample(partition, count)
-        states = []
+        found = {}
         for start in range(0, len(users), _CHUNK):
-            stored = await self._store.load(partition, users[start : start + _CHUNK])
-            states += [customer_bytes.decode(s.state).facts for s in stored if s.state is not None]
-        return states
+            part = users[start : start + _CHUNK]
+            for user, stored in zip(part, await self._store.load(partition, part), strict=True):
+                if stored.state is not None:
+                    found[user] = customer_bytes.decode(stored.state).facts
+        return found
 
 
 def _reference(model: Path) -> Reference | None:
@@ -120,10 +122,11 @@ def _reference(model: Path) -> Reference | None:
 
 
 def _looked_at(
-    day: int, states: list[CustomerState], scorer: Scorer, known: Reference
+    day: int, customers: Mapping[str, CustomerState], scorer: Scorer, known: Reference
 ) -> Week | None:
     # SciPy is here by now, and was not when the worker started.
     from model.monitor import Seen, week, within
 
-    found = week(Seen(day, states), scorer, within(known, scorer.horizon_days))
+    then = Seen(day, list(customers.values()), list(customers))
+    found = week(then, scorer, within(known, scorer.horizon_days))
     return found if found.drifts else None

@@ -100,6 +100,7 @@ class Models:
     def _task(self, live: Path, shadow: Path) -> Task:
         """What the shadow's process is to compare."""
         trust, memory = self._settings.trust, self._settings.id_memory
+        known = self._settings.attributes
         return Task(
             live=str(live.absolute()),
             shadow=str(shadow.absolute()),
@@ -108,4 +109,5 @@ class Models:
             policy=self._settings.policy,
             memory_days=memory.days,
             memory_size=memory.size,
+            attributes=None if known is None else str(known.absolute()),
         )

@@ -174,4 +174,4 @@ def test_no_trouble_of_the_watch_reaches_the_worker(
 def test_levels_of_more_than_a_horizon_ago_are_left_to_the_log(known: Reference) -> None:
     assert [level.days for level in known.levels] == [14, 28, 60]
     assert [level.days for level in within(known, 60).levels] == [14, 28]
-    assert isinstance(week(Seen(CUTOFF, []), scorer(), known), Week)
+    assert isinstance(week(Seen(CUTOFF, [], []), scorer(), known), Week)
