@@ -1,9 +1,9 @@
 """The prediction API: `POST /predict` and `GET /customers/{id}`, on the worker's web server.
 
-It must not hold the stream up. What takes time is done by one thread, and that thread rests after
-every few records, so that the event loop, which the stream runs on, gets its turn. No more than
-`MAX_WAITING` requests are taken at a time, so that their bodies cannot fill the memory; further
-ones are told to come back.
+It must not hold the stream up. Records are scored in one thread, a request at a time, and that
+thread rests every few milliseconds, so that the event loop, which the stream runs on, gets its
+turn. No more than `MAX_WAITING` requests are taken at a time, so that their bodies cannot fill the
+memory; further ones, and those whose turn does not come soon, are told to come back.
 
 The model is asked for once for each request: it may be another one the next time, and every answer
 names the one that was used.
@@ -56,9 +56,12 @@ STORE_WITHIN_S: Final = 3.0
 RETRY_STORE_S: Final = 5
 RETRY_MODEL_S: Final = 5
 RETRY_BUSY_S: Final = 1
+# For so long a request waits for those before it: it has to be answered before the server cuts its
+# connection off.
+TURN_WITHIN_S: Final = 5.0
 # The thread works for so long, and then rests for so long.
 _WORK_S: Final = 0.002
-_REST_S: Final = 0.0005
+_REST_S: Final = 0.001
 
 
 class CountedStore(StateStore, Protocol):
@@ -88,8 +91,10 @@ class Api:
     clock: Clock = field(default_factory=SystemClock)
     answered: Callable[[str, int], None] = lambda page, status: None
     waiting: int = 0
-    _thread: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="api")
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # A thread for records, and one for customers, who need not wait for a thousand records.
+    _threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="api")
     )
 
     def add_to(self, web: GuardedWeb) -> None:
@@ -103,7 +108,7 @@ class Api:
 
     def close(self) -> None:
         """Takes no further requests; what is under way is left to end by itself."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     # --- pages ------------------------------------------------------------------------------
 
@@ -120,7 +125,15 @@ class Api:
         pipeline = self._current()
         body = await body_of(request, MAX_BODY_BYTES)
         terms = Terms(pipeline.order_rules, pipeline.judge.memory, self.clock.now_ms())
-        return await self._worked(partial(_predicted, body, terms, pipeline))
+        try:
+            async with asyncio.timeout(TURN_WITHIN_S):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise NotReady("busy; ask again in a second", RETRY_BUSY_S) from None
+        try:
+            return await self._worked(partial(_predicted, body, terms, pipeline))
+        finally:
+            self._turn.release()
 
     async def customer(self, request: Request) -> Response:
         """A customer of the live state."""
@@ -149,7 +162,7 @@ class Api:
         return pipeline
 
     async def _worked(self, work: Callable[[], bytes]) -> Response:
-        body = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        body = await asyncio.get_running_loop().run_in_executor(self._threads, work)
         return Response(body=body, content_type="application/json")
 
     def _page(

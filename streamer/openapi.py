@@ -289,7 +289,10 @@ def _order_schema() -> dict[str, Any]:
     text = resources.files("streamer").joinpath("schemas/order-1.json").read_text()
     schema: dict[str, Any] = json.loads(text)
     # Within this document it goes by its place in it.
-    return {name: value for name, value in schema.items() if name not in ("$schema", "$id")}
+    schema = {name: value for name, value in schema.items() if name not in ("$schema", "$id")}
+    # Narrower than what is taken: generated clients are not to write 0000-00-00.
+    schema["properties"]["ts"] = {**schema["properties"]["ts"], **_INSTANT}
+    return schema
 
 
 def _problem_schema() -> dict[str, Any]:

@@ -316,16 +316,19 @@ async def test_too_many_requests_at_once_are_told_to_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_module, "MAX_WAITING", 2)
-    go_on = threading.Event()
+    go_on, first = threading.Event(), [True]
 
     class Slow(LinearModel):
         def clv(self, X: Any) -> Any:
-            go_on.wait(10)
+            if first:
+                first.pop()
+                go_on.wait(10)
             return super().clv(X)
 
     record = of_orders([an_order("ada", 1)])
     async with served(tmp_path) as api:
         api.pipelines.append(pipeline(judge(by=replace(scorer(), model=Slow()))))
+        await api.apply([an_order("ada", 1)])
         held = [asyncio.create_task(api.predict(record)) for _ in range(2)]
         async with asyncio.timeout(10):
             while api.api.waiting < 2:
@@ -333,6 +336,11 @@ async def test_too_many_requests_at_once_are_told_to_come_back(
         status, _, told = await api.post(b"{}")
         assert (status, told["detail"]) == (503, "busy; ask again in a second")
         assert api.headers["Retry-After"] == "1"
+        monkeypatch.setattr(api_module, "MAX_WAITING", 3)
+        monkeypatch.setattr(api_module, "TURN_WITHIN_S", 0.01)
+        assert (await api.post(b"{}"))[0] == 503
+        # Customers need not wait for records.
+        assert (await api.ask("/customers/ada"))[0] == 200
         go_on.set()
         await asyncio.gather(*held)
         assert (await api.post(b"{}"))[0] == 422
