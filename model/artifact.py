@@ -29,6 +29,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
 from model import signature
 from model.allowed import ALLOWED
+from model.attributes import Column, attributes_for
 from model.card import card
 from model.clv import ClvModel, Floats
 from model.files import (
@@ -41,9 +42,10 @@ from model.files import (
     write_durably,
 )
 from model.files import ArtifactRefused as ArtifactRefused
-from model.monitoring import Reference
+from model.monitored import Reference
 from model.provenance import Data
 from model.registry import resolve
+from model.scoring import Scorer
 from model.signature import ANYBODY, Trust
 
 SCHEMA: Final = "clv-model/1"
@@ -56,9 +58,10 @@ _CANARY_TOLERANCE: Final = 1e-6
 
 
 class Canary(msgspec.Struct, frozen=True):
-    """Feature vectors of training customers and what the model said of them when it was saved."""
+    """Feature vectors of training customers and what the model said of them when it was saved.
+    None is an attribute that is missing."""
 
-    features: list[list[float]]
+    features: list[list[float | None]]
     clv: list[float]
     churn: list[float]
 
@@ -72,6 +75,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     ones (empty in artifacts made before there was such a thing). `metrics` is the report of
     `model.evaluation`. `typical` is the feature vector of the customer to whom others are compared
     where a CLV is explained (`model.explain`). `kind` and `options` are those of `model.zoo`;
+    `attributes` are what it knows of customers beside their orders (`model.attributes`);
     `search` is the history of `model.search`, empty where there was none; `cleaning` the report of
     `model.cleaning`.
     `reference` is what `model.monitoring` compares later customers with. `data` says which orders
@@ -96,7 +100,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     canary: Canary
     metrics: dict[str, Any]
     churn_quantiles: list[float] = []
-    typical: list[float] = []
+    typical: list[float | None] = []
+    attributes: tuple[Column, ...] = ()
     kind: str = ""
     options: dict[str, Any] = {}
     search: dict[str, Any] = {}
@@ -109,7 +114,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def typical_customer(self) -> tuple[float, ...]:
         """`typical`; in artifacts made before there was such a thing, the canary in the middle,
         whose CLV is about the median."""
-        return tuple(self.typical or self.canary.features[len(self.canary.features) // 2])
+        found = self.typical or self.canary.features[len(self.canary.features) // 2]
+        return tuple(np.nan if value is None else value for value in found)
 
 
 class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +149,21 @@ class Artifact:
     model: ClvModel
     manifest: Manifest
 
+    def scorer(self, attributes: Path | None = None) -> Scorer:
+        """The model as everybody scores with it; `attributes` is the file of a model that was
+        trained with such, and ignored by others. Raises AttributesError."""
+        manifest = self.manifest
+        return Scorer(
+            model=self.model,
+            model_version=manifest.model_version,
+            currency=manifest.currency,
+            horizon_days=manifest.horizon_days,
+            score_quantiles_major=tuple(manifest.score_quantiles),
+            churn_quantiles=tuple(manifest.churn_quantiles),
+            typical=manifest.typical_customer,
+            attributes=attributes_for(manifest.attributes, attributes),
+        )
+
 
 def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Manifest:
     """The manifest of the artifact written to `directory`, whole or not at all.
@@ -167,14 +188,15 @@ def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Mani
         training_customers=fields.training_customers,
         libraries=libraries(),
         score_quantiles=fields.score_quantiles,
-        canary=Canary(canary.tolist(), model.clv(canary).tolist(), model.churn(canary).tolist()),
+        canary=Canary(_plain(canary), model.clv(canary).tolist(), model.churn(canary).tolist()),
         metrics=dict(fields.metrics),
         churn_quantiles=list(fields.churn_quantiles),
         kind=model.kind,
         options=model.options,
         search=dict(fields.search),
         cleaning=dict(fields.cleaning),
-        typical=list(fields.typical),
+        typical=_plain(np.array(fields.typical)),
+        attributes=model.attributes,
         reference=fields.reference,
         data=fields.data,
         cutoffs=[dict(report) for report in fields.cutoffs],
@@ -237,6 +259,13 @@ def digest_of(files: Files) -> str:
     for part in (files.manifest, files.model, files.signature or b""):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
+
+
+def _plain(numbers: Floats) -> Any:
+    """An array as lists, with None for NaN, which JSON has no word for."""
+    plain = numbers.astype(object)
+    plain[np.isnan(numbers)] = None
+    return plain.tolist()
 
 
 def version_of(model: ClvModel) -> str:
@@ -306,7 +335,11 @@ _RETRAIN: Final = "train the model anew with this version (python -m model train
 def _check_manifest(path: Path, manifest: Manifest) -> None:
     facts: list[tuple[str, object, object]] = [
         ("feature_version", manifest.feature_version, FEATURE_VERSION),
-        ("feature_names", manifest.feature_names, FEATURE_NAMES),
+        (
+            "feature_names",
+            manifest.feature_names,
+            (*FEATURE_NAMES, *(column.feature for column in manifest.attributes)),
+        ),
         ("number of score_quantiles", len(manifest.score_quantiles), 101),
     ]
     for library, running in libraries().items():
@@ -338,6 +371,7 @@ def _check_model(path: Path, model: ClvModel, manifest: Manifest) -> None:
         ("horizon_days of the model", model.horizon_days, manifest.horizon_days),
         ("currency of the model", model.currency, manifest.currency),
         ("kind of the model", model.kind, manifest.kind),
+        ("attributes of the model", model.attributes, manifest.attributes),
         (
             "model_version",
             manifest.model_version,

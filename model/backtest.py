@@ -22,6 +22,7 @@ from features.buckets import MS_PER_DAY, day_of
 from features.money import minor_exponent
 from features.orders import Order, OrderType
 from features.vector import FEATURE_NAMES, vectors
+from model.attributes import Attributes
 from model.bgnbd import BGNBD, FitError
 from model.budget import spent_minor
 from model.clv import ClvModel
@@ -57,6 +58,7 @@ from model.scoring import Scorer
 from model.standing import history_of
 from model.training import TrainingConfig, fit, population, training_set
 from model.walk import Walk
+from model.zoo import DEFAULT
 
 MAX_ROWS: Final = 400_000
 _RFM: Final = tuple(FEATURE_NAMES.index(n) for n in ("frequency", "recency_days", "T_days"))
@@ -164,6 +166,7 @@ def scorer_of(
     version: str,
     quantiles: Sequence[float],
     churn: Sequence[float],
+    attributes: Attributes | None = None,
 ) -> Scorer:
     """The scorer of a model, with the percentiles of its training population."""
     return Scorer(
@@ -173,15 +176,16 @@ def scorer_of(
         horizon_days=model.horizon_days,
         score_quantiles_major=tuple(quantiles),
         churn_quantiles=tuple(churn),
+        attributes=attributes,
     )
 
 
 def trained(orders: Sequence[Order], day: int, config: TrainingConfig) -> Scorer:
     """The scorer that training at 00:00 UTC of a day gives, from the events before it alone."""
-    known = population(orders, day)
+    known = population(orders, day, config.attributes)
     model = fit(training_set(orders, config, day), config, known)
-    quantiles = score_quantiles(model.clv(known))
-    return scorer_of(model, f"day-{iso_day(day)}", quantiles, churn_quantiles(known, model))
+    quantiles, churn = score_quantiles(model.clv(known)), churn_quantiles(known, model)
+    return scorer_of(model, f"day-{iso_day(day)}", quantiles, churn, config.attributes)
 
 
 def backtest(orders: Sequence[Order], scorer: Scorer, plan: Plan) -> Backtest:
@@ -253,7 +257,14 @@ class Run:
         every, since = self.plan.retrain_every_days, day - self.plan.from_day
         if every is None or since <= 0 or since % every:
             return
-        config = TrainingConfig(horizon_days=self.horizon, currency=self.scorer.currency)
+        first = self.scorer
+        config = TrainingConfig(
+            horizon_days=self.horizon,
+            currency=first.currency,
+            attributes=first.attributes,
+            kind=getattr(first.model, "kind", DEFAULT),
+            options=getattr(first.model, "options", {}),
+        )
         scorer = trained(self.orders, day, config)
         self.scorers.append(scorer)
         self.swap_days.add(day)
@@ -337,7 +348,7 @@ class Run:
 
     def _score_silences(self, day: int) -> None:
         """Adds today's rows to the panel, as of 00:00, before anything is judged or ordered."""
-        spells, tracks = [], []
+        spells, tracks, users = [], [], []
         silent = self._silent(day)
         self.active[day] = len(silent)
         active = 0
@@ -348,13 +359,15 @@ class Run:
             spell = self.spells.get((user, since))
             if spell is not None:
                 tracks.append(self.walk.tracks[user])
+                users.append(user)
                 spells.append(spell.number)
         if not spells:
             return
         as_of_ms = day * MS_PER_DAY
-        X = vectors([(track.customer.facts, as_of_ms) for track in tracks])
-        clv, churn = self.walk.judge.scorer.rate(X)
-        references = np.array(self._references(day, spells, tracks), np.float64)
+        scorer = self.walk.judge.scorer
+        X = scorer.rows([(track.customer.facts, as_of_ms) for track in tracks], users)
+        clv, churn = scorer.rate(X)
+        references = np.array(self._references(day, spells, tracks, users), np.float64)
         better = np.zeros(len(spells), bool)
         better[np.argsort(-references, kind="stable")[: (active + 1) // 2]] = True
         spend = [spent_minor(track.customer.facts, as_of_ms, self.horizon) for track in tracks]
@@ -377,23 +390,26 @@ class Run:
             )
         )
 
-    def _references(self, day: int, spells: Sequence[int], tracks: Sequence[Track]) -> list[float]:
+    def _references(
+        self, day: int, spells: Sequence[int], tracks: Sequence[Track], users: Sequence[str]
+    ) -> list[float]:
         """The references in the scale of the model now, also of who was not judged by it yet."""
         scorer = self.walk.judge.scorer
         old = [
-            (spell, track)
-            for spell, track in zip(spells, tracks, strict=True)
+            (spell, track, user)
+            for spell, track, user in zip(spells, tracks, users, strict=True)
             if track.customer.judgement.model_version != scorer.model_version
             and spell not in self.ratios
         ]
-        lasts = [track.customer.judgement.scored_last for _, track in old]
+        lasts = [track.customer.judgement.scored_last for _, track, _ in old]
         news = scorer.scores(
             [
                 (track.customer.facts, last.day * MS_PER_DAY if last else 0)
-                for (_, track), last in zip(old, lasts, strict=True)
-            ]
+                for (_, track, _), last in zip(old, lasts, strict=True)
+            ],
+            [user for _, _, user in old],
         )
-        for (spell, _), last, new in zip(old, lasts, news, strict=True):
+        for (spell, _, _), last, new in zip(old, lasts, news, strict=True):
             self.ratios[spell] = new.clv_minor / last.clv_minor if last and last.clv_minor else 1.0
         found = []
         for spell, track in zip(spells, tracks, strict=True):

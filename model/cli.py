@@ -16,8 +16,9 @@ from features.buckets import day_of
 from features.orders import Order
 from model import artifact, evaluation_cli, registry_cli, training_cli
 from model.artifact import ArtifactRefused
-from model.backtest import BacktestError, Plan, backtest, scorer_of
-from model.console import ORDERS, day_option, one_line_errors, read_log
+from model.attributes import AttributesError
+from model.backtest import BacktestError, Plan, backtest
+from model.console import ATTRIBUTES, ORDERS, day_option, one_line_errors, read_log
 from model.evaluation import EvaluationError, iso_day
 from model.orderlog import OrderLogError
 from model.policy import Policy, PolicyError
@@ -27,6 +28,7 @@ from model.training import TrainingError
 
 _TOLD = (
     ArtifactRefused,
+    AttributesError,
     BacktestError,
     EvaluationError,
     OrderLogError,
@@ -76,6 +78,7 @@ def cli() -> None:
     metavar="NAME=VALUE",
     help="A setting of the policy, such as drop=0.3; may be repeated.",
 )
+@ATTRIBUTES
 @click.option("--json", "as_json_", is_flag=True, help="Print the report as one JSON object.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots.")
 def backtest_command(
@@ -86,6 +89,7 @@ def backtest_command(
     budget: int | None,
     precision: float | None,
     settings: tuple[str, ...],
+    attributes: Path | None,
     as_json_: bool,
     html: Path | None,
 ) -> None:
@@ -98,7 +102,7 @@ def backtest_command(
       python -m model backtest orders.csv.gz --model models/shop --html report.html
     """
     with one_line_errors(*_TOLD):
-        manifest, log, scorer = _scorer(model_path, orders)
+        manifest, log, scorer = _scorer(model_path, orders, attributes)
         cutoff_day = _days_from_iso(manifest.cutoff)
         if from_day is not None and from_day < cutoff_day:
             raise BacktestError(
@@ -137,13 +141,11 @@ for _command in (*training_cli.COMMANDS, *registry_cli.COMMANDS, *evaluation_cli
 
 
 def _scorer(
-    path: Path, orders: tuple[Path, ...]
+    path: Path, orders: tuple[Path, ...], attributes: Path | None
 ) -> tuple[artifact.Manifest, Sequence[Order], Scorer]:
     loaded = artifact.load(path)
     manifest = loaded.manifest
-    scorer = scorer_of(
-        loaded.model, manifest.model_version, manifest.score_quantiles, manifest.churn_quantiles
-    )
+    scorer = loaded.scorer(attributes)
     return manifest, read_log(orders, manifest.currency), scorer
 
 

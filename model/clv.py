@@ -27,6 +27,9 @@ class FeatureError(ValueError):
 class ClvModel:
     """CLV and churn probability over one horizon, for feature vectors of shape (n, k).
 
+    A model that knows customer attributes has them as its last columns; rows without these are
+    those of customers of whom none is known.
+
     Two estimators behind one interface (`model.estimator`): `value` for the CLV, `chance` for
     the churn probability. `kind` and `options` name how the value model was made.
     """
@@ -45,6 +48,7 @@ class ClvModel:
         self.kind = kind
         self.options = dict(options)
         self.feature_names = examples.columns
+        self.attributes = examples.attributes
         self.horizon_days = examples.horizon_days
         self.currency = examples.currency
         # No prediction above what any customer was seen to bring: features are clipped one by one,
@@ -87,10 +91,22 @@ class ClvModel:
 
     def _checked(self, X: Floats) -> Floats:
         k = len(self.feature_names)
-        if X.ndim != 2 or X.shape[1] != k:
+        own = k - len(self.attributes)
+        if X.ndim != 2 or X.shape[1] not in (own, k):
             raise FeatureError(f"a feature matrix of shape {X.shape}; the model needs (n, {k})")
         finite = np.isfinite(X)
+        if self.attributes:
+            X = widened(X, k)
+            finite = np.isfinite(X)
+            # Attributes may be missing, which NaN stands for.
+            finite[:, own:] |= np.isnan(X[:, own:])
         if not finite.all():
             at = int(np.argmin(finite.all(axis=0)))
             raise FeatureError(f"feature {self.feature_names[at]} is not finite")
         return np.ascontiguousarray(X, dtype=np.float64)
+
+
+def widened(X: Floats, width: int) -> Floats:
+    """The rows with NaN, for attributes that are not known, up to a width."""
+    missing = np.full((len(X), width - X.shape[1]), np.nan)
+    return np.hstack([X, missing]) if missing.size else X

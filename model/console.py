@@ -46,6 +46,14 @@ CUTOFF = click.option(
 )
 
 
+ATTRIBUTES = click.option(
+    "--attributes",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A CSV of what is known of customers: user_id, and columns such as age.",
+)
+
+
 def _currency(_: click.Context, __: click.Parameter, value: str) -> str:
     if not re.fullmatch("[A-Z]{3}", value):
         raise click.BadParameter(f"{value!r} is no ISO 4217 code; write three capitals, like USD")

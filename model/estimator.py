@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.money import minor_exponent
+from model.attributes import Column
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -22,7 +23,8 @@ class Examples:
     `churned` (no order at all), `weight` (how much a row counts) and `day` (UTC day of the row's
     snapshot) have shape (n,). `population` are the feature vectors of all customers known at the
     end of training, shape (m, k). `signs` has one of 1, -1 and 0 a column: the direction in which
-    it may move a CLV, 0 for either.
+    it may move a CLV, 0 for either. `attributes` are the last columns of X, which alone may be
+    NaN; the population does without them.
     """
 
     X: Floats
@@ -35,6 +37,12 @@ class Examples:
     horizon_days: int
     currency: str
     signs: tuple[int, ...]
+    attributes: tuple[Column, ...] = ()
+
+    @property
+    def features(self) -> int:
+        """How many columns are the stream's own; those of attributes come after them."""
+        return len(self.columns) - len(self.attributes)
 
     @cached_property
     def mean_revenue(self) -> float:

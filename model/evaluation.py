@@ -21,12 +21,13 @@ from features.buckets import MS_PER_DAY, day_of
 from features.money import minor_exponent
 from features.orders import Order
 from features.rfm import rfm
-from features.vector import FEATURE_NAMES, vectors
+from features.vector import FEATURE_NAMES
+from model.attributes import Attributes
 from model.bgnbd import BGNBD, FitError, GammaGamma
 from model.bgnbd import clv as bgnbd_clv
 from model.clv import ClvModel, Floats
 from model.metrics import ChurnMetrics, ClvMetrics, churn_metrics, clv_metrics
-from model.training import Snapshot, labels_of, snapshots
+from model.training import Snapshot, labels_of, rows_of, snapshots
 
 MODEL: Final = "model"
 BGNBD_GG: Final = "BG/NBD + GG"
@@ -75,16 +76,25 @@ class Holdout:
 
 
 def evaluate(
-    orders: Sequence[Order], model: ClvModel, cutoff_day: int, horizon_days: int
+    orders: Sequence[Order],
+    model: ClvModel,
+    cutoff_day: int,
+    horizon_days: int,
+    attributes: Attributes | None = None,
 ) -> Evaluation:
     """The report of a model at a cutoff; `orders` sorted by event time. Raises EvaluationError."""
-    return evaluation_of(predicted(orders, model, cutoff_day, horizon_days))
+    return evaluation_of(predicted(orders, model, cutoff_day, horizon_days, attributes))
 
 
 def predicted(
-    orders: Sequence[Order], model: ClvModel, cutoff_day: int, horizon_days: int
+    orders: Sequence[Order],
+    model: ClvModel,
+    cutoff_day: int,
+    horizon_days: int,
+    attributes: Attributes | None = None,
 ) -> Holdout:
-    """The holdout of a model at a cutoff; `orders` sorted by event time.
+    """The holdout of a model at a cutoff; `orders` sorted by event time, `attributes` those of the
+    customers, for a model that knows such.
 
     Raises EvaluationError when nobody has ordered before the cutoff or the log ends before the
     horizon does.
@@ -96,7 +106,7 @@ def predicted(
             f"nobody has an order before {iso_day(cutoff_day)}; choose a later --cutoff"
         )
     unit = 10.0 ** minor_exponent(model.currency)
-    X = vectors(holdout.pairs)
+    X = rows_of(holdout, attributes)
     predictions = {MODEL: model.clv(X)}
     skipped = {}
     try:

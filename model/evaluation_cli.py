@@ -12,14 +12,15 @@ from tqdm import tqdm
 from features.orders import Order
 from model import artifact
 from model.artifact import ArtifactRefused, Manifest
-from model.console import CUTOFF, ORDERS, one_line_errors, read_log, step
+from model.attributes import Attributes, AttributesError, attributes_for
+from model.console import ATTRIBUTES, CUTOFF, ORDERS, one_line_errors, read_log, step
 from model.evaluation import EvaluationError, as_json, iso_day, table
 from model.orderlog import OrderLogError
 from model.rolling import Rolled, as_it_is, cutoff_days, rolled
 from model.rolling_text import differences_text, text
 from model.training import TrainingConfig, TrainingError, default_cutoff_day
 
-_TOLD = (ArtifactRefused, EvaluationError, OrderLogError, OSError, TrainingError)
+_TOLD = (ArtifactRefused, AttributesError, EvaluationError, OrderLogError, OSError, TrainingError)
 
 
 @click.command("evaluate")
@@ -45,6 +46,7 @@ _TOLD = (ArtifactRefused, EvaluationError, OrderLogError, OSError, TrainingError
     metavar="DAYS",
     help="How far the cutoffs lie apart. Default: the horizon.",
 )
+@ATTRIBUTES
 @click.option("--json", "as_json_", is_flag=True, help="Print the report as one JSON object.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots.")
 def evaluate_command(
@@ -53,6 +55,7 @@ def evaluate_command(
     cutoff: int | None,
     cutoffs: int | None,
     every_days: int | None,
+    attributes: Path | None,
     as_json_: bool,
     html: Path | None,
 ) -> None:
@@ -72,11 +75,13 @@ def evaluate_command(
     with one_line_errors(*_TOLD):
         loaded = artifact.load(model_path)
         manifest = loaded.manifest
+        known = attributes_for(manifest.attributes, attributes)
         log = read_log(orders, manifest.currency)
         if cutoffs is None:
-            found = _as_it_is(log, loaded, cutoff)
+            found = _as_it_is(log, loaded, cutoff, known)
         else:
-            found = _rolled(log, manifest, cutoffs, every_days, cutoff)
+            config = _config(manifest, known)
+            found = _rolled(log, config, cutoffs, every_days, cutoff)
         if html is not None:
             # Plots bring scikit-learn's inspection along, which nothing else needs.
             from model.evaluation_page import page
@@ -94,7 +99,12 @@ def evaluate_command(
 COMMANDS = (evaluate_command,)
 
 
-def _as_it_is(log: Sequence[Order], loaded: artifact.Artifact, cutoff: int | None) -> Rolled:
+def _as_it_is(
+    log: Sequence[Order],
+    loaded: artifact.Artifact,
+    cutoff: int | None,
+    attributes: Attributes | None,
+) -> Rolled:
     manifest = loaded.manifest
     cutoff_day = default_cutoff_day(log, manifest.horizon_days) if cutoff is None else cutoff
     if iso_day(cutoff_day) < manifest.cutoff:
@@ -105,19 +115,23 @@ def _as_it_is(log: Sequence[Order], loaded: artifact.Artifact, cutoff: int | Non
             " to train its kind anew"
         )
     with step("evaluating"):
-        return as_it_is(log, loaded.model, cutoff_day)
+        return as_it_is(log, loaded.model, cutoff_day, attributes=attributes)
 
 
-def _rolled(
-    log: Sequence[Order], manifest: Manifest, count: int, every: int | None, newest: int | None
-) -> Rolled:
-    config = TrainingConfig(
+def _config(manifest: Manifest, attributes: Attributes | None) -> TrainingConfig:
+    return TrainingConfig(
         horizon_days=manifest.horizon_days,
         snapshot_every_days=manifest.snapshot_every_days,
         currency=manifest.currency,
         kind=manifest.kind,
         options=manifest.options,
+        attributes=attributes,
     )
+
+
+def _rolled(
+    log: Sequence[Order], config: TrainingConfig, count: int, every: int | None, newest: int | None
+) -> Rolled:
     days = cutoff_days(log, config, count, every or config.horizon_days, newest)
     # disable=None: a bar on a terminal, nothing when piped.
     with tqdm(total=count, desc="cutoffs", disable=None, leave=False) as bar:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.vector import FEATURE_NAMES
+from model.clv import widened
 from model.scoring import Scorer
 from model.transform import signed_log
 from model.whatif import Mixer, groups_of
@@ -64,6 +65,7 @@ def explain(scorer: Scorer, X: Floats) -> list[Explanation]:
             f"model {scorer.model_version} does not name its typical customer; train it anew"
         )
     names = tuple(getattr(scorer.model, "feature_names", FEATURE_NAMES))
+    X = widened(X, len(names))
     step = max(1, _ROWS >> len(groups_of(names)))
     return [
         explanation

@@ -203,7 +203,10 @@ class Judge:
                     suspects.append((course, step))
                 # A mean of scorings is never above the highest of them, whichever made it up.
                 highest = max(highest, score.clv_minor)
-        found = self.scorer.scores([(step.before, step.as_of_ms) for _, step in suspects])
+        found = self.scorer.scores(
+            [(step.before, step.as_of_ms) for _, step in suspects],
+            [course.user_id for course, _ in suspects],
+        )
         for (course, step), score in zip(suspects, found, strict=True):
             course.before[step.event.place] = score.clv_minor
 
@@ -365,7 +368,10 @@ class _Course:
 
 def _score(scorer: Scorer, courses: Sequence[_Course]) -> None:
     """Scores every step of every customer in one model call."""
-    found = scorer.scores([(step.facts, step.as_of_ms) for c in courses for step in c.steps])
+    found = scorer.scores(
+        [(step.facts, step.as_of_ms) for c in courses for step in c.steps],
+        [c.user_id for c in courses for _ in c.steps] if scorer.attributes else None,
+    )
     at = 0
     for course in courses:
         course.scores = found[at : at + len(course.steps)]

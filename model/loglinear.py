@@ -104,5 +104,5 @@ class LogisticChance:
 
 
 def _pipeline(examples: Examples, regression: Any) -> Pipeline:
-    steps = (preparation(examples.columns), StandardScaler(), regression)
+    steps = (preparation(examples.features, examples.attributes), StandardScaler(), regression)
     return Pipeline(list(zip(_STEPS, steps, strict=True)))

@@ -13,6 +13,7 @@ import numpy as np
 from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order
 from model.artifact import ManifestFields
+from model.attributes import Attributes
 from model.clv import ClvModel, Floats
 from model.evaluation import (
     Evaluation,
@@ -25,7 +26,7 @@ from model.evaluation import (
 )
 from model.explain import typical
 from model.monitor import reference
-from model.monitoring import Reference
+from model.monitored import Reference
 from model.provenance import data_of
 from model.rolling import rolled
 from model.scoring import Scorer
@@ -65,9 +66,9 @@ def made(
     history = None if choose is None else choose(rows, config)
     if history is not None:
         config = replace(config, kind=history.best.kind, options=history.best.options)
-    known = population(log, cutoff_day)
+    known = population(log, cutoff_day, config.attributes)
     model = fit(rows, config, known)
-    report = _report(log, model, cutoff_day)
+    report = _report(log, model, cutoff_day, config.attributes)
     scores = model.clv(known)
     fields = ManifestFields(
         snapshot_every_days=config.snapshot_every_days,
@@ -89,10 +90,12 @@ def made(
     return Made(model, fields, report, history)
 
 
-def _report(log: Sequence[Order], model: ClvModel, cutoff_day: int) -> Evaluation | None:
+def _report(
+    log: Sequence[Order], model: ClvModel, cutoff_day: int, attributes: Attributes | None
+) -> Evaluation | None:
     if cutoff_day + model.horizon_days > day_of(log[-1].ts_ms) + 1:
         return None
-    return evaluate(log, model, cutoff_day, model.horizon_days)
+    return evaluate(log, model, cutoff_day, model.horizon_days, attributes)
 
 
 def _reference(

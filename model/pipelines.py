@@ -83,7 +83,7 @@ class PipelineValue:
         return np.asarray(self.unit * self.pipeline.predict(X), dtype=np.float64)
 
     def _steps(self, examples: Examples) -> list[tuple[str, Any]]:
-        prepare, scale = preparation(examples.columns), StandardScaler()
+        prepare, scale = preparation(examples.features, examples.attributes), StandardScaler()
         steps = [("range", prepare), ("scale", scale)]
         k = len(examples.columns)
         if self.select:

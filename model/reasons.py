@@ -41,7 +41,7 @@ class Share(NamedTuple):
 def explain(scorer: Scorer, fired: Sequence[Scoring]) -> list[tuple[Share, ...]]:
     """The shares behind each scoring that fired, largest first, zeros left out."""
     pairs = [pair for scoring in fired for pair in _counterfactuals(scoring)]
-    scores = iter(scorer.scores(pairs))
+    scores = iter(scorer.scores(pairs, [s.user_id for s in fired for _ in range(3)]))
     return [_shares(scoring, [next(scores).clv_minor for _ in range(3)]) for scoring in fired]
 
 

@@ -17,6 +17,7 @@ import msgspec
 
 from features.buckets import day_of
 from features.orders import Order
+from model.attributes import Attributes
 from model.bootstrap import RESAMPLES, SEED, Difference, Judged, differences
 from model.clv import ClvModel
 from model.evaluation import (
@@ -119,8 +120,8 @@ def rolled(
             later = sum(one > day for one in days)
             remedy = f"ask for --cutoffs {later}" if later else "give more orders"
             raise EvaluationError(f"cutoff {iso_day(day)}: {error}; or {remedy}") from None
-        model = fit(rows, config, population(orders, day))
-        holdouts.append(predicted(orders, model, day, config.horizon_days))
+        model = fit(rows, config, population(orders, day, config.attributes))
+        holdouts.append(predicted(orders, model, day, config.horizon_days, config.attributes))
         progress()
     return _rolled(holdouts, model, True, resamples, seed)
 
@@ -131,9 +132,10 @@ def as_it_is(
     cutoff_day: int,
     resamples: int = RESAMPLES,
     seed: int = SEED,
+    attributes: Attributes | None = None,
 ) -> Rolled:
     """A trained model judged at one cutoff, not before its own. Raises EvaluationError."""
-    holdout = predicted(orders, model, cutoff_day, model.horizon_days)
+    holdout = predicted(orders, model, cutoff_day, model.horizon_days, attributes)
     return _rolled([holdout], model, False, resamples, seed)
 
 

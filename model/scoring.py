@@ -13,6 +13,7 @@ import numpy.typing as npt
 from features.money import minor_exponent
 from features.state import CustomerState
 from features.vector import FEATURE_NAMES, vectors
+from model.attributes import Attributes
 from model.policy import Policy, Rules
 
 Floats = npt.NDArray[np.float64]
@@ -47,6 +48,7 @@ class Scorer:
     `churn_quantiles` those of P(churn) of its active half (`model.evaluation.churn_quantiles`),
     empty where the model does not say. `typical` is the feature vector of the customer to whom
     others are compared where a CLV is explained (`model.explain`), empty where there is none.
+    `attributes` are what is known of customers beside their orders, None for a model without.
     """
 
     model: Regressor
@@ -56,19 +58,30 @@ class Scorer:
     score_quantiles_major: tuple[float, ...]
     churn_quantiles: tuple[float, ...] = ()
     typical: tuple[float, ...] = ()
+    attributes: Attributes | None = None
 
-    def scores(self, pairs: Sequence[tuple[CustomerState, int]]) -> list[Score]:
-        """Scores of (state, as_of in epoch ms) pairs, in one model call.
+    def scores(
+        self, pairs: Sequence[tuple[CustomerState, int]], user_ids: Sequence[str] | None = None
+    ) -> list[Score]:
+        """Scores of (state, as_of in epoch ms) pairs, in one model call; `user_ids` say whose they
+        are, which only `attributes` make use of.
 
         A customer without a purchase that was not taken back is worth 0 and counts as churned.
         """
         if not pairs:
             return []
-        clv_minor, churn = self.rate(vectors(pairs))
+        clv_minor, churn = self.rate(self.rows(pairs, user_ids))
         return [
             Score(worth, gone)
             for worth, gone in zip(clv_minor.tolist(), churn.tolist(), strict=True)
         ]
+
+    def rows(
+        self, pairs: Sequence[tuple[CustomerState, int]], user_ids: Sequence[str] | None = None
+    ) -> Floats:
+        """What the model sees of the pairs, shape (n, k): feature vectors, and attributes."""
+        X = vectors(pairs)
+        return X if self.attributes is None else self.attributes.beside(X, user_ids)
 
     def rate(self, X: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
         """The scores of feature vectors as arrays: CLV in minor units, P(churn).
@@ -117,6 +130,6 @@ def _at_percentile(percentile: float, quantiles: Sequence[float]) -> float:
     return float(np.interp(percentile, np.linspace(0, 100, len(quantiles)), quantiles))
 
 
-def score(state: CustomerState, as_of_ms: int, scorer: Scorer) -> Score:
+def score(state: CustomerState, as_of_ms: int, scorer: Scorer, user_id: str | None = None) -> Score:
     """The score of one customer as of an instant; for many, `Scorer.scores` is far cheaper."""
-    return scorer.scores([(state, as_of_ms)])[0]
+    return scorer.scores([(state, as_of_ms)], None if user_id is None else [user_id])[0]

@@ -28,6 +28,7 @@ from features.orders import Order
 from features.state import EMPTY, HISTORY_DAYS, BeyondMemory, CustomerState, apply
 from features.table import tabulate
 from features.vector import FEATURE_NAMES, vectors
+from model.attributes import Attributes
 from model.bgnbd import FitError
 from model.clv import ClvModel
 from model.estimator import Examples
@@ -52,7 +53,7 @@ class TooLittleData(TrainingError):
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
     """What is trained: the horizon, how far apart the snapshots are (in days), and the kind of
-    model with its options (`model.zoo`).
+    model with its options (`model.zoo`), and what is known of customers beside their orders.
 
     A snapshot counts half as much as one `half_life_days` younger: shops change, and the customers
     of one cohort grow older. Above `max_rows` rows, a part of the customers is left out, chosen by
@@ -64,6 +65,7 @@ class TrainingConfig:
     half_life_days: int = 180
     max_rows: int = 500_000
     currency: str = "USD"
+    attributes: Attributes | None = None
     kind: str = DEFAULT
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -184,7 +186,7 @@ def training_set(orders: Sequence[Order], config: TrainingConfig, cutoff_day: in
             f" cutoff; at least {MIN_CUSTOMERS} are needed: give more orders"
         )
     rows = TrainingSet(
-        X=np.concatenate([vectors(snapshot.pairs) for snapshot in taken]),
+        X=np.concatenate([rows_of(snapshot, config.attributes) for snapshot in taken]),
         labels=Labels(
             np.concatenate([snapshot.labels.revenue_minor for snapshot in taken]),
             np.concatenate([snapshot.labels.churned for snapshot in taken]),
@@ -255,6 +257,7 @@ def fit(rows: TrainingSet, config: TrainingConfig, known: Floats) -> ClvModel:
 def examples(rows: TrainingSet, config: TrainingConfig, known: Floats) -> Examples:
     """The rows as a model is fitted on them: in major units, the newest weighing most."""
     age_days = rows.day.max() - rows.day
+    attributes = () if config.attributes is None else config.attributes.columns
     return Examples(
         X=rows.X,
         revenue=rows.labels.revenue_minor / 10.0 ** minor_exponent(config.currency),
@@ -262,19 +265,29 @@ def examples(rows: TrainingSet, config: TrainingConfig, known: Floats) -> Exampl
         weight=0.5 ** (age_days / config.half_life_days),
         day=rows.day,
         population=known,
-        columns=FEATURE_NAMES,
+        columns=(*FEATURE_NAMES, *(column.feature for column in attributes)),
         horizon_days=config.horizon_days,
         currency=config.currency,
-        signs=tuple(sign_of(name) for name in FEATURE_NAMES),
+        # An attribute may move a CLV either way.
+        signs=(*(sign_of(name) for name in FEATURE_NAMES), *(0,) * len(attributes)),
+        attributes=attributes,
     )
 
 
-def population(orders: Sequence[Order], day: int) -> Floats:
-    """Feature vectors of all customers with an order before a day, as known at its 00:00 UTC."""
+def population(orders: Sequence[Order], day: int, attributes: Attributes | None = None) -> Floats:
+    """Feature vectors of all customers with an order before a day, as known at its 00:00 UTC; with
+    their attributes, where there are such."""
     states: States = {}
     _fold_until(states, orders, 0, day * MS_PER_DAY)
-    bought = [state for state in states.values() if state.last_purchase_day is not None]
-    return vectors([(state, day * MS_PER_DAY) for state in bought])
+    bought = {user: s for user, s in states.items() if s.last_purchase_day is not None}
+    X = vectors([(state, day * MS_PER_DAY) for state in bought.values()])
+    return X if attributes is None else attributes.beside(X, list(bought))
+
+
+def rows_of(snapshot: Snapshot, attributes: Attributes | None) -> Floats:
+    """Feature vectors of a snapshot's customers, with their attributes where there are such."""
+    X = vectors(snapshot.pairs)
+    return X if attributes is None else attributes.beside(X, snapshot.users)
 
 
 def _fold_until(states: States, orders: Sequence[Order], position: int, until_ms: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import click
 from tqdm import tqdm
 
 from model import artifact
-from model.console import CURRENCY, CUTOFF, ORDERS, one_line_errors, read_log, step
+from model.attributes import AttributesError, read_attributes
+from model.console import ATTRIBUTES, CURRENCY, CUTOFF, ORDERS, one_line_errors, read_log, step
 from model.evaluation import EvaluationError
 from model.making import Choose, made
 from model.orderlog import OrderLogError
@@ -29,7 +31,15 @@ from model.search import (
 from model.training import TrainingConfig, TrainingError, TrainingSet, default_cutoff_day
 from model.zoo import DEFAULT, KINDS, Option, OptionError, options_of
 
-_TOLD = (EvaluationError, OptionError, OrderLogError, OSError, SearchError, TrainingError)
+_TOLD = (
+    AttributesError,
+    EvaluationError,
+    OptionError,
+    OrderLogError,
+    OSError,
+    SearchError,
+    TrainingError,
+)
 
 
 @click.command("train")
@@ -38,6 +48,7 @@ _TOLD = (EvaluationError, OptionError, OrderLogError, OSError, SearchError, Trai
 @click.option("--horizon", default=90, show_default=True, help="Days that CLV looks ahead.")
 @CUTOFF
 @CURRENCY
+@ATTRIBUTES
 @click.option(
     "--kind",
     metavar="KIND",
@@ -88,6 +99,7 @@ def train_command(
     horizon: int,
     cutoff: int | None,
     currency: str,
+    attributes: Path | None,
     kind: str | None,
     given: tuple[str, ...],
     searched: bool,
@@ -117,6 +129,8 @@ def train_command(
             )
         options = options_of(kind or DEFAULT, own)
         config = TrainingConfig(horizon, currency=currency, kind=kind or DEFAULT, options=options)
+        if attributes is not None:
+            config = replace(config, attributes=read_attributes(attributes))
         log = read_log(orders, currency)
         cutoff_day = default_cutoff_day(log, horizon) if cutoff is None else cutoff
         newest = cutoff_day - horizon

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from model.attributes import Column
+
 Floats: TypeAlias = NDArray[np.float64]
+
+# The code of a text that is missing.
+_MISSING: Final = -1
 
 
 def signed_log(X: Floats) -> Floats:
@@ -44,6 +49,31 @@ class SignedLogClip(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # n
         return tags
 
 
-def preparation(columns: Sequence[str]) -> SignedLogClip:
-    """The unfitted transformer that every linear model and network sees its columns through."""
-    return SignedLogClip()
+def preparation(features: int, attributes: Sequence[Column] = ()) -> Any:
+    """The unfitted transformer that every regression sees its columns through: `features` of the
+    stream's own first, then the attributes.
+
+    Numbers that are missing are taken for the median, and a column beside them says so; each text
+    becomes a column, as does that it is missing.
+    """
+    if not attributes:
+        return SignedLogClip()
+    # Here, because a worker whose model has no attributes need not wait for them.
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    parts: list[tuple[str, Any, list[int]]] = [("stream", SignedLogClip(), [*range(features)])]
+    numbers = [features + i for i, one in enumerate(attributes) if one.categories is None]
+    if numbers:
+        imputed = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+        parts.append(("numbers", Pipeline([("fill", imputed), ("log", SignedLogClip())]), numbers))
+    texts = {features + i: one.categories for i, one in enumerate(attributes) if one.categories}
+    if texts:
+        filled = SimpleImputer(strategy="constant", fill_value=_MISSING, keep_empty_features=True)
+        # One more than are known: what training never saw.
+        codes = [np.arange(_MISSING, len(known) + 1.0) for known in texts.values()]
+        encoded = OneHotEncoder(categories=codes, sparse_output=False, handle_unknown="ignore")
+        parts.append(("texts", Pipeline([("fill", filled), ("encode", encoded)]), [*texts]))
+    return ColumnTransformer(parts)
