@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from features.buckets import day_of
-from features.orders import Order, OrderRules
+from features.orders import Order, OrderRules, OrderType
 from model.backtest import Backtest, Plan, Run, trained
 from model.evaluation import iso_day
 from model.orderlog import RejectedRow, read_orders
@@ -75,6 +75,12 @@ class Period:
     def lists(self) -> dict[str, Ranked]:
         """The call lists of the period."""
         return rankings(self.panel, Policy(), self.days)
+
+    @property
+    def lists_of_all(self) -> dict[str, Ranked]:
+        """The same of a tenth of all who are worth a warning, not only of the better half."""
+        everybody = np.ones(len(self.panel.day), bool)
+        return rankings(self.panel, Policy(), self.days, everybody)
 
     def list_by(self, policy: Policy) -> Ranked:
         """The call list that a policy's budget would make."""
@@ -208,9 +214,7 @@ def frontier(period: Period) -> dict[str, Ranked]:
 
 def live(name: str, orders: Sequence[Order], log: Log) -> list[str]:
     """What the budget sends, day by day, when it may send as many as the call lists name."""
-    base = walked(orders, log.split, None, Policy())
-    active = np.mean([base.run.active[day] for day in base.days])
-    per_day = max(1, round(active / 2 * TOP_SHARE / RETRAIN_EVERY_DAYS))
+    per_day = max(1, round(active(orders, log.split) / 2 * TOP_SHARE / RETRAIN_EVERY_DAYS))
     rows = []
     for policy in (Policy(), Policy(budget_value=Stake.REFERENCE, budget_certainty=1.0)):
         done = walked(orders, log.split, None, replace(policy, budget_per_day=per_day))
@@ -221,6 +225,15 @@ def live(name: str, orders: Sequence[Order], log: Log) -> list[str]:
             f" {_share(rule.strict_precision)} | {_share(rule.value_captured)} |"
         )
     return rows
+
+
+def active(orders: Sequence[Order], from_day: int) -> float:
+    """How many customers ordered within the horizon before the days of the call lists: the mean."""
+    horizon = TrainingConfig().horizon_days
+    ordered = np.array([day_of(o.ts_ms) for o in orders if o.type is OrderType.ORDER])
+    users = np.array([o.user_id for o in orders if o.type is OrderType.ORDER])
+    days = range(int(ordered[0]) + from_day, int(ordered[-1]) + 2 - horizon, RETRAIN_EVERY_DAYS)
+    return float(np.mean([len(set(users[(ordered < d) & (ordered >= d - horizon)])) for d in days]))
 
 
 # --- the choice ----------------------------------------------------------------------------------
@@ -320,8 +333,12 @@ def _print_late(periods: dict[str, Period]) -> None:
     print("| log | what | wanted | found | |\n| --- | --- | --- | ---: | --- |")
     for name, period in periods.items():
         print("\n".join(bar(name, LOGS[name], period)))
-    for table in (lambda period: period.lists, frontier):
-        print("\n".join(["", *LISTS_HEAD]))
+    for title, table in (
+        ("Call lists", lambda period: period.lists),
+        ("Certainty against money", frontier),
+        ("Call lists of a tenth of all worth a warning", lambda period: period.lists_of_all),
+    ):
+        print("\n".join(["", f"{title}:", "", *LISTS_HEAD]))
         for name, period in periods.items():
             print("\n".join(list_rows(name, table(period))))
 

@@ -123,9 +123,12 @@ def budget_weight(panel: Panel, policy: Policy) -> Floats:
     return weighed
 
 
-def rankings(panel: Panel, policy: Policy, days: Sequence[int]) -> dict[str, Ranked]:
-    """What a call list of a tenth of the better half of the active customers is worth, on each of
-    the days, by each order; first that of the policy's budget, last the simple ones."""
+def rankings(
+    panel: Panel, policy: Policy, days: Sequence[int], among: Bools | None = None
+) -> dict[str, Ranked]:
+    """What a call list of a tenth of the better half of the active customers (or of the rows
+    `among`) is worth, on each of the days, by each order; first that of the policy's budget, last
+    the simple ones."""
     gap = panel.silences.median_gap[panel.silence]
     silent = panel.silent_days.astype(np.float64)
     by: dict[str, Floats] = {
@@ -142,4 +145,4 @@ def rankings(panel: Panel, policy: Policy, days: Sequence[int]) -> dict[str, Ran
         "most own gaps": np.where(gap > 0, silent / np.maximum(gap, 1.0), 0.0),
         "lowest P(alive)": -np.nan_to_num(panel.alive, nan=1.0),
     }
-    return {name: ranking(panel, value, days, TOP_SHARE) for name, value in by.items()}
+    return {name: ranking(panel, value, days, TOP_SHARE, among) for name, value in by.items()}
