@@ -37,6 +37,9 @@ _SAME: Final = 1e-9
 # Halvings: what is older than HISTORY_DAYS counts for nothing, so that it cannot be brought back.
 _LONGEST: Final = 100.0
 
+# Features that follow from others, whatever a row says of them.
+DERIVED: Final = ("T_days", "purchase_rate_per_day", "silence_in_gaps", "orders_trend_30_90")
+
 
 class Group(enum.StrEnum):
     """What a CLV may be high or low by."""
@@ -67,11 +70,22 @@ def group_of(feature: str) -> Group:
     return Group.FREQUENCY
 
 
+def consistent(rows: Floats, feature_names: Sequence[str]) -> Floats:
+    """The rows with what follows from other features worked out anew, such as the age from the
+    last purchase's and the silence; unchanged where it was right. Shape (n, k)."""
+    names = tuple(feature_names)
+    if not set(FEATURE_NAMES) <= set(names):
+        return rows
+    again = _mixed(dict.fromkeys(Group, _side(rows, names)), names)
+    return np.where(np.abs(again - rows) <= _CONSISTENT * np.maximum(np.abs(rows), 1), rows, again)
+
+
 @dataclass(frozen=True, slots=True)
 class Mixer:
-    """Customers and the one they are compared with, ready to be mixed.
+    """Customers and those they are compared with, ready to be mixed.
 
-    `own` of shape (n, k), `reference` of shape (k,), columns named by `feature_names`.
+    `own` of shape (n, k), `reference` of shape (k,) for one and the same or (n, k) for one each,
+    columns named by `feature_names`.
     """
 
     own: Floats
@@ -88,12 +102,13 @@ class Mixer:
         if not set(FEATURE_NAMES) <= set(names):
             every = np.ones(len(own), bool)
             return cls(own, reference, names, {}, every)
-        both = np.vstack([own, reference])
-        sides = {True: _side(own, names), False: _side(reference[None, :], names)}
+        others = np.atleast_2d(reference)
+        both = np.vstack([own, others])
+        sides = {True: _side(own, names), False: _side(others, names)}
         again = _mixed(dict.fromkeys(Group, _side(both, names)), names)
         near = np.abs(again - both) <= _CONSISTENT * np.maximum(np.abs(both), 1.0)
         fine = np.asarray((near | np.isnan(both)).all(axis=1))
-        return cls(own, reference, names, sides, ~(fine[:-1] & fine[-1]))
+        return cls(own, reference, names, sides, ~(fine[: len(own)] & fine[len(own) :]))
 
     def rows(self, of_own: Collection[Group]) -> Floats:
         """The customers with some groups of their own and the rest of the reference's, (n, k)."""
@@ -101,7 +116,7 @@ class Mixer:
         if set(groups) <= set(of_own):
             return self.own
         if not set(groups) & set(of_own):
-            return np.tile(self.reference, (len(self.own), 1))
+            return np.broadcast_to(self.reference, self.own.shape)
         swapped = np.where(
             [group_of(name) in of_own for name in self.feature_names], self.own, self.reference
         )
