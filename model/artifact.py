@@ -249,7 +249,12 @@ def checked(files: Files, trust: Trust = ANYBODY) -> Artifact:
             path, f"SHA-256 of {MODEL_FILE}", digest, manifest.sha256, "copy both files anew"
         )
     model = _unpickled(path, files.model)
-    _check_model(path, model, manifest)
+    try:
+        _check_model(path, model, manifest)
+    except AttributeError as error:  # its class has grown since
+        raise ArtifactRefused(
+            path, MODEL_FILE, f"of an earlier version ({error})", "a model of this one", _RETRAIN
+        ) from None
     return Artifact(model, manifest)
 
 

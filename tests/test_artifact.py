@@ -195,6 +195,19 @@ def test_a_pickle_of_another_scikit_learn_is_refused_whatever_the_manifest_says(
         load(saved)
 
 
+@pytest.mark.parametrize("lacking", ["horizon_days", "value", "top"])
+def test_a_pickle_of_an_earlier_version_is_refused_with_the_remedy(
+    saved: Path, lacking: str
+) -> None:
+    old = pickle.loads(pickle.dumps(modelling.model()))
+    if not hasattr(old, lacking):
+        pytest.skip(f"models have no {lacking}")
+    delattr(old, lacking)
+    _put(saved, pickle.dumps(old))
+    with pytest.raises(ArtifactRefused, match="train the model anew"):
+        load(saved)
+
+
 @pytest.mark.parametrize("output", ["clv", "churn"])
 def test_a_model_that_scores_the_canary_otherwise_is_refused(saved: Path, output: str) -> None:
     canary = msgspec.to_builtins(load(saved).manifest.canary)
