@@ -12,21 +12,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import msgspec
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 
 from features.buckets import MS_PER_DAY
 from model.episodes import Ending
 from streamer import servers
 from streamer.config import Settings
+from streamer.logends import log_ends
 from streamer.messages import RECOVERED_KIND, WARNING_KIND, ChurnWarning
 
-_READ_MS = 500
+# A log that gives nothing for so long has nothing more: what is missing at its end belongs to a
+# transaction, or was compacted away.
+_SILENT_MS: Final = 10_000
+
+_warning = msgspec.json.Decoder(ChurnWarning)
 
 
 class OutcomesRefused(Exception):
-    """The file is not what `replay` writes as warnings.jsonl; the message names the line."""
+    """Name a file that `replay` wrote as warnings.jsonl, or the topic that the worker writes to;
+    the message has the line or the offset."""
 
 
 class WeekOutcomes(msgspec.Struct, frozen=True):
@@ -137,31 +145,60 @@ def text(weeks: Sequence[WeekOutcomes]) -> str:
 
 def read_file(path: Path) -> Iterator[ChurnWarning]:
     """The records of a `warnings.jsonl`. Raises OutcomesRefused with the line, and OSError."""
-    decode = msgspec.json.Decoder(ChurnWarning).decode
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                yield decode(line)
-            except msgspec.DecodeError as error:
+                yield _warning.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise OutcomesRefused(f"{path}:{number}: no record of a warning: {error}") from None
 
 
 async def read_topic(settings: Settings, partitions: int) -> list[ChurnWarning]:
-    """Everything in the warnings topic up to its present end."""
-    consumer = servers.kafka_consumer(settings, auto_offset_reset="earliest")
-    places = [TopicPartition(settings.warnings_topic, number) for number in range(partitions)]
-    consumer.assign(places)
-    decode = msgspec.json.Decoder(ChurnWarning).decode
+    """Everything in the warnings topic up to its present end.
+
+    Raises OutcomesRefused, naming the record that is no warning or that Kafka cannot be read.
+    """
+    consumer = servers.kafka_consumer(
+        settings, enable_auto_commit=False, isolation_level="read_committed"
+    )
+    parts = [TopicPartition(settings.warnings_topic, number) for number in range(partitions)]
     found: list[ChurnWarning] = []
-    await consumer.start()
     try:
-        ends = await consumer.end_offsets(places)
-        while [place for place in places if await consumer.position(place) < ends[place]]:
-            for records in (await consumer.getmany(timeout_ms=_READ_MS)).values():
-                found += [decode(record.value) for record in records if record.value]
+        await consumer.start()
+        starts, ends = await consumer.beginning_offsets(parts), await log_ends(consumer, parts)
+        for part in parts:
+            if starts[part] < ends[part]:
+                consumer.assign([part])
+                consumer.seek(part, starts[part])
+                await _read_up(consumer, part, ends[part], found)
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise OutcomesRefused(
+            f"the topic {settings.warnings_topic!r} cannot be read: {type(error).__name__}"
+        ) from error
     finally:
         await consumer.stop()
     return found
+
+
+async def _read_up(
+    consumer: AIOKafkaConsumer, part: TopicPartition, end: int, found: list[ChurnWarning]
+) -> None:
+    """Reads a partition, of which nothing comes any more where its end was compacted away."""
+    while await consumer.position(part) < end:
+        records = (await consumer.getmany(part, timeout_ms=_SILENT_MS)).get(part, [])
+        if not records:
+            return
+        found += [_decoded(one, part) for one in records if one.offset < end and one.value]
+
+
+def _decoded(record: ConsumerRecord, part: TopicPartition) -> ChurnWarning:
+    try:
+        return _warning.decode(record.value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise OutcomesRefused(
+            f"{part.topic}-{part.partition}, offset {record.offset}: no record of a warning:"
+            f" {error}; check CLV_WARNINGS_TOPIC"
+        ) from None
 
 
 def _ms(instant: str) -> int:

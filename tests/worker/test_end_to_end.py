@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import ClientSession, ClientTimeout
 from aiokafka import AIOKafkaProducer
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
+from yarl import URL
 
 from features.buckets import MS_PER_DAY
 from features.orders import Order, Reason
@@ -24,10 +27,13 @@ from model.synthetic import write_csv
 from streamer.cli import cli
 from streamer.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.messages import Message
+from streamer.outcomes import WeekOutcomes, by_week, endings
 from streamer.produce import order_message
 from tests import modelling
 from tests.conftest import required
+from tests.fakes import an_order, by_time, every
 from tests.kafka.cluster import ApacheKafka
+from tests.test_outcomes import said
 from tests.worker.harness import ROOT, Deployment, Servers
 from tests.worker.verifier import Verdict, verify
 
@@ -63,6 +69,13 @@ def deploy(
             return stack.enter_context(Deployment(name, servers, model, directory, **variables))
 
         yield make
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def assert_as_replayed(verdict: Verdict) -> None:
@@ -114,11 +127,17 @@ async def test_a_worker_takes_over_the_partitions_of_one_that_was_killed(
     deploy: Deploy, log: Path
 ) -> None:
     deployment, orders = deploy("shared"), list(modelling.orders())
-    workers = [deployment.worker() for _ in range(2)]
+    ports = [free_port() for _ in range(2)]
+    workers = [deployment.worker(CLV_WEB_PORT=str(port)) for port in ports]
     for worker in workers:
         await deployment.logged(worker, "partition.claimed", 2)
     producing = asyncio.create_task(deployment.run("produce", str(log), "--speed", PACE))
     await deployment.applied(len(orders) // 2)
+    # Either answers for customers of either's partitions.
+    for user_id in {order.user_id for order in orders[:40]}:
+        path = f"/customers/{user_id}?as_of={orders[-1].ts_ms}"
+        one, other = await asyncio.gather(*(asked_of(port, path) for port in ports))
+        assert (one["user_id"], one["partition"]) == (user_id, other["partition"])
     workers[0].kill()
     assert (await producing).code == 0
     await deployment.settled(len(orders))
@@ -131,10 +150,7 @@ async def test_a_worker_takes_over_the_partitions_of_one_that_was_killed(
 @pytest.fixture(scope="module")
 def live(deploy: Deploy) -> Deployment:
     """A deployment with a worker that serves its health; its tests add orders of their own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    deployment = deploy("live", CLV_WEB_PORT=port)
+    deployment = deploy("live", CLV_WEB_PORT=str(free_port()))
     deployment.worker()
     return deployment
 
@@ -256,6 +272,75 @@ async def test_show_prints_a_customer_that_the_worker_has(live: Deployment) -> N
     assert (unknown.exit_code, unknown.stdout) == (1, "")
     assert unknown.stderr.startswith("Error: no customer 'nobody' in ")
     assert len(unknown.stderr.splitlines()) == 1
+
+
+async def test_the_api_answers_with_what_the_stream_has(live: Deployment) -> None:
+    orders = some_orders("flo/ü")
+    await live.make_topics()
+    await live.publish(as_messages(live, orders))
+    await live.settled()
+    fields = [msgspec.json.decode(order_message(o, "orders", "USD").value or b"") for o in orders]
+    port = live.settings.web_port
+    asked = msgspec.json.encode({"records": [{"orders": fields}], "as_of": orders[-1].ts_ms})
+    customer, prediction = await asyncio.gather(
+        asked_of(port, f"/customers/flo%2F%C3%BC?as_of={orders[-1].ts_ms}"),
+        asked_of(port, "/predict", asked),
+    )
+    assert (customer["user_id"], customer["orders"]) == ("flo/ü", 8)
+    for name, value in prediction[0].items():
+        assert customer[name] == value
+    shown = await asyncio.to_thread(
+        CliRunner().invoke,
+        cli,
+        ["show", "flo/ü", "--json", "--as-of", customer["as_of"]],
+        env=live.environ,
+    )
+    said = msgspec.json.decode(shown.stdout)
+    assert {name: customer[name] for name in said if name in customer} == {
+        name: value for name, value in said.items() if name in customer
+    }
+
+
+async def asked_of(port: int, path: str, data: bytes | None = None) -> Any:
+    """What a worker's API answers."""
+    url = URL(f"http://127.0.0.1:{port}{path}", encoded=True)
+    headers = {"Content-Type": "application/json"}
+    method = "GET" if data is None else "POST"
+    async with (
+        ClientSession(timeout=ClientTimeout(20)) as session,
+        session.request(method, url, data=data, headers=headers) as answer,
+    ):
+        assert answer.status == 200
+        return await answer.json()
+
+
+async def test_outcomes_are_read_from_the_topic(deploy: Deploy) -> None:
+    deployment = deploy("outcomes")
+    environ, topic = deployment.environ, deployment.settings.warnings_topic
+
+    async def outcomes(*arguments: str) -> Result:
+        return await asyncio.to_thread(
+            CliRunner().invoke, cli, ["outcomes", *arguments], env=environ
+        )
+
+    assert (await outcomes()).stdout == "No warnings yet.\n"
+    histories = [every(f"user-{n}", 7, 3) for n in range(30)]
+    records = said(by_time(*histories, [an_order("user-3", 40.5)]), until_day=80)
+    messages = [
+        Message(topic, record.user_id.encode(), msgspec.json.encode(record)) for record in records
+    ]
+    # As after a restart: some are there twice.
+    await deployment.publish([*messages, *messages[:10]])
+    told = await outcomes("--json")
+    assert (told.exit_code, told.stderr) == (0, "")
+    weeks = msgspec.json.decode(told.stdout, type=list[WeekOutcomes])
+    assert weeks == by_week(endings(records))
+    assert sum(week.warnings for week in weeks) == 31
+    await deployment.publish([Message(topic, b"x", b"no warning")])
+    refused = await outcomes()
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.startswith(f"Error: {topic}-")
+    assert len(refused.stderr.splitlines()) == 1
 
 
 async def test_produce_leaves_out_bad_rows_and_says_which(live: Deployment, tmp_path: Path) -> None:

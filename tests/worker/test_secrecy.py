@@ -157,6 +157,10 @@ async def test_no_id_and_no_secret_is_told_whatever_happens(
         bad = sum(float(v) for name, v in told.items() if name.startswith("clv_dead_letters"))
         assert bad == len(bad_values())
 
+        for path, expected in (("0", 200), ("nobody", 404), ("0?as_of=x", 422)):
+            got = await asyncio.to_thread(fetch, port, f"/customers/{CANARY}-{path}")
+            assert (got[0], "Traceback" in got[1]) == (expected, False)
+
         # An outage of the store.
         redis.kill()
         await send(some_orders(100, 20))
@@ -165,6 +169,8 @@ async def test_no_id_and_no_secret_is_told_whatever_happens(
         assert (await asyncio.to_thread(fetch, port, "/healthz", None))[0] == 200
         unready = await asyncio.to_thread(fetch, port, "/readyz")
         assert (unready[0], "store: " in unready[1]) == (503, True)
+        away = await asyncio.to_thread(fetch, port, f"/customers/{CANARY}-0")
+        assert (away[0], CANARY in away[1]) == (503, False)
         redis.start()
         # The server forgot its users with the crash, and refuses ours: that ends the worker.
         assert await first.ended() == 70
