@@ -36,6 +36,7 @@ from model.files import (
     ARTIFACT_FILES,
     CARD_FILE,
     MANIFEST_FILE,
+    MAX_BYTES,
     MODEL_FILE,
     REPORT_FILE,
     read_bytes,
@@ -173,6 +174,11 @@ def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Mani
     """
     target = Path(directory)
     data = pickle.dumps(model, protocol=_PICKLE_PROTOCOL)
+    if len(data) > MAX_BYTES:
+        raise OSError(
+            f"{target}: the model has {len(data):,} bytes, and at most {MAX_BYTES:,} are loaded;"
+            " choose options that make it smaller, such as fewer or shallower trees"
+        )
     canary = np.asarray(fields.canary_features, dtype=np.float64)
     manifest = Manifest(
         model_version=version_of(model),

@@ -19,8 +19,9 @@ SIGNATURE_FILE: Final = "signature.json"
 # All that may be in the directory of an artifact, the manifest last: without it, there is none.
 ARTIFACT_FILES: Final = (MODEL_FILE, REPORT_FILE, CARD_FILE, SIGNATURE_FILE, MANIFEST_FILE)
 
-# A model of 36 features is far smaller, a forest included; keeps a wrong file out of memory.
-MAX_BYTES: Final = 50_000_000
+# Most models are far smaller than a megabyte, a large forest is not; keeps a wrong file out of
+# memory.
+MAX_BYTES: Final = 200_000_000
 
 
 class ArtifactRefused(Exception):
