@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from features.buckets import day_of
 from features.orders import Order
-from model import artifact, evaluation_cli, registry_cli, training_cli
+from model import artifact, cleaning_cli, evaluation_cli, registry_cli, training_cli
 from model.artifact import ArtifactRefused
 from model.attributes import AttributesError
 from model.backtest import BacktestError, Plan, backtest
@@ -136,7 +136,12 @@ def backtest_command(
             click.echo(f"\nWritten to {html}")
 
 
-for _command in (*training_cli.COMMANDS, *registry_cli.COMMANDS, *evaluation_cli.COMMANDS):
+for _command in (
+    *training_cli.COMMANDS,
+    *cleaning_cli.COMMANDS,
+    *registry_cli.COMMANDS,
+    *evaluation_cli.COMMANDS,
+):
     cli.add_command(_command)
 
 

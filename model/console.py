@@ -7,14 +7,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from tqdm import tqdm
 
 from features.buckets import day_of
-from features.orders import Order, OrderRules
+from features.orders import OrderRules
 from model.ordercolumns import OrderColumns
-from model.orderlog import RejectedRow, read_orders
+from model.orderlog import read_orders
+from model.rejections import REJECTED_FILE, Rejections
+
+if TYPE_CHECKING:
+    from model.cleaning import Cleaned
 
 ORDERS = click.argument(
     "orders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="ORDERS..."
@@ -65,28 +70,38 @@ CURRENCY = click.option(
 )
 
 
-def read_log(paths: Sequence[Path], currency: str) -> OrderColumns:
-    """The accepted orders in event time; says on stderr what was set aside."""
-    first: list[RejectedRow] = []
-    count = 0
-
-    def accepted() -> Iterator[Order]:
-        nonlocal count
-        rows = read_orders(paths, OrderRules(currency=currency))
-        # disable=None: a bar on a terminal, nothing when piped.
-        for row in tqdm(rows, desc="reading", unit=" rows", disable=None, leave=False):
-            if isinstance(row, RejectedRow):
-                count += 1
-                if not first:
-                    first.append(row)
-            else:
-                yield row
-
-    log = OrderColumns(accepted())
-    if first:
+def read_log(
+    paths: Sequence[Path], currency: str, rejections: Rejections | None = None
+) -> OrderColumns:
+    """The accepted orders in event time; says on stderr what was set aside, and takes it down in
+    `rejections`, which are open."""
+    found = rejections or Rejections()
+    rows = read_orders(paths, OrderRules(currency=currency))
+    # disable=None: a bar on a terminal, nothing when piped.
+    shown = tqdm(rows, desc="reading", unit=" rows", disable=None, leave=False)
+    log = OrderColumns(found.accepted(shown))
+    if found.first is not None:
+        count = found.counts.total()
         noun = "row" if count == 1 else "rows"
-        click.echo(f"{count:,} {noun} set aside; the first: {first[0]}", err=True)
+        click.echo(f"{count:,} {noun} set aside; the first: {found.first}", err=True)
     return log
+
+
+def read_clean_log(
+    paths: Sequence[Path], currency: str, directory: Path | None, *, drop_outliers: bool
+) -> Cleaned:
+    """The log cleaned, and what was found in it; written to a directory as well, where one is
+    named."""
+    # It brings pandas along, which nothing else needs.
+    from model.cleaning import cleaned, write
+
+    rejected = None if directory is None else directory / REJECTED_FILE
+    with Rejections(rejected) as rejections:
+        log = read_log(paths, currency, rejections)
+    found = cleaned(log, currency, rejections.counts, drop_outliers=drop_outliers)
+    if directory is not None:
+        write(directory, found)
+    return found
 
 
 @contextmanager

@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from tqdm import tqdm
 
 from model import artifact
 from model.attributes import AttributesError, read_attributes
-from model.console import ATTRIBUTES, CURRENCY, CUTOFF, ORDERS, one_line_errors, read_log, step
+from model.console import (
+    ATTRIBUTES,
+    CURRENCY,
+    CUTOFF,
+    ORDERS,
+    one_line_errors,
+    read_clean_log,
+    step,
+)
 from model.evaluation import EvaluationError
 from model.making import Choose, made
 from model.orderlog import OrderLogError
@@ -93,6 +102,13 @@ _TOLD = (
     metavar="N",
     help="Train at N earlier days as well, a horizon apart; how good that was is on the card.",
 )
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where rows set aside, outliers and their counts are written.",
+)
+@click.option("--drop-outliers", is_flag=True, help="Leave outlying days of customers out.")
 def train_command(
     orders: tuple[Path, ...],
     out: Path,
@@ -107,6 +123,8 @@ def train_command(
     folds: int,
     seed: int,
     cutoffs: int,
+    report: Path | None,
+    drop_outliers: bool,
     **columns: Any,
 ) -> None:
     """Train a model, compare it on the time after the cutoff, and write it to --out.
@@ -131,7 +149,8 @@ def train_command(
         config = TrainingConfig(horizon, currency=currency, kind=kind or DEFAULT, options=options)
         if attributes is not None:
             config = replace(config, attributes=read_attributes(attributes))
-        log = read_log(orders, currency)
+        found = read_clean_log(orders, currency, report, drop_outliers=drop_outliers)
+        log = found.orders
         cutoff_day = default_cutoff_day(log, horizon) if cutoff is None else cutoff
         newest = cutoff_day - horizon
         earlier = cutoff_days(log, config, cutoffs, horizon, newest) if cutoffs else []
@@ -141,7 +160,9 @@ def train_command(
         else:
             with step("training"):
                 result = made(log, config, cutoff_day, earlier=earlier)
-        manifest = artifact.save(out, result.model, result.fields)
+        cleaning = msgspec.to_builtins(found.report)
+        fields = msgspec.structs.replace(result.fields, cleaning=cleaning)
+        manifest = artifact.save(out, result.model, fields)
         # What it holds is in the manifest now.
         journal_of(out).unlink(missing_ok=True)
     if result.history is not None:
@@ -150,7 +171,7 @@ def train_command(
         f"Model {manifest.model_version}: {manifest.training_rows:,} rows of"
         f" {manifest.training_customers:,} customers,\n"
         f"orders from {manifest.trained_from} to before {manifest.cutoff}\n"
-        f"\n{result.fields.report}\n\nWritten to {out}"
+        f"\n{result.fields.report}\n\n{found.report.text(currency)}\n\nWritten to {out}"
     )
 
 
