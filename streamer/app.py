@@ -238,6 +238,7 @@ class Partitions:
     async def assigned(self, logs: Mapping[int, LogRange]) -> Mapping[int, int]:
         if self._erasures is not None and logs.keys() - self._owned.keys():
             await self.outage.outlast(partial(self._erasures.read_into, self._forgotten))
+            self.metrics.forgotten(len(self._forgotten))
         share = max(1, self._settings.cache_customers // max(1, len(logs)))
         claims = [self._claim(number, found, share) for number, found in logs.items()]
         return dict(zip(logs, await asyncio.gather(*claims), strict=True))
@@ -390,6 +391,8 @@ class Partitions:
         """Counts what its runner has done since it was last counted."""
         done, owned.runner.tally = owned.runner.tally, Tally()
         self.metrics.add(done)
+        if done.erasures:
+            self.metrics.forgotten(len(self._forgotten))
 
     def _fenced(self, number: int, owned: _Owned) -> None:
         """Another worker has claimed the partition: rightly, or with an outdated assignment.

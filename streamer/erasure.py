@@ -99,8 +99,9 @@ class Forgotten:
         for name, at_ms in erased:
             self.add(name, at_ms)
 
-    def __bool__(self) -> bool:
-        return bool(self._at_ms)
+    def __len__(self) -> int:
+        """How many customers have been erased."""
+        return len(self._at_ms)
 
     def add(self, name: str, at_ms: int) -> None:
         """Takes an erasure by its digest; of several of one customer the last counts."""

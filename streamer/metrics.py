@@ -123,6 +123,24 @@ OUTAGE_TRIES: Final = _metric(
 BATCH: Final = _metric(
     "batch_seconds", "histogram", "seconds", "From a batch's start until it is applied and said."
 )
+ERASURES: Final = _metric(
+    "erasures",
+    "counter",
+    "erasures",
+    "Erasures applied; one customer's is applied in every partition.",
+)
+ORDERS_FORGOTTEN: Final = _metric(
+    "orders_forgotten",
+    "counter",
+    "orders",
+    "Orders left out since they are from before their customer was erased.",
+)
+FORGOTTEN: Final = _metric(
+    "customers_forgotten",
+    "gauge",
+    "customers",
+    "Customers of whom this worker knows that they were erased, ever.",
+)
 API_REQUESTS: Final = _metric(
     "api_requests",
     "counter",
@@ -269,6 +287,9 @@ DECLARED: Final = (
     LEVEL_TYPICAL,
     DRIFT_ALARM,
     MONITORED,
+    ERASURES,
+    ORDERS_FORGOTTEN,
+    FORGOTTEN,
     API_REQUESTS,
 )
 
@@ -311,6 +332,9 @@ class Metrics:
 
     def api_answered(self, page: str, status: int) -> None:
         self.count(API_REQUESTS, page=page, status=str(status))
+
+    def forgotten(self, customers: int) -> None:
+        self._gauges[FORGOTTEN].set(customers)
 
     def batch_took(self, seconds: float) -> None:
         self._batch.observe(seconds)
@@ -390,6 +414,8 @@ class Metrics:
         self.count(PUT_OFF, done.put_off)
         self.count(REBUILT, done.rebuilt)
         self.count(WENT_BACK, done.went_back)
+        self.count(ERASURES, done.erasures)
+        self.count(ORDERS_FORGOTTEN, done.forgotten)
         for reason, count in done.reasons.items():
             self.count(DEAD_LETTERS, count, reason=reason)
         for trigger, count in done.triggers.items():

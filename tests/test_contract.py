@@ -15,14 +15,14 @@ import yaml
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from streamer.config import Settings
-from streamer.topics import CHURN_WARNINGS, CLV_SCORES, ORDERS, ORDERS_DEAD_LETTER
+from streamer.topics import TOPICS
 from tests.schema_changes import Side, breaking_changes
 
 ROOT = Path(__file__).parents[1]
 SCHEMAS = ROOT / "streamer" / "schemas"
 RELEASED = ROOT / "tests" / "data" / "schemas"
 ASYNCAPI = ROOT / "docs" / "asyncapi.yaml"
-PUBLIC = {topic.name: topic for topic in (ORDERS, CHURN_WARNINGS, CLV_SCORES, ORDERS_DEAD_LETTER)}
+PUBLIC = {topic.name: topic for topic in TOPICS}
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -213,16 +213,18 @@ def test_the_channels_are_the_settings_defaults() -> None:
         settings.warnings_topic,
         settings.scores_topic,
         settings.dead_letter_topic,
+        settings.erasures_topic,
     }
 
 
-def test_we_receive_orders_and_send_the_rest() -> None:
+def test_we_receive_orders_and_erasures_and_send_all() -> None:
     actions: dict[str, set[str]] = {}
     for operation in asyncapi()["operations"].values():
         address = resolved(operation["channel"]["$ref"])["address"]
         actions.setdefault(address, set()).add(operation["action"])
     # Redriven dead letters go into orders.
-    assert actions == {name: {"send"} for name in PUBLIC} | {"orders": {"receive", "send"}}
+    both = {"receive", "send"}
+    assert actions == {name: {"send"} for name in PUBLIC} | {"orders": both, "clv-erasures": both}
 
 
 def test_messages_are_named_for_their_schemas() -> None:

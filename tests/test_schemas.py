@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -20,13 +21,14 @@ from features.orders import Order, OrderRules, OrderType, Reason, parse
 from model.policy import Policy, Reference, Trigger
 from model.reasons import Factor
 from model.synthetic import Shop, generate
+from streamer.erasure import Marker, Move, marker, move
 from streamer.messages import ChurnWarning, ClvScore, Message, dead_letter
 from streamer.publisher import MemoryPublisher
 from streamer.store import MemoryStore
 from tests.fakes import TOPICS, at, by_time, claimed, done, judge, pipeline, records, wire
 from tests.strategies import histories
 
-NAMES = ("order-1", "churn-warning-1", "clv-score-1", "dead-letter-1")
+NAMES = ("order-1", "churn-warning-1", "clv-score-1", "dead-letter-1", "erasure-1", "move-1")
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -120,13 +122,30 @@ def test_a_dead_letter_that_was_redriven_fits_its_schema() -> None:
     validator("dead-letter-1").validate(headers(letter))
 
 
+def test_what_goes_to_the_erasures_topic_fits_its_schemas() -> None:
+    written = {
+        "erasure-1": marker("ann", 1_772_625_600_000, "clv-erasures"),
+        "move-1": move("orders", {0: 5_012, 1: 0}, "clv-erasures"),
+    }
+    for name, message in written.items():
+        validator(name).validate(json.loads(message.value or b""))
+    assert re.fullmatch(rb"[0-9a-f]{32}", written["erasure-1"].key or b"")
+    assert written["move-1"].key == b"move:orders"
+
+
 def test_key_and_user_are_one(produced: MemoryPublisher) -> None:
     for message in produced.of(TOPICS.warnings) + produced.of(TOPICS.scores):
         assert json.loads(message.value or b"")["user_id"].encode() == message.key
 
 
 @pytest.mark.parametrize(
-    ("name", "written"), [("churn-warning-1", ChurnWarning), ("clv-score-1", ClvScore)]
+    ("name", "written"),
+    [
+        ("churn-warning-1", ChurnWarning),
+        ("clv-score-1", ClvScore),
+        ("erasure-1", Marker),
+        ("move-1", Move),
+    ],
 )
 def test_a_schema_has_the_fields_that_are_written(name: str, written: type[msgspec.Struct]) -> None:
     about = schema(name)

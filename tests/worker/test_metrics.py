@@ -57,10 +57,12 @@ def test_what_is_known_beforehand_is_there_at_0() -> None:
 def test_counts_add_up() -> None:
     metrics = Metrics()
     done = Tally(orders=5, repeats=1, scores=7, warnings=2, instants=3, dead_letters=2)
+    done.erasures, done.forgotten = 1, 4
     done.reasons = Counter({"not_json": 2})
     done.triggers = Counter({"silence": 1, "refund": 1})
     metrics.add(done)
     metrics.add(done)
+    metrics.forgotten(3)
     metrics.count(FENCED)
     metrics.count(OUTAGES, server="store")
     metrics.batch_took(0.02)
@@ -69,6 +71,9 @@ def test_counts_add_up() -> None:
     assert found["clv_orders_repeated_total"] == 2
     assert found["clv_scores_total"] == 14
     assert found["clv_instants_total"] == 6
+    assert found["clv_erasures_total"] == 2
+    assert found["clv_orders_forgotten_total"] == 8
+    assert found["clv_customers_forgotten"] == 3
     assert found['clv_dead_letters_total{reason="not_json"}'] == 4
     assert found['clv_warnings_total{trigger="silence"}'] == 2
     assert found['clv_outages_total{server="store"}'] == 1
