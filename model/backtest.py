@@ -240,7 +240,7 @@ class Run:
     def report(self) -> Backtest:
         for day in range(self.first_day, self.end_day):
             self._swap(day)
-            if day == self.plan.from_day:
+            if day == max(self.plan.from_day, self.first_day):
                 self._set_sampling()
                 self._fit_alive(day)
             before = self._references_before(day)

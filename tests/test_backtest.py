@@ -114,6 +114,14 @@ def test_what_begins_before_the_period_or_ends_after_the_log_is_not_judged() -> 
     assert (short.rule.warnings, short.rule.judged, short.rule.churners) == (0, 0, 0)
 
 
+def test_a_log_that_begins_after_the_model_was_trained_is_judged_from_its_first_day() -> None:
+    orders = by_time(every("gone", 5, 5), every("loyal", 5, 40))
+    whole, since = report(orders), report(orders, from_day=-30)
+    assert since.rule == whole.rule
+    assert since.panel_rule == whole.panel_rule
+    assert (since.rule.churners, since.rule.recall) == (1, 1.0)
+
+
 def test_an_order_that_was_taken_back_ends_no_silence() -> None:
     orders = by_time(
         [*every("gone", 5, 5), an_order("gone", 50.5, id="x")],
@@ -329,3 +337,37 @@ def test_a_log_without_orders_is_one_clear_line(
     ran = CliRunner().invoke(cli, ["backtest", str(empty), "--model", str(shop_files[1])])
     assert ran.exit_code == 1
     assert "the log has no orders" in ran.output
+
+
+def test_how_rows_stand_in_a_file_and_repeats_change_nothing(
+    shop_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    log, model = shop_files
+    header, *rows = log.read_text().splitlines()
+    mixed = tmp_path / "mixed.csv"
+    mixed.write_text("\n".join([header, *reversed(rows), *rows[::7]]) + "\n")
+    ran = [
+        CliRunner().invoke(cli, ["backtest", str(path), "--model", str(model), "--json"])
+        for path in (log, mixed)
+    ]
+    assert [one.exit_code for one in ran] == [0, 0]
+    assert ran[0].stdout == ran[1].stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("order_id,user_id,amount\n1,ada,5\n", "has no column ts"),
+        ("order_id,user_id,ts,amount\n1,ada,yesterday,5\n", "line 2: bad_ts: ts 'yesterday'"),
+        ("order_id,user_id,ts,amount\n1,ada,2026-01-01T00:00:00Z,5\n", "no silence of a customer"),
+    ],
+)
+def test_a_log_that_cannot_be_used_is_told_of_in_a_line(
+    shop_files: tuple[Path, Path], tmp_path: Path, content: str, message: str
+) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text(content)
+    ran = CliRunner().invoke(cli, ["backtest", str(bad), "--model", str(shop_files[1])])
+    assert ran.exit_code == 1
+    assert message in ran.output
+    assert "Traceback" not in ran.output
