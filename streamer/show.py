@@ -15,7 +15,8 @@ from features.windows import WINDOWS_DAYS
 from model import customer as customer_bytes
 from model.customer import Customer
 from model.episodes import Ending, ending
-from model.scoring import score
+from model.scoring import Scorer, score
+from model.tree_shap import FeaturePart, by_feature
 from streamer.messages import rfc3339, warning_id
 from streamer.partition import Pipeline
 from streamer.partitioning import partition_for
@@ -71,7 +72,8 @@ class CustomerView:
     """What `show` prints and `GET /customers/{id}` answers; money in major units.
 
     `baseline` and the amounts of `contributions` add up to `clv`; both are None where the model
-    does not name its typical customer.
+    does not name its typical customer. `features` are what single features did, where that was
+    asked for, the model is made of trees and the extra `explain` is installed.
     `frequency`: purchase days after the first; `recency_days`: age at the last purchase; `T_days`:
     age now; `monetary_value`: mean value of those purchase days (see `features.rfm`).
     """
@@ -84,6 +86,7 @@ class CustomerView:
     churn_probability: float
     baseline: float | None
     contributions: tuple[Contribution, ...] | None
+    features: tuple[FeaturePart, ...] | None
     reference_clv: float | None
     currency: str
     horizon_days: int
@@ -154,6 +157,11 @@ def explained(pipeline: Pipeline, X: npt.NDArray[np.float64]) -> list[Explained 
     ]
 
 
+def _features(scorer: Scorer, X: npt.NDArray[np.float64]) -> tuple[FeaturePart, ...] | None:
+    found = by_feature(scorer, X)
+    return None if found is None else found[0]
+
+
 def view(
     user_id: str,
     partition: Partition,
@@ -161,8 +169,10 @@ def view(
     due_ms: int | None,
     pipeline: Pipeline,
     as_of_ms: int | None,
+    by_features: bool = False,
 ) -> CustomerView:
-    """The customer as of an instant (epoch ms; None: the last scoring that was recorded)."""
+    """The customer as of an instant (epoch ms; None: the last scoring that was recorded);
+    `by_features` asks for SHAP values, which take half a second to import."""
     customer = customer_bytes.decode(state)
     facts, judgement = customer.facts, customer.judgement
     as_of_ms = max(judgement.as_of_ms, 0) if as_of_ms is None else as_of_ms
@@ -184,6 +194,7 @@ def view(
         churn_probability=now.churn_probability,
         baseline=None if parts is None else parts.baseline,
         contributions=None if parts is None else parts.contributions,
+        features=_features(scorer, X) if by_features else None,
         reference_clv=major(reference.clv_minor) if reference else None,
         currency=scorer.currency,
         horizon_days=scorer.horizon_days,
@@ -263,9 +274,13 @@ def text(shown: CustomerView) -> str:
         )
     if shown.baseline is not None and shown.contributions is not None:
         lines += _explanation(shown.clv, shown.baseline, shown.contributions)
+    if shown.features:
+        lines += _of_features(shown.features)
     lines.append(f"  model {shown.model_version}, state of {shown.state_bytes:,} bytes")
     return "\n".join(lines)
 
+
+_SHOWN_FEATURES = 8
 
 # What a group holds, for those who read the table for the first time.
 _HOLDS = {
@@ -288,6 +303,20 @@ def _explanation(clv: float, baseline: float, parts: Sequence[Contribution]) -> 
             for part in parts
         ),
         f"    {'CLV':<18}{clv:>12,.2f}",
+        "",
+    ]
+
+
+def _of_features(parts: Sequence[FeaturePart]) -> list[str]:
+    """The features that did most; money added, or what the CLV was multiplied by."""
+    return [
+        "  What single features did to it (SHAP values of the trees), the largest:",
+        *(
+            f"    {part.feature:<26}{part.amount:>+12,.2f}"
+            if part.amount is not None
+            else f"    {part.feature:<26}{f'x {part.factor:.3f}':>12}"
+            for part in parts[:_SHOWN_FEATURES]
+        ),
         "",
     ]
 

@@ -247,7 +247,7 @@ def test_pins_are_exact() -> None:
             assert re.fullmatch(r"==[\w.]+", str(pin.specifier)), pin
 
 
-@pytest.mark.parametrize("group", ["", "parquet", "dev"])
+@pytest.mark.parametrize("group", ["", "explain", "parquet", "dev"])
 def test_pins_lie_within_the_bounds_of_the_project(group: str, project: dict[str, Any]) -> None:
     wanted = project["optional-dependencies"][group] if group else project["dependencies"]
     pinned = pins("requirements.txt") | (pins("requirements-dev.txt") if group else {})

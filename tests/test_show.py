@@ -18,6 +18,7 @@ from streamer.show import CustomerView, text, view
 from tests import modelling
 from tests.fakes import ORDERS_0, an_order, at, every, judge, pipeline, scorer
 from tests.test_explain import facts_of
+from tests.test_tree_shap import tree_scorer
 
 
 def _shop() -> Scorer:
@@ -55,3 +56,15 @@ def test_a_model_that_names_no_typical_customer_shows_none() -> None:
     shown = _shown([an_order("ada", 1)], scorer())
     assert shown.contributions is None
     assert "typical" not in text(shown)
+
+
+def test_features_of_trees_are_shown_where_they_are_asked_for() -> None:
+    pytest.importorskip("shap", reason="the extra 'explain' is not installed")
+    by = tree_scorer("boosting", max_iter=30)
+    state = customer_bytes.encode(Customer(facts_of(every("ada", 9, 8))))
+    shown = view("ada", ORDERS_0, state, None, pipeline(judge(by=by)), at(90), by_features=True)
+    table = text(shown)
+    assert shown.features
+    assert f"{shown.features[0].feature} " in table
+    assert max(map(len, table.splitlines())) <= 80
+    assert "SHAP" not in text(_shown(every("ada", 9, 8), by))
