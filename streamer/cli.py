@@ -167,6 +167,9 @@ def produce_command(orders: tuple[Path, ...], speed: float | None) -> None:
 def show_command(user_id: str, as_of: str | None, as_json: bool) -> None:
     """Show a customer: what is known, CLV and churn probability, the last warning.
 
+    The CLV comes as a sum: that of the model's typical customer, and what silence, baskets and so
+    on add to it. With the extra "explain", models made of trees also say which features did it.
+
     \b
     Example:
       KAFKA_BOOTSTRAP_SERVERS=localhost:9092 REDIS_URL=redis://localhost \\
@@ -645,7 +648,9 @@ async def _show(
         topic = settings.orders_topic
         found = await customer_view.find_customer(user_id, store, topic, counts[topic])
         partition, state, due_ms = found
-        return customer_view.view(user_id, partition, state, due_ms, pipeline, as_of_ms)
+        return customer_view.view(
+            user_id, partition, state, due_ms, pipeline, as_of_ms, by_features=True
+        )
     finally:
         await store.close()
 
