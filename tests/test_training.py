@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order, OrderType
+from features.state import CustomerState
 from features.vector import FEATURE_NAMES, vectors
+from model import training
 from model.training import (
     TooLittleData,
     TrainingConfig,
@@ -111,6 +113,63 @@ def test_no_feature_row_sees_the_future(data: st.DataObject) -> None:
     assert real.users == other.users
     assert vectors(real.pairs).tobytes() == vectors(other.pairs).tobytes()
     assert population(log, day).tobytes() == population(past, day).tobytes()
+
+
+_EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from("abc"),
+        st.sampled_from(["ann", "bob", "cid"]),
+        st.integers(-40 * MS_PER_DAY, 40 * MS_PER_DAY),
+        st.integers(0, 100_000),
+        st.sampled_from(OrderType),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(_EVENTS, st.lists(st.integers(-30, 20), min_size=1, max_size=4))
+def test_every_row_is_what_a_log_that_ended_at_its_day_would_give(
+    events: list[tuple[str, str, int, int, OrderType]], offsets: list[int]
+) -> None:
+    """Any mixture of orders, refunds and cancellations, repeated and contradicting ones too: rows
+    taken in one pass over the log are those of a log cut off at 00:00 of each row's own day, and
+    labels those of one cut off where the label window ends."""
+    log = sorted_orders(
+        Order(order_id, user, _DAY * MS_PER_DAY + ms, amount, kind)
+        for order_id, user, ms, amount, kind in events
+    )
+    for taken in snapshots(log, [_DAY + offset for offset in offsets], 10):
+        then_ms = taken.day * MS_PER_DAY
+        known = [order for order in log if order.ts_ms < then_ms]
+        assert vectors(taken.pairs).tobytes() == population(known, taken.day).tobytes()
+        seen = [order for order in log if order.ts_ms < then_ms + 10 * MS_PER_DAY]
+        (alone,) = snapshots(seen, [taken.day], 10)
+        assert alone.labels.revenue_minor.tolist() == taken.labels.revenue_minor.tolist()
+        assert alone.labels.churned.tolist() == taken.labels.churned.tolist()
+
+
+def test_no_state_that_gives_a_row_was_told_of_an_event_of_its_day_or_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Watched from within: at the moment a snapshot is taken, the newest event that was folded in
+    lies before it; what follows goes into labels alone."""
+    newest_ms: dict[int, int] = {}
+    real = training.apply
+
+    def watched(state: CustomerState, order: Order) -> object:
+        folded = real(state, order)
+        newest_ms[id(folded)] = max(newest_ms.get(id(state), 0), order.ts_ms)
+        keep.append(folded)  # so that no other state gets its place in memory
+        return folded
+
+    keep: list[object] = []
+    monkeypatch.setattr(training, "apply", watched)
+    log, cutoff = modelling.orders(), modelling.cutoff_day()
+    for taken in snapshots(log, range(cutoff - 60, cutoff - 300, -30), 60):
+        assert taken.states
+        for state in taken.states:
+            assert newest_ms[id(state)] < taken.day * MS_PER_DAY
 
 
 def test_nothing_after_the_cutoff_changes_a_training_row_or_the_model() -> None:
