@@ -113,7 +113,7 @@ def rank_days(panel: Panel, from_day: int, until_day: int | None) -> range:
 
 def budget_name(policy: Policy) -> str:
     """How the ranking of a policy's budget is called in a report."""
-    return f"budget: P(churn)^{policy.budget_certainty:g} x {policy.budget_value.value}"
+    return f"budget: P(churn)^{policy.budget_certainty:g} x {policy.budget_value}"
 
 
 def budget_weight(panel: Panel, policy: Policy) -> Floats:

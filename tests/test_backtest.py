@@ -16,7 +16,7 @@ from model.backtest import Backtest, BacktestError, Plan, backtest
 from model.cli import cli
 from model.judging import Judge
 from model.panel import Ranked, calibration, first_of_each, quality, ranking
-from model.policy import Policy
+from model.policy import Policy, Stake
 from model.report import page, text
 from model.synthetic import Shop, generate
 from model.training import sorted_orders
@@ -299,11 +299,15 @@ def test_the_command_prints_json_that_is_the_report(shop_files: tuple[Path, Path
             "1",
             "--set",
             "drop=0.1",
+            "--set",
+            "budget_value=reference",
         ],
     )
     assert ran.exit_code == 0, ran.output
     found = msgspec.json.decode(ran.output, type=Backtest)
-    assert found.policy_version == Policy(drop=0.1, budget_per_day=1).version
+    policy = Policy(drop=0.1, budget_per_day=1, budget_value=Stake.REFERENCE)
+    assert found.policy_version == policy.version
+    assert found.ranked_by == "budget: P(churn)^3.5 x reference"
     assert found.most_on_a_day == 1
     assert text(found)
     assert page(found) == page(found)
@@ -316,6 +320,7 @@ def test_the_command_prints_json_that_is_the_report(shop_files: tuple[Path, Path
         (["--set", "drop=2"], "drop is 2.0; it must be a share between 0 and 1"),
         (["--set", "dorp=0.2"], "write NAME=VALUE with a NAME of: reference"),
         (["--set", "drop=low"], "'low' is no float"),
+        (["--set", "budget_value=fame"], "budget_value is fame; it must be one of spend"),
         (["--budget", "0"], "--budget"),
     ],
 )
