@@ -18,7 +18,6 @@ from model.monitored import Reference, Week
 from model.monitoring import (
     MAX_WINDOWS,
     MIN_CUSTOMERS,
-    POOLED,
     WINDOW_DAYS,
     Brought,
     Floats,
@@ -95,19 +94,19 @@ def reference(orders: Sequence[Order], scorer: Scorer, cutoff_day: int) -> Refer
     ends = sorted(settled if len(settled) > 3 else ends)
     rows: list[Floats] = []
     clv: list[Floats] = []
-    levels: dict[int, list[Brought]] = {days: [] for days in checks_of(horizon)}
+    checks = [(days, back) for days in checks_of(horizon) for back in (None, _half(horizon))]
+    levels: dict[tuple[int, int | None], list[Brought]] = {check: [] for check in checks}
     for then in seen(orders, ends):
         rate, found = rate_of(scorer, then.users), buyers(then.states, then.day)
         rows.append(rows_of(then.states, found))
         clv.append(rate(rows[-1], found.place))
-        for days, windows in levels.items():
-            end = _window_checked_at(then.day, days)
-            if end >= ends[0]:
-                windows.append(brought(then.states, end, days, rate))
+        for (days, back), looks in levels.items():
+            if then.day - days >= ends[0]:
+                looks.append(brought(then.states, then.day - days, days, back, rate))
     X = np.concatenate(rows) if rows else np.empty((0, 0))
     if len(X) < MIN_CUSTOMERS:
         return None
-    known = [level_of(days, windows) for days, windows in levels.items()]
+    known = [level_of(*check, looks) for check, looks in levels.items()]
     major = np.concatenate(clv) / 10.0 ** minor_exponent(scorer.currency)
     return reference_of(X, major, len(ends), [level for level in known if level])
 
@@ -130,21 +129,31 @@ def week(then: Seen, scorer: Scorer, known: Reference) -> Week:
     drifted = drifts(X, rate(X, found.place) / unit, known) if len(X) >= MIN_CUSTOMERS else []
     biases = []
     for level in known.levels:
-        end = _window_checked_at(then.day, level.days)
-        one = brought(then.states, end, level.days, rate, POOLED)
+        day = then.day - level.days
+        one = brought(then.states, day, level.days, level.base_days, rate)
         if len(one.revenue) >= MIN_CUSTOMERS:
-            bias = bias_of(one, level, iso_day(end), len(known.levels))
+            bias = bias_of(one, level, iso_day(day), len(known.levels))
             biases += [bias] if bias else []
     return Week(iso_day(then.day), len(X), drifted, biases)
 
 
-def within(known: Reference, horizon_days: int) -> Reference:
-    """The reference without the levels that need customers of more than a horizon ago, who may
-    be due no more, and so out of a sample of those who are."""
-    levels = [one for one in known.levels if one.days + POOLED * WINDOW_DAYS <= horizon_days]
+def of_everybody(known: Reference) -> Reference:
+    """The reference with the levels of all customers: for who has all of them."""
+    levels = [level for level in known.levels if level.base_days is None]
     return msgspec.structs.replace(known, levels=levels)
 
 
-def _window_checked_at(day: int, days: int) -> int:
-    """The end of the last window, on the grid of `day`, all of whose customers have had `days`."""
-    return day - -(-days // WINDOW_DAYS) * WINDOW_DAYS
+def of_the_due(known: Reference, horizon_days: int) -> Reference:
+    """The reference with the levels of customers all of whom still are due for a score: for who has
+    but a sample of those."""
+    levels = [
+        level
+        for level in known.levels
+        if level.base_days is not None and level.days + level.base_days <= horizon_days
+    ]
+    return msgspec.structs.replace(known, levels=levels)
+
+
+def _half(horizon_days: int) -> int:
+    """How far back those bought whose level is looked at in a sample of who is due."""
+    return max(1, horizon_days // 2)

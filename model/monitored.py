@@ -20,11 +20,13 @@ class Bins(msgspec.Struct, frozen=True):
 
 
 class Level(msgspec.Struct, frozen=True):
-    """`share`: what customers brought within `days`, over their CLV, before the cutoff; `error`:
+    """`share`: what customers who had bought in the last `base_days` (None: ever) brought within
+    `days`, over their CLV, at days before the cutoff; `error`:
     its relative standard error. One customer counts there for at most `top_revenue` and `top_clv`
     (minor units), or a few would decide alone; in `raw_share` everything counts."""
 
     days: int
+    base_days: int | None
     raw_share: float
     share: float
     error: float
@@ -57,11 +59,10 @@ class Drift(msgspec.Struct, frozen=True):
 class Bias(msgspec.Struct, frozen=True):
     """What `customers` were expected to bring within `days` over what they brought; 1: as before
     the cutoff. `bias` counts everything; `typical` what is left when a few cannot decide alone
-    (`Level`), and is an alarm below `low` and above `high`. `until` (ISO date) ends the last of the
-    windows in which they bought."""
+    (`Level`), and is an alarm below `low` and above `high`. `day` (ISO date): of the CLVs."""
 
     days: int
-    until: str
+    day: str
     customers: int
     bias: float
     typical: float
@@ -100,3 +101,11 @@ class Week(msgspec.Struct, frozen=True):
     @property
     def alarms(self) -> list[str]:
         return alarms(self.drifts, self.biases)
+
+
+class Monitored(msgspec.Struct, frozen=True):
+    """The report over a log: the weeks after the model's `cutoff` (ISO date), oldest first."""
+
+    model_version: str
+    cutoff: str
+    weeks: list[Week]

@@ -1,13 +1,13 @@
 """Whether a model still fits its shop: how far customers have drifted, and whether its level holds.
 
-Everything is about the customers who bought in a window of seven days, each as of 00:00 UTC after
-their first purchase in it. A customer's state can be read as of an earlier day, so a window of the
-past is looked at in the states of now: nothing is kept for it.
+A customer's state can be read as of an earlier day, so the past is looked at in the states of now:
+nothing is kept for it.
 
-- **Drift**: the population stability index (PSI) of each feature and of the CLV, between those
-  customers and the same kind of customers before the model's cutoff.
-- **Level bias**: what the model expected them to bring in the days after, over what they did bring.
-  How much of a CLV comes within so many days is taken from the time before the cutoff.
+- **Drift**: the population stability index (PSI) of each feature and of the CLV, between those who
+  bought in a window of seven days, each as of the end of the day of their first purchase in it, and
+  the same kind of customers before the model's cutoff.
+- **Level bias**: what the model expected of customers some weeks ago, over what they have brought
+  since. How much of a CLV comes within so many days is taken from the time before the cutoff.
 
 Both have thresholds that grow where there are few customers, so that chance alone rings about one
 alarm in a hundred windows (`docs/monitoring.md` has what was measured).
@@ -27,7 +27,7 @@ from scipy.stats import chi2
 
 from features.buckets import MS_PER_DAY
 from features.state import HISTORY_DAYS, CustomerState
-from features.table import tabulate
+from features.table import BEFORE_COLUMNS, tabulate
 from features.vector import FEATURE_NAMES, vectors
 from model.monitored import SCORE, Bias, Bins, Drift, Level, Reference
 
@@ -46,8 +46,6 @@ MATERIAL_PSI: Final = 0.25
 # A level within this factor of the expected one is no alarm, however sure.
 MATERIAL_BIAS: Final = 1.15
 FALSE_ALARMS: Final = 0.01
-POOLED: Final = 4
-"""Windows that a level is taken over: what comes in a single week swings too much."""
 # What can only grow as a customer does, and so drifts in every shop that does not stand still.
 AGEING: Final = frozenset(
     {"T_days", "recency_days", "orders_lifetime", "frequency", "net_minor_lifetime"}
@@ -58,8 +56,8 @@ _TOP: Final = 99.0
 
 @dataclass(frozen=True, slots=True)
 class Buyers:
-    """Customers who bought in a window: their place in the list that was asked about, and the UTC
-    day as of which each is looked at. Shapes (n,)."""
+    """Customers who bought at some time: their place in the list that was asked about, and the UTC
+    day before which, in whole, each is looked at. Shapes (n,)."""
 
     place: Ints
     day: Ints
@@ -84,10 +82,11 @@ def buyers(states: Sequence[CustomerState], end_day: int) -> Buyers:
 
 
 def rows_of(states: Sequence[CustomerState], found: Buyers) -> Floats:
-    """Feature vectors of the buyers, each as of its own day."""
+    """Feature vectors of the buyers, each as of the last instant before its own day: in states of
+    later the day itself may have purchases."""
     return vectors(
         [
-            (states[place], day * MS_PER_DAY)
+            (states[place], day * MS_PER_DAY - 1)
             for place, day in zip(found.place.tolist(), found.day.tolist(), strict=True)
         ]
     )
@@ -104,17 +103,24 @@ def revenue_within(states: Sequence[CustomerState], found: Buyers, days: int) ->
     return np.maximum(table.sums((table.gross - table.refunded) * inside), 0.0)
 
 
+def base(states: Sequence[CustomerState], day: int, base_days: int | None) -> Buyers:
+    """Who had bought in the `base_days` before 00:00 of `day` (None: ever), all as of then."""
+    table = tabulate([(state, day * MS_PER_DAY - 1) for state in states])
+    if base_days is None:
+        bought = table.sums(table.orders) + table.before[:, BEFORE_COLUMNS["orders"]] > 0
+    else:
+        bought = table.sums(table.orders * (table.age_days < base_days)) > 0
+    place = np.flatnonzero(bought)
+    return Buyers(place, np.full(len(place), day))
+
+
 def brought(
-    states: Sequence[CustomerState], end_day: int, days: int, rate: Rate, windows: int = 1
+    states: Sequence[CustomerState], day: int, days: int, base_days: int | None, rate: Rate
 ) -> Brought:
-    """What the buyers of the last `windows` windows before 00:00 of `end_day` were expected to
-    bring, and did within `days`. Who bought in several counts in each."""
-    found = [buyers(states, end_day - n * WINDOW_DAYS) for n in range(windows)]
-    whole = Buyers(
-        np.concatenate([one.place for one in found]), np.concatenate([one.day for one in found])
-    )
-    expected = rate(rows_of(states, whole), whole.place)
-    return Brought(whole.place, expected, revenue_within(states, whole, days))
+    """What the base of a day was expected to bring, and did within `days` from it on."""
+    found = base(states, day, base_days)
+    expected = rate(rows_of(states, found), found.place)
+    return Brought(found.place, expected, revenue_within(states, found, days))
 
 
 # --- the reference -------------------------------------------------------------------------------
@@ -142,8 +148,10 @@ def bins_of(values: Floats) -> Bins:
     return Bins(edges.tolist(), _shares(values, edges).tolist())
 
 
-def level_of(days: int, windows: Sequence[Brought]) -> Level | None:
-    """The level over windows of the past; None where nobody brought anything, or should have."""
+def level_of(days: int, base_days: int | None, windows: Sequence[Brought]) -> Level | None:
+    """The level over days of the past; None where nobody brought anything, or should have."""
+    if not windows:
+        return None
     whole = Brought(*(np.concatenate(part) for part in zip(*windows, strict=True)))
     if not whole.expected.sum() or not whole.revenue.sum():
         return None
@@ -151,7 +159,7 @@ def level_of(days: int, windows: Sequence[Brought]) -> Level | None:
     tops = [float(np.percentile(part, _TOP)) for part in (whole.expected, whole.revenue)]
     whole = _capped(whole, *tops)
     share = float(whole.revenue.sum() / whole.expected.sum())
-    return Level(days, raw, share, _error(whole), *tops)
+    return Level(days, base_days, raw, share, _error(whole), *tops)
 
 
 def _capped(one: Brought, top_clv: float, top_revenue: float) -> Brought:
@@ -213,7 +221,7 @@ def drifts(X: Floats, clv: Floats, reference: Reference) -> list[Drift]:
     ]
 
 
-def bias_of(one: Brought, level: Level, until: str, checks: int) -> Bias | None:
+def bias_of(one: Brought, level: Level, day: str, checks: int) -> Bias | None:
     """How far the level of a window is off; None where nobody brought anything, or should have.
 
     `checks`: how many levels are looked at beside one another.
@@ -226,7 +234,7 @@ def bias_of(one: Brought, level: Level, until: str, checks: int) -> Bias | None:
     sure = NormalDist().inv_cdf(1 - FALSE_ALARMS / checks / 2)
     limit = math.log(MATERIAL_BIAS) + sure * math.hypot(_error(one), level.error)
     n = len(one.revenue)
-    return Bias(level.days, until, n, raw, typical, math.exp(-limit), math.exp(limit))
+    return Bias(level.days, day, n, raw, typical, math.exp(-limit), math.exp(limit))
 
 
 def _shares(values: Floats, edges: Floats | Sequence[float]) -> Floats:

@@ -125,8 +125,8 @@ def _looked_at(
     day: int, customers: Mapping[str, CustomerState], scorer: Scorer, known: Reference
 ) -> Week | None:
     # SciPy is here by now, and was not when the worker started.
-    from model.monitor import Seen, week, within
+    from model.monitor import Seen, of_the_due, week
 
     then = Seen(day, list(customers.values()), list(customers))
-    found = week(then, scorer, within(known, scorer.horizon_days))
+    found = week(then, scorer, of_the_due(known, scorer.horizon_days))
     return found if found.drifts else None

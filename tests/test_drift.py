@@ -16,7 +16,7 @@ from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order
 from model import customer
 from model.customer import Customer
-from model.monitor import Seen, reference, seen, week, within
+from model.monitor import Seen, of_everybody, of_the_due, reference, seen, week
 from model.monitored import Reference, Week
 from model.policy import NEW
 from model.scoring import Scorer
@@ -90,7 +90,7 @@ def test_what_a_sample_of_the_store_says_is_what_the_log_says(
     world = Watch(stored(ORDERS, CUTOFF + 84), tmp_path / "v1", known)
     asyncio.run(world.watch.look())
     (then,) = seen(ORDERS, [CUTOFF + 84])
-    assert world.watch.week == week(then, scorer(), within(known, 60))
+    assert world.watch.week == week(then, scorer(), of_the_due(known, 60))
     assert world.watch.week is not None
     assert len(world.samples("clv_feature_psi{")) == len(world.watch.week.drifts) - 1
     assert len(world.samples("clv_score_psi{")) == 1
@@ -172,6 +172,6 @@ def test_no_trouble_of_the_watch_reaches_the_worker(
 
 
 def test_levels_of_more_than_a_horizon_ago_are_left_to_the_log(known: Reference) -> None:
-    assert [level.days for level in known.levels] == [14, 28, 60]
-    assert [level.days for level in within(known, 60).levels] == [14, 28]
+    assert [level.days for level in of_everybody(known).levels] == [14, 28, 60]
+    assert [level.days for level in of_the_due(known, 60).levels] == [14, 28]
     assert isinstance(week(Seen(CUTOFF, [], []), scorer(), known), Week)

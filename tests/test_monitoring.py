@@ -18,12 +18,14 @@ from features.orders import Order, OrderType
 from features.state import EMPTY, CustomerState, apply
 from features.vector import FEATURE_NAMES
 from model import monitor
+from model.monitor import of_everybody
 from model.monitored import SCORE, Bins, Reference
 from model.monitoring import (
     AGEING,
     MATERIAL_PSI,
     Brought,
     Buyers,
+    base,
     bias_of,
     bins_of,
     buyers,
@@ -70,8 +72,8 @@ def test_buyers_are_those_of_seven_days_as_of_the_day_after_their_first_purchase
 
 def test_a_window_of_the_past_is_looked_at_in_the_states_of_now() -> None:
     then = [an_order("a", 1.5), an_order("a", 8.5)]
-    later = [an_order("a", 20.5), an_order("a", 30.5)]
-    for end in (9, 12):
+    later = [an_order("a", 9.5), an_order("a", 20.5)]  # one on the very day of the look
+    for end in (3, 9):
         found = buyers([state_of(*then)], DAY_0 + end)
         now = buyers([state_of(*then, *later)], DAY_0 + end)
         assert now.day.tolist() == found.day.tolist()
@@ -92,6 +94,22 @@ def test_revenue_is_net_of_refunds_and_of_the_days_asked_for() -> None:
     within = [revenue_within([state], found, days).tolist() for days in (1, 4, 5, 9)]
     assert within == [[300.0], [100.0], [800.0], [700.0]]
     assert revenue_within([state], Buyers(np.array([0]), np.array([DAY_0 + 6])), 4) == [0.0]
+
+
+def test_the_base_of_a_day_knows_nothing_of_the_day() -> None:
+    states = [
+        state_of(an_order("a", 3.5), an_order("a", 10.1)),
+        state_of(an_order("b", 10.0)),  # on the day: not known yet
+        state_of(an_order("c", 0.5)),
+        state_of(an_order("d", 2.5), an_order("d", 4.5, type=OrderType.CANCELLATION, id="d-2.5")),
+    ]
+    everybody = base(states, DAY_0 + 10, None)
+    assert everybody.place.tolist() == [0, 2]
+    assert base(states, DAY_0 + 10, 7).place.tolist() == [0]
+    assert base(states, DAY_0 + 10, 6).place.tolist() == []
+    np.testing.assert_array_equal(
+        rows_of(states, everybody)[0], rows_of([state_of(an_order("a", 3.5))] * 3, everybody)[0]
+    )
 
 
 # --- PSI -----------------------------------------------------------------------------------------
@@ -154,7 +172,7 @@ def brought(rng: np.random.Generator, n: int, factor: float = 1.0) -> Brought:
 
 def test_a_level_that_falls_by_half_rings_and_one_that_stays_does_not() -> None:
     rng = np.random.default_rng(3)
-    level = level_of(28, [brought(rng, 300) for _ in range(20)])
+    level = level_of(28, None, [brought(rng, 300) for _ in range(20)])
     assert level is not None
     rings = Counter()
     for _ in range(100):
@@ -169,7 +187,7 @@ def test_a_level_that_falls_by_half_rings_and_one_that_stays_does_not() -> None:
 
 def test_one_customer_alone_does_not_ring() -> None:
     rng = np.random.default_rng(3)
-    level = level_of(28, [brought(rng, 300) for _ in range(20)])
+    level = level_of(28, None, [brought(rng, 300) for _ in range(20)])
     assert level is not None
     one = brought(rng, 600)
     one.revenue[7] = 1e9
@@ -181,8 +199,8 @@ def test_one_customer_alone_does_not_ring() -> None:
 
 def test_there_is_no_level_where_nobody_brings_anything() -> None:
     nothing = Brought(np.arange(3), np.ones(3), np.zeros(3))
-    assert level_of(28, [nothing]) is None
-    some = level_of(28, [Brought(np.arange(3), np.ones(3), np.ones(3))])
+    assert level_of(28, None, [nothing]) is None
+    some = level_of(28, None, [Brought(np.arange(3), np.ones(3), np.ones(3))])
     assert some is not None
     assert bias_of(nothing, some, "2025-01-01", 3) is None
 
@@ -211,7 +229,7 @@ def test_a_shop_in_which_nothing_changes_rings_rarely(steady: list[Order]) -> No
     cutoff = day_of(steady[0].ts_ms) + 560
     known = monitor.reference(steady, scorer(), cutoff)
     assert known is not None
-    found = list(monitor.weeks(steady, scorer(), known, cutoff))
+    found = list(monitor.weeks(steady, scorer(), of_everybody(known), cutoff))
     assert len(found) > 25
     assert all(week.customers > 80 and week.drifts and week.biases for week in found)
     assert sum(bool(week.alarms) for week in found) <= 1
@@ -240,7 +258,7 @@ def test_dearer_baskets_ring_in_the_features_in_the_score_and_in_the_level(
 
 def nth_week(orders: Sequence[Order], known: Reference, cutoff: int, number: int) -> monitor.Week:
     """The week of that number after the cutoff."""
-    return next(islice(monitor.weeks(orders, scorer(), known, cutoff), number, None))
+    return next(islice(monitor.weeks(orders, scorer(), of_everybody(known), cutoff), number, None))
 
 
 def hash_of(order: Order) -> int:
