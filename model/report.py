@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from model import svg
+from model import pages, svg
 from model.backtest import Backtest, Point
 from model.panel import Quality
 from model.rivals import Baseline
@@ -172,21 +172,6 @@ def _share(value: float | None) -> str:
 
 # --- the page ------------------------------------------------------------------------------------
 
-_STYLE: Final = """
-body{font:16px/1.5 system-ui,sans-serif;color:#1d2433;max-width:60rem;
- margin:2rem auto;padding:0 1rem}
-h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2.2rem}
-p{max-width:44rem}.small{color:#5b6475;font-size:.9rem}
-.cards{display:flex;flex-wrap:wrap;gap:.8rem;margin:1.2rem 0}
-.card{border:1px solid #d9dee8;border-radius:.5rem;padding:.7rem 1rem;flex:1 1 8rem}
-.card b{display:block;font-size:1.7rem;line-height:1.2}
-table{border-collapse:collapse;width:100%;font-size:.92rem}
-th,td{text-align:right;padding:.35rem .6rem;border-bottom:1px solid #e6e9f0}
-th:first-child,td:first-child{text-align:left}tr.ours td{font-weight:600;background:#f3f7ff}
-svg{width:100%;height:auto;max-width:46rem;display:block}
-@media print{body{margin:0;max-width:none}}
-"""
-
 
 def page(report: Backtest) -> str:
     """The report as one HTML page that needs no network: plots are SVG in it."""
@@ -234,12 +219,7 @@ def page(report: Backtest) -> str:
         "<h2>What the words mean</h2>",
         _glossary(report),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Churn warnings, {report.start} to {report.end}</title>"
-        f"<style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
-    )
+    return pages.document(f"Churn warnings, {report.start} to {report.end}", body)
 
 
 def _retrained(report: Backtest) -> str:
@@ -273,8 +253,7 @@ def _cards(report: Backtest) -> str:
         (_share(rule.value_captured), "of the value that left"),
         ("-" if per is None else f"{per:.1f}", "warnings per 1,000 active customers a week"),
     ]
-    inner = "".join(f'<div class="card"><b>{value}</b>{name}</div>' for value, name in cards)
-    return f'<div class="cards">{inner}</div>'
+    return pages.cards(cards)
 
 
 def _precision_recall(report: Backtest) -> str:
@@ -303,6 +282,8 @@ def _precision_recall(report: Backtest) -> str:
         y=svg.Axis("share of warnings that are right (strict)", 0, 1, percent=True),
         level=report.base_rate,
         level_name="a random day",
+        title="Share of warnings that are right by share of leaving customers found: "
+        + "; ".join(f"{name} {found:.0%} found, {right:.0%} right" for found, right, name in dots),
     )
 
 
@@ -315,6 +296,8 @@ def _leads(report: Backtest) -> str:
         y="days left",
         series=["days left"],
         values=True,
+        title="Days left at the warning: "
+        + ", ".join(f"{name} {lead:.0f}" for name, lead in zip(names, leads, strict=False)),
     )
 
 
@@ -325,6 +308,8 @@ def _calibration(report: Backtest) -> str:
         dots=[(x, y, "") for x, y in points],
         x=svg.Axis("probability to leave, as said", 0, 1, percent=True),
         y=svg.Axis("share that left", 0, 1, percent=True),
+        title="Calibration of the probability to leave: "
+        + "; ".join(f"said {said:.0%}, was {was:.0%}" for said, was in points),
     )
 
 
@@ -334,17 +319,8 @@ def _over_time(report: Backtest) -> str:
         x="week that begins",
         y="warnings",
         series=["silence", "order", "refund"],
+        title=f"Warnings in each of {len(report.weeks)} weeks, by what made the value fall.",
     )
-
-
-def _table(head: Sequence[str], rows: Sequence[tuple[bool, Sequence[str]]]) -> str:
-    lines = "".join(
-        f"<tr{' class=ours' if ours else ''}>"
-        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        + "</tr>"
-        for ours, cells in rows
-    )
-    return f"<table><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>{lines}</table>"
 
 
 def _rules_table(report: Backtest) -> str:
@@ -374,7 +350,7 @@ def _rules_table(report: Backtest) -> str:
         "median lead, days",
         "mean lead, days",
     )
-    return _table(head, rows)
+    return pages.table(head, rows)
 
 
 def _rankings_table(report: Backtest) -> str:
@@ -385,7 +361,7 @@ def _rankings_table(report: Backtest) -> str:
         )
         for name, r in report.rankings.items()
     ]
-    return _table(("sorted by", "of them leave", "of the money that leaves"), rows)
+    return pages.table(("sorted by", "of them leave", "of the money that leaves"), rows)
 
 
 def _worded(name: str, report: Backtest) -> str:
