@@ -24,6 +24,8 @@ from model.orderlog import OrderLogError
 from model.policy import Policy, PolicyError
 from model.report import page, text
 from model.scoring import Scorer
+from model.signature import Trust
+from model.signing_cli import trust_options
 from model.training import TrainingError
 
 _TOLD = (
@@ -81,6 +83,7 @@ def cli() -> None:
 @ATTRIBUTES
 @click.option("--json", "as_json_", is_flag=True, help="Print the report as one JSON object.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots.")
+@trust_options
 def backtest_command(
     orders: tuple[Path, ...],
     model_path: Path,
@@ -92,6 +95,7 @@ def backtest_command(
     attributes: Path | None,
     as_json_: bool,
     html: Path | None,
+    trust: Trust,
 ) -> None:
     """See how good the warnings would have been on a log whose future is known.
 
@@ -102,7 +106,7 @@ def backtest_command(
       python -m model backtest orders.csv.gz --model models/shop --html report.html
     """
     with one_line_errors(*_TOLD):
-        manifest, log, scorer = _scorer(model_path, orders, attributes)
+        manifest, log, scorer = _scorer(model_path, trust, orders, attributes)
         cutoff_day = _days_from_iso(manifest.cutoff)
         if from_day is not None and from_day < cutoff_day:
             raise BacktestError(
@@ -146,9 +150,9 @@ for _command in (
 
 
 def _scorer(
-    path: Path, orders: tuple[Path, ...], attributes: Path | None
+    path: Path, trust: Trust, orders: tuple[Path, ...], attributes: Path | None
 ) -> tuple[artifact.Manifest, Sequence[Order], Scorer]:
-    loaded = artifact.load(path)
+    loaded = artifact.load(path, trust)
     manifest = loaded.manifest
     scorer = loaded.scorer(attributes)
     return manifest, read_log(orders, manifest.currency), scorer

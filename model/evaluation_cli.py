@@ -18,6 +18,8 @@ from model.evaluation import EvaluationError, as_json, iso_day, table
 from model.orderlog import OrderLogError
 from model.rolling import Rolled, as_it_is, cutoff_days, rolled
 from model.rolling_text import differences_text, text
+from model.signature import Trust
+from model.signing_cli import trust_options
 from model.training import TrainingConfig, TrainingError, default_cutoff_day
 
 _TOLD = (ArtifactRefused, AttributesError, EvaluationError, OrderLogError, OSError, TrainingError)
@@ -49,6 +51,7 @@ _TOLD = (ArtifactRefused, AttributesError, EvaluationError, OrderLogError, OSErr
 @ATTRIBUTES
 @click.option("--json", "as_json_", is_flag=True, help="Print the report as one JSON object.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots.")
+@trust_options
 def evaluate_command(
     orders: tuple[Path, ...],
     model_path: Path,
@@ -58,6 +61,7 @@ def evaluate_command(
     attributes: Path | None,
     as_json_: bool,
     html: Path | None,
+    trust: Trust,
 ) -> None:
     """Compare a model with two yardsticks on a time it has not seen.
 
@@ -73,7 +77,7 @@ def evaluate_command(
     if every_days is not None and cutoffs is None:
         raise click.UsageError("--every goes with --cutoffs N")
     with one_line_errors(*_TOLD):
-        loaded = artifact.load(model_path)
+        loaded = artifact.load(model_path, trust)
         manifest = loaded.manifest
         known = attributes_for(manifest.attributes, attributes)
         log = read_log(orders, manifest.currency)
