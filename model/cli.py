@@ -14,7 +14,14 @@ from tqdm import tqdm
 
 from features.buckets import day_of
 from features.orders import Order
-from model import artifact, cleaning_cli, evaluation_cli, registry_cli, training_cli
+from model import (
+    artifact,
+    cleaning_cli,
+    evaluation_cli,
+    monitor_cli,
+    registry_cli,
+    training_cli,
+)
 from model.artifact import ArtifactRefused
 from model.attributes import AttributesError
 from model.backtest import BacktestError, Plan, backtest
@@ -144,6 +151,7 @@ for _command in (
     *training_cli.COMMANDS,
     *cleaning_cli.COMMANDS,
     *registry_cli.COMMANDS,
+    *monitor_cli.COMMANDS,
     *evaluation_cli.COMMANDS,
 ):
     cli.add_command(_command)

@@ -80,7 +80,7 @@ def made(
         churn_quantiles=churn_quantiles(known, model),
         canary_features=_canaries(known, scores).tolist(),
         typical=typical(known).tolist(),
-        reference=_reference(log, model, cutoff_day, scores),
+        reference=_reference(log, model, cutoff_day, scores, config.attributes),
         metrics={} if report is None else as_json(report),
         report=_no_holdout(config.horizon_days) if report is None else table(report),
         search={} if history is None else msgspec.to_builtins(history),
@@ -99,7 +99,11 @@ def _report(
 
 
 def _reference(
-    log: Sequence[Order], model: ClvModel, cutoff_day: int, scores: Floats
+    log: Sequence[Order],
+    model: ClvModel,
+    cutoff_day: int,
+    scores: Floats,
+    attributes: Attributes | None,
 ) -> Reference | None:
     """What monitoring compares with, from the orders before the cutoff."""
     scorer = Scorer(
@@ -108,6 +112,7 @@ def _reference(
         currency=model.currency,
         horizon_days=model.horizon_days,
         score_quantiles_major=tuple(score_quantiles(scores)),
+        attributes=attributes,
     )
     return reference(_before(log, cutoff_day), scorer, cutoff_day)
 
