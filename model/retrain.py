@@ -31,6 +31,7 @@ from features.buckets import MS_PER_DAY
 from features.orders import Order
 from model import artifact, isolation, registry, signature
 from model.artifact import Artifact, ArtifactRefused
+from model.attributes import attributes_for, read_attributes
 from model.bootstrap import RESAMPLES, SEED, Difference, Judged, differences
 from model.clv import ClvModel, Floats
 from model.evaluation import Holdout, iso_day, predicted
@@ -63,13 +64,15 @@ class Busy(RetrainError):
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What is wanted. `kind` None: the current model's, with its options; `horizon_days` and
-    `currency` None: the current model's. `private_key` signs the candidate."""
+    `currency` None: the current model's. `private_key` signs the candidate. `attributes` is the
+    file of a model that was trained with such, or of the first model of a registry."""
 
     horizon_days: int | None = None
     currency: str | None = None
     kind: str | None = None
     trust: Trust = ANYBODY
     private_key: Path | None = None
+    attributes: Path | None = None
     resamples: int = RESAMPLES
     step: Callable[[str], AbstractContextManager[None]] = field(
         default=lambda name: nullcontext(), repr=False
@@ -164,7 +167,9 @@ def _retrained(root: Path, read: Callable[[str], Sequence[Order]], asked: Asked)
                 f" {_ends(now.artifact.manifest.cutoff, config.horizon_days)}"
             )
         with asked.step("comparing"):
-            holdout = predicted(log, candidate.model, cutoff_day, config.horizon_days)
+            holdout = predicted(
+                log, candidate.model, cutoff_day, config.horizon_days, config.attributes
+            )
             comparison = compare(
                 holdout, candidate.model, now.artifact.model, resamples=asked.resamples
             )
@@ -206,8 +211,14 @@ def _config(now: Artifact | None, asked: Asked) -> TrainingConfig:
             currency=asked.currency or default.currency,
             kind=kind,
             options=options_of(kind, {}),
+            attributes=None if asked.attributes is None else read_attributes(asked.attributes),
         )
     manifest = now.manifest
+    if manifest.attributes:
+        raise RetrainError(
+            "the current model was trained with attributes of customers, which are not known here:"
+            " train with --attributes, then publish and promote by hand"
+        )
     for name, wanted, found in (
         ("--horizon", asked.horizon_days, manifest.horizon_days),
         ("--currency", asked.currency, manifest.currency),
@@ -217,6 +228,11 @@ def _config(now: Artifact | None, asked: Asked) -> TrainingConfig:
                 f"{name} {wanted}: the current model has {found}, and the two cannot be compared;"
                 " leave it out, or train, publish and promote by hand"
             )
+    if asked.attributes is not None and not manifest.attributes:
+        raise RetrainError(
+            f"--attributes {asked.attributes}: the current model knows no attributes, and the two"
+            " cannot be compared; leave them out, or train, publish and promote by hand"
+        )
     same = asked.kind in (None, manifest.kind) and bool(manifest.kind)
     return TrainingConfig(
         horizon_days=manifest.horizon_days,
@@ -224,6 +240,8 @@ def _config(now: Artifact | None, asked: Asked) -> TrainingConfig:
         currency=manifest.currency,
         kind=manifest.kind if same else kind,
         options=manifest.options if same else options_of(kind, {}),
+        # In the columns of the current model, so that both see the same.
+        attributes=attributes_for(manifest.attributes, asked.attributes),
     )
 
 
@@ -315,6 +333,9 @@ def _key(data: Data, config: TrainingConfig) -> str:
     asked = (config.horizon_days, config.snapshot_every_days, config.currency, config.kind)
     options = sorted((name, repr(value)) for name, value in config.options.items())
     parts = [data.hash, str(data.orders), repr(asked), repr(options), *_code()]
+    if config.attributes is not None:
+        known = config.attributes
+        parts += [repr(known.columns), repr(list(known.places)), known.values.tobytes().hex()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
