@@ -16,8 +16,8 @@ _SHOWN: Final = 3
 def text(report: Monitored) -> str:
     """The report in a terminal, under 80 columns."""
     days = _days(report)
-    head = f"{'week to':<12}{'bought':>7}{'CLV PSI':>9}"
-    head += "".join(f"{f'level {n}d':>12}" for n in days) + "  drifted most"
+    head = f"{'week to':<10}{'bought':>8}{'CLV PSI':>9}"
+    head += "".join(f"{f'lev. {n}d':>10}" for n in days) + "  drifted most"
     lines = [
         f"Model {report.model_version}, trained on what was known on {report.cutoff}",
         "",
@@ -26,7 +26,7 @@ def text(report: Monitored) -> str:
     lines += [_line(week, days) for week in report.weeks]
     lines += [
         "",
-        "level: what customers were expected to bring within so many days over what they",
+        "lev.: what customers were expected to bring within so many days over what they",
         "brought; below 1 the model says too little. !: an alarm (docs/monitoring.md).",
     ]
     rung = report.weeks[-1].alarms if report.weeks else []
@@ -65,11 +65,11 @@ def _line(week: Week, days: Sequence[int]) -> str:
     score = next((drift for drift in week.drifts if drift.name == SCORE), None)
     psi = "-" if score is None else f"{score.psi:.2f}{'!' if score.alarm else ' '}"
     levels = {bias.days: bias for bias in week.biases}
-    cells = "".join(f"{_level(levels.get(n)):>12}" for n in days)
+    cells = "".join(f"{_level(levels.get(n)):>10}" for n in days)
     most = ", ".join(f"{drift.name} {drift.psi:.2f}!" for drift in _rung(week)[:1])
     more = len(_rung(week)) - 1
     most += f" +{more}" if more > 0 else ""
-    return f"{week.end:<12}{week.customers:>7,}{psi:>9}{cells}  {most}".rstrip()
+    return f"{week.end:<10}{week.customers:>8,}{psi:>9}{cells}  {most}".rstrip()
 
 
 def _level(bias: Bias | None) -> str:
@@ -100,10 +100,10 @@ def _level_plot(report: Monitored, days: int) -> str:
     newest = found[-1][1]
     plot = svg.plot(
         lines=[
-            (limits[0], "alarm outside"),
+            (limits[0], "alarm below"),
             (seen, f"level after {days} days"),
-            (whole, "with its largest customers in full"),
-            (limits[1], ""),
+            (whole, "largest customers in full"),
+            (limits[1], "alarm above"),
         ],
         dots=[(float(n), bias.typical, "") for n, bias in found if bias.alarm],
         x=_weeks_axis(report),
@@ -166,4 +166,4 @@ def _weeks_axis(report: Monitored) -> svg.Axis:
     last = max(len(report.weeks) - 1, 1)
     every = max(1, math.ceil(len(report.weeks) / 6))
     ticks = tuple((float(n), week.end[2:]) for n, week in enumerate(report.weeks))[::every]
-    return svg.Axis("week to", 0.0, float(last), ticks=ticks)
+    return svg.Axis("week to", 0.0, last + 0.3, ticks=ticks)
