@@ -118,7 +118,7 @@ def rolled(
             rows = training_set(orders, config, day)
         except TooLittleData as error:
             later = sum(one > day for one in days)
-            remedy = f"ask for --cutoffs {later}" if later else "give more orders"
+            remedy = f"try --cutoffs {later}" if later else "give more orders"
             raise EvaluationError(f"cutoff {iso_day(day)}: {error}; or {remedy}") from None
         model = fit(rows, config, population(orders, day, config.attributes))
         holdouts.append(predicted(orders, model, day, config.horizon_days, config.attributes))
