@@ -123,11 +123,14 @@ class GammaGamma:
     log_likelihood: float
 
     @classmethod
-    def fit(cls, x: ArrayLike, monetary_value: ArrayLike) -> GammaGamma:
+    def fit(cls, x: ArrayLike, monetary_value: ArrayLike, most: float | None = None) -> GammaGamma:
         """The maximum-likelihood model; mean repeat purchase `monetary_value` of x of them, (n,).
 
         Customers without a repeat purchase, or whose mean is not positive, carry no information on
-        it and are left out, as in GG. Raises FitError when fewer than two are left.
+        it and are left out, as in GG. `most` bounds what a customer without repeats is expected to
+        spend, in means of the customers with repeats: where few customers spend most, q goes to 1
+        and that expectation to infinity. None is no bound, as published. Raises FitError when fewer
+        than two customers are left.
         """
         frequency, means = _arrays(x, monetary_value)
         known = (frequency > 0) & (means > 0)
@@ -144,11 +147,19 @@ class GammaGamma:
             p, q_over_one, gamma = np.exp(free)
             return float(p), 1.0 + float(q_over_one), float(gamma)
 
+        def at_most(free: Floats) -> tuple[float, float, float]:
+            p, q_over_one = np.exp(free)
+            return float(p), 1.0 + float(q_over_one), float(most or 0.0) * float(q_over_one / p)
+
         def loss(free: Floats) -> float:
-            return -float(np.mean(_spend_log_likelihood(*parameters(free), frequency, means)))
+            spend = parameters(free) if len(free) == 3 else at_most(free)
+            return -float(np.mean(_spend_log_likelihood(*spend, frequency, means)))
 
         fitted, mean_loss = _minimum(loss, 3)
         p, q, gamma = parameters(fitted)
+        if most is not None and p * gamma > most * (q - 1.0):
+            fitted, mean_loss = _minimum(loss, 2)
+            p, q, gamma = at_most(fitted)
         rescaled = len(means) * np.log(scale)
         return cls(p, q, gamma / scale, float(-mean_loss * len(means) + rescaled))
 

@@ -11,16 +11,23 @@ from model.estimator import Examples, Floats
 _RFM: Final = ("frequency", "recency_days", "T_days", "monetary_value_minor")
 # Four parameters need no more, and a larger shop no more time.
 _CUSTOMERS: Final = 100_000
+# What a customer with one purchase may be expected to spend, in means of those with more.
+_MOST_SPEND: Final = 1.5
 
 
 class LifetimeValue:
     """A ValueModel: BG/NBD with Gamma-Gamma, fitted on the population; labels are not looked at.
 
-    After fit: `purchases` and `spend`, in days and major units.
+    `bounded` keeps Gamma-Gamma from expecting fortunes of customers with a single purchase where a
+    few spend most; without, it is as published. After fit: `purchases` and `spend`, in days and
+    major units.
     """
 
     purchases: BGNBD
     spend: GammaGamma
+
+    def __init__(self, bounded: bool = False) -> None:
+        self.bounded = bounded
 
     def fit(self, examples: Examples) -> Self:
         """Raises FitError where the population has no repeat purchases to learn from."""
@@ -31,7 +38,9 @@ class LifetimeValue:
         step = 1 + (len(examples.population) - 1) // _CUSTOMERS
         x, t_x, T, value_minor = self._rfm(examples.population[::step])
         self.purchases = BGNBD.fit(x, t_x, T)
-        self.spend = GammaGamma.fit(x, value_minor / self.unit)
+        self.spend = GammaGamma.fit(
+            x, value_minor / self.unit, _MOST_SPEND if self.bounded else None
+        )
         return self
 
     def predict(self, X: Floats) -> Floats:
@@ -47,6 +56,6 @@ class LifetimeValue:
 def fitted_lifetime(examples: Examples) -> LifetimeValue | None:
     """The lifetime model of the examples; None where they have no repeat purchases."""
     try:
-        return LifetimeValue().fit(examples)
+        return LifetimeValue(bounded=True).fit(examples)
     except FitError:
         return None

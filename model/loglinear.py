@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from model.estimator import Examples, Floats
-from model.regression import SignedPoissonRegressor
+from model.regression import SignedLogisticRegression, SignedPoissonRegressor
 from model.transform import preparation
 
 LOGISTIC_C: Final = 1.0
@@ -69,20 +69,51 @@ class PoissonValue:
         """`alpha`: strength of the L2 penalty, for a target of mean 1."""
         self.alpha = alpha
 
-    def fit(self, examples: Examples) -> Self:
+    def fit(self, examples: Examples, offset: Floats | None = None) -> Self:
+        """`offset`, shape (n,): logarithm of a value in major units that is to be corrected."""
         pipeline = _pipeline(examples, SignedPoissonRegressor(self.alpha, examples.signs))
-        self.unit = examples.mean_revenue
-        target = examples.revenue / self.unit
-        pipeline.fit(examples.X, target, regression__sample_weight=examples.weight)
+        self.unit = examples.mean_revenue if offset is None else 1.0
+        pipeline.fit(
+            examples.X,
+            examples.revenue / examples.mean_revenue,
+            regression__sample_weight=examples.weight,
+            regression__offset=None if offset is None else offset - np.log(examples.mean_revenue),
+        )
         self.linear = LinearSum(pipeline)
         return self
 
     def log_value(self, X: Floats) -> Floats:
-        """Logarithm of the value in major units, shape (n,)."""
+        """Logarithm of the value in major units, shape (n,); of the factor that corrects, where
+        there was an offset."""
         return np.asarray(np.minimum(self.linear(X) + np.log(self.unit), _MOST))
 
     def predict(self, X: Floats) -> Floats:
         return np.asarray(np.exp(self.log_value(X)))
+
+
+class RevenueChance:
+    """P(any revenue in the horizon) by a logistic regression, coefficients signed as those of a
+    value. After fit: `linear`, the logarithm of the odds; None where all rows had some."""
+
+    linear: LinearSum | None
+
+    def __init__(self, C: float = LOGISTIC_C) -> None:
+        self.C = C
+
+    def fit(self, examples: Examples) -> Self:
+        some = examples.revenue > 0
+        self.linear = None
+        if not some.all():
+            pipeline = _pipeline(examples, SignedLogisticRegression(self.C, examples.signs))
+            pipeline.fit(examples.X, some, regression__sample_weight=examples.weight)
+            self.linear = LinearSum(pipeline)
+        return self
+
+    def log_chance(self, X: Floats) -> Floats:
+        """Logarithm of the probability, shape (n,)."""
+        if self.linear is None:
+            return np.zeros(len(X))
+        return np.asarray(-np.log1p(np.exp(np.clip(-self.linear(X), -_MOST, _MOST))))
 
 
 class LogisticChance:

@@ -19,7 +19,7 @@ from sklearn.ensemble import (
 from sklearn.linear_model import LogisticRegression, Ridge, TweedieRegressor
 from sklearn.neural_network import MLPRegressor
 
-from model.blend import LIFETIME_WEIGHT, POISSON_ALPHA, Blend
+from model.blend import CORRECTION_WEIGHT, POISSON_ALPHA, Blend
 from model.clv import ClvModel
 from model.estimator import Examples, ValueModel
 from model.hurdle import HurdleRegressor
@@ -137,12 +137,12 @@ def _hurdle(parts: str, l2: float, **options: Any) -> Any:
 
 KINDS: Final[Mapping[str, Kind]] = {
     "blend": Kind(
-        "the default: Poisson regression and BG/NBD + Gamma-Gamma, geometric mean",
+        "the default: Poisson regressions that start from BG/NBD + Gamma-Gamma",
         Blend,
         {
             "alpha": Option(POISSON_ALPHA, _ALPHA, "penalty of the regression"),
-            "lifetime_weight": Option(
-                LIFETIME_WEIGHT, (0.2, 0.3, 0.4, 0.5, 0.6), "weight of BG/NBD", 0, 1
+            "correction_weight": Option(
+                CORRECTION_WEIGHT, (0.0, 0.05, 0.25, 0.5), "share of BG/NBD corrected", 0, 1
             ),
         },
     ),
