@@ -214,11 +214,6 @@ def _config(now: Artifact | None, asked: Asked) -> TrainingConfig:
             attributes=None if asked.attributes is None else read_attributes(asked.attributes),
         )
     manifest = now.manifest
-    if manifest.attributes:
-        raise RetrainError(
-            "the current model was trained with attributes of customers, which are not known here:"
-            " train with --attributes, then publish and promote by hand"
-        )
     for name, wanted, found in (
         ("--horizon", asked.horizon_days, manifest.horizon_days),
         ("--currency", asked.currency, manifest.currency),

@@ -13,7 +13,8 @@ import msgspec
 
 from features.orders import Order
 from model.artifact import ArtifactRefused
-from model.console import one_line_errors, read_log, step
+from model.attributes import AttributesError
+from model.console import ATTRIBUTES, one_line_errors, read_log, step
 from model.evaluation import EvaluationError
 from model.orderlog import OrderLogError
 from model.registry import RegistryError
@@ -25,6 +26,7 @@ from model.zoo import KINDS, OptionError
 
 _TOLD = (
     ArtifactRefused,
+    AttributesError,
     EvaluationError,
     OptionError,
     OrderLogError,
@@ -61,6 +63,7 @@ class _BusyNow(click.ClickException):
 @click.option(
     "--kind", type=click.Choice(list(KINDS)), help="Default: the current model's, and its options."
 )
+@ATTRIBUTES
 @click.option("--key", type=click.Path(path_type=Path), help="Private key to sign with.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @trust_options
@@ -71,6 +74,7 @@ def retrain_command(
     horizon: int | None,
     currency: str | None,
     kind: str | None,
+    attributes: Path | None,
     key: Path | None,
     as_json: bool,
     trust: Trust,
@@ -94,7 +98,7 @@ def retrain_command(
         raise click.UsageError("say where the orders are: --orders FILE, or --topic TOPIC")
     if topic is not None:
         _by_streamer(topic)
-    asked = Asked(horizon, currency, kind, trust, key, step=step)
+    asked = Asked(horizon, currency, kind, trust, key, attributes, step=step)
     run(root, lambda currency: read_log(orders, currency), asked, as_json=as_json)
 
 
@@ -119,6 +123,8 @@ def _by_streamer(topic: str) -> NoReturn:
     ]
     options += ["--json"] if given["as_json"] else []
     environ = {**os.environ, "CLV_ORDERS_TOPIC": topic}
+    if given["attributes"] is not None:
+        environ["CLV_ATTRIBUTES"] = str(given["attributes"])
     if given["keys"] is not None:
         environ["CLV_MODEL_KEYS"] = str(given["keys"])
     if given["require_signature"] is not None:

@@ -465,7 +465,7 @@ def retrain_command(
         settings = Settings.load(os.environ, needs=(_KAFKA,))
         if currency is None and os.environ.get("CLV_CURRENCY"):
             currency = settings.currency
-        asked = Asked(horizon, currency, kind, settings.trust, key)
+        asked = Asked(horizon, currency, kind, settings.trust, key, settings.attributes)
         run(root, partial(_topic_orders, settings), asked, as_json=as_json)
 
 

@@ -275,6 +275,23 @@ def test_replay_scores_customers_by_their_attributes(shop: Path, tmp_path: Path)
     assert changed <= told
 
 
+def test_retraining_keeps_the_attributes_of_the_current_model(shop: Path, tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    assert _run("publish", root, shop / "model", "--promote").exit_code == 0
+    arguments = ("retrain", root, "--orders", shop / "orders.csv")
+    refused = _run(*arguments)
+    assert refused.exit_code == 1
+    assert "there is no file of them" in refused.output
+    result = _run(*arguments, "--attributes", shop / "attributes.csv", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["comparison"] is not None
+    manifest = load(root / found["candidate"]).manifest
+    assert manifest.attributes == load(shop / "model").manifest.attributes
+    again = _run(*arguments, "--attributes", shop / "attributes.csv", "--json")
+    assert json.loads(again.stdout)["action"] == "nothing new"
+
+
 def test_a_customers_explanation_has_its_attributes(shop: Path) -> None:
     loaded = load(shop / "model")
     scorer = loaded.scorer(shop / "attributes.csv")
