@@ -9,22 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.conn import create_conn
 from aiokafka.errors import (
+    AuthenticationFailedError,
+    AuthenticationMethodNotSupported,
     ClusterAuthorizationFailedError,
+    IllegalSaslStateError,
     KafkaError,
+    SaslAuthenticationFailed,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
+    UnsupportedSaslMechanismError,
     for_code,
 )
 
 _DAY_MS: Final = 86_400_000
 _POLL_S: Final = 0.05
 _BROKER_DEFAULT: Final = -1
+_ASK_WITHIN_MS: Final = 5_000
+_LOGIN_ERRORS: Final = (
+    AuthenticationFailedError,
+    AuthenticationMethodNotSupported,
+    IllegalSaslStateError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
 
 
 class TopicsError(Exception):
@@ -33,6 +48,16 @@ class TopicsError(Exception):
 
 class KafkaUnreachable(TopicsError):
     """Start Kafka, or correct KAFKA_BOOTSTRAP_SERVERS and what secures the connection."""
+
+
+class LoginRefused(KafkaUnreachable):
+    """Correct CLV_KAFKA_USERNAME, CLV_KAFKA_PASSWORD and CLV_KAFKA_SASL_MECHANISM, or add the user
+    to the brokers. Those that are just starting may not know their users yet."""
+
+
+class CertificateRefused(KafkaUnreachable):
+    """Set CLV_KAFKA_CA_FILE to the authority that signs the brokers, and name the brokers in
+    KAFKA_BOOTSTRAP_SERVERS as their certificates do."""
 
 
 class TopicRefused(TopicsError):
@@ -132,9 +157,46 @@ async def _admin(
             f"the Kafka at {bootstrap} did not do what was asked within {timeout_s:g} s"
         ) from None
     except (KafkaError, OSError) as error:
-        raise KafkaUnreachable(
+        # The client has told the log what happened, and raises that it did not connect.
+        cause = await _cause(bootstrap, security or {})
+        known = None if cause is None else refusal(bootstrap, cause)
+        raise known or KafkaUnreachable(
             f"the Kafka at {bootstrap} cannot be used: {type(error).__name__}: {error}"
         ) from error
+
+
+async def _cause(bootstrap: str, security: Mapping[str, Any]) -> Exception | None:
+    """Why the first broker that says why lets nobody in; None where none does."""
+    for server in bootstrap.split(",") if security else ():
+        host, _, port = server.strip().rpartition(":")
+        try:
+            connection = await create_conn(
+                host.strip("[]"), int(port), request_timeout_ms=_ASK_WITHIN_MS, **security
+            )
+        except (KafkaError, OSError, TimeoutError) as error:
+            if refusal(server, error) is not None:
+                return error
+        else:
+            connection.close()
+    return None
+
+
+def refusal(server: str, error: Exception) -> KafkaUnreachable | None:
+    """The error in our words where a broker answers and refuses; None where it does not answer."""
+    if isinstance(error, _LOGIN_ERRORS):
+        said = f"{type(error).__name__}: {error}"
+        return LoginRefused(
+            f"the Kafka at {server} refuses the login ({said}); check CLV_KAFKA_USERNAME,"
+            " CLV_KAFKA_PASSWORD and CLV_KAFKA_SASL_MECHANISM"
+        )
+    cause = error.__cause__ or error.__context__ or error
+    for one in (error, cause):
+        if isinstance(one, ssl.SSLError):
+            return CertificateRefused(
+                f"the Kafka at {server} is not talked to: {one}; check CLV_KAFKA_CA_FILE, the"
+                " names in KAFKA_BOOTSTRAP_SERVERS and CLV_KAFKA_SECURITY_PROTOCOL"
+            )
+    return None
 
 
 async def _partitions(admin: AIOKafkaAdminClient) -> dict[str, int]:

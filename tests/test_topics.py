@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import uuid
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,19 +12,28 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    KafkaConnectionError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+    UnsupportedSaslMechanismError,
+)
 
 from streamer.topics import (
     CLV_ERASURES,
     CLV_SCORES,
     ORDERS,
     TOPICS,
+    CertificateRefused,
     KafkaUnreachable,
+    LoginRefused,
     PartitionsDiffer,
     Topic,
     TopicRefused,
     cluster_id,
     ensure_topics,
+    refusal,
 )
 from tests.kafka.cluster import Kafka
 
@@ -139,3 +149,48 @@ async def test_a_kafka_out_of_reach_is_named() -> None:
         await cluster_id("127.0.0.1:1", timeout_s=2)
     with pytest.raises(KafkaUnreachable, match=r"127\.0\.0\.1:1 "):
         await ensure_topics("127.0.0.1:1", timeout_s=2)
+
+
+# --- refused, or out of reach ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (SaslAuthenticationFailed("wrong"), LoginRefused, "CLV_KAFKA_PASSWORD"),
+        (AuthenticationFailedError("wrong"), LoginRefused, "CLV_KAFKA_USERNAME"),
+        (UnsupportedSaslMechanismError("no PLAIN"), LoginRefused, "CLV_KAFKA_SASL_MECHANISM"),
+        (ssl.SSLCertVerificationError("stranger"), CertificateRefused, "CLV_KAFKA_CA_FILE"),
+    ],
+)
+def test_a_refusal_is_told_with_what_to_set(
+    error: Exception, kind: type[KafkaUnreachable], says: str
+) -> None:
+    told = refusal("broker:9093", error)
+    assert type(told) is kind
+    assert says in str(told)
+    assert "broker:9093" in str(told)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("refused"), KafkaConnectionError("gone"), TimeoutError()]
+)
+def test_a_broker_that_does_not_answer_refuses_nothing(error: Exception) -> None:
+    assert refusal("broker:9093", error) is None
+
+
+async def test_a_broker_without_tls_where_tls_is_set_is_told_from_one_out_of_reach() -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(5)
+        writer.write(b"no TLS here")
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    security = {"security_protocol": "SSL", "ssl_context": ssl.create_default_context()}
+    async with server:
+        with pytest.raises(CertificateRefused, match="CLV_KAFKA_SECURITY_PROTOCOL"):
+            await cluster_id(f"127.0.0.1:{port}", security=security, timeout_s=5)
+    with pytest.raises(KafkaUnreachable) as caught:
+        await cluster_id(f"127.0.0.1:{port}", security=security, timeout_s=5)
+    assert type(caught.value) is KafkaUnreachable
