@@ -21,6 +21,8 @@ from model.monitor_page import page, text
 from model.monitored import Monitored
 from model.monitoring import WINDOW_DAYS
 from model.orderlog import OrderLogError
+from model.signature import Trust
+from model.signing_cli import trust_options
 
 ALARM: int = 3
 """The exit code where the newest week rings."""
@@ -42,6 +44,7 @@ _TOLD = (ArtifactRefused, AttributesError, MonitorError, OrderLogError, OSError)
 @ATTRIBUTES
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots.")
+@trust_options
 def monitor_command(
     orders: tuple[Path, ...],
     model_path: Path,
@@ -49,6 +52,7 @@ def monitor_command(
     attributes: Path | None,
     as_json: bool,
     html: Path | None,
+    trust: Trust,
 ) -> None:
     """See whether a model still fits, week by week of a log that goes on after it.
 
@@ -59,7 +63,7 @@ def monitor_command(
       python -m model monitor orders.csv.gz --model models/shop --html drift.html
     """
     with one_line_errors(*_TOLD):
-        loaded = artifact.load(model_path)
+        loaded = artifact.load(model_path, trust)
         manifest, scorer = loaded.manifest, loaded.scorer(attributes)
         if manifest.reference is None:
             raise MonitorError(
