@@ -10,7 +10,7 @@ import contextlib
 import os
 import struct
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
@@ -98,17 +98,42 @@ def main() -> None:
 
 
 def follow(steps: IO[bytes], out: IO[bytes], comparison: Comparison) -> None:
-    """Takes steps until there are no more, and tells now and then what has been seen."""
+    """Takes steps until there are no more, and tells once a second what is new, also when no step
+    comes to tell it after."""
     read = msgspec.msgpack.Decoder(Step).decode
-    told_s = time.monotonic()
+    teller = _Teller(out, comparison)
+    teller.start()
     while len(head := steps.read(_LENGTH.size)) == _LENGTH.size:
         (length,) = _LENGTH.unpack(head)
         step = read(steps.read(length))
-        comparison.take(step, {user: Track(decode(state), due) for user, due, state in step.met})
-        if time.monotonic() - told_s > REPORT_S:
-            _tell(out, Told(agreement=comparison.agreement()))
-            told_s = time.monotonic()
+        met = {user: Track(decode(state), due) for user, due, state in step.met}
+        with teller.busy:
+            comparison.take(step, met)
+            teller.news = True
+    teller.ended.set()
+    teller.join()
     _tell(out, Told(agreement=comparison.agreement()))
+
+
+class _Teller(threading.Thread):
+    """Tells what is new, once a second."""
+
+    def __init__(self, out: IO[bytes], comparison: Comparison) -> None:
+        super().__init__(daemon=True)
+        self.busy = threading.Lock()
+        self.ended = threading.Event()
+        self.news = False
+        self._out = out
+        self._comparison = comparison
+
+    def run(self) -> None:
+        while not self.ended.wait(REPORT_S):
+            with self.busy:
+                if not self.news:
+                    continue
+                self.news = False
+                agreement = self._comparison.agreement()
+            _tell(self._out, Told(agreement=agreement))
 
 
 def _judge(task: Task, directory: str) -> Judge:

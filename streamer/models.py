@@ -20,7 +20,7 @@ from streamer.reload import Reloader, model_page
 from streamer.shadow import Shadow
 from streamer.store import StateStore
 
-# Between two looks at whether the shadow, or the day, is another.
+# Between two looks at whether the day is another, and the shadow where nobody asks more often.
 LOOK_S: Final = 5.0
 
 
@@ -70,7 +70,8 @@ class Models:
         if settings.model_check_ms is not None and registry.is_registry(settings.model):
             found.append((settings.model_check_ms / 1000, self.reloader.look))
         if self._shadow is not None and settings.shadow_model is not None:
-            found.append((LOOK_S, partial(self._look_at_shadow, settings.shadow_model)))
+            shadow_s = min(LOOK_S, (settings.model_check_ms or 5_000) / 1000)
+            found.append((shadow_s, partial(self._look_at_shadow, settings.shadow_model)))
         if self._drift is not None:
             found.append((LOOK_S, self._drift.look))
         return found

@@ -270,7 +270,7 @@ async def test_a_process_compares_real_models_and_another_model_is_compared_anew
         for start in range(0, 3):
             order = an_order("ada", start)
             shadow.wrote(0, Seen({"ada": _unknown()}, {"ada": [_event(start, order)]}, None))
-        await _until(lambda: shadow.agreement is not None)
+        await _until(lambda: shadow.agreement is not None and shadow.agreement.scorings == 3)
         assert shadow.agreement is not None
         assert [shadow.agreement.live, shadow.agreement.shadow] == versions
         process = shadow._process
