@@ -16,11 +16,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 import numpy as np
@@ -33,14 +34,18 @@ from model import artifact, isolation, registry, signature
 from model.artifact import Artifact, ArtifactRefused
 from model.attributes import attributes_for, read_attributes
 from model.bootstrap import RESAMPLES, SEED, Difference, Judged, differences
+from model.cleaning import Cleaned, cleaned
 from model.clv import ClvModel, Floats
 from model.evaluation import Holdout, iso_day, predicted
 from model.making import Made, made
 from model.metrics import clv_metrics
+from model.ordercolumns import OrderColumns
 from model.provenance import Data, data_of
 from model.signature import ANYBODY, Trust
 from model.training import TrainingConfig, default_cutoff_day
 from model.zoo import options_of
+
+Read: TypeAlias = Callable[[str], tuple[Iterable[Order], Counter[str]]]
 
 LOCK_FILE: Final = ".retrain"
 _CANDIDATE: Final = ".candidate"
@@ -117,8 +122,8 @@ class Outcome(msgspec.Struct, frozen=True):
     comparison: Comparison | None = None
 
 
-def retrain(root: Path, read: Callable[[str], Sequence[Order]], asked: Asked) -> Outcome:
-    """What came of it. `read` gives the orders in event time, for a currency.
+def retrain(root: Path, read: Read, asked: Asked) -> Outcome:
+    """What came of it. `read` gives the orders for a currency, and counts rows that are none.
 
     Raises Busy and RetrainError, and what training raises where there are too few orders.
     """
@@ -139,10 +144,12 @@ def retrain(root: Path, read: Callable[[str], Sequence[Order]], asked: Asked) ->
             shutil.rmtree(root / _CANDIDATE, ignore_errors=True)
 
 
-def _retrained(root: Path, read: Callable[[str], Sequence[Order]], asked: Asked) -> Outcome:
+def _retrained(root: Path, read: Read, asked: Asked) -> Outcome:
     now = _current(root, asked.trust)
     config = _config(now.artifact, asked)
-    log = read(config.currency)
+    with asked.step("cleaning"):
+        found = _cleaned(*read(config.currency), config.currency)
+    log = found.orders
     data = data_of(log)
     key = _key(data, config)
     done = registry.judged(root, key)
@@ -154,6 +161,10 @@ def _retrained(root: Path, read: Callable[[str], Sequence[Order]], asked: Asked)
     cutoff_day = default_cutoff_day(log, config.horizon_days)
     with asked.step("training"):
         candidate = made(log, config, cutoff_day)
+    cleaning = msgspec.to_builtins(found.report)
+    candidate = replace(
+        candidate, fields=msgspec.structs.replace(candidate.fields, cleaning=cleaning)
+    )
     version = artifact.version_of(candidate.model)
     if version == now.version:
         return _kept(root, version, now.version, key, data, "training gives the same model again")
@@ -180,6 +191,12 @@ def _retrained(root: Path, read: Callable[[str], Sequence[Order]], asked: Asked)
     isolation.load(root / version, asked.trust)
     registry.promote(root, version, why=f"retrain: {why}", key=key, expected=now.version)
     return Outcome("promoted", why, version, now.version, data, comparison)
+
+
+def _cleaned(orders: Iterable[Order], rejected: Counter[str], currency: str) -> Cleaned:
+    """As `train` does it: a topic in which records were sent twice is the same log."""
+    log = orders if isinstance(orders, OrderColumns) else OrderColumns(orders)
+    return cleaned(log, currency, rejected)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -18,7 +20,8 @@ from model.console import ATTRIBUTES, one_line_errors, read_log, step
 from model.evaluation import EvaluationError
 from model.orderlog import OrderLogError
 from model.registry import RegistryError
-from model.retrain import Asked, Busy, RetrainError, retrain, text
+from model.rejections import Rejections
+from model.retrain import Asked, Busy, Read, RetrainError, retrain, text
 from model.signature import SigningError, Trust
 from model.signing_cli import trust_options
 from model.training import TrainingError
@@ -99,10 +102,10 @@ def retrain_command(
     if topic is not None:
         _by_streamer(topic)
     asked = Asked(horizon, currency, kind, trust, key, attributes, step=step)
-    run(root, lambda currency: read_log(orders, currency), asked, as_json=as_json)
+    run(root, partial(_files, orders), asked, as_json=as_json)
 
 
-def run(root: Path, read: Callable[[str], Sequence[Order]], asked: Asked, *, as_json: bool) -> None:
+def run(root: Path, read: Read, asked: Asked, *, as_json: bool) -> None:
     """Retrains and prints the verdict; ends with an exit code of the command otherwise."""
     with one_line_errors(*_TOLD):
         try:
@@ -113,6 +116,12 @@ def run(root: Path, read: Callable[[str], Sequence[Order]], asked: Asked, *, as_
 
 
 COMMANDS = (retrain_command,)
+
+
+def _files(paths: Sequence[Path], currency: str) -> tuple[Sequence[Order], Counter[str]]:
+    with Rejections() as rejections:
+        log = read_log(paths, currency, rejections)
+    return log, rejections.counts
 
 
 def _by_streamer(topic: str) -> NoReturn:

@@ -469,8 +469,9 @@ def retrain_command(
         run(root, partial(_topic_orders, settings), asked, as_json=as_json)
 
 
-def _topic_orders(settings: Settings, currency: str) -> list[Order]:
-    """The orders of the topic; says on stderr what is missing and what was set aside."""
+def _topic_orders(settings: Settings, currency: str) -> tuple[list[Order], Counter[str]]:
+    """The orders of the topic, and counts of what is none; says both on stderr, and what is
+    missing."""
     with _bar("reading") as bar:
         log = asyncio.run(
             retrain.read_orders_topic(settings, topics_to_make(settings), currency, bar.update)
@@ -482,7 +483,7 @@ def _topic_orders(settings: Settings, currency: str) -> list[Order]:
         )
     for reason, count in log.rejected.most_common():
         click.echo(f"{_counted(count, 'record')} set aside ({reason})", err=True)
-    return log.orders
+    return log.orders, Counter({str(reason): count for reason, count in log.rejected.items()})
 
 
 @cli.command("settings")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def _trained_once(monkeypatch: pytest.MonkeyPatch, _known: dict[object, Any]) ->
 
 
 def _run(root: Path, orders: Sequence[Order] | None = None, asked: Asked = ASKED) -> Outcome:
-    return retrain(root, lambda currency: orders or modelling.orders(), asked)
+    return retrain(root, lambda currency: (orders or modelling.orders(), Counter()), asked)
 
 
 def _misled() -> list[Order]:
@@ -166,7 +167,8 @@ def test_the_same_orders_are_judged_once(
     assert first.action == verdict
     history = registry.history(tmp_path)
     shuffled = random.Random(1).sample(modelling.orders(), len(modelling.orders()))
-    again = _run(tmp_path, sorted(shuffled, key=lambda order: order.ts_ms))
+    # As from a topic: in other partitions, and some sent twice.
+    again = _run(tmp_path, [*shuffled, *shuffled[:50]])
     assert again.action == "nothing new"
     assert first.why in again.why
     assert registry.history(tmp_path) == history
