@@ -33,7 +33,7 @@ MAX_CATEGORIES: Final = 50
 _MISSING: Final = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
 
-class AttributesError(Exception):
+class AttributesError(ValueError):
     """A file of customer attributes cannot be used; the message names line, column, value and
     remedy."""
 

@@ -75,7 +75,8 @@ def topics_of(settings: Settings) -> Topics:
 def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
     """Everything that partitions share, from the settings and the model.
 
-    Raises ValueError where the model was trained in another currency than the orders have.
+    Raises ValueError where the model was trained in another currency than the orders have, or with
+    customer attributes that CLV_ATTRIBUTES does not give.
     """
     manifest = artifact.manifest
     if manifest.currency != settings.currency:
