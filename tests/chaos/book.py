@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -85,6 +86,7 @@ class Book:
             "size": self._size,
             "began": self._began.isoformat(timespec="seconds"),
             "machine": machine(),
+            "commit": commit(),
             "entries": [asdict(one) for one in self.entries],
         }
         self._path.write_text(json.dumps(kept, indent=1))
@@ -102,6 +104,14 @@ def machine() -> str:
     return f"{os.cpu_count()} x {cpu}, {system}, Python {platform.python_version()}"
 
 
+def commit() -> str:
+    """The commit that is run, as Git abbreviates it; empty where Git does not know."""
+    asked = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    )
+    return asked.stdout.strip()
+
+
 # --- the table -----------------------------------------------------------------------------------
 
 
@@ -117,7 +127,7 @@ def _run(run: dict[str, Any]) -> str:
     lines = [
         f"### {run['size'].capitalize()}, {run['began'][:10]}",
         "",
-        f"{held} of {len(entries)} scenarios hold. {run['machine']}.",
+        f"{held} of {len(entries)} scenarios hold. {run['machine']}. Commit {run['commit']}.",
         "",
         "| id | injected | times | broker | records | found | warnings said again | s |",
         "| --- | --- | ---: | --- | ---: | --- | ---: | ---: |",
@@ -177,5 +187,8 @@ def _kept(size: str) -> dict[str, Any] | None:
     parts = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(named))]
     if not parts:
         return None
-    first = min(parts, key=lambda part: part["began"])
-    return first | {"entries": [entry for part in parts for entry in part["entries"]]}
+    parts.sort(key=lambda part: part["began"])
+    # A scenario that was run again stands there as it went last.
+    entries = {(e["id"], e["what"]): e for part in parts for e in part["entries"]}
+    commits = dict.fromkeys(part["commit"] for part in parts if part["commit"])
+    return parts[0] | {"entries": list(entries.values()), "commit": ", ".join(commits)}
