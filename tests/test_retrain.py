@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from features.buckets import MS_PER_DAY
-from features.orders import Order
+from features.orders import Order, OrderType
 from model import artifact, isolation, registry, signature
 from model import retrain as retraining
 from model.artifact import Artifact, load
@@ -168,7 +168,8 @@ def test_the_same_orders_are_judged_once(
     history = registry.history(tmp_path)
     shuffled = random.Random(1).sample(modelling.orders(), len(modelling.orders()))
     # As from a topic: in other partitions, and some sent twice.
-    again = _run(tmp_path, [*shuffled, *shuffled[:50]])
+    twice = [order for order in shuffled[:50] if order.type is OrderType.ORDER]
+    again = _run(tmp_path, [*shuffled, *twice])
     assert again.action == "nothing new"
     assert first.why in again.why
     assert registry.history(tmp_path) == history
