@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import socket
 from collections import Counter
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,10 +26,17 @@ from tests.worker.harness import Deployment, Servers
 from tests.worker.verifier import Verdict, truth_of, verify
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Shop:
     """A registry with a model, the same halved, and one that cannot be read; and a deployment."""
 
-    def __init__(self, servers: Servers, directory: Path) -> None:
+    def __init__(self, servers: Servers, directory: Path, shadow: bool) -> None:
+        self.shadow = shadow
         self.root = directory / "models"
         self.first, self.halved = (self._publish(directory, factor) for factor in (1.0, 0.5))
         self.broken = "broken"
@@ -33,8 +44,16 @@ class Shop:
         file = self.root / self.broken / "model.joblib"
         file.write_bytes(file.read_bytes()[:-100])
         promote(self.root, self.first)
+        self.port = free_port()
+        beside = {"CLV_SHADOW_MODEL": str(self.root / self.halved), "CLV_SHADOW_SHARE": "1"}
         self.deployment = Deployment(
-            "reload", servers, self.root, directory, CLV_MODEL_CHECK="50ms"
+            "reload-beside-a-shadow" if shadow else "reload",
+            servers,
+            self.root,
+            directory,
+            CLV_MODEL_CHECK="50ms",
+            CLV_WEB_PORT=str(self.port),
+            **(beside if shadow else {}),
         )
         topic = self.deployment.settings.orders_topic
         self.orders = list(modelling.orders())
@@ -69,15 +88,44 @@ class Shop:
         records = await self.deployment.read(settings.orders_topic)
         return set((await truth_of(records, pipeline, settings.partitions)).warnings)
 
+    async def model_page(self) -> dict[str, Any]:
+        """What /model answers."""
+
+        def get() -> bytes:
+            connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+            connection.request("GET", "/model")
+            return connection.getresponse().read()
+
+        page: dict[str, Any] = msgspec.json.decode(await asyncio.to_thread(get))
+        return page
+
+    async def agreement(self) -> dict[str, Any]:
+        """What the process says that compares the shadow model, once it has seen orders."""
+        async with asyncio.timeout(60):
+            while not (
+                (found := (await self.model_page())["shadow"]["agreement"]) and found["scorings"]
+            ):
+                await asyncio.sleep(0.1)
+        return dict(found)
+
     async def scores_by_model(self) -> Counter[str]:
         records = await self.deployment.read(self.deployment.settings.scores_topic)
         return Counter(msgspec.json.decode(r.value)["model_version"] for r in records)
 
 
-@pytest.fixture(scope="module")
-def shop(embedded_kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+@pytest.fixture(
+    scope="module",
+    params=[False, pytest.param(True, marks=pytest.mark.slow)],
+    ids=["alone", "beside a shadow"],
+)
+def shop(
+    request: pytest.FixtureRequest,
+    embedded_kafka: EmbeddedKafka,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Shop]:
     with required(EmbeddedRedis()) as redis:
-        shop = Shop(Servers(embedded_kafka, redis), tmp_path_factory.mktemp("reload"))
+        directory = tmp_path_factory.mktemp("reload")
+        shop = Shop(Servers(embedded_kafka, redis), directory, request.param)
         with shop.deployment:
             yield shop
 
@@ -95,12 +143,23 @@ async def test_models_are_swapped_refused_and_rolled_back_while_orders_are_appli
     await shop.send(0.6)
     promote(shop.root, shop.broken)
     await deployment.logged(worker, "model.refused")
+    page = await shop.model_page()
+    assert (page["version"], page["refused"]["version"]) == (shop.halved, shop.broken)
     await shop.send(0.8)
     await deployment.applied(shop.sent)
     rollback(shop.root)  # to the halved one, which never went
     rollback(shop.root)
     await deployment.logged(worker, "model.swapped", 2)
+    # Compared anew with the model that is back: the same shop, half the money.
+    if shop.shadow:
+        await deployment.logged(worker, "shadow.started", 3)
     verdict = await shop.verified()
+    if shop.shadow:
+        found = await shop.agreement()
+        assert (found["live"], found["shadow"]) == (shop.first, shop.halved)
+        assert found["spearman"] > 0.999
+        assert abs(found["mean_ratio"] - 0.5) < 0.01
+    assert (await shop.model_page())["refused"] is None
     # States, due times, warnings and scores are what a replay gives with the swaps where they were.
     assert verdict.faults == []
     assert verdict.customers == modelling.SHOP.customers
@@ -110,8 +169,8 @@ async def test_models_are_swapped_refused_and_rolled_back_while_orders_are_appli
     unswapped = await shop.warned_without_swaps()
     warned = await shop.warned()
     assert len(warned ^ unswapped) <= 0.01 * len(unswapped), warned ^ unswapped
-    found = await shop.scores_by_model()
-    assert set(found) == {shop.first, shop.halved}
-    assert min(found.values()) > verdict.scores / 10
+    counts = await shop.scores_by_model()
+    assert set(counts) == {shop.first, shop.halved}
+    assert min(counts.values()) > verdict.scores / 10
     assert worker.logged("model.refused") == 1
     assert worker.alive
