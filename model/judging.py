@@ -132,6 +132,8 @@ class Judge:
         if scored and judgement.model_version != self.scorer.model_version:
             course.steps.append(_Rebase(facts, scored.day * MS_PER_DAY))
         as_of_ms, due_ms = judgement.as_of_ms, track.due_ms
+        # Found once for what is scored and for what is judged after it.
+        history = self._history(facts)
         for event in events:
             after = apply(facts, event.order, self.memory)
             if after is facts:
@@ -140,24 +142,27 @@ class Judge:
             if isinstance(after, BeyondMemory):
                 judged.set_aside.append((event.place, after))
                 continue
-            self._add_instants(course, facts, due_ms, event.watermark_ms)
+            self._add_instants(course, facts, history, due_ms, event.watermark_ms)
             as_of_ms = max(as_of_ms, event.order.ts_ms, event.watermark_ms)
-            course.steps.append(_Fold(after, as_of_ms, facts, event))
+            history = self._history(after)
+            course.steps.append(_Fold(after, as_of_ms, facts, event, history))
             course.events += 1
             facts, due_ms = after, as_of_ms + 1
         if until_ms is not None:
-            self._add_instants(course, facts, due_ms, until_ms)
-        course.facts = facts
+            self._add_instants(course, facts, history, due_ms, until_ms)
+        course.facts, course.history = facts, history
         return course
 
     def _add_instants(
-        self, course: _Course, facts: CustomerState, from_ms: int | None, until_ms: int
+        self,
+        course: _Course,
+        facts: CustomerState,
+        history: History | None,
+        from_ms: int | None,
+        until_ms: int,
     ) -> None:
         """List the grid instants that may be due while the facts stay as they are."""
-        if from_ms is None or from_ms > until_ms:
-            return
-        history = self._history(facts)
-        if history is None:
+        if history is None or from_ms is None or from_ms > until_ms:
             return
         deciding_from = self._deciding_from(course, history, from_ms)
         course.steps.extend(
@@ -232,7 +237,7 @@ class Judge:
         if course.events or until_ms is not None:
             # Without `until_ms` the last step is an event: instants only lead up to one.
             after_ms = max(course.steps[-1].as_of_ms if course.steps else -1, until_ms or -1)
-            history = self._history(course.facts)
+            history = course.history
             due_ms = schedule.next_due(history, judgement, after_ms, self.rules)
         if course.events or judgement is not customer.judgement:
             judged.changed.add(course.user_id)
@@ -303,7 +308,7 @@ class Judge:
             step.as_of_ms,
             score.clv_minor,
             course.before.get(step.event.place),
-            self._history(step.facts),
+            step.history,
             self.rules,
         )
         judgement = verdict.judgement
@@ -335,12 +340,13 @@ class _Instant(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Fold(msgspec.Struct, frozen=True, gc=False):
-    """An event, with the facts after and before it."""
+    """An event, with the facts after and before it, and the history after it."""
 
     facts: CustomerState
     as_of_ms: int
     before: CustomerState
     event: Event
+    history: History | None
 
 
 class _Rebase(msgspec.Struct, frozen=True, gc=False):
@@ -354,12 +360,13 @@ class _Course:
     """One customer's way through a batch: what happens, the score at each step, and the CLVs
     without the event, by place, of events that may fire by themselves."""
 
-    __slots__ = ("before", "events", "facts", "scores", "steps", "track", "user_id")
+    __slots__ = ("before", "events", "facts", "history", "scores", "steps", "track", "user_id")
 
     def __init__(self, user_id: str, track: Track, facts: CustomerState) -> None:
         self.user_id = user_id
         self.track = track
         self.facts = facts
+        self.history: History | None = None
         self.events = 0
         self.steps: list[_Instant | _Fold | _Rebase] = []
         self.scores: list[Score] = []

@@ -14,7 +14,7 @@ import hashlib
 import math
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -154,11 +154,16 @@ class Policy:
     @property
     def version(self) -> str:
         """Eight hex digits that name this very policy in every warning and in its id."""
-        # 70 and 70.0 are the same policy, and JSON writes them differently.
-        said = {name: _plain(value) for name, value in asdict(self).items()}
-        if self.budget_per_day is None:
-            del said["budget_value"], said["budget_certainty"]  # how to rank, where nothing is
-        return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:8]
+        return _version_of(self)
+
+
+@lru_cache(maxsize=64)
+def _version_of(policy: Policy) -> str:
+    # 70 and 70.0 are the same policy, and JSON writes them differently.
+    said = {name: _plain(value) for name, value in asdict(policy).items()}
+    if policy.budget_per_day is None:
+        del said["budget_value"], said["budget_certainty"]  # how to rank, where nothing is
+    return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:8]
 
 
 _OPTIONAL_DAYS: Final = (

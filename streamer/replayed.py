@@ -31,7 +31,8 @@ from streamer.partition import Pipeline
 from streamer.publisher import MemoryPublisher
 from streamer.replay import Replay, Replayed
 
-_BATCH: Final = 2_000
+_BATCH: Final = 20_000
+_PIECE_MS: Final = 5 * MS_PER_DAY
 
 Source: TypeAlias = str | Path | Customer
 T = TypeVar("T")
@@ -252,8 +253,13 @@ async def _fed(replay: Replay, orders: Sequence[Order], until_ms: int | None) ->
     await replay.start()
     for start in range(0, len(orders), _BATCH):
         await replay.feed(orders[start : start + _BATCH])
-    if until_ms is not None:
-        await replay.until(until_ms)
+    if until_ms is None:
+        return
+    # In pieces: who was warned of in one is not judged in the next.
+    now_ms = orders[-1].ts_ms if orders else until_ms
+    for piece_ms in range(now_ms + _PIECE_MS, until_ms, _PIECE_MS):
+        await replay.until(piece_ms)
+    await replay.until(until_ms)
 
 
 def _at_once(coroutine: Coroutine[Any, Any, T]) -> T:
