@@ -25,7 +25,20 @@ from streamer.partition import Tally
 ROOT = Path(__file__).resolve().parents[2]
 # None of them has a value for each customer.
 _LABELS = frozenset(
-    "partition reason trigger server version quantile by page status feature days what".split()
+    [
+        "partition",
+        "reason",
+        "trigger",
+        "server",
+        "version",
+        "quantile",
+        "by",
+        "page",
+        "status",
+        "feature",
+        "days",
+        "what",
+    ]
 )
 
 
