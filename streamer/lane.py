@@ -394,7 +394,9 @@ class Lane:
     async def _feed(self, feed: _Feed) -> None:
         """Hands the partition's lists to the sink, one after the other, while it is ours."""
         batch = self.options.batch
-        while True:
+        # Not for ever: where a cancellation comes together with what a sink waits for, some of what
+        # it calls (asyncio's own `wait_for` before 3.12) return as if there had been none.
+        while self._feeds.get(feed.partition) is feed:
             await feed.arrived.wait()
             records, feed.waiting = feed.waiting[:batch], feed.waiting[batch:]
             if not feed.waiting:
@@ -488,7 +490,12 @@ class Lane:
         tasks = [feed.task for feed in gone if feed.task is not None and feed.task is not current]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            # A rebalance that waits for one who does not end keeps the whole group waiting: what it
+            # still does, the store's epoch fences.
+            _, late = await asyncio.wait(tasks, timeout=self.options.drain_s)
+            if late:
+                _log.warning("batch.not_cancelled", partitions=len(late))
         try:
             await self._sink.revoked(frozenset(feed.partition for feed in gone))
         except Exception as error:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
 import pytest
+from aiokafka import ConsumerRecord
 
 from streamer.lane import LaneOptions
 from streamer.topics import Topic, ensure_topics
@@ -167,6 +169,43 @@ async def test_a_stuck_batch_does_not_hold_up_a_rebalance(
         await until(lambda: complete(shared, 2000))
         assert one.failures == two.failures == []
     assert_once_in_order(shared, 2000)
+
+
+class Deaf(Recorder):
+    """Is told to stop while it waits, and returns as if it had not been; or waits on."""
+
+    def __init__(self, name: str, shared: SharedLog, *, ends: bool) -> None:
+        super().__init__(name, shared)
+        self.ends = ends
+
+    async def records(self, partition: int, batch: Sequence[ConsumerRecord]) -> None:
+        assert self.hold is not None
+        while not self.hold.is_set():
+            try:
+                await self.hold.wait()
+            except asyncio.CancelledError:
+                if self.ends:
+                    return
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_batch_that_does_not_hear_that_it_is_cut_off_does_not_hold_up_a_rebalance_either(
+    bootstrap: str, topic: str, tmp_path: Path, ends: bool
+) -> None:
+    shared = SharedLog()
+    deaf, second = Deaf("one", shared, ends=ends), Recorder("two", shared)
+    deaf.hold = asyncio.Event()
+    async with publishing(bootstrap) as publisher:
+        await publisher.publish(numbered(topic, 2000))
+    options = LaneOptions(drain_s=0.5)
+    async with (
+        await join(bootstrap, topic, deaf, tmp_path, options) as one,
+        await join(bootstrap, topic, second, tmp_path) as two,
+    ):
+        await until(lambda: len(two.lane.owned) == 2)
+        assert frozenset(range(PARTITIONS)) in deaf.lost
+        deaf.hold.set()
+        assert one.failures == two.failures == []
 
 
 async def test_what_waits_for_a_slow_sink_is_bounded(
