@@ -193,7 +193,8 @@ def owns(worker: WorkerProcess) -> bool:
     """Whether, as far as its log tells, the worker has partitions and reads them."""
     opened = False
     for line in worker.log:
-        if " partitions.assigned " in line:
+        # Fenced: somebody else has taken what it had; what it gets back, it opens.
+        if " partitions.assigned " in line or " partition.fenced " in line:
             opened = False
         elif " partition.opened " in line:
             opened = True
