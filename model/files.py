@@ -53,7 +53,7 @@ def read_bytes(directory: Path, name: str, most: int = MAX_BYTES) -> bytes:
         raise ArtifactRefused(
             directory,
             name,
-            error.strerror or error,
+            "not there" if isinstance(error, FileNotFoundError) else error.strerror or error,
             "a readable file",
             "train one or check the path",
         ) from None

@@ -154,7 +154,10 @@ def _retrained(root: Path, read: Read, asked: Asked) -> Outcome:
     key = _key(data, config)
     done = registry.judged(root, key)
     if done is not None:
-        why = f"these orders were judged by this code at {done.at}: {done.why}"
+        why = (
+            f"these orders were judged by this code at {done.at}:"
+            f" {done.why.removeprefix('retrain: ')}"
+        )
         return Outcome("nothing new", why, done.version, now.version, data)
     if now.artifact is not None:
         _check_whole(log, now.artifact)

@@ -188,7 +188,10 @@ def _private(path: Path) -> Ed25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
-        raise SigningError(f"{path}: {error.strerror}") from None
+        raise SigningError(
+            f"private key {path} cannot be read: {error.strerror}; make one with `python -m model"
+            " keygen`"
+        ) from None
     except (ValueError, TypeError):
         key = None
     if not isinstance(key, ed25519.Ed25519PrivateKey):

@@ -182,8 +182,8 @@ def training_set(orders: Sequence[Order], config: TrainingConfig, cutoff_day: in
     customers = len({user for snapshot in taken for user in snapshot.users})
     if customers < MIN_CUSTOMERS:
         raise TooLittleData(
-            f"{customers} customers have an order {config.horizon_days} days or more before the"
-            f" cutoff; at least {MIN_CUSTOMERS} are needed: give more orders"
+            f"customers with an order {config.horizon_days} days or more before the cutoff:"
+            f" {customers}; at least {MIN_CUSTOMERS} are needed: give more orders"
         )
     rows = TrainingSet(
         X=np.concatenate([rows_of(snapshot, config.attributes) for snapshot in taken]),

@@ -22,8 +22,9 @@ from model.console import (
     read_clean_log,
     step,
 )
-from model.evaluation import EvaluationError
+from model.evaluation import EvaluationError, iso_day
 from model.making import Choose, made
+from model.ordercolumns import OrderColumns
 from model.orderlog import OrderLogError
 from model.rolling import cutoff_days
 from model.search import (
@@ -151,7 +152,7 @@ def train_command(
             config = replace(config, attributes=read_attributes(attributes))
         found = read_clean_log(orders, currency, report, drop_outliers=drop_outliers)
         log = found.orders
-        cutoff_day = default_cutoff_day(log, horizon) if cutoff is None else cutoff
+        cutoff_day = _cutoff_day(log, horizon, cutoff)
         newest = cutoff_day - horizon
         earlier = cutoff_days(log, config, cutoffs, horizon, newest) if cutoffs else []
         if searched:
@@ -190,6 +191,18 @@ def kinds_command() -> None:
 
 
 COMMANDS = (train_command, kinds_command)
+
+
+def _cutoff_day(log: OrderColumns, horizon_days: int, wanted: int | None) -> int:
+    """The day up to which is trained; not later than the log knows, for the time after its end
+    would be taken for a silence of everybody."""
+    newest = default_cutoff_day(log, horizon_days) + horizon_days
+    if wanted is not None and wanted > newest:
+        raise TrainingError(
+            f"cutoff {iso_day(wanted)} lies after the log's end, and nothing is known of the days"
+            f" between: give a log that goes on to it, or --cutoff {iso_day(newest)} or earlier"
+        )
+    return newest - horizon_days if wanted is None else wanted
 
 
 def _searching(out: Path, wanted: Sequence[Trial], folds: int) -> Choose:

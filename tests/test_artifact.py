@@ -100,7 +100,7 @@ def test_a_write_that_fails_leaves_the_old_artifact(
 @pytest.mark.parametrize("name", ["manifest.json", "model.joblib"])
 def test_a_missing_file_is_named(saved: Path, name: str) -> None:
     (saved / name).unlink()
-    with pytest.raises(ArtifactRefused, match=rf"{name} is No such file") as refused:
+    with pytest.raises(ArtifactRefused, match=rf"{name} is not there") as refused:
         load(saved)
     assert refused.value.field == name
 

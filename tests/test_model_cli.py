@@ -188,7 +188,7 @@ def test_no_files_and_no_model_are_usage_errors(shop: Path) -> None:
 
 def test_a_refused_model_says_why(shop: Path, tmp_path: Path) -> None:
     line = _error(_run("evaluate", shop / "orders.csv", "--model", tmp_path))
-    assert "is refused: manifest.json is No such file" in line
+    assert "is refused: manifest.json is not there" in line
 
 
 def test_a_directory_with_other_files_is_not_overwritten(shop: Path, tmp_path: Path) -> None:
@@ -240,11 +240,11 @@ def _rows(*rows: str) -> str:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (_rows("a,ann,2024-01-01,5"), "the log has 0 days before the cutoff"),
+        (_rows("a,ann,2024-01-01T00:00:00Z,5"), "the log has 0 days before the cutoff"),
         (_rows(*(f"o{i},u{i},2024-01-01T0{i % 10}:00:00Z,5" for i in range(90))), "needs at least"),
         (
             _rows(*(f"o{i},ann,2024-0{1 + i % 9}-01T00:00:00Z,5" for i in range(90))),
-            "1 customers have an order 60 days or more before the cutoff; at least 20 are needed",
+            "customers with an order 60 days or more before the cutoff: 1; at least 20 are needed",
         ),
     ],
 )
@@ -256,6 +256,13 @@ def test_a_single_order_one_day_and_one_customer_say_what_is_needed(
         arguments = ("--out", tmp_path / "m", "--horizon", 60, "--kind", kind)
         cutoff = () if "2024-02" in content else ("--cutoff", "2024-01-02")
         assert message in _error(_run("train", tmp_path / "log.csv", *arguments, *cutoff))
+
+
+def test_a_cutoff_after_the_logs_end_is_refused(shop: Path, tmp_path: Path) -> None:
+    arguments = ("train", shop / "orders.csv", "--out", tmp_path / "m", "--horizon", 60)
+    line = _error(_run(*arguments, "--cutoff", "2030-01-01"))
+    assert "cutoff 2030-01-01 lies after the log's end" in line
+    assert "--cutoff 2024-" in line
 
 
 def test_amounts_that_are_all_0_say_so(shop: Path, tmp_path: Path) -> None:
