@@ -54,15 +54,24 @@ def _head(manifest: Manifest) -> str:
         ("kind", f"{kind}, {options}" if options else kind),
         ("says", f"net revenue of the next {manifest.horizon_days} days in {manifest.currency},"
                  " refunds deducted, never below 0; and P(no order in them)"),
-        ("sees", f"{len(manifest.feature_names)} features of version"
-                 f" {manifest.feature_version}, from a customer's orders alone"),
+        ("sees", _seen(manifest)),
         ("trained on", f"orders from {manifest.trained_from} to before {manifest.cutoff}"),
         ("libraries", ", ".join(f"{n} {v}" for n, v in sorted(manifest.libraries.items()))),
     ]  # fmt: skip
     return f"# Model {manifest.model_version}\n\n" + _table(("", ""), rows)
 
 
+def _seen(manifest: Manifest) -> str:
+    known = ", ".join(column.name for column in manifest.attributes)
+    orders = len(manifest.feature_names) - len(manifest.attributes)
+    source = f"{orders} features of version {manifest.feature_version}, from a customer's orders"
+    return f"{source}; and what else is known of them: {known}" if known else f"{source} alone"
+
+
 def _use(manifest: Manifest) -> str:
+    beyond = (
+        ", beside the attributes that it was given" if manifest.attributes else ", and nothing else"
+    )
     return f"""## What it is for, and what not
 
 For ranking the customers of the shop whose orders it was trained on, and for telling how much of
@@ -70,7 +79,7 @@ a customer's expected revenue a silence puts at risk. One model serves one shop,
 one horizon of {manifest.horizon_days} days.
 
 - Not for decisions about persons: prices, credit, service. It knows when somebody bought and for
-  how much, and nothing else.
+  how much{beyond}.
 - It explains nothing about causes. That a customer is likely to leave does not mean that a
   voucher keeps them.
 - One customer's CLV is an expectation over customers alike; most bring nothing, or several times
@@ -245,8 +254,16 @@ def _flat(counts: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, str
         path = f"{above}: {name}" if above else name
         if isinstance(value, Mapping):
             yield from _flat(value, path)
-        elif not isinstance(value, list):
-            yield path, f"{value:,}" if isinstance(value, int) else str(value)
+        elif isinstance(value, bool):
+            yield path, "yes" if value else "no"
+        elif value is not None and not isinstance(value, list):
+            yield path, f"{value:,}" if isinstance(value, int) else _fraction(name, value)
+
+
+def _fraction(name: str, value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.1%}" if name.endswith("share") else _money(value)
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") -> str:

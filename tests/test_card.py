@@ -9,6 +9,7 @@ import pytest
 
 from features.buckets import MS_PER_DAY
 from model.artifact import Manifest, save
+from model.attributes import Column
 from model.card import card
 from model.evaluation import as_json, evaluate
 from model.provenance import data_of
@@ -25,6 +26,19 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
         cleaning={"rows": 12_345, "set_aside": {"bad_ts": 2}},
     )
     return save(tmp_path_factory.mktemp("card") / "model", modelling.model(), fields)
+
+
+def test_attributes_and_what_cleaning_counted_are_told_in_words(manifest: Manifest) -> None:
+    assert "from a customer's orders alone" in card(manifest)
+    column = Column("channel", ("web",))
+    names = (*manifest.feature_names, column.feature)
+    cleaning = {"outlier_from": 492.96538, "outlier_share": 0.076, "outliers_dropped": False}
+    fields = {"attributes": (column,), "feature_names": names, "cleaning": cleaning}
+    text = card(msgspec.structs.replace(manifest, **fields))
+    assert f"| sees | {len(manifest.feature_names)} features" in text
+    assert "and what else is known of them: channel" in text
+    for line in ("| outlier from | 492.97 |", "| outlier share | 7.6% |", "| dropped | no |"):
+        assert line.removeprefix("| ") in text
 
 
 def _tables(text: str) -> list[list[str]]:
