@@ -172,8 +172,9 @@ def training_set(orders: Sequence[Order], config: TrainingConfig, cutoff_day: in
     step = config.snapshot_every_days
     days = range(last, first_day + min(step, config.horizon_days) - 1, -step)
     if not days:
+        there_are = max(cutoff_day - first_day, 0)
         raise TooLittleData(
-            f"the log has {max(cutoff_day - first_day, 0)} days before the cutoff;"
+            f"the log has {there_are} {'day' if there_are == 1 else 'days'} before the cutoff;"
             f" a horizon of {config.horizon_days} days needs at least"
             f" {config.horizon_days + min(step, config.horizon_days)}: give a longer history or a"
             " shorter --horizon"

@@ -240,7 +240,7 @@ def _rows(*rows: str) -> str:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (_rows("a,ann,2024-01-01T00:00:00Z,5"), "the log has 0 days before the cutoff"),
+        (_rows("a,ann,2024-01-01T00:00:00Z,5"), "the log has 1 day before the cutoff"),
         (_rows(*(f"o{i},u{i},2024-01-01T0{i % 10}:00:00Z,5" for i in range(90))), "needs at least"),
         (
             _rows(*(f"o{i},ann,2024-0{1 + i % 9}-01T00:00:00Z,5" for i in range(90))),
