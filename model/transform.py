@@ -49,31 +49,65 @@ class SignedLogClip(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # n
         return tags
 
 
-def preparation(features: int, attributes: Sequence[Column] = ()) -> Any:
-    """The unfitted transformer that every regression sees its columns through: `features` of the
-    stream's own first, then the attributes.
+class WithAttributes(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped sklearn
+    """The columns of a model that knows attributes: the first `features` of the stream as
+    SignedLogClip has them, then the attributes.
 
     Numbers that are missing are taken for the median, and a column beside them says so; each text
-    becomes a column, as does that it is missing.
+    becomes a column, as do that it is missing and that training never saw it. `categories` has the
+    number of texts of each attribute, None for one of numbers. scikit-learn's own transformers do
+    the same in milliseconds for each batch, however small, which a stream pays for each of them.
+    After fit: `medians_`, and `stream_` and `numbers_`, fitted.
     """
+
+    def __init__(self, features: int, categories: Sequence[int | None]) -> None:
+        self.features = features
+        self.categories = categories
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        rows = np.asarray(X, dtype=np.float64)
+        self.stream_ = SignedLogClip().fit(rows[:, : self.features])
+        numbers = rows[:, self._numbers()]
+        # Of an attribute that nobody has, nothing is known.
+        known = [column[~np.isnan(column)] for column in numbers.T]
+        self.medians_ = np.array([np.median(column) if len(column) else 0.0 for column in known])
+        self.numbers_ = SignedLogClip().fit(self._filled(numbers))
+        self.n_features_in_ = rows.shape[1]
+        return self
+
+    def transform(self, X: ArrayLike) -> Floats:
+        rows = np.asarray(X, dtype=np.float64)
+        numbers = rows[:, self._numbers()]
+        parts = [
+            self.stream_.transform(rows[:, : self.features]),
+            self.numbers_.transform(self._filled(numbers)),
+            np.isnan(numbers).astype(np.float64),
+        ]
+        for at, known in enumerate(self.categories, self.features):
+            if known is not None:
+                codes = np.nan_to_num(rows[:, at], nan=_MISSING)
+                parts.append((codes[:, None] == np.arange(_MISSING, known + 1)).astype(np.float64))
+        return np.hstack(parts)
+
+    def _numbers(self) -> list[int]:
+        return [at for at, known in enumerate(self.categories, self.features) if known is None]
+
+    def _filled(self, numbers: Floats) -> Floats:
+        return np.where(np.isnan(numbers), self.medians_, numbers)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "medians_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+def preparation(features: int, attributes: Sequence[Column] = ()) -> Any:
+    """The unfitted transformer that every regression sees its columns through: `features` of the
+    stream's own first, then the attributes."""
     if not attributes:
         return SignedLogClip()
-    # Here, because a worker whose model has no attributes need not wait for them.
-    from sklearn.compose import ColumnTransformer
-    from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import Pipeline
-    from sklearn.preprocessing import OneHotEncoder
-
-    parts: list[tuple[str, Any, list[int]]] = [("stream", SignedLogClip(), [*range(features)])]
-    numbers = [features + i for i, one in enumerate(attributes) if one.categories is None]
-    if numbers:
-        imputed = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-        parts.append(("numbers", Pipeline([("fill", imputed), ("log", SignedLogClip())]), numbers))
-    texts = {features + i: one.categories for i, one in enumerate(attributes) if one.categories}
-    if texts:
-        filled = SimpleImputer(strategy="constant", fill_value=_MISSING, keep_empty_features=True)
-        # One more than are known: what training never saw.
-        codes = [np.arange(_MISSING, len(known) + 1.0) for known in texts.values()]
-        encoded = OneHotEncoder(categories=codes, sparse_output=False, handle_unknown="ignore")
-        parts.append(("texts", Pipeline([("fill", filled), ("encode", encoded)]), [*texts]))
-    return ColumnTransformer(parts)
+    sizes = [None if one.categories is None else len(one.categories) for one in attributes]
+    return WithAttributes(features, sizes)
