@@ -142,28 +142,28 @@ async def test_the_feed_has_the_latest_score_of_every_customer(
     topic = await topic_like(CLV_SCORES, embedded_kafka)
     scores = replayed.scores
     await send(embedded_kafka, scores_to(topic, scores))
-    feed = personalisation.Feed()
+    feed: dict[str, dict[str, object]] = {}
     latest = {score.user_id: msgspec.to_builtins(score) for score in scores}
-    async with running(feed.follow(embedded_kafka.bootstrap, topic)):
-        await until(lambda: feed.scores == latest)
+    async with running(personalisation.follow(embedded_kafka.bootstrap, topic, feed)):
+        await until(lambda: feed == latest)
         await send(embedded_kafka, [Message(topic, b"bob", None)])
-        await until(lambda: "bob" not in feed.scores)
-    assert set(feed.scores) == {"alice", "carol", "dora"}
+        await until(lambda: "bob" not in feed)
+    assert set(feed) == {"alice", "carol", "dora"}
 
 
-def test_the_feed_makes_shelves_and_prices_of_segments() -> None:
-    feed = personalisation.Feed()
-    feed.scores = {
-        "top": {"segment": "top", "churn_probability": 0.1},
-        "low": {"segment": "low", "churn_probability": 0.5},
-        "leaving": {"segment": "top", "churn_probability": 0.9},
-    }
-    assert [feed.shelf(user) for user in ("top", "low", "stranger")] == [
-        *("new arrivals", "offers", "bestsellers")
-    ]
-    assert [feed.price(user, 20.0) for user in ("top", "low", "leaving", "stranger")] == [
-        *(20.0, 18.0, 17.0, 19.0)
-    ]
+@pytest.mark.parametrize(
+    ("segment", "churn_probability", "offered"),
+    [
+        ("top", 0.1, ("new arrivals", 20.0)),
+        ("low", 0.5, ("offers", 18.0)),
+        ("top", 0.9, ("new arrivals", 17.0)),
+    ],
+)
+def test_the_feed_makes_shelves_and_prices_of_segments(
+    segment: str, churn_probability: float, offered: tuple[str, float]
+) -> None:
+    score = {"segment": segment, "churn_probability": churn_probability}
+    assert personalisation.offered(score, 20.0) == offered
 
 
 def test_every_segment_has_a_shelf_and_a_price() -> None:
