@@ -44,13 +44,14 @@ _START: Final = "import sys; sys.path[:] = {path!r}; from model.isolation import
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What the child is to do, in JSON as its argument."""
+    """What the child is to do, in JSON as its argument. `niceness` is added to its parent's."""
 
     directory: str
     keys: list[bytes]
     signature_required: bool
     cpu_s: int
     memory_bytes: int
+    niceness: int
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,17 +74,28 @@ class Trial:
         *,
         timeout_s: float = TIMEOUT_S,
         memory_bytes: int = MEMORY_BYTES,
+        niceness: int = 0,
     ) -> None:
-        """Starts the child. Of a registry, its current version is tried. Raises ArtifactRefused."""
+        """Starts the child. Of a registry, its current version is tried. Raises ArtifactRefused.
+
+        `niceness` over 0 lets whatever else is to be done go first.
+        """
         self.directory = resolve(model)
         self.trust = trust
         self._timeout_s = timeout_s
         directory = str(self.directory.absolute())
         keys, cpu_s = sorted(trust.keys), max(1, round(timeout_s))
-        task = msgspec.json.encode(Task(directory, keys, trust.required, cpu_s, memory_bytes))
+        task = Task(directory, keys, trust.required, cpu_s, memory_bytes, niceness)
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-B", "-c", _START.format(path=_absolute(sys.path)), task],
+            [
+                sys.executable,
+                "-I",
+                "-B",
+                "-c",
+                _START.format(path=_absolute(sys.path)),
+                msgspec.json.encode(task),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -180,6 +192,7 @@ def child() -> None:
 
 
 def _limit(task: Task) -> None:
+    os.nice(task.niceness)
     # A parent that was killed ends nobody.
     signal.alarm(2 * task.cpu_s)
     limits = (

@@ -71,6 +71,8 @@ STOP_WITHIN_S: Final = 5.0
 START_RETRY_S: Final = 2.0
 PING_S: Final = 2.0
 SILENT_BROKER_S: Final = 10.0
+# Niceness of the process that tries the next model.
+GIVES_WAY: Final = 10
 
 # What an operator can act on; their messages are sentences with the remedy.
 _TOLD: Final = (
@@ -340,7 +342,8 @@ class _Worker:
         if trial is not None and trial.directory != path:
             trial.close()
             trial = None
-        trial = trial or Trial(path, self._settings.trust)
+        # Whoever takes over from a model that works can wait; orders cannot.
+        trial = trial or Trial(path, self._settings.trust, niceness=GIVES_WAY)
         return pipeline_of(self._settings, isolation.loaded(trial))
 
     async def _read_model(self, reloader: Reloader, model_read: asyncio.Future[None]) -> None:
