@@ -290,6 +290,7 @@ def version_of(model: ClvModel) -> str:
 
 
 def libraries() -> dict[str, str]:
+    """The versions of what a pickle depends on, as they are installed here."""
     return {
         "scikit-learn": sklearn.__version__,
         "numpy": np.__version__,

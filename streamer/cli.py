@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -394,6 +395,8 @@ def demo_command(keep: bool, directory: Path) -> None:
     from model.artifact import ArtifactRefused
     from streamer import demo
 
+    # Told to end, it ends the worker that it has started, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _one_line_errors(demo.DemoFailed, ArtifactRefused):
         demo.run_demo(directory, keep=keep)
 

@@ -97,6 +97,8 @@ class EvictionPolicyUnsafe(StoreRefused):
 
 @dataclass(frozen=True, slots=True)
 class Partition:
+    """One partition of the orders topic, by topic and number."""
+
     topic: str
     number: int
 
