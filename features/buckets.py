@@ -18,6 +18,7 @@ MS_PER_DAY: Final = 86_400_000
 _RECORD: Final = struct.Struct("<iIqq")
 RECORD_BYTES: Final = _RECORD.size
 _DAY: Final = struct.Struct("<i")
+_DAY_ORDERS: Final = struct.Struct("<iI")
 DTYPE: Final = np.dtype([("day", "<i4"), ("orders", "<u4"), ("gross", "<i8"), ("refunded", "<i8")])
 
 
@@ -58,6 +59,12 @@ def read(buckets: bytes, at: int) -> Bucket:
     return Bucket(*_RECORD.unpack_from(buckets, at))
 
 
+def day_and_orders(buckets: bytes, at: int) -> tuple[int, int]:
+    """The day, and how many orders it has, of the bucket that starts at a byte offset."""
+    day, orders = _DAY_ORDERS.unpack_from(buckets, at)
+    return day, orders
+
+
 def first_day(buckets: bytes) -> int:
     """The oldest day of buckets that are not empty."""
     day: int = _DAY.unpack_from(buckets)[0]
@@ -67,9 +74,9 @@ def first_day(buckets: bytes) -> int:
 def last_purchase_day(buckets: bytes) -> int | None:
     """The newest day with an order, or None."""
     for at in range(len(buckets) - RECORD_BYTES, -1, -RECORD_BYTES):
-        bucket = read(buckets, at)
-        if bucket.orders:
-            return bucket.day
+        day, orders = day_and_orders(buckets, at)
+        if orders:
+            return day
     return None
 
 

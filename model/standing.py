@@ -41,9 +41,9 @@ def history_of(facts: CustomerState, enough: int = 2) -> History | None:
     before = facts.before
     count, first, last = 0, before.first_day, before.last_day
     for at in range(len(days) - buckets.RECORD_BYTES, -1, -buckets.RECORD_BYTES):
-        bucket = buckets.read(days, at)
-        if bucket.orders:
-            last = last if count else bucket.day
+        day, orders = buckets.day_and_orders(days, at)
+        if orders:
+            last = last if count else day
             count += 1
             if count >= enough:
                 break
@@ -57,7 +57,7 @@ def history_of(facts: CustomerState, enough: int = 2) -> History | None:
 def _first_purchase_day(days: bytes) -> int:
     """The oldest day with an order, of buckets that have one."""
     for at in range(0, len(days), buckets.RECORD_BYTES):
-        bucket = buckets.read(days, at)
-        if bucket.orders:
-            return bucket.day
+        day, orders = buckets.day_and_orders(days, at)
+        if orders:
+            return day
     raise AssertionError("no purchase in the buckets")
