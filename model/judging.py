@@ -179,9 +179,7 @@ class Judge:
         from_day = -(-from_ms // MS_PER_DAY)
         if not course.steps:
             judgement = course.track.customer.judgement
-            day = schedule.first_deciding_day(history, judgement, from_day, self.rules)
-            may_fire = day is not None and judgement.may_fire(day * MS_PER_DAY, self.rules)
-            return day if may_fire else None
+            return schedule.first_firing_day(history, judgement, from_day, self.rules)
         # What the rule remembers is known here only up to the first scoring in the batch.
         if self.rules.policy.budget_per_day is not None:
             return from_day
@@ -264,7 +262,6 @@ class Judge:
     def _at_instant(
         self, course: _Course, judgement: Judgement, step: _Instant, score: Score
     ) -> tuple[Judgement, Scoring | None]:
-        reference = judgement.reference(step.as_of_ms, self.rules)
         verdict = policy.on_instant(
             judgement,
             step.as_of_ms,
@@ -281,7 +278,7 @@ class Judge:
             as_of_ms=step.as_of_ms,
             trigger=verdict.fired.trigger if verdict.fired else Trigger.SILENCE,
             score=score,
-            reference=reference,
+            reference=judgement.reference(step.as_of_ms, self.rules),
             facts=step.facts,
             fired=verdict.fired,
         )

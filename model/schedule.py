@@ -20,13 +20,9 @@ def next_due(
     end = last_day + rules.horizon_days
     tomorrow = day_of(after_ms) + 1
     due = _next_refresh(last_day, tomorrow, rules)
-    deciding = first_deciding_day(history, judgement, tomorrow, rules)
-    if (
-        deciding is not None
-        and (due is None or deciding < due)
-        and judgement.may_fire(deciding * MS_PER_DAY, rules)
-    ):
-        due = deciding
+    firing = first_firing_day(history, judgement, tomorrow, rules)
+    if firing is not None and (due is None or firing < due):
+        due = firing
     return due * MS_PER_DAY if due is not None and due <= end else None
 
 
@@ -61,6 +57,17 @@ def first_deciding_day(
     budget could; None: the policy leaves the customer out."""
     first = from_day if judgement.held is not None else rules.first_day(history, judgement)
     return None if first is None else _next_on_grid(max(from_day, first), rules.policy.grid_days)
+
+
+def first_firing_day(
+    history: History, judgement: Judgement, from_day: int, rules: Rules
+) -> int | None:
+    """The first deciding day where the rule could fire on it, by what it remembers; else None."""
+    # Most customers are worth too little, or have been warned of: they need no calendar.
+    if not judgement.may_fire(from_day * MS_PER_DAY, rules):
+        return None
+    day = first_deciding_day(history, judgement, from_day, rules)
+    return day if day is not None and judgement.may_fire(day * MS_PER_DAY, rules) else None
 
 
 def _next_refresh(last_day: int, from_day: int, rules: Rules) -> int | None:
