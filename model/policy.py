@@ -191,7 +191,8 @@ class Rules:
     """A policy bound to a model: horizon and percentiles turned into days, money and probability.
 
     `floor_minor`, `segment_floors_minor` and `severity_floors_minor` are CLVs in minor units;
-    `churn_threshold` is the P(churn) from which silence warns (0: any).
+    `churn_threshold` is the P(churn) from which silence warns (0: any). `refreshes`: whether silent
+    customers are scored for their published score; where nobody reads it, only to decide.
     """
 
     policy: Policy
@@ -200,6 +201,12 @@ class Rules:
     segment_floors_minor: tuple[int, ...]
     severity_floors_minor: tuple[int, ...]
     churn_threshold: float = 0.0
+    refreshes: bool = True
+
+    @property
+    def refresh_days(self) -> int | None:
+        """Days between scores of a silent customer that are published anyway; None: never."""
+        return self.policy.refresh_days if self.refreshes else None
 
     @property
     def min_silence_days(self) -> int:

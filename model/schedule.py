@@ -72,7 +72,7 @@ def first_firing_day(
 
 def _next_refresh(last_day: int, from_day: int, rules: Rules) -> int | None:
     """The first refresh day at or after `from_day`."""
-    every, grid = rules.policy.refresh_days, rules.policy.grid_days
+    every, grid = rules.refresh_days, rules.policy.grid_days
     if every is None:
         return None
     # A refresh day is a multiple of `every` after the last purchase, moved up to the grid; the one

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -211,6 +211,11 @@ class Pipeline:
     allowed_lateness_ms: int
     publish_scores: bool = True
     dead_letter_limits: Limits = NO_LIMITS
+
+    def without_scores(self) -> Pipeline:
+        """The pipeline with the same warnings that publishes no score, and makes none for that."""
+        rules = replace(self.judge.rules, refreshes=False)
+        return replace(self, judge=replace(self.judge, rules=rules), publish_scores=False)
 
 
 class Parsed(msgspec.Struct, frozen=True, gc=False):

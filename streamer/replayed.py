@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -87,7 +87,7 @@ class ReplayedLog:
         self._rejected = rejected
         self._asked_until_ms = until_ms
         # Scores are many, and most tests look at warnings: they are written when asked for.
-        self._said, result = self._run(replace(pipeline, publish_scores=False))
+        self._said, result = self._run(pipeline.without_scores())
         self.until_ms = (result.last_ts_ms or 0) if until_ms is None else until_ms
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import msgspec
@@ -62,7 +62,7 @@ from tests.fakes import (
     users_of,
 )
 from tests.judge_twin import events_of, twins
-from tests.logs import shop_logs
+from tests.logs import policies, shop_logs
 from tests.strategies import batches
 
 END_MS = at(700)
@@ -256,6 +256,20 @@ def test_without_scores_only_warnings_and_dead_letters_go_out() -> None:
     assert world.publisher.of(TOPICS.scores) == []
     assert world.left().states == undisturbed().states
     assert world.left().messages[TOPICS.warnings] == undisturbed().messages[TOPICS.warnings]
+
+
+@given(orders=shop_logs(), policy=policies(), budget=st.sampled_from([None, 1]))
+def test_scores_made_for_publishing_alone_decide_nothing(
+    orders: list[Order], policy: Policy, budget: int | None
+) -> None:
+    through = pipeline(judge(replace(policy, budget_per_day=budget)))
+    whole = delivered(records(orders), through)
+    without = delivered(records(orders), through.without_scores())
+    assert without.publisher.of(TOPICS.scores) == []
+    assert without.publisher.of(TOPICS.warnings) == whole.publisher.of(TOPICS.warnings)
+    assert [stored.state for stored in without.left().states.values()] == [
+        stored.state for stored in whole.left().states.values()
+    ]
 
 
 def test_a_customers_scores_go_out_in_the_order_of_their_instants() -> None:
