@@ -374,13 +374,14 @@ def _replay(
 
 def _told(replayed: Replayed, out: Path) -> str:
     tally = replayed.tally
+    aside = tally.dead_letters + replayed.rejected
     return "\n".join(
         [
             f"{counted(tally.orders, 'order')} of {counted(replayed.customers, 'customer')}"
             f" ({counted(tally.repeats, 'repeat')})",
-            f"{tally.warnings:,} warnings     {out / 'warnings.jsonl'}",
-            f"{tally.scores:,} scores       {out / 'scores.jsonl'}",
-            f"{tally.dead_letters + replayed.rejected:,} set aside    {out / 'dead-letters.jsonl'}",
+            f"{tally.warnings:>10,} warnings   {out / 'warnings.jsonl'}",
+            f"{tally.scores:>10,} scores     {out / 'scores.jsonl'}",
+            f"{aside:>10,} set aside  {out / 'dead-letters.jsonl'}",
         ]
     )
 

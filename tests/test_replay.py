@@ -317,13 +317,13 @@ def test_an_until_that_is_no_instant_is_a_usage_error(
 def test_a_header_alone_is_a_log_without_orders(trained: Path, tmp_path: Path) -> None:
     code, stdout, stderr = replay_text(tmp_path, trained, HEADER)
     assert (code, stderr) == (0, "")
-    assert stdout.startswith("0 orders of 0 customers (0 repeats)\n0 warnings")
+    assert stdout.startswith("0 orders of 0 customers (0 repeats)\n         0 warnings")
 
 
 def test_one_customer_with_one_order_is_scored(trained: Path, tmp_path: Path) -> None:
     code, stdout, _ = replay_text(tmp_path, trained, HEADER, "a,ann,2026-03-01T00:00:00Z,5")
     assert code == 0
-    assert stdout.startswith("1 order of 1 customer (0 repeats)\n0 warnings")
+    assert stdout.startswith("1 order of 1 customer (0 repeats)\n         0 warnings")
     assert (tmp_path / "out" / "scores.jsonl").read_bytes().count(b"\n") == 1
 
 
