@@ -90,8 +90,8 @@ class DriftWatch:
                 _log.warning("drift.unknown", reason=log.where(error))
             self._failing, self.week, self._looked = True, None, None
         self._heard.monitored(scorer.model_version, self.week)
-        for alarm in [] if self.week is None else self.week.alarms:
-            _log.warning("drift.alarm", week=self.week.end if self.week else "", what=alarm)
+        if self.week is not None and self.week.alarms:
+            _log.warning("drift.alarm", week=self.week.end, what="; ".join(self.week.alarms))
 
     async def _week(
         self, day: int, model: Path, scorer: Scorer, partitions: list[int]
