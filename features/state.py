@@ -115,6 +115,12 @@ class BeyondMemory(msgspec.Struct, frozen=True, gc=False):
     reach_ms: int
 
 
+def knows(state: CustomerState, order: Order) -> bool:
+    """Whether an event of the same order id and type has been counted and is remembered."""
+    entry = order_ledger.entry_of(order)
+    return _same_event(order_ledger.find(state.ledger, entry.id_hash), entry) is not None
+
+
 def apply(
     state: CustomerState, order: Order, memory: IdMemory = DEFAULT_MEMORY
 ) -> CustomerState | BeyondMemory:

@@ -17,7 +17,7 @@ import msgspec
 from features.buckets import MS_PER_DAY
 from features.ledger import IdMemory, id_hash
 from features.orders import Order
-from features.state import DEFAULT_MEMORY, BeyondMemory, CustomerState, apply
+from features.state import DEFAULT_MEMORY, BeyondMemory, CustomerState, apply, knows
 from model import policy, schedule
 from model.customer import Customer
 from model.episodes import Answered
@@ -297,6 +297,7 @@ class Judge:
             order_hash=id_hash(order.order_id),
             late=order.ts_ms < step.event.watermark_ms,
             void=step.facts.buckets == step.before.buckets,
+            known=knows(step.before, order),
         )
         reference = judgement.reference(step.as_of_ms, self.rules)
         verdict = policy.on_event(

@@ -353,13 +353,15 @@ NEW: Final = Judgement()
 
 class Happening(msgspec.Struct, frozen=True, gc=False):
     """An order event as the rule sees it. `late`: it came after its time was closed, so it counts
-    but fires no warning for the past. `void`: an order that was taken back before it came."""
+    but fires no warning for the past. `void`: an order that was taken back before it came.
+    `known`: an order that had come before, and comes again with another time or amount."""
 
     type: OrderType
     ts_ms: int
     order_hash: bytes
     late: bool = False
     void: bool = False
+    known: bool = False
 
     @property
     def trigger(self) -> Trigger:
@@ -420,9 +422,9 @@ def on_event(
     (None: not known to be lower).
     """
     answered = None
-    # The shop may send an order again with another amount; that is no new one.
-    known = judgement.episode_ms >= 0 and happening.order_hash == judgement.episode_id
-    if happening.type is OrderType.ORDER and not happening.void and not known:
+    # The shop may send an order again with another amount; that is no new one, and would open the
+    # episode of the first time once more, whose warning has its id already.
+    if happening.type is OrderType.ORDER and not happening.void and not happening.known:
         answered = None if judgement.armed else judgement.fired
         judgement = msgspec.structs.replace(
             judgement,

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from features.buckets import DTYPE, MS_PER_DAY, day_of
-from features.ledger import id_hash
+from features.ledger import entries_newest_first, id_hash
 from features.orders import Order, OrderType
 from features.state import BeyondMemory, apply
 from model import policy
@@ -59,6 +59,10 @@ class TwinCustomer:
             id_hash(order.order_id),
             late=order.ts_ms < event.watermark_ms,
             void=before.buckets == after.buckets,
+            known=any(
+                (known.id_hash, known.type) == (id_hash(order.order_id), order.type)
+                for known in entries_newest_first(before.ledger)
+            ),
         )
         verdict = policy.on_event(
             self.judgement,

@@ -60,6 +60,7 @@ class Customer:
     first_order_day: int | None = None
     purchase_days: int = 0
     answered: Fired | None = None
+    ids: frozenset[tuple[str, OrderType]] = frozenset()
 
     def event(
         self,
@@ -76,7 +77,9 @@ class Customer:
             self.last_order_day = int(day)
             if self.first_order_day is None:
                 self.first_order_day = int(day)
-        happening = Happening(type, at(day), id_hash(id or f"order {day}"), late, void)
+        name = id or f"order {day}"
+        known, self.ids = (name, type) in self.ids, self.ids | {(name, type)}
+        happening = Happening(type, at(day), id_hash(name), late, void, known)
         self.judgement, fired, self.answered = on_event(
             self.judgement, happening, at(day), clv, before, self.history, self.rules
         )
@@ -538,6 +541,19 @@ def test_the_order_before_the_warning_sent_again_answers_nothing() -> None:
     customer.event(0, 900, id="order 0", late=True)
     assert customer.answered is None
     assert not customer.judgement.armed
+
+
+def test_an_order_sent_again_after_another_opens_its_episode_no_second_time() -> None:
+    """The two warnings would have one id."""
+    customer = bought()
+    customer.event(1, 1_000, id="one")
+    customer.event(2, 1_000, id="two")
+    customer.silence(22, 500)
+    armed_by = customer.judgement.episode_id
+    customer.event(1, 900, id="one", late=True)
+    assert customer.answered is None
+    assert not customer.judgement.armed
+    assert customer.judgement.episode_id == armed_by == id_hash("two")
 
 
 def test_an_order_that_was_taken_back_before_it_came_answers_nothing() -> None:
