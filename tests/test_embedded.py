@@ -22,8 +22,10 @@ from streamer.topics import Topic, cluster_id, ensure_topics
 from tests.conftest import required
 
 # Says where its servers are, then does as told.
+# Whoever runs tests in the background of a shell may have switched Ctrl-C off for them.
 PARENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from streamer.embedded import EmbeddedKafka, EmbeddedRedis
 with EmbeddedKafka() as kafka, EmbeddedRedis() as redis:
     print(kafka.pid, redis.pid, redis.url.removeprefix("unix://"), flush=True)

@@ -219,7 +219,7 @@ def test_too_short_a_history_says_how_long_it_must_be() -> None:
 
 def test_too_few_customers_say_how_many_are_needed() -> None:
     log = [_order(f"o{i}", i, 100, user=f"u{i % 5}") for i in range(400)]
-    with pytest.raises(TooLittleData, match=r"5 customers .* at least 20 are needed"):
+    with pytest.raises(TooLittleData, match=r"before the cutoff: 5; at least 20 are needed"):
         training_set(log, TrainingConfig(), default_cutoff_day(log, 90))
 
 
