@@ -21,7 +21,6 @@ COPY features /app/features
 COPY model /app/model
 COPY streamer /app/streamer
 
-# Faust makes its data directory where it is started.
 USER clv
 WORKDIR /home/clv
 

@@ -425,19 +425,22 @@ class _Boot(BootStrategy):
     enable_kafka_producer = False
 
 
-def faust_app(settings: Settings, datadir: str) -> faust.App:
-    """Faust as a group member and web server only: no agents, tables, leader, acks or commits.
+class _GroupMember(faust.App):
+    """Without the directories that Faust makes for tables: one that is killed would leave them."""
 
-    `datadir` is a directory that Faust makes; nothing is kept in it.
-    """
+    async def on_first_start(self) -> None: ...
+
+
+def faust_app(settings: Settings) -> faust.App:
+    """Faust as a group member and web server only: no agents, tables, leader, acks or commits; and
+    nothing of it in files."""
     session_s = settings.session_timeout_ms / 1000
     servers = settings.kafka_bootstrap_servers.split(",")
-    app = faust.App(
+    app = _GroupMember(
         settings.group,
         broker=[f"kafka://{server.strip()}" for server in servers],
         broker_credentials=faust_credentials(settings),
         autodiscover=False,
-        datadir=datadir,
         # Round robin, not Faust's own assignor; must never differ between workers of a group.
         table_standby_replicas=0,
         topic_allow_declare=False,

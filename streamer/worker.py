@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -149,9 +147,8 @@ class _Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._told_to_end)
-        datadir = tempfile.mkdtemp(prefix="clv-faust-")
         try:
-            work = asyncio.create_task(self._work(datadir))
+            work = asyncio.create_task(self._work())
             ending = asyncio.create_task(self._ending.wait())
             await asyncio.wait({work, ending}, return_when=asyncio.FIRST_COMPLETED)
             ending.cancel()
@@ -163,7 +160,6 @@ class _Worker:
         finally:
             if self._trial is not None:
                 self._trial.close()
-            shutil.rmtree(datadir, ignore_errors=True)
         return self._reason
 
     # --- ends -------------------------------------------------------------------------------
@@ -190,7 +186,7 @@ class _Worker:
 
     # --- life -------------------------------------------------------------------------------
 
-    async def _work(self, datadir: str) -> None:
+    async def _work(self) -> None:
         settings = self._settings
         self._trial = await asyncio.to_thread(self._try_early)
         cluster = await self._when_up(partial(servers.cluster_id, settings, timeout_s=10))
@@ -200,11 +196,11 @@ class _Worker:
         try:
             await self._when_up(store.check_server)
             await self._when_up(publisher.start)
-            await self._serve(store, publisher, datadir)
+            await self._serve(store, publisher)
         finally:
             await asyncio.gather(publisher.close(), store.close(), return_exceptions=True)
 
-    async def _serve(self, store: RedisStore, publisher: KafkaPublisher, datadir: str) -> None:
+    async def _serve(self, store: RedisStore, publisher: KafkaPublisher) -> None:
         settings = self._settings
         model_read: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -237,7 +233,7 @@ class _Worker:
             LaneOptions(settings.batch, settings.fetch_max_wait_ms),
         )
         partitions.lane = lane
-        app = faust_app(settings, datadir)
+        app = faust_app(settings)
         install(app, lane)
         loop = asyncio.get_running_loop()
         watchdog = Watchdog(

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -126,10 +125,10 @@ class Served:
 
 
 @asynccontextmanager
-async def served(tmp_path: Path, token: str | None = None) -> AsyncIterator[Served]:
+async def served(token: str | None = None) -> AsyncIterator[Served]:
     store, answered = PartedStore(), list[tuple[str, int]]()
     pipelines: list[Pipeline | None] = [a_pipeline()]
-    web = GuardedWeb(faust_app(Settings(), str(tmp_path)), "127.0.0.1", 0, token)
+    web = GuardedWeb(faust_app(Settings()), "127.0.0.1", 0, token)
     api = Api(
         lambda: pipelines[-1],
         store,
@@ -166,11 +165,9 @@ def of_features(orders: Iterable[Order], as_of_ms: int) -> dict[str, Any]:
 # --- POST /predict --------------------------------------------------------------------------------
 
 
-async def test_records_are_scored_as_the_stream_scores_them_and_in_their_order(
-    tmp_path: Path,
-) -> None:
+async def test_records_are_scored_as_the_stream_scores_them_and_in_their_order() -> None:
     histories = [every("ada", 9, 8), every("bob", 3, 20, 90), every("eve", 9, 1, 200)]
-    async with served(tmp_path) as api:
+    async with served() as api:
         found = await api.predict(
             *(of_orders(history) for history in histories),
             *(of_features(history, at(70)) for history in histories),
@@ -189,14 +186,14 @@ async def test_records_are_scored_as_the_stream_scores_them_and_in_their_order(
     assert len({one["segment"] for one in found}) > 1
 
 
-async def test_the_score_is_that_of_the_scores_topic(tmp_path: Path) -> None:
+async def test_the_score_is_that_of_the_scores_topic() -> None:
     history = every("ada", 9, 8)
     publisher = MemoryPublisher()
     runner = PartitionRunner(Partition("orders", 0), MemoryStore(), publisher, a_pipeline())
     await runner.claim(LogRange(0, len(history), 1))
     await runner.process(records(history))
     said = [json.loads(message.value or b"") for message in publisher.of("clv-scores")]
-    async with served(tmp_path) as api:
+    async with served() as api:
         found = await api.predict(
             *(
                 of_orders([order for order in history if order.ts_ms <= as_of_ms], as_of=as_of_ms)
@@ -208,7 +205,7 @@ async def test_the_score_is_that_of_the_scores_topic(tmp_path: Path) -> None:
             assert one[name] == score[name]
 
 
-async def test_a_thousand_records_take_one_call_of_the_model(tmp_path: Path) -> None:
+async def test_a_thousand_records_take_one_call_of_the_model() -> None:
     calls: list[int] = []
 
     class Counting(LinearModel):
@@ -216,7 +213,7 @@ async def test_a_thousand_records_take_one_call_of_the_model(tmp_path: Path) -> 
             calls.append(len(X))
             return super().clv(X)
 
-    async with served(tmp_path) as api:
+    async with served() as api:
         api.pipelines.append(pipeline(judge(by=replace(scorer(), model=Counting()))))
         found = await api.predict(
             *(of_orders([an_order(f"u{n}", 1)]) for n in range(1_000)), contributions=False
@@ -226,9 +223,9 @@ async def test_a_thousand_records_take_one_call_of_the_model(tmp_path: Path) -> 
     assert found[0]["contributions"] is None
 
 
-async def test_another_model_answers_from_the_next_request_on(tmp_path: Path) -> None:
+async def test_another_model_answers_from_the_next_request_on() -> None:
     record = of_orders([an_order("ada", 1)])
-    async with served(tmp_path) as api:
+    async with served() as api:
         (before,) = await api.predict(record)
         api.pipelines.append(pipeline(judge(by=scorer(version="fake-2"))))
         (after,) = await api.predict(record)
@@ -237,10 +234,10 @@ async def test_another_model_answers_from_the_next_request_on(tmp_path: Path) ->
         assert after["contributions"] is after["baseline"] is None
 
 
-async def test_what_is_wrong_is_a_problem_that_names_each_fault(tmp_path: Path) -> None:
+async def test_what_is_wrong_is_a_problem_that_names_each_fault() -> None:
     bad = of_orders([an_order("ada", 1)])
     bad["orders"][0]["amount"] = -5
-    async with served(tmp_path) as api:
+    async with served() as api:
         status, kind, told = await api.post(request(of_orders([an_order("eve", 1)]), bad, {}))
         assert (status, kind) == (422, "application/problem+json")
         assert (told["title"], told["status"]) == ("Unprocessable Entity", 422)
@@ -271,21 +268,21 @@ async def test_what_is_wrong_is_a_problem_that_names_each_fault(tmp_path: Path) 
     ],
 )
 async def test_what_cannot_be_taken_has_its_status(
-    tmp_path: Path, data: bytes, headers: dict[str, str], status: int
+    data: bytes, headers: dict[str, str], status: int
 ) -> None:
-    async with served(tmp_path) as api:
+    async with served() as api:
         found = await api.post(data, **headers)
         assert found[:2] == (status, "application/problem+json")
         if status == 415 and "Content-Type" in headers:
             assert api.headers["Accept-Post"] == "application/json"
 
 
-async def test_a_body_too_large_is_refused_with_or_without_its_length(tmp_path: Path) -> None:
+async def test_a_body_too_large_is_refused_with_or_without_its_length() -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(MAX_BODY_BYTES // 500_000 + 1):
             yield b" " * 500_000
 
-    async with served(tmp_path) as api:
+    async with served() as api:
         json_ = {"Content-Type": "application/json"}
         assert (await api.ask("/predict", "POST", data=chunks(), headers=json_))[0] == 413
         data = io.BytesIO(b" " * (MAX_BODY_BYTES + 1))
@@ -294,17 +291,17 @@ async def test_a_body_too_large_is_refused_with_or_without_its_length(tmp_path: 
         assert (await api.ask("/predict", "POST", data=data, headers=json_))[0] == 400
 
 
-async def test_features_out_of_the_model_s_range_are_named(tmp_path: Path) -> None:
+async def test_features_out_of_the_model_s_range_are_named() -> None:
     wild = of_features([an_order("ada", 1)], at(2))
     wild["features"]["net_minor_90d"] = 1e15
-    async with served(tmp_path) as api:
+    async with served() as api:
         status, _, told = await api.post(request(of_features([an_order("ada", 1)], at(2)), wild))
         assert status == 422
         assert told["errors"][0]["record"] == 1
 
 
-async def test_without_a_model_it_says_when_to_come_back(tmp_path: Path) -> None:
-    async with served(tmp_path) as api:
+async def test_without_a_model_it_says_when_to_come_back() -> None:
+    async with served() as api:
         api.pipelines.append(None)
         for path, method in (("/predict", "POST"), ("/customers/ada", "GET")):
             status, _, told = await api.ask(path, method, json={})
@@ -313,7 +310,7 @@ async def test_without_a_model_it_says_when_to_come_back(tmp_path: Path) -> None
 
 
 async def test_too_many_requests_at_once_are_told_to_come_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(api_module, "MAX_WAITING", 2)
     go_on, first = threading.Event(), [True]
@@ -326,7 +323,7 @@ async def test_too_many_requests_at_once_are_told_to_come_back(
             return super().clv(X)
 
     record = of_orders([an_order("ada", 1)])
-    async with served(tmp_path) as api:
+    async with served() as api:
         api.pipelines.append(pipeline(judge(by=replace(scorer(), model=Slow()))))
         await api.apply([an_order("ada", 1)])
         held = [asyncio.create_task(api.predict(record)) for _ in range(2)]
@@ -346,8 +343,8 @@ async def test_too_many_requests_at_once_are_told_to_come_back(
         assert (await api.post(b"{}"))[0] == 422
 
 
-async def test_with_a_token_strangers_get_nothing(tmp_path: Path) -> None:
-    async with served(tmp_path, TOKEN) as api:
+async def test_with_a_token_strangers_get_nothing() -> None:
+    async with served(TOKEN) as api:
         for path, method in (
             ("/predict", "POST"),
             ("/customers/a", "GET"),
@@ -363,11 +360,9 @@ async def test_with_a_token_strangers_get_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [None, 0, 1, 2])
-async def test_a_customer_is_found_in_whichever_partition(
-    tmp_path: Path, number: int | None
-) -> None:
+async def test_a_customer_is_found_in_whichever_partition(number: int | None) -> None:
     history = every("ada", 9, 8)
-    async with served(tmp_path) as api:
+    async with served() as api:
         await api.apply(history, number)
         found = await api.customer("ada")
         home = partition_for(b"ada", PARTITIONS) if number is None else number
@@ -382,8 +377,8 @@ async def test_a_customer_is_found_in_whichever_partition(
 
 
 @pytest.mark.parametrize("user_id", ODD)
-async def test_odd_ids_are_found_percent_encoded(tmp_path: Path, user_id: str) -> None:
-    async with served(tmp_path) as api:
+async def test_odd_ids_are_found_percent_encoded(user_id: str) -> None:
+    async with served() as api:
         await api.apply([an_order(user_id, 1)])
         assert (await api.customer(user_id))["user_id"] == user_id
 
@@ -392,14 +387,14 @@ async def test_odd_ids_are_found_percent_encoded(tmp_path: Path, user_id: str) -
     ("path", "status"),
     [("nobody", 404), ("", 404), ("a/b", 404), ("%ff", 422), ("x" * 129, 422), ("%00", 404)],
 )
-async def test_who_is_not_there_is_a_problem(tmp_path: Path, path: str, status: int) -> None:
-    async with served(tmp_path) as api:
+async def test_who_is_not_there_is_a_problem(path: str, status: int) -> None:
+    async with served() as api:
         await api.apply([an_order("ada", 1)])
         assert (await api.ask(f"/customers/{path}"))[:2] == (status, "application/problem+json")
 
 
-async def test_the_instant_can_be_chosen(tmp_path: Path) -> None:
-    async with served(tmp_path) as api:
+async def test_the_instant_can_be_chosen() -> None:
+    async with served() as api:
         await api.apply([an_order("ada", 1), an_order("bob", 30)], 0)
         answers = {
             wanted: (await api.customer("ada", f"?as_of={wanted}"))["as_of"]
@@ -417,9 +412,9 @@ async def test_the_instant_can_be_chosen(tmp_path: Path) -> None:
             assert told["errors"][0]["field"] == "as_of"
 
 
-async def test_an_open_warning_is_shown_until_it_is_answered_or_over(tmp_path: Path) -> None:
+async def test_an_open_warning_is_shown_until_it_is_answered_or_over() -> None:
     silent = [*every("ada", 5, 8, 1_000), an_order("bob", 75)]
-    async with served(tmp_path) as api:
+    async with served() as api:
         await api.apply(silent, 0)
         found = await api.customer("ada", "?as_of=event-time")
         assert found["open_warning"] == found["last_warning"]
@@ -430,15 +425,15 @@ async def test_an_open_warning_is_shown_until_it_is_answered_or_over(tmp_path: P
         over = await api.customer("ada")
         assert over["open_warning"] is None
         assert over["last_warning"]["open"] is False
-    async with served(tmp_path) as api:
+    async with served() as api:
         await api.apply([*silent, an_order("ada", 76)], 0)
         found = await api.customer("ada", "?as_of=event-time")
         assert found["open_warning"] is None
         assert found["last_warning"]["as_of"]
 
 
-async def test_a_store_that_is_away_or_empty_says_when_to_come_back(tmp_path: Path) -> None:
-    async with served(tmp_path) as api:
+async def test_a_store_that_is_away_or_empty_says_when_to_come_back() -> None:
+    async with served() as api:
         for away, count in ((True, PARTITIONS), (False, None)):
             api.store.away, api.store.count = away, count
             status, _, told = await api.ask("/customers/ada")
@@ -448,13 +443,13 @@ async def test_a_store_that_is_away_or_empty_says_when_to_come_back(tmp_path: Pa
 
 
 async def test_a_damaged_customer_is_a_problem_and_no_traceback(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Damaged(PartedStore):
         async def load(self, partition: Partition, user_ids: Any) -> list[Stored]:
             return [Stored(b"\1damage", None)]
 
-    async with served(tmp_path) as api:
+    async with served() as api:
         api.store.__class__ = Damaged
         status, kind, told = await api.ask("/customers/ada")
         assert (status, kind) == (500, "application/problem+json")

@@ -339,13 +339,11 @@ async def test_a_log_out_of_reach_is_waited_for_like_a_store() -> None:
     assert await outage.outlast(action) == "done"
 
 
-async def test_faust_is_set_up_as_a_group_member_without_acks_leader_or_pages(
-    tmp_path: Any,
-) -> None:
+async def test_faust_is_set_up_as_a_group_member_without_acks_leader_or_pages() -> None:
     settings = Settings.load(
         {"KAFKA_BOOTSTRAP_SERVERS": "a:1,b:2", "CLV_SESSION_TIMEOUT": "6s"}, needs=()
     )
-    conf = faust_app(settings, str(tmp_path)).conf
+    conf = faust_app(settings).conf
     assert [(url.host, url.port) for url in conf.broker] == [("a", 1), ("b", 2)]
     assert conf.table_standby_replicas == 0
     assert conf.topic_disable_leader

@@ -79,14 +79,14 @@ def test_a_login_over_tls_reaches_every_client(authority: Authority) -> None:
     assert len(context.get_ca_certs()) == 1
 
 
-def test_fausts_consumer_is_told_the_same(authority: Authority, tmp_path: Path) -> None:
+def test_fausts_consumer_is_told_the_same(authority: Authority) -> None:
     settings = settings_of(
         KAFKA_BOOTSTRAP_SERVERS="kafka:9093",
         CLV_KAFKA_SECURITY_PROTOCOL="SASL_SSL",
         CLV_KAFKA_CA_FILE=str(authority.ca),
         **LOGIN,
     )
-    credentials = faust_app(settings, str(tmp_path)).conf.broker_credentials
+    credentials = faust_app(settings).conf.broker_credentials
     assert isinstance(credentials, SASLCredentials)
     theirs = dict(credentials_to_aiokafka_auth(credentials))
     ours = kafka_arguments(settings)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,10 +26,10 @@ async def well() -> list[str]:
 
 @asynccontextmanager
 async def serving(
-    tmp_path: Path, token: str | None = None, ready: Any = well, **pages: Any
+    token: str | None = None, ready: Any = well, **pages: Any
 ) -> AsyncIterator[tuple[int, Get]]:
     """The port of a server with the worker's pages and further ones, and what gets pages."""
-    app = faust_app(Settings(), str(tmp_path))
+    app = faust_app(Settings())
     server = GuardedWeb(app, "127.0.0.1", 0, token)
     serve(server, well, ready, lambda: b"clv_scores_total 1.0\n")
     for name, page in pages.items():
@@ -50,13 +49,13 @@ async def serving(
     await server.stop_server()
 
 
-async def test_the_pages_answer_with_what_was_found(tmp_path: Path) -> None:
+async def test_the_pages_answer_with_what_was_found() -> None:
     complaints: list[str] = []
 
     async def ready() -> list[str]:
         return complaints
 
-    async with serving(tmp_path, ready=ready) as (_, get):
+    async with serving(ready=ready) as (_, get):
         assert await get("/healthz") == (200, "application/json", b'{"ok":true,"reasons":[]}')
         assert (await get("/readyz"))[0] == 200
         complaints.append("store: no answer")
@@ -66,8 +65,8 @@ async def test_the_pages_answer_with_what_was_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/router", "/table", "/stats", "/graph", "/metrics/x"])
-async def test_fausts_own_pages_are_not_there(tmp_path: Path, path: str) -> None:
-    async with serving(tmp_path) as (_, get):
+async def test_fausts_own_pages_are_not_there(path: str) -> None:
+    async with serving() as (_, get):
         for slash in ("", "/"):
             status, kind, body = await get(path.rstrip("/") + (slash or "/" * (path == "/")))
             assert (status, kind) == (404, "application/problem+json")
@@ -91,9 +90,9 @@ async def test_fausts_own_pages_are_not_there(tmp_path: Path, path: str) -> None
     ],
 )
 async def test_with_a_token_every_page_but_healthz_asks_for_it(
-    tmp_path: Path, path: str, headers: dict[str, str]
+    path: str, headers: dict[str, str]
 ) -> None:
-    async with serving(tmp_path, TOKEN) as (_, get):
+    async with serving(TOKEN) as (_, get):
         status, kind, body = await get(path, headers=headers)
         assert (status, kind) == (401, "application/problem+json")
         told = msgspec.json.decode(body)
@@ -102,25 +101,25 @@ async def test_with_a_token_every_page_but_healthz_asks_for_it(
         assert (await get("/healthz", headers=headers))[0] == 200
 
 
-async def test_who_shows_the_token_is_answered(tmp_path: Path) -> None:
-    async with serving(tmp_path, TOKEN) as (_, get):
+async def test_who_shows_the_token_is_answered() -> None:
+    async with serving(TOKEN) as (_, get):
         assert (await get("/readyz", headers=BEARER))[0] == 200
         assert (await get("/metrics", headers=BEARER))[0] == 200
         assert (await get("/nothing", headers=BEARER))[0] == 404
 
 
-async def test_other_methods_are_refused_by_name(tmp_path: Path) -> None:
-    async with serving(tmp_path) as (_, get):
+async def test_other_methods_are_refused_by_name() -> None:
+    async with serving() as (_, get):
         status, kind, body = await get("/metrics", "POST", data=b"x")
         assert (status, kind) == (405, "application/problem+json")
         assert msgspec.json.decode(body)["title"] == "Method Not Allowed"
 
 
-async def test_a_body_too_large_is_not_read(tmp_path: Path) -> None:
+async def test_a_body_too_large_is_not_read() -> None:
     async def echo(request: Request) -> StreamResponse:
         return Response(body=await request.read())
 
-    async with serving(tmp_path, echo=echo) as (port, get):
+    async with serving(echo=echo) as (port, get):
         assert (await get("/echo", data=b"small"))[2] == b"small"
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n")
@@ -135,22 +134,20 @@ async def test_a_body_too_large_is_not_read(tmp_path: Path) -> None:
         assert (await get("/echo", data=chunks()))[0] == 413
 
 
-async def test_a_page_that_breaks_says_nothing_of_why(tmp_path: Path) -> None:
+async def test_a_page_that_breaks_says_nothing_of_why() -> None:
     async def breaks(request: Request) -> StreamResponse:
         raise KeyError("alice")
 
-    async with serving(tmp_path, breaks=breaks) as (_, get):
+    async with serving(breaks=breaks) as (_, get):
         status, kind, body = await get("/breaks")
         assert (status, kind) == (500, "application/problem+json")
         assert b"alice" not in body
 
 
-async def test_a_client_that_is_slow_on_purpose_is_cut_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_client_that_is_slow_on_purpose_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "CONNECTION_S", 0.1)
     monkeypatch.setattr(web, "_SWEEP_S", 0.05)
-    async with serving(tmp_path) as (port, get):
+    async with serving() as (port, get):
         connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         connections[1][1].write(b"GET /healthz HTTP/1.1\r\nX-Slow: ")
         for reader, writer in connections:
@@ -161,10 +158,10 @@ async def test_a_client_that_is_slow_on_purpose_is_cut_off(
 
 
 async def test_one_connection_too_many_is_closed_and_the_rest_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(web, "MAX_CONNECTIONS", 3)
-    async with serving(tmp_path) as (port, get):
+    async with serving() as (port, get):
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
         await asyncio.sleep(0)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -182,8 +179,8 @@ async def test_one_connection_too_many_is_closed_and_the_rest_go_on(
                     await asyncio.sleep(0.01)
 
 
-async def test_a_connection_carries_one_request(tmp_path: Path) -> None:
-    async with serving(tmp_path) as (port, _):
+async def test_a_connection_carries_one_request() -> None:
+    async with serving() as (port, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
         answer = await asyncio.wait_for(reader.read(), 5)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import faust
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher
@@ -82,6 +84,22 @@ def test_the_second_that_the_lane_saves_at_the_start_is_still_there_to_be_saved(
     assert "self.recovery.start()" in source
 
 
+def test_the_first_start_is_there_for_directories_alone() -> None:
+    """What `faust_app` leaves out of it."""
+    source = inspect.getsource(faust.App.on_first_start)
+    assert source.strip().splitlines()[2:] == ["        self._create_directories()"]
+
+
+async def test_a_member_of_the_group_leaves_nothing_in_files(
+    bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    async with await join(bootstrap, TOPIC, Recorder("one", SharedLog())) as one:
+        await until(lambda: one.lane.ready)
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_aiokafka_reads_the_patched_settings_when_it_starts() -> None:
     source = inspect.getsource(AIOKafkaConsumer.start)
     assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in source
@@ -140,7 +158,7 @@ def test_a_fetch_request_is_made_of_the_same_parts() -> None:
 
 
 async def test_every_assignment_seeks_before_it_resumes(
-    bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bootstrap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
     seek, resume = LaneConsumer.perform_seek, Consumer.resume_flow
@@ -156,7 +174,7 @@ async def test_every_assignment_seeks_before_it_resumes(
     monkeypatch.setattr(LaneConsumer, "perform_seek", noting_seek)
     monkeypatch.setattr(Consumer, "resume_flow", noting_resume)
     shared = SharedLog()
-    async with await join(bootstrap, TOPIC, Recorder("one", shared), tmp_path) as one:
+    async with await join(bootstrap, TOPIC, Recorder("one", shared)) as one:
         await until(lambda: steps == ["seek", "resume"])
         thread = thread_of(one)
         thread.thread_loop.call_soon_threadsafe(
@@ -166,17 +184,15 @@ async def test_every_assignment_seeks_before_it_resumes(
     assert steps == ["seek", "resume", "seek", "resume"]
 
 
-async def test_the_patched_settings_are_in_force(bootstrap: str, tmp_path: Path) -> None:
-    async with await join(bootstrap, TOPIC, Recorder("one", SharedLog()), tmp_path) as one:
+async def test_the_patched_settings_are_in_force(bootstrap: str) -> None:
+    async with await join(bootstrap, TOPIC, Recorder("one", SharedLog())) as one:
         fetcher = thread_of(one)._ensure_consumer()._fetcher
         assert fetcher._fetch_max_wait_ms == 200
         assert fetcher._isolation_level == READ_COMMITTED
         assert fetcher._default_reset_strategy == OffsetResetStrategy.NONE
 
 
-async def test_faust_commits_nothing(
-    bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_faust_commits_nothing(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> None:
     commits: list[object] = []
 
     async def commit(self: AIOKafkaConsumer, offsets: object = None) -> None:
@@ -186,7 +202,7 @@ async def test_faust_commits_nothing(
     shared = SharedLog()
     async with publishing(bootstrap) as publisher:
         await publisher.publish(numbered(TOPIC, 500))
-    async with await join(bootstrap, TOPIC, Recorder("one", shared), tmp_path) as one:
+    async with await join(bootstrap, TOPIC, Recorder("one", shared)) as one:
         await until(lambda: shared.count == 500)
         consumer = one.app.consumer
         assert isinstance(consumer, LaneConsumer)
@@ -197,10 +213,10 @@ async def test_faust_commits_nothing(
     assert commits == []
 
 
-async def test_a_parked_coordinator_is_healed_by_asking(bootstrap: str, tmp_path: Path) -> None:
+async def test_a_parked_coordinator_is_healed_by_asking(bootstrap: str) -> None:
     """One error that aiokafka takes for fatal, at a rebalance, leaves Faust without partitions."""
     sink = Recorder("one", SharedLog())
-    async with await join(bootstrap, TOPIC, sink, tmp_path) as one:
+    async with await join(bootstrap, TOPIC, sink) as one:
         await until(lambda: one.lane.ready)
         thread = thread_of(one)
         coordinator = thread._ensure_consumer()._coordinator

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
-from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -56,7 +55,7 @@ async def send(producer: AIOKafkaProducer, topic: str, values: Sequence[int]) ->
 
 
 async def test_only_what_is_committed_arrives_and_markers_hold_nothing_up(
-    apache_kafka: ApacheKafka, topic: str, tmp_path: Path
+    apache_kafka: ApacheKafka, topic: str
 ) -> None:
     shared = SharedLog()
     async with transactional(apache_kafka, topic) as producer:
@@ -67,9 +66,7 @@ async def test_only_what_is_committed_arrives_and_markers_hold_nothing_up(
         await producer.abort_transaction()
         async with producer.transaction():
             await send(producer, topic, [7])  # 8
-        async with await join(
-            apache_kafka.bootstrap, topic, Recorder("one", shared), tmp_path
-        ) as member:
+        async with await join(apache_kafka.bootstrap, topic, Recorder("one", shared)) as member:
             await until(lambda: shared.count == 4)
             # A marker comes last: the position stands behind it, and there is nothing left.
             await until(lambda: member.lane.caught_up(0))
@@ -86,7 +83,7 @@ async def test_only_what_is_committed_arrives_and_markers_hold_nothing_up(
 
 
 async def test_a_transaction_left_open_is_neither_read_nor_taken_for_lag(
-    apache_kafka: ApacheKafka, topic: str, tmp_path: Path
+    apache_kafka: ApacheKafka, topic: str
 ) -> None:
     shared = SharedLog()
     async with (
@@ -97,9 +94,7 @@ async def test_a_transaction_left_open_is_neither_read_nor_taken_for_lag(
         await producer.begin_transaction()
         await send(producer, topic, [5])
         await publisher.publish(numbered(topic, 5))  # behind the open one: not to be read yet
-        async with await join(
-            apache_kafka.bootstrap, topic, Recorder("one", shared), tmp_path
-        ) as member:
+        async with await join(apache_kafka.bootstrap, topic, Recorder("one", shared)) as member:
             await until(lambda: member.lane.caught_up(0))
             assert shared.count == 5
             vitals = await asyncio.to_thread(member.lane.heal)
@@ -111,7 +106,7 @@ async def test_a_transaction_left_open_is_neither_read_nor_taken_for_lag(
 
 
 async def test_a_log_that_is_nothing_but_aborted_is_at_its_end(
-    apache_kafka: ApacheKafka, topic: str, tmp_path: Path
+    apache_kafka: ApacheKafka, topic: str
 ) -> None:
     shared = SharedLog()
     async with transactional(apache_kafka, topic) as producer:
@@ -119,14 +114,14 @@ async def test_a_log_that_is_nothing_but_aborted_is_at_its_end(
             await producer.begin_transaction()
             await send(producer, topic, [0, 1])
             await producer.abort_transaction()
-    async with await join(apache_kafka.bootstrap, topic, Recorder("one", shared), tmp_path) as one:
+    async with await join(apache_kafka.bootstrap, topic, Recorder("one", shared)) as one:
         await until(lambda: one.lane.caught_up(0))
         assert (await asyncio.to_thread(one.lane.heal)).lag == 0
     assert shared.count == 0
 
 
 async def test_a_deleted_beginning_is_seen_as_the_logs_start(
-    apache_kafka: ApacheKafka, topic: str, tmp_path: Path
+    apache_kafka: ApacheKafka, topic: str
 ) -> None:
     shared = SharedLog()
     async with publishing(apache_kafka.bootstrap) as publisher:
@@ -135,7 +130,7 @@ async def test_a_deleted_beginning_is_seen_as_the_logs_start(
         await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=40)})
     sink = Recorder("one", shared)
     sink.starts = {0: 10}  # as a store that had applied no more than that
-    async with await join(apache_kafka.bootstrap, topic, sink, tmp_path) as member:
+    async with await join(apache_kafka.bootstrap, topic, sink) as member:
         await until(lambda: shared.count == 60)
         assert (shared.logs[0].start, shared.logs[0].end) == (40, 100)
         # Out of range: the sink was asked again, with the log's true range.

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Self
 
 import faust
@@ -102,7 +101,6 @@ async def join(
     bootstrap: str,
     topic: str,
     sink: Recorder,
-    datadir: Path,
     options: LaneOptions | None = None,
 ) -> Member:
     """A member of the group named like the topic; returns once the group has assigned."""
@@ -115,7 +113,7 @@ async def join(
     )
     failures: list[BaseException] = []
     lane = Lane(topic, sink, failures.append, options)
-    app = faust_app(settings, str(datadir / sink.name))
+    app = faust_app(settings)
     install(app, lane)
     stack = AsyncExitStack()
     stack.push_async_callback(app.stop)

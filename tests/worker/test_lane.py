@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from itertools import count
-from pathlib import Path
 
 import pytest
 from aiokafka import ConsumerRecord
@@ -49,14 +48,12 @@ def assert_once_in_order(shared: SharedLog, total: int) -> None:
         assert done == list(range(len(done)))
 
 
-async def test_every_record_arrives_once_and_in_order(
-    bootstrap: str, topic: str, tmp_path: Path
-) -> None:
+async def test_every_record_arrives_once_and_in_order(bootstrap: str, topic: str) -> None:
     shared = SharedLog()
     sink = Recorder("one", shared)
     async with publishing(bootstrap) as publisher:
         await publisher.publish(numbered(topic, 5000))
-        async with await join(bootstrap, topic, sink, tmp_path, LaneOptions(batch=500)) as member:
+        async with await join(bootstrap, topic, sink, LaneOptions(batch=500)) as member:
             await until(lambda: complete(shared, 5000))
             await publisher.publish(numbered(topic, 500))
             await until(lambda: complete(shared, 5500))
@@ -69,39 +66,35 @@ async def test_every_record_arrives_once_and_in_order(
 
 
 async def test_the_logs_end_is_right_where_the_brokers_latest_offset_is_not(
-    bootstrap: str, topic: str, tmp_path: Path
+    bootstrap: str, topic: str
 ) -> None:
     shared = SharedLog()
     async with publishing(bootstrap) as publisher:
         # One batch for each partition: Tansu answers "latest" with 1.
         await publisher.publish(numbered(topic, 1000))
-    async with await join(bootstrap, topic, Recorder("one", shared), tmp_path):
+    async with await join(bootstrap, topic, Recorder("one", shared)):
         await until(lambda: complete(shared, 1000))
     assert sum(log.end for log in shared.logs.values()) == 1000
     assert {log.start for log in shared.logs.values()} == {0}
     assert {log.partition_count for log in shared.logs.values()} == {PARTITIONS}
 
 
-async def test_reading_starts_where_the_sink_says(
-    bootstrap: str, topic: str, tmp_path: Path
-) -> None:
+async def test_reading_starts_where_the_sink_says(bootstrap: str, topic: str) -> None:
     shared = SharedLog()
     sink = Recorder("one", shared)
     sink.starts = dict.fromkeys(range(PARTITIONS), 100)
     async with publishing(bootstrap) as publisher:
         await publisher.publish(numbered(topic, 4000))
-    async with await join(bootstrap, topic, sink, tmp_path):
+    async with await join(bootstrap, topic, sink):
         await until(lambda: complete(shared, 4000 - 100 * PARTITIONS))
     assert {done[0] for done in shared.applied.values()} == {100}
 
 
-async def test_a_partition_can_be_read_again_from_an_offset(
-    bootstrap: str, topic: str, tmp_path: Path
-) -> None:
+async def test_a_partition_can_be_read_again_from_an_offset(bootstrap: str, topic: str) -> None:
     shared = SharedLog()
     async with publishing(bootstrap) as publisher:
         await publisher.publish(numbered(topic, 2000))
-    async with await join(bootstrap, topic, Recorder("one", shared), tmp_path) as member:
+    async with await join(bootstrap, topic, Recorder("one", shared)) as member:
         await until(lambda: complete(shared, 2000))
         before = list(shared.applied[2])
         shared.applied[2] = before[:10]
@@ -110,9 +103,7 @@ async def test_a_partition_can_be_read_again_from_an_offset(
         assert shared.applied[2] == before
 
 
-async def test_a_second_worker_takes_over_and_gives_back(
-    bootstrap: str, topic: str, tmp_path: Path
-) -> None:
+async def test_a_second_worker_takes_over_and_gives_back(bootstrap: str, topic: str) -> None:
     shared, first, second = SharedLog(), *_two_sinks()
     first.shared = second.shared = shared
     async with publishing(bootstrap) as publisher:
@@ -127,9 +118,9 @@ async def test_a_second_worker_takes_over_and_gives_back(
                 await asyncio.sleep(0.02)
 
         producing = asyncio.create_task(traffic())
-        async with await join(bootstrap, topic, first, tmp_path) as one:
+        async with await join(bootstrap, topic, first) as one:
             await until(lambda: shared.count > 100)
-            async with await join(bootstrap, topic, second, tmp_path) as two:
+            async with await join(bootstrap, topic, second) as two:
                 await until(lambda: len(one.lane.owned) == 2 and len(two.lane.owned) == 2)
                 assert one.lane.owned | two.lane.owned == frozenset(range(PARTITIONS))
                 seen = shared.count
@@ -149,9 +140,7 @@ def _two_sinks() -> tuple[Recorder, Recorder]:
     return Recorder("one", SharedLog()), Recorder("two", SharedLog())
 
 
-async def test_a_stuck_batch_does_not_hold_up_a_rebalance(
-    bootstrap: str, topic: str, tmp_path: Path
-) -> None:
+async def test_a_stuck_batch_does_not_hold_up_a_rebalance(bootstrap: str, topic: str) -> None:
     shared = SharedLog()
     stuck, second = Recorder("one", shared), Recorder("two", shared)
     stuck.hold = asyncio.Event()
@@ -159,8 +148,8 @@ async def test_a_stuck_batch_does_not_hold_up_a_rebalance(
         await publisher.publish(numbered(topic, 2000))
     options = LaneOptions(drain_s=0.5)
     async with (
-        await join(bootstrap, topic, stuck, tmp_path, options) as one,
-        await join(bootstrap, topic, second, tmp_path) as two,
+        await join(bootstrap, topic, stuck, options) as one,
+        await join(bootstrap, topic, second) as two,
     ):
         await until(lambda: len(two.lane.owned) == 2)
         # Cut off, so all of the first worker's partitions were forgotten and claimed anew.
@@ -190,7 +179,7 @@ class Deaf(Recorder):
 
 @pytest.mark.parametrize("ends", [True, False])
 async def test_a_batch_that_does_not_hear_that_it_is_cut_off_does_not_hold_up_a_rebalance_either(
-    bootstrap: str, topic: str, tmp_path: Path, ends: bool
+    bootstrap: str, topic: str, ends: bool
 ) -> None:
     shared = SharedLog()
     deaf, second = Deaf("one", shared, ends=ends), Recorder("two", shared)
@@ -199,8 +188,8 @@ async def test_a_batch_that_does_not_hear_that_it_is_cut_off_does_not_hold_up_a_
         await publisher.publish(numbered(topic, 2000))
     options = LaneOptions(drain_s=0.5)
     async with (
-        await join(bootstrap, topic, deaf, tmp_path, options) as one,
-        await join(bootstrap, topic, second, tmp_path) as two,
+        await join(bootstrap, topic, deaf, options) as one,
+        await join(bootstrap, topic, second) as two,
     ):
         await until(lambda: len(two.lane.owned) == 2)
         assert frozenset(range(PARTITIONS)) in deaf.lost
@@ -208,16 +197,14 @@ async def test_a_batch_that_does_not_hear_that_it_is_cut_off_does_not_hold_up_a_
         assert one.failures == two.failures == []
 
 
-async def test_what_waits_for_a_slow_sink_is_bounded(
-    bootstrap: str, topic: str, tmp_path: Path
-) -> None:
+async def test_what_waits_for_a_slow_sink_is_bounded(bootstrap: str, topic: str) -> None:
     shared = SharedLog()
     sink = Recorder("one", shared)
     sink.hold = asyncio.Event()
     async with publishing(bootstrap) as publisher:
         await publisher.publish(numbered(topic, 8000))
     options = LaneOptions(batch=100)
-    async with await join(bootstrap, topic, sink, tmp_path, options) as member:
+    async with await join(bootstrap, topic, sink, options) as member:
         feeds = member.lane._feeds
         await until(lambda: all(len(feed.waiting) >= 100 for feed in feeds.values()))
         await asyncio.sleep(0.5)
@@ -228,26 +215,24 @@ async def test_what_waits_for_a_slow_sink_is_bounded(
 
 
 async def test_a_sink_that_raises_stops_the_lane_with_the_reason(
-    bootstrap: str, topic: str, tmp_path: Path
+    bootstrap: str, topic: str
 ) -> None:
     sink = Recorder("one", SharedLog())
     sink.fails = True
     async with publishing(bootstrap) as publisher:
         await publisher.publish(numbered(topic, 100))
-    async with await join(bootstrap, topic, sink, tmp_path) as member:
+    async with await join(bootstrap, topic, sink) as member:
         await until(lambda: bool(member.failures))
         assert [str(error) for error in member.failures] == ["the sink is broken"]
         assert member.lane.owned == frozenset()
 
 
-async def test_closing_takes_no_longer_than_draining(
-    bootstrap: str, topic: str, tmp_path: Path
-) -> None:
+async def test_closing_takes_no_longer_than_draining(bootstrap: str, topic: str) -> None:
     sink = Recorder("one", SharedLog())
     sink.hold = asyncio.Event()
     async with publishing(bootstrap) as publisher:
         await publisher.publish(numbered(topic, 1000))
-    member = await join(bootstrap, topic, sink, tmp_path, LaneOptions(drain_s=0.5))
+    member = await join(bootstrap, topic, sink, LaneOptions(drain_s=0.5))
     await until(lambda: member.lane.behind)
     began = time.monotonic()
     await member.close()
@@ -255,7 +240,7 @@ async def test_closing_takes_no_longer_than_draining(
 
 
 async def test_a_position_beyond_the_logs_end_comes_back_to_the_sink(
-    bootstrap: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streamer.lane.BEYOND_END_S", 0.2)
     shared = SharedLog()
@@ -263,7 +248,7 @@ async def test_a_position_beyond_the_logs_end_comes_back_to_the_sink(
     sink.starts = {1: 10_000}
     async with publishing(bootstrap) as publisher:
         await publisher.publish(numbered(topic, 1000))
-    async with await join(bootstrap, topic, sink, tmp_path) as member:
+    async with await join(bootstrap, topic, sink) as member:
         # Asked again, with the log's true range; this sink then starts where the log does.
         await until(lambda: complete(shared, 1000))
         assert sink.assignments[-1] == {1: 0}
@@ -271,13 +256,11 @@ async def test_a_position_beyond_the_logs_end_comes_back_to_the_sink(
         assert member.failures == []
 
 
-async def test_hints_reach_kafka_and_nothing_else_commits(
-    bootstrap: str, topic: str, tmp_path: Path
-) -> None:
+async def test_hints_reach_kafka_and_nothing_else_commits(bootstrap: str, topic: str) -> None:
     shared = SharedLog()
     async with publishing(bootstrap) as publisher:
         await publisher.publish(numbered(topic, 1000))
-    async with await join(bootstrap, topic, Recorder("one", shared), tmp_path) as member:
+    async with await join(bootstrap, topic, Recorder("one", shared)) as member:
         await until(lambda: complete(shared, 1000))
         await member.lane.commit_hint({0: 7, 99: 1})
         assert member.lane._port is not None
