@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import msgspec
 import numpy as np
@@ -30,6 +30,8 @@ USER_ID: Final = "user_id"
 PREFIX: Final = "attribute_"
 # A text with more values than this names customers instead of describing them.
 MAX_CATEGORIES: Final = 50
+# Far beyond what anybody is described by.
+MAX_NUMBER: Final = 1e15
 _MISSING: Final = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
 
@@ -58,6 +60,22 @@ class Column(msgspec.Struct, frozen=True):
         known = text in self.categories
         return float(self.categories.index(text) if known else len(self.categories))
 
+    def code_of(self, value: object) -> float:
+        """The same of a value as JSON has it: a number or a text, None for a missing one. Raises
+        ValueError with the remedy where it is of another type."""
+        if value is None:
+            return math.nan
+        if self.categories is None:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            number = cast(float, value) if is_number else math.inf
+            if not abs(number) <= MAX_NUMBER:
+                raise ValueError(f"{self.name} is a number: send one from -1e15 to 1e15, or null")
+            return float(number)
+        if not isinstance(value, str):
+            known = ", ".join(map(repr, self.categories[:3]))
+            raise ValueError(f"{self.name} is a text, such as {known}: send one, or null")
+        return self.code(value.strip())
+
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
@@ -74,6 +92,11 @@ class Attributes:
         known = found >= 0
         out[known] = self.values[found[known]]
         return out
+
+    def row(self, user_id: str | None) -> list[float]:
+        """The same of one user; None is somebody who is not in the file."""
+        place = None if user_id is None else self.places.get(user_id)
+        return [math.nan] * len(self.columns) if place is None else self.values[place].tolist()
 
     def beside(self, X: Floats, user_ids: Sequence[str] | None) -> Floats:
         """Feature vectors with the attributes of their users (None: nobody is known) added."""

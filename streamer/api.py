@@ -124,7 +124,8 @@ class Api:
             return answer
         pipeline = self._current()
         body = await body_of(request, MAX_BODY_BYTES)
-        terms = Terms(pipeline.order_rules, pipeline.judge.memory, self.clock.now_ms())
+        known = pipeline.judge.scorer.attributes
+        terms = Terms(pipeline.order_rules, pipeline.judge.memory, self.clock.now_ms(), known)
         try:
             async with asyncio.timeout(TURN_WITHIN_S):
                 await self._turn.acquire()

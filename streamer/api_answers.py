@@ -98,7 +98,7 @@ def predictions(
     Raises BodyRefused where features are beyond what the model can score.
     """
     scorer, writer = pipeline.judge.scorer, pipeline.writer
-    X = _matrix(rows)
+    X = _matrix(scorer, rows)
     _check_range(scorer, rows, X)
     clv_minor, churn = scorer.rate(X)
     parts: list[Explained | None] = []
@@ -150,8 +150,8 @@ def customer_answer(
     )
 
 
-def _matrix(rows: Sequence[Row]) -> Floats:
-    """Feature vectors of all rows, shape (n, k)."""
+def _matrix(scorer: Scorer, rows: Sequence[Row]) -> Floats:
+    """What the model sees of all rows, shape (n, k): feature vectors, and attributes."""
     X = np.empty((len(rows), len(FEATURE_NAMES)))
     at = [i for i, row in enumerate(rows) if isinstance(row, FromOrders)]
     pairs = [(row.facts, row.as_of_ms) for row in rows if isinstance(row, FromOrders)]
@@ -160,7 +160,9 @@ def _matrix(rows: Sequence[Row]) -> Floats:
     for i, row in enumerate(rows):
         if isinstance(row, FromFeatures):
             X[i] = row.vector
-    return X
+    if scorer.attributes is None:
+        return X
+    return np.hstack([X, np.array([row.attributes for row in rows])])
 
 
 def _check_range(scorer: Scorer, rows: Sequence[Row], X: Floats) -> None:

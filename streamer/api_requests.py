@@ -1,7 +1,7 @@
 """What is asked of `POST /predict`, read and checked: every fault of a request at once.
 
 A record is a customer's orders, in the very form of the orders topic and folded by the very fold of
-the stream, or ready features by their names.
+the stream, or ready features by their names; and what the shop knows of the customer besides.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from features.ledger import IdMemory
 from features.orders import Order, OrderRules, Reason, Rejected, parse
 from features.state import EMPTY, BeyondMemory, CustomerState, apply
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
+from model.attributes import Attributes
 
 MAX_RECORDS: Final = 1_000
 MAX_BODY_BYTES: Final = 4 << 20
@@ -31,7 +32,7 @@ _MIN_EPOCH_MS: Final = 100_000_000_000
 _YEAR_10000_MS: Final = 253_402_300_800_000
 
 _BODY_FIELDS: Final = ("records", "as_of", "contributions")
-_RECORD_FIELDS: Final = ("orders", "as_of", "features", "feature_version")
+_RECORD_FIELDS: Final = ("orders", "as_of", "features", "feature_version", "attributes")
 _FIELD_OF: Final[Mapping[Reason, str]] = {
     Reason.BAD_ORDER_ID: "order_id",
     Reason.BAD_USER_ID: "user_id",
@@ -81,17 +82,20 @@ class BodyRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FromOrders:
-    """A customer's facts, and the instant to score them as of."""
+    """A customer's facts, the instant to score them as of, and the values of the attributes that
+    the model knows, NaN where one is missing."""
 
     facts: CustomerState
     as_of_ms: int
+    attributes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class FromFeatures:
-    """A feature vector, in the order of FEATURE_NAMES."""
+    """A feature vector, in the order of FEATURE_NAMES, and attributes as in FromOrders."""
 
     vector: list[float]
+    attributes: tuple[float, ...] = ()
 
 
 Row = FromOrders | FromFeatures
@@ -107,11 +111,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an order has to satisfy, how much is remembered of orders, and the present instant."""
+    """What an order has to satisfy, how much is remembered of orders, the present instant, and what
+    a model with attributes knows of users (None: the model has none)."""
 
     rules: OrderRules
     memory: IdMemory
     now_ms: int
+    attributes: Attributes | None = None
 
 
 @dataclass(slots=True)
@@ -206,15 +212,18 @@ def _record(
         faults.add(place, None, f"the record has {which}; send one of the two")
         return None
     if "features" in given:
-        return _from_features(given, place, faults)
+        return _from_features(given, place, terms, faults)
     if "feature_version" in given:
         faults.add(place, "feature_version", "feature_version goes with features, not with orders")
     own_ms = _instant(given.get("as_of"), place, faults)
     as_of_ms = as_of_ms if own_ms is None else own_ms
     orders = _orders(given["orders"], place, terms, faults)
+    user_id = orders[0].user_id if orders else None
+    attributes = _attributes(given.get("attributes"), user_id, place, terms, faults)
     if len(faults.found) > before:
         return None
-    return _folded(orders, place, as_of_ms, terms, faults)
+    folded = _folded(orders, place, as_of_ms, terms, faults)
+    return None if folded is None else FromOrders(*folded, attributes)
 
 
 # --- orders ---------------------------------------------------------------------------------------
@@ -264,7 +273,7 @@ def _add_rejected(rejected: Rejected, raw: msgspec.Raw, at: _Place, faults: _Fau
 
 def _folded(
     orders: Sequence[Order], place: _Place, as_of_ms: int | None, terms: Terms, faults: _Faults
-) -> FromOrders | None:
+) -> tuple[CustomerState, int] | None:
     facts = EMPTY
     for order in orders:
         after = apply(facts, order, terms.memory)
@@ -275,20 +284,20 @@ def _folded(
     newest_ms = orders[-1].ts_ms
     if as_of_ms is None:
         # Clocks differ: as the stream does, never score before what is known.
-        return FromOrders(facts, max(terms.now_ms, newest_ms))
+        return facts, max(terms.now_ms, newest_ms)
     if newest_ms > as_of_ms:
         newest = _utc(newest_ms)
         detail = f"as_of is before the newest order, {newest}; leave that out or choose a later one"
         faults.add(place, "as_of", detail, _utc(as_of_ms))
         return None
-    return FromOrders(facts, as_of_ms)
+    return facts, as_of_ms
 
 
 # --- features -------------------------------------------------------------------------------------
 
 
 def _from_features(
-    given: Mapping[str, msgspec.Raw], place: _Place, faults: _Faults
+    given: Mapping[str, msgspec.Raw], place: _Place, terms: Terms, faults: _Faults
 ) -> FromFeatures | None:
     before = len(faults.found)
     if "as_of" in given:
@@ -298,7 +307,8 @@ def _from_features(
         detail = f'feature_version is not "{FEATURE_VERSION}", which this model was trained on'
         faults.add(place, "feature_version", f"{detail}; send it as a string", version)
     vector = _vector(given["features"], place, faults)
-    return FromFeatures(vector) if len(faults.found) == before else None
+    attributes = _attributes(given.get("attributes"), None, place, terms, faults)
+    return FromFeatures(vector, attributes) if len(faults.found) == before else None
 
 
 def _vector(raw: msgspec.Raw, place: _Place, faults: _Faults) -> list[float]:
@@ -338,6 +348,40 @@ def _find_feature_faults(raw: msgspec.Raw, place: _Place, faults: _Faults) -> No
             faults.add(at, name, detail, _null_shown(features[name]))
     for name in features.keys() - set(FEATURE_NAMES):
         faults.add(at, name, "no such feature; docs/api.md says where the names are")
+
+
+# --- attributes -----------------------------------------------------------------------------------
+
+
+def _attributes(
+    raw: msgspec.Raw | None, user_id: str | None, place: _Place, terms: Terms, faults: _Faults
+) -> tuple[float, ...]:
+    """The values of the attributes that the model knows: what the record says, else what the
+    worker knows of the user, else NaN."""
+    known = terms.attributes
+    values = [] if known is None else known.row(user_id)
+    if raw is None or _value(raw) is None:
+        return tuple(values)
+    try:
+        given = _fields.decode(raw)
+    except _undecodable:
+        faults.add(place, "attributes", "attributes is no object; send values by their names", raw)
+        return ()
+    columns = () if known is None else known.columns
+    names = [column.name for column in columns]
+    at = _Place(f"{place.pointer}/attributes", place.record)
+    for name, one in given.items():
+        value = _value(one)
+        if name not in names:
+            there = f"there are {', '.join(names)}" if names else "leave attributes out"
+            faults.add(at, name, f"the model knows no such attribute; {there}", _null_shown(value))
+            continue
+        number = names.index(name)
+        try:
+            values[number] = columns[number].code_of(value)
+        except ValueError as error:
+            faults.add(at, name, str(error), value)
+    return tuple(values)
 
 
 # --- pieces ---------------------------------------------------------------------------------------

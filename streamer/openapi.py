@@ -12,10 +12,11 @@ import msgspec
 
 from features.orders import MAX_ID_CHARS
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
+from model.attributes import MAX_NUMBER
 from streamer.api_answers import CustomerAnswer, Prediction
 from streamer.api_requests import MAX_BODY_BYTES, MAX_FAULTS, MAX_FEATURE, MAX_RECORDS, Fault
 
-API_VERSION: Final = "1.0.0"
+API_VERSION: Final = "1.1.0"
 
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
@@ -254,6 +255,10 @@ def _orders_record() -> dict[str, Any]:
                 _INSTANT,
                 "The instant to score as of, not before the newest order. Without it: now.",
             ),
+            "attributes": _attributes(
+                "Those left out are as CLV_ATTRIBUTES has them for the user, if the worker has"
+                " such a file and the user is in it."
+            ),
         },
     }
 
@@ -261,6 +266,17 @@ def _orders_record() -> dict[str, Any]:
 def _or_null(schema: dict[str, Any], description: str) -> dict[str, Any]:
     either = [*schema["oneOf"], {"type": "null"}]
     return {"description": f"{description} {schema['description']}", "oneOf": either}
+
+
+def _attributes(left_out: str) -> dict[str, Any]:
+    number = {"type": "number", "minimum": -MAX_NUMBER, "maximum": MAX_NUMBER}
+    return {
+        "description": "What is known of the customer besides orders, by the names of the columns"
+        " that the model was trained with: a number or a text, as the column was, or null where it"
+        f" is missing. A text that training never saw is taken as such. {left_out}",
+        "type": ["object", "null"],
+        "additionalProperties": {"oneOf": [number, {"type": "string"}, {"type": "null"}]},
+    }
 
 
 def _features_record() -> dict[str, Any]:
@@ -281,6 +297,7 @@ def _features_record() -> dict[str, Any]:
                 "additionalProperties": False,
                 "properties": {name: bounds(name) for name in FEATURE_NAMES},
             },
+            "attributes": _attributes("Those left out are missing."),
         },
     }
 

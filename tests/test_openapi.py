@@ -77,8 +77,8 @@ def faults(data: bytes) -> list[str]:
     return [fault.detail for fault in caught.value.faults]
 
 
-async def test_answers_and_problems_fit_their_schemas(tmp_path: Path) -> None:
-    async with served(tmp_path) as api:
+async def test_answers_and_problems_fit_their_schemas() -> None:
+    async with served() as api:
         await api.apply([*every("ada", 5, 8, 1_000), an_order("bob", 75)], 0)
         history = every("eve", 9, 3)
         found = await api.predict(of_orders(history), of_features(history, at(70)))
@@ -91,7 +91,7 @@ async def test_answers_and_problems_fit_their_schemas(tmp_path: Path) -> None:
         assert (await api.ask("/openapi.json"))[2] == openapi()
 
 
-async def test_every_status_that_was_seen_is_in_the_document(tmp_path: Path) -> None:
+async def test_every_status_that_was_seen_is_in_the_document() -> None:
     told = {
         page: set(openapi()["paths"][path][method]["responses"])
         for page, path, method in (
@@ -99,7 +99,7 @@ async def test_every_status_that_was_seen_is_in_the_document(tmp_path: Path) -> 
             ("customers", "/customers/{user_id}", "get"),
         )
     }
-    async with served(tmp_path) as api:
+    async with served() as api:
         await api.apply([an_order("ada", 1)])
         for data in (b"{", b"{}", b" " * 5_000_000, request(of_orders([an_order("a", 1)]))):
             await api.ask(
@@ -142,8 +142,8 @@ async def ran(command: str, api: Served) -> Any:
     return json.loads(out)
 
 
-async def test_the_commands_of_the_page_answer_as_the_page_says(tmp_path: Path) -> None:
-    async with served(tmp_path) as api:
+async def test_the_commands_of_the_page_answer_as_the_page_says() -> None:
+    async with served() as api:
         await api.apply([*every("ada", 5, 8, 1_000), an_order("bob", 75)], 0)
         orders, customer, wrong = [await ran(command, api) for command in blocks("sh")]
     (shown,) = json.loads(blocks("json")[0])
@@ -162,12 +162,10 @@ def of_the_model(prediction: dict[str, Any]) -> dict[str, Any]:
     return {name: prediction[name] for name in ("baseline", "contributions")}
 
 
-async def test_the_features_of_the_page_are_taken(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_the_features_of_the_page_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
     (script,) = blocks("python")
     exec(compile(script, "docs/api.md", "exec"), {})
-    async with served(tmp_path) as api:
+    async with served() as api:
         status, _, found = await api.post(capsys.readouterr().out.encode())
     assert status == 200
     assert found[0]["clv"] == 0
