@@ -30,7 +30,8 @@ import numpy as np
 
 from features.buckets import day_of
 from features.orders import Order, OrderRules, OrderType
-from model.backtest import Backtest, Plan, Run, trained
+from model.backtest import Plan, Run, trained
+from model.backtested import Backtest
 from model.evaluation import iso_day
 from model.orderlog import RejectedRow, read_orders
 from model.panel import Panel, Quality, Ranked, quality_of, ranking

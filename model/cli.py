@@ -24,7 +24,8 @@ from model import (
 )
 from model.artifact import ArtifactRefused
 from model.attributes import AttributesError
-from model.backtest import BacktestError, Plan, backtest
+from model.backtest import Plan, backtest
+from model.backtested import BacktestError
 from model.console import ATTRIBUTES, ORDERS, day_option, one_line_errors, read_log
 from model.evaluation import EvaluationError, iso_day
 from model.orderlog import OrderLogError

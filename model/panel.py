@@ -14,7 +14,7 @@ definitions are those of `docs/warnings.md`, with H the model's horizon:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 import msgspec
@@ -48,17 +48,16 @@ class Silences:
         return self.counted & (self.until - self.since > self.horizon_days)
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """Rows of (silence, day) by silence and then day: what was known at 00:00 UTC of the day.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows of (silence, day): what was known at 00:00 UTC of the day.
 
     `silence` indexes the silences; `reference` is that of the rule; `spend` the net revenue of the
     H days before, in minor units; `better` says who belonged to the better half of the customers
-    active then, by reference; `alive` is BG/NBD's P(alive), NaN where the model has none;
-    `thresholds` has a row for each model: P(churn) at evenly spaced percentiles.
+    active then, by reference; `alive` is BG/NBD's P(alive), NaN where the model has none; `model`
+    indexes the models that scored.
     """
 
-    silences: Silences
     silence: Ints
     day: Ints
     clv: Floats
@@ -68,8 +67,33 @@ class Panel:
     spend: Floats
     better: Bools
     model: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel(Rows):
+    """All rows, by silence and then day. `thresholds` has a row for each model: P(churn) at evenly
+    spaced percentiles; `end_day` is the first UTC day after the log."""
+
+    silences: Silences
     thresholds: Floats
     end_day: int
+
+    @classmethod
+    def of(
+        cls, parts: Sequence[Rows], silences: Silences, thresholds: Floats, end_day: int
+    ) -> Panel:
+        """The panel of some rows, in whatever order."""
+        columns = {
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(Rows)
+        }
+        order = np.lexsort((columns["day"], columns["silence"]))
+        return cls(
+            silences=silences,
+            thresholds=thresholds,
+            end_day=end_day,
+            **{name: column[order] for name, column in columns.items()},
+        )
 
     @property
     def silent_days(self) -> Ints:

@@ -7,7 +7,7 @@ from html import escape
 from typing import Final
 
 from model import pages, svg
-from model.backtest import Backtest, Point
+from model.backtested import Backtest, Point
 from model.panel import Quality
 from model.rivals import Baseline
 

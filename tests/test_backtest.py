@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order, OrderType
-from model.backtest import Backtest, BacktestError, Plan, backtest
+from model.backtest import Plan, backtest
+from model.backtested import Backtest, BacktestError
 from model.cli import cli
 from model.judging import Judge
 from model.panel import Ranked, calibration, first_of_each, quality, ranking
