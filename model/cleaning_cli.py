@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from model.console import CURRENCY, ORDERS, one_line_errors, read_clean_log
+from model.console import CURRENCY, JSON, ORDERS, one_line_errors, read_clean_log
 from model.orderlog import OrderLogError
 from model.rejections import REJECTED_FILE
 
@@ -19,7 +19,7 @@ _TOLD = (OrderLogError, OSError)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A directory.")
 @CURRENCY
 @click.option("--drop-outliers", is_flag=True, help="Leave outlying days of customers out.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+@JSON
 def clean_command(
     orders: tuple[Path, ...], out: Path, currency: str, drop_outliers: bool, as_json: bool
 ) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import msgspec
 from tqdm import tqdm
 
 from features.buckets import day_of
@@ -20,6 +21,8 @@ from model.rejections import REJECTED_FILE, Rejections
 
 if TYPE_CHECKING:
     from model.cleaning import Cleaned
+
+_F = TypeVar("_F", bound=Callable[..., Any] | click.Command)
 
 ORDERS = click.argument(
     "orders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="ORDERS..."
@@ -39,7 +42,16 @@ def day_option(_: click.Context, __: click.Parameter, value: datetime | None) ->
     """The UTC day of a date given as an option."""
     if value is None:
         return None
-    return day_of(int(value.replace(tzinfo=UTC).timestamp()) * 1000)
+    return _day_of(value)
+
+
+def day_of_date(date: str) -> int:
+    """The UTC day of an ISO date."""
+    return _day_of(datetime.fromisoformat(date))
+
+
+def _day_of(when: datetime) -> int:
+    return day_of(int(when.replace(tzinfo=UTC).timestamp()) * 1000)
 
 
 CUTOFF = click.option(
@@ -51,12 +63,41 @@ CUTOFF = click.option(
 )
 
 
+def from_option(what: str) -> Callable[[_F], _F]:
+    """The option --from, given to the command as `from_day`; `what` begins on that day."""
+    return click.option(
+        "--from",
+        "from_day",
+        type=click.DateTime(["%Y-%m-%d"]),
+        callback=day_option,
+        metavar="YYYY-MM-DD",
+        help=f"{what} Default: the model's cutoff.",
+    )
+
+
+MODEL = click.option("--model", "model_path", required=True, type=click.Path(path_type=Path))
+
 ATTRIBUTES = click.option(
     "--attributes",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="A CSV of what is known of customers: user_id, and columns such as age.",
 )
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+
+HTML = click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots.")
+
+
+def say(report: object, text: Callable[[], str], html: Path | None, *, as_json: bool) -> None:
+    """Prints a report: as JSON, or its text and where its page was written."""
+    if as_json:
+        click.echo(msgspec.json.encode(report))
+        return
+    click.echo(text())
+    if html is not None:
+        click.echo(f"\nWritten to {html}")
 
 
 def _currency(_: click.Context, __: click.Parameter, value: str) -> str:

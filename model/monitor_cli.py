@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-import msgspec
 from tqdm import tqdm
 
 from features.buckets import day_of
 from model import artifact
 from model.attributes import AttributesError
-from model.console import ATTRIBUTES, ORDERS, day_option, one_line_errors, read_log
+from model.console import (
+    ATTRIBUTES,
+    HTML,
+    JSON,
+    MODEL,
+    ORDERS,
+    day_of_date,
+    from_option,
+    one_line_errors,
+    read_log,
+    say,
+)
 from model.evaluation import iso_day
 from model.files import ArtifactRefused
 from model.monitor import MonitorError, of_everybody, weeks
@@ -32,18 +41,11 @@ _TOLD = (ArtifactRefused, AttributesError, MonitorError, OrderLogError, OSError)
 
 @click.command("monitor")
 @ORDERS
-@click.option("--model", "model_path", required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--from",
-    "from_day",
-    type=click.DateTime(["%Y-%m-%d"]),
-    callback=day_option,
-    metavar="YYYY-MM-DD",
-    help="The weeks from this day on. Default: the model's cutoff.",
-)
+@MODEL
+@from_option("The weeks from this day on.")
 @ATTRIBUTES
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots.")
+@JSON
+@HTML
 @trust_options
 def monitor_command(
     orders: tuple[Path, ...],
@@ -71,7 +73,7 @@ def monitor_command(
                 " version, or from too few customers; train it anew"
             )
         log = read_log(orders, manifest.currency)
-        start = _day(manifest.cutoff) if from_day is None else from_day
+        start = day_of_date(manifest.cutoff) if from_day is None else from_day
         last = day_of(log[-1].ts_ms) if log else start
         if last < start + WINDOW_DAYS:
             raise MonitorError(
@@ -88,14 +90,8 @@ def monitor_command(
         report = Monitored(manifest.model_version, manifest.cutoff, list(bar))
         if html is not None:
             html.write_text(page(report), encoding="utf-8")
-    click.echo(msgspec.json.encode(report) if as_json else text(report))
-    if html is not None and not as_json:
-        click.echo(f"\nWritten to {html}")
+    say(report, lambda: text(report), html, as_json=as_json)
     sys.exit(ALARM if report.weeks and report.weeks[-1].alarms else 0)
-
-
-def _day(iso: str) -> int:
-    return day_of(int(datetime.fromisoformat(iso).replace(tzinfo=UTC).timestamp()) * 1000)
 
 
 COMMANDS = (monitor_command,)
