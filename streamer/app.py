@@ -136,11 +136,20 @@ class Outage:
                     self._open[token] = f"{what}: {error}"
                 self._metrics.count(OUTAGE_TRIES, server=what)
                 self.attempts += 1
+                _heed_cancellation()
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, LAST_RETRY_S)
         finally:
             if self._open.pop(token, None) is not None:
                 _log.info("outage.over")
+
+
+def _heed_cancellation() -> None:
+    """Raises CancelledError where the task was cancelled and somebody on the way has lost that, as
+    redis-py does (see `Lane._feed`): it would go on trying for a partition that is another's."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 @dataclass(slots=True)

@@ -394,8 +394,9 @@ class Lane:
     async def _feed(self, feed: _Feed) -> None:
         """Hands the partition's lists to the sink, one after the other, while it is ours."""
         batch = self.options.batch
-        # Not for ever: where a cancellation comes together with what a sink waits for, some of what
-        # it calls (asyncio's own `wait_for` before 3.12) return as if there had been none.
+        # Not for ever: redis-py sends every command through asyncio's `wait_for`, which before
+        # Python 3.12 loses a cancellation that comes as the command has just been sent. The sink
+        # then returns as if there had been none.
         while self._feeds.get(feed.partition) is feed:
             await feed.arrived.wait()
             records, feed.waiting = feed.waiting[:batch], feed.waiting[batch:]
@@ -427,6 +428,9 @@ class Lane:
         except Exception as error:
             self._fail(error)
             return
+        current = asyncio.current_task()
+        if current is not None and current.cancelling():
+            return  # a rebalance decides anew, and the cancellation got lost on the way (see _feed)
         for number, version in versions.items():
             feed = self._feeds.get(number)
             if feed is None:

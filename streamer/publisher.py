@@ -172,7 +172,8 @@ class KafkaPublisher:
         old, self._producer = self._producer, None
         if old is not None:
             with suppress(Exception):
-                await asyncio.wait_for(old.stop(), REQUEST_TIMEOUT_S)
+                async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                    await old.stop()
         await self.start()
 
     async def _connect(self) -> AIOKafkaProducer:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -185,6 +186,26 @@ async def test_other_errors_are_not_waited_out() -> None:
 
     with pytest.raises(WentBack):
         await Outage().outlast(action)
+
+
+async def test_a_cancellation_that_got_lost_ends_the_waiting_all_the_same() -> None:
+    """A partition that is another's by now is not tried for any longer."""
+    waits, tries = asyncio.Event(), 0
+
+    async def action() -> None:
+        nonlocal tries
+        tries += 1
+        waits.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        raise StoreUnavailable("down")
+
+    waiting = asyncio.create_task(Outage().outlast(action))
+    await waits.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert tries == 1
 
 
 async def test_records_are_processed_again_until_the_store_is_back(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
+from typing import Any, cast
 
 import pytest
 from aiokafka import ConsumerRecord
 
-from streamer.lane import LaneOptions
+from streamer.lane import Lane, LaneOptions
+from streamer.partition import LogRange
 from streamer.topics import Topic, ensure_topics
 from tests.kafka.cluster import Kafka
 from tests.worker.lane_kit import (
@@ -195,6 +198,49 @@ async def test_a_batch_that_does_not_hear_that_it_is_cut_off_does_not_hold_up_a_
         assert frozenset(range(PARTITIONS)) in deaf.lost
         deaf.hold.set()
         assert one.failures == two.failures == []
+
+
+class DeafClaim(Recorder):
+    """Is told to stop while it claims, and returns as if it had not been."""
+
+    async def assigned(self, logs: Mapping[int, LogRange]) -> Mapping[int, int]:
+        assert self.hold is not None
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.hold.wait()
+        return await super().assigned(logs)
+
+
+class OnePartition:
+    """The consumer, as far as opening a partition needs it."""
+
+    async def ranges(self, partitions: Collection[int]) -> Mapping[int, LogRange]:
+        return {number: LogRange(0, 0, 1) for number in partitions}
+
+    async def seek(self, offsets: Mapping[int, int]) -> Mapping[int, int]:
+        return dict.fromkeys(offsets, 1)
+
+    def poke(self) -> None: ...
+
+
+async def test_a_claim_that_does_not_hear_of_a_rebalance_opens_nothing() -> None:
+    sink, failures = DeafClaim("one", SharedLog()), list[BaseException]()
+    sink.hold = asyncio.Event()
+    lane = Lane("orders", sink, failures.append)
+    lane.attach(cast(Any, OnePartition()))
+    await lane.settle(frozenset({0}), 1)
+    await lane.open(wait_s=0.01)
+    await lane.revoking()
+    await until(lambda: sink.assignments)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert lane.owned == frozenset()
+    assert lane.rebalancing_since_s is not None
+    await lane.settle(frozenset({0}), 2)
+    sink.hold.set()
+    await lane.open(wait_s=5)
+    assert lane.owned == frozenset({0})
+    await lane.close()
+    assert failures == []
 
 
 async def test_what_waits_for_a_slow_sink_is_bounded(bootstrap: str, topic: str) -> None:
