@@ -144,6 +144,12 @@ def _quality(manifest: Manifest, metrics: _Metrics) -> Iterable[str]:
         f"P(no order in {manifest.horizon_days} days), which was so for {churn.base_rate:.1%}:"
         f" ROC AUC {_ratio(churn.roc_auc)}, PR AUC {_ratio(churn.pr_auc)},"
         f" Brier score {churn.brier:.3f}"
+        + (
+            f", calibration error {churn.calibration_error:.3f}"
+            f" (mean probability {churn.said_rate or 0.0:.1%})"
+            if churn.calibration_error is not None
+            else ""
+        )
         + (f", F1 {churn.f1:.3f} at {churn.threshold:g}." if churn.f1 is not None else ".")
     )
     yield _level(manifest, model.bias)

@@ -186,15 +186,41 @@ def table(report: Evaluation) -> str:
     lines += [row(name, metrics) for name, metrics in report.clv.items()]
     lines += [f"{name:<11}  not fitted: {why}"[:80] for name, why in report.skipped.items()]
     churn = report.churn
-    lines += [
-        "",
-        f"Churn (no order in {report.horizon_days} days, {churn.base_rate:.1%} of customers):",
-        f"  ROC AUC {number(churn.roc_auc, 3)}, PR AUC {number(churn.pr_auc, 3)},"
-        f" Brier score {churn.brier:.3f},",
-        f"  F1 {number(churn.f1, 3)} at P(churn) >= {churn.threshold:g}"
-        f" ({number(churn.base_f1, 3)} were everybody counted as leaving)",
-    ]
+    lines += ["", *churn_lines(report.horizon_days, msgspec.structs.asdict(churn), churn.threshold)]
+    lines += ["", *calibration_lines([report])]
     return "\n".join(lines)
+
+
+def churn_lines(
+    horizon_days: int, churn: Mapping[str, float | None], threshold: float, of: str = ""
+) -> list[str]:
+    """What the metrics of a churn probability say, by name as `ChurnMetrics` has them; `of` says
+    what they are of."""
+    said = churn.get("said_rate")
+    level = "" if said is None else f"; said {said:.1%}"
+    return [
+        f"Churn (no order in {horizon_days} days, {churn['base_rate'] or 0.0:.1%} of customers"
+        f"{level}{of}):",
+        f"  ROC AUC {number(churn['roc_auc'], 3)}, PR AUC {number(churn['pr_auc'], 3)},"
+        f" Brier score {number(churn['brier'], 3)},"
+        f" calibration error {number(churn.get('calibration_error'), 3)},",
+        f"  F1 {number(churn['f1'], 3)} at P(churn) >= {threshold:g}"
+        f" ({number(churn['base_f1'], 3)} were everybody counted as leaving)",
+    ]
+
+
+def calibration_lines(reports: Sequence[Evaluation]) -> list[str]:
+    """P(churn) by tenth of customers, and the share of them without an order, at each cutoff."""
+    lines = ["  P(churn) by tenth of customers, and how many of them did not order:"]
+    for report in reports:
+        tenths = report.churn.calibration
+        cells = {"said": [t.predicted for t in tenths], "were": [t.actual for t in tenths]}
+        named = report.cutoff if len(reports) > 1 else ""
+        for name, shares in cells.items():
+            shown = "".join(f"{share:>6.0%}" for share in shares)
+            lines.append(f"  {named:<10}  {name}{shown}" if named else f"  {name}{shown}")
+            named = named and " " * len(named)
+    return lines
 
 
 def head() -> str:

@@ -12,11 +12,12 @@ from model import svg
 from model.bootstrap import Difference
 from model.diagnostics import BEST, Dependence, Diagnostics, diagnostics
 from model.evaluation import BGNBD_GG, MODEL, Evaluation, iso_day
-from model.metrics import Decile
+from model.metrics import ChurnMetrics, Decile
 from model.pages import cards, document, figure, table
 from model.rolling import Rolled, Rolling
 
 _IMPORTANT: Final = 12
+_DRAWN: Final = 4
 # Metric, how it is called, decimals; money where there are none.
 _METRICS: Final = (
     ("mae", "MAE", None),
@@ -53,7 +54,7 @@ def page(found: Rolled, version: str) -> str:
         *_importance(looked_at, report.currency),
         *_dependence(looked_at, report),
         f"<h2>Who will not order for {report.horizon_days} days?</h2>",
-        _churn(newest),
+        *_churn(report),
         "<h2>What the numbers mean</h2>",
         _glossary(report),
     ]
@@ -394,42 +395,57 @@ def _curve(curve: Dependence, top: float, currency: str) -> tuple[str, str]:
     return plot, f"{curve.feature}, between its 5th and 95th percentile"
 
 
-def _churn(newest: Evaluation) -> str:
-    churn = newest.churn
-    points = [(tenth.predicted, tenth.actual) for tenth in churn.calibration]
+def _churn(report: Rolling) -> list[str]:
+    churns = [(one.cutoff, one.churn) for one in report.cutoffs]
+    # More lines than this cannot be told apart.
+    drawn, newest = churns[-_DRAWN:], churns[-1][1]
+    alone = len(churns) == 1
     plot = svg.plot(
-        lines=[([(0.0, 0.0), (1.0, 1.0)], "said = happened"), (points, "this model")],
+        lines=[([(0.0, 0.0), (1.0, 1.0)], "said = happened")]
+        + [
+            ([(t.predicted, t.actual) for t in churn.calibration], "this model" if alone else day)
+            for day, churn in drawn
+        ],
         dots=[],
         x=svg.Axis("probability of no order, as said", 0, 1, percent=True),
         y=svg.Axis("share without an order", 0, 1, percent=True),
         dotted=True,
         title="Calibration of the churn probability by tenth of customers. "
-        + _read_out(churn.calibration, percent=True),
+        + _read_out(newest.calibration, percent=True),
     )
-    numbers = table(
-        ("customers", "without an order", "ROC AUC", "PR AUC", "Brier", "F1", "F1 of “all”"),
-        [
-            (
-                False,
-                [
-                    f"{churn.customers:,}",
-                    f"{churn.base_rate:.1%}",
-                    *(
-                        _ratio(value, 3)
-                        for value in (
-                            churn.roc_auc, churn.pr_auc, churn.brier, churn.f1, churn.base_f1,
-                        )
-                    ),
-                ],
-            )
-        ],
-    )  # fmt: skip
-    return numbers + figure(
-        plot,
-        "On the grey line, of the customers given a probability that share did not order. F1"
-        f" counts a customer as leaving from {churn.threshold:g} on; beside it what it would be"
-        " were everybody counted so.",
-    )
+    return [
+        table(
+            ("cutoff", "customers", "without an order", "said", "ROC AUC", "PR AUC", "Brier", "F1",
+             "F1 of “all”", "off by"),
+            [(False, [day, *_churn_cells(churn)]) for day, churn in churns],
+        ),
+        figure(
+            plot,
+            "On the grey line, of the customers given a probability that share did not order;"
+            " above it more did not, below it fewer. “Off by” is how far the tenths are from the"
+            f" line on average. F1 counts a customer as leaving from {newest.threshold:g} on;"
+            " beside it what it would be were everybody counted so.",
+        ),
+        table(
+            ("tenth", *(str(number + 1) for number in range(len(newest.calibration)))),
+            [
+                (False, ["said", *(f"{tenth.predicted:.1%}" for tenth in newest.calibration)]),
+                (False, ["did not order", *(f"{t.actual:.1%}" for t in newest.calibration)]),
+            ],
+        ),
+    ]  # fmt: skip
+
+
+def _churn_cells(churn: ChurnMetrics) -> list[str]:
+    said = "–" if churn.said_rate is None else f"{churn.said_rate:.1%}"
+    return [
+        f"{churn.customers:,}",
+        f"{churn.base_rate:.1%}",
+        said,
+        *(_ratio(value, 3) for value in (churn.roc_auc, churn.pr_auc, churn.brier, churn.f1)),
+        _ratio(churn.base_f1, 3),
+        _ratio(churn.calibration_error, 3),
+    ]
 
 
 def _read_out(tenths: Sequence[Decile], *, percent: bool = False) -> str:

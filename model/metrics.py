@@ -6,6 +6,7 @@ one-time buyers of a day the same value), the actual values of the tie are share
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -64,7 +65,9 @@ class ChurnMetrics(msgspec.Struct, frozen=True):
     """P(no order in the horizon) against what happened; None = only one of the two happened.
 
     `f1` counts a customer as leaving from a probability of `threshold` on; `base_f1` is what it
-    would be were everybody counted so. `calibration` has the deciles, lowest probability first.
+    would be were everybody counted so. `said_rate` is the mean probability, which `base_rate` is to
+    be held against. `calibration` has the deciles, lowest probability first; `calibration_error` is
+    how far they are off on average, whichever way (expected calibration error).
     """
 
     customers: int
@@ -76,6 +79,8 @@ class ChurnMetrics(msgspec.Struct, frozen=True):
     base_f1: float | None = None
     threshold: float = CHURN_THRESHOLD
     calibration: tuple[Decile, ...] = ()
+    said_rate: float | None = None
+    calibration_error: float | None = None
 
 
 def clv_metrics(actual: ArrayLike, predicted: ArrayLike) -> ClvMetrics:
@@ -102,6 +107,7 @@ def churn_metrics(churned: ArrayLike, probability: ArrayLike) -> ChurnMetrics:
     """All metrics of a churn probability; `churned` is 0 or 1, both of shape (n,), n >= 1."""
     y, p = _pair(churned, probability)
     both = np.ptp(y) > 0
+    tenths = deciles(y, p)
     return ChurnMetrics(
         customers=len(y),
         base_rate=float(y.mean()),
@@ -110,7 +116,9 @@ def churn_metrics(churned: ArrayLike, probability: ArrayLike) -> ChurnMetrics:
         brier=float(brier_score_loss(y, p)) if both else float(np.mean((y - p) ** 2)),
         f1=float(f1_score(y, p >= CHURN_THRESHOLD, zero_division=0.0)) if both else None,
         base_f1=float(f1_score(y, np.ones(len(y)))) if both else None,
-        calibration=deciles(y, p),
+        calibration=tenths,
+        said_rate=float(p.mean()),
+        calibration_error=calibration_error(tenths),
     )
 
 
@@ -157,6 +165,12 @@ def deciles(actual: ArrayLike, predicted: ArrayLike) -> tuple[Decile, ...]:
         Decile(count, float(said), float(was))
         for count, said, was in zip(counts.tolist(), *means, strict=True)
     )
+
+
+def calibration_error(tenths: Sequence[Decile]) -> float:
+    """Mean distance of what was predicted from what happened, of groups weighed by customers."""
+    off = sum(tenth.customers * abs(tenth.predicted - tenth.actual) for tenth in tenths)
+    return off / sum(tenth.customers for tenth in tenths)
 
 
 def decile_starts(n: int) -> NDArray[np.int64]:

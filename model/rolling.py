@@ -31,7 +31,9 @@ from model.evaluation import (
 )
 from model.training import TooLittleData, TrainingConfig, fit, population, training_set
 
-_CHURN_MEANS: Final = ("base_rate", "roc_auc", "pr_auc", "brier", "f1", "base_f1")
+_CHURN_MEANS: Final = (
+    "base_rate", "said_rate", "roc_auc", "pr_auc", "brier", "calibration_error", "f1", "base_f1",
+)  # fmt: skip
 _CLV_MEANS: Final = (
     "mse", "rmse", "mae", "r2", "spearman", "gini", "bias", "decile_wape", "top_decile",
 )  # fmt: skip

@@ -6,7 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from model.bootstrap import Difference
-from model.evaluation import BGNBD_GG, MODEL, SAME_AGAIN, head, line, money, number, row
+from model.evaluation import (
+    BGNBD_GG,
+    MODEL,
+    SAME_AGAIN,
+    calibration_lines,
+    churn_lines,
+    head,
+    line,
+    money,
+    number,
+    row,
+)
 from model.rolling import Rolling
 
 _CELLS: Final = ("mae", "rmse", "r2", "gini", "spearman", "bias", "decile_wape", "top_decile")
@@ -104,15 +115,7 @@ def _signed_ratio(value: float) -> str:
 
 
 def _churn(report: Rolling) -> str:
-    means = report.churn_mean
-    churn = report.cutoffs[-1].churn
-    rate = means["base_rate"]
     of = "" if len(report.cutoffs) == 1 else ", means"
-    return (
-        f"Churn (no order in {report.horizon_days} days,"
-        f" {rate or 0.0:.1%} of customers{of}):\n"
-        f"  ROC AUC {number(means['roc_auc'], 3)}, PR AUC {number(means['pr_auc'], 3)},"
-        f" Brier score {number(means['brier'], 3)},\n"
-        f"  F1 {number(means['f1'], 3)} at P(churn) >= {churn.threshold:g}"
-        f" ({number(means['base_f1'], 3)} were everybody counted as leaving)"
-    )
+    threshold = report.cutoffs[-1].churn.threshold
+    lines = churn_lines(report.horizon_days, report.churn_mean, threshold, of)
+    return "\n".join([*lines, "", *calibration_lines(report.cutoffs)])

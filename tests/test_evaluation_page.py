@@ -78,6 +78,19 @@ def test_the_page_has_every_yardstick_and_metric() -> None:
         assert one.cutoff in html
 
 
+def test_the_churn_probability_has_its_metrics_and_calibration_at_every_cutoff() -> None:
+    churn = _html().partition("Who will not order")[2].partition("<h2>")[0]
+    for word in ("ROC AUC", "PR AUC", "Brier", "F1", "off by", "did not order"):
+        assert word in churn
+    for one in _rolled().report.cutoffs:
+        assert f"<td>{one.churn.brier:.3f}</td>" in churn
+        assert f"<td>{one.churn.calibration_error:.3f}</td>" in churn
+        assert f">{one.cutoff}</text>" in churn
+    for tenth in _rolled().report.cutoffs[-1].churn.calibration:
+        assert f"<td>{tenth.predicted:.1%}</td>" in churn
+        assert f"<td>{tenth.actual:.1%}</td>" in churn
+
+
 def test_a_model_as_it_is_is_told_how_to_see_drift() -> None:
     found = as_it_is(modelling.orders(), modelling.model(), modelling.cutoff_day(), resamples=10)
     html = page(found, "abc123")

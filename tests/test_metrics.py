@@ -100,6 +100,22 @@ def test_churn_of_everybody_cannot_be_ranked() -> None:
     assert (m.roc_auc, m.pr_auc, m.brier) == (None, None, 0.25)
 
 
+def test_calibration_of_a_churn_probability_is_how_far_its_tenths_are_off() -> None:
+    # Two tenths of ten customers each: said .2 and .8, happened to 4 and 8 of ten.
+    happened = [1] * 4 + [0] * 6 + [1] * 8 + [0] * 2
+    m = churn_metrics(happened, [0.2] * 10 + [0.8] * 10)
+    assert m.said_rate == pytest.approx(0.5)
+    assert m.base_rate == pytest.approx(0.6)
+    assert m.calibration_error == pytest.approx((0.2 + 0.0) / 2)
+    assert [t.customers for t in m.calibration] == [2] * 10
+    assert [t.actual for t in m.calibration] == pytest.approx([0.4] * 5 + [0.8] * 5)
+    assert m.f1 == pytest.approx(2 * 0.8 * (8 / 12) / (0.8 + 8 / 12))
+
+
+def test_a_sure_and_right_probability_is_calibrated() -> None:
+    assert churn_metrics([0, 0, 1], [0.0, 0.0, 1.0]).calibration_error == 0.0
+
+
 def test_arrays_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="must be equal"):
         clv_metrics([1.0], [1.0, 2.0])

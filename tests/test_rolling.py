@@ -79,6 +79,19 @@ def test_the_text_fits_eighty_columns() -> None:
     assert max(map(len, text(_rolled().report).splitlines())) <= 80
 
 
+def test_the_text_shows_at_each_cutoff_what_was_said_of_churn_and_what_happened() -> None:
+    report = _rolled().report
+    said = text(report).partition("P(churn) by tenth")[2].splitlines()[1:]
+    assert len(said) == 2 * len(report.cutoffs)
+    for at, one in enumerate(report.cutoffs):
+        tenths = one.churn.calibration
+        assert said[2 * at].split() == [one.cutoff, "said", *(f"{t.predicted:.0%}" for t in tenths)]
+        assert said[2 * at + 1].split() == ["were", *(f"{t.actual:.0%}" for t in tenths)]
+    error = fmean(one.churn.calibration_error or 0.0 for one in report.cutoffs)
+    assert f"calibration error {error:.3f}" in text(report)
+    assert report.churn_mean["calibration_error"] == error
+
+
 def test_a_kind_other_than_the_default_is_judged_as_that_kind() -> None:
     config = replace(_CONFIG, kind="linear", options={})
     report = rolled(modelling.orders(), config, [modelling.cutoff_day()], resamples=5).report
