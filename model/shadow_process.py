@@ -83,7 +83,7 @@ def main() -> None:
     from model.shadow import Comparison
 
     try:
-        live, shadow = _judge(task, task.live), _judge(task, task.shadow)
+        live, shadow = judge_of(task, task.live), judge_of(task, task.shadow)
         if live.scorer.currency != shadow.scorer.currency:
             raise ValueError(f"the shadow model's currency is {shadow.scorer.currency}")
         comparison = Comparison(live, shadow)
@@ -136,7 +136,8 @@ class _Teller(threading.Thread):
             _tell(self._out, Told(agreement=agreement))
 
 
-def _judge(task: Task, directory: str) -> Judge:
+def judge_of(task: Task, directory: str) -> Judge:
+    """The judge of the model in a directory. Raises ArtifactRefused and AttributesError."""
     from model import artifact
 
     loaded = artifact.load(directory, Trust(frozenset(task.keys), task.signature_required))

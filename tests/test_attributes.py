@@ -13,18 +13,25 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from features.vector import FEATURE_NAMES
+from features.buckets import MS_PER_DAY
+from features.vector import FEATURE_NAMES, vectors
 from model.artifact import load, save, version_of
 from model.attributes import Attributes, AttributesError, Column, attributes_for, read_attributes
 from model.cli import cli
 from model.clv import ClvModel, FeatureError
 from model.explain import explain
+from model.monitor import rate_of
+from model.monitor_cli import ALARM
+from model.policy import Policy
+from model.shadow_process import Task, judge_of
 from model.synthetic import write_csv
 from model.training import fit, population, snapshots, training_set
 from streamer.app import pipeline_of
 from streamer.config import Settings
 from streamer.replayed import OrderLog
 from tests import modelling
+from tests.fakes import done, pipeline, records
+from tests.test_shadow import agreement_of, followed
 
 _QUICK = {"boosting": {"max_iter": 8, "max_leaf_nodes": 4}, "mlp": {"epochs": 3, "width": 8}}
 
@@ -301,3 +308,67 @@ def test_a_customers_explanation_has_its_attributes(shop: Path) -> None:
     found = explain(scorer, X[:40])
     assert [one.clv_minor for one in found] == clv_minor[:40].tolist()
     assert any(dict(one.contributions)["attributes"] for one in found)
+
+
+def test_monitoring_scores_customers_by_their_attributes(shop: Path, tmp_path: Path) -> None:
+    given = ("monitor", shop / "orders.csv", "--model", shop / "model", "--json")
+    assert "there is no file of them" in _run(*given).output
+    found = _run(*given, "--attributes", shop / "attributes.csv")
+    assert found.exit_code in (0, ALARM), found.output
+    swapped = _written(tmp_path / "b.csv", _text().replace(",gold,", ",none at all,"))
+    other = _run(*given, "--attributes", swapped)
+    one, two = (json.loads(run.stdout)["weeks"] for run in (found, other))
+    biases = [
+        [(b["day"], b["days"]) for week in weeks for b in week["biases"]] for weeks in (one, two)
+    ]
+    assert biases[0] == biases[1] != []
+    lower = [
+        (theirs["bias"], ours["bias"])
+        for ours, theirs in zip(
+            (b for week in one for b in week["biases"]),
+            (b for week in two for b in week["biases"]),
+            strict=True,
+        )
+    ]
+    # Without its rich customers the shop is expected to bring less.
+    assert all(less < more for less, more in lower)
+
+
+def test_a_customer_is_monitored_with_the_attributes_of_his_own(shop: Path) -> None:
+    scorer = load(shop / "model").scorer(shop / "attributes.csv")
+    (snapshot,) = snapshots(modelling.orders(), [modelling.cutoff_day()], 60)
+    rate = rate_of(scorer, snapshot.users)
+    # Some of them only, and not in order: places are of the customers and not of the rows.
+    place = np.arange(len(snapshot.users))[::-3]
+    X = vectors(snapshot.pairs)[place]
+    expected, _ = scorer.rate(scorer.rows(snapshot.pairs, snapshot.users))
+    assert rate(X, place).tolist() == expected[place].tolist()
+
+
+def test_a_shadow_model_scores_customers_by_their_attributes(shop: Path, tmp_path: Path) -> None:
+    users = sorted(_spend())[:40]
+    log = records([order for order in modelling.orders() if order.user_id in users])
+    task = _task(shop, shop / "attributes.csv")
+    live = judge_of(task, task.live)
+    pipe, _, runner, publisher = followed(log, through=pipeline(live), batch=100)
+    done(runner.tick(log[-1].timestamp + 80 * MS_PER_DAY))
+    found = agreement_of(pipe.frames, judge_of(task, task.shadow), live)
+    warned = [m for m in publisher.of("churn-warnings") if b'"kind":"warning"' in (m.value or b"")]
+    assert (found.failed, found.customers) == (0, len(users))
+    assert (found.spearman, found.mean_ratio) == (1.0, 1.0)
+    assert (found.both, found.added, found.removed) == (len(warned), 0, 0)
+    assert warned
+    # The live model said what the worker published, so it knew whom it scored.
+    swapped = _written(tmp_path / "b.csv", _text().replace(",gold,", ",none at all,"))
+    poorer = judge_of(_task(shop, swapped), task.shadow)
+    ratio = agreement_of(pipe.frames, poorer, live).mean_ratio
+    assert ratio is not None
+    assert ratio < 0.95
+    with pytest.raises(AttributesError, match="set CLV_ATTRIBUTES"):
+        judge_of(_task(shop, None), task.shadow)
+
+
+def _task(shop: Path, attributes: Path | None) -> Task:
+    model = str(shop / "model")
+    known = None if attributes is None else str(attributes)
+    return Task(model, model, [], False, Policy(floor_percentile=0), 400, 1000, known)
