@@ -27,7 +27,7 @@ from model.evaluation import iso_day
 from model.files import ArtifactRefused
 from model.monitor import MonitorError, of_everybody, weeks
 from model.monitor_page import page, text
-from model.monitored import Monitored
+from model.monitored import Monitored, age_at
 from model.monitoring import WINDOW_DAYS
 from model.orderlog import OrderLogError
 from model.signature import Trust
@@ -87,7 +87,8 @@ def monitor_command(
             disable=None,
             leave=False,
         )
-        report = Monitored(manifest.model_version, manifest.cutoff, list(bar))
+        age = age_at(manifest.cutoff, manifest.horizon_days, last)
+        report = Monitored(manifest.model_version, manifest.cutoff, list(bar), age)
         if html is not None:
             html.write_text(page(report), encoding="utf-8")
     say(report, lambda: text(report), html, as_json=as_json)

@@ -9,8 +9,10 @@ from typing import Final
 
 from model import pages, svg
 from model.monitored import SCORE, Bias, Drift, Monitored, Week
+from model.monitoring import MIN_CUSTOMERS
 
 _SHOWN: Final = 3
+_OLD: Final = "The model is old: more than {days} days. Train a new one (python -m model retrain)."
 
 
 def text(report: Monitored) -> str:
@@ -19,7 +21,8 @@ def text(report: Monitored) -> str:
     head = f"{'week to':<10}{'bought':>8}{'CLV PSI':>9}"
     head += "".join(f"{f'lev. {n}d':>10}" for n in days) + "  drifted most"
     lines = [
-        f"Model {report.model_version}, trained on what was known on {report.cutoff}",
+        f"Model {report.model_version}, trained on what was known on {report.cutoff},",
+        f"{report.age.days:,} days before the log's end",
         "",
         head,
     ]
@@ -28,12 +31,16 @@ def text(report: Monitored) -> str:
         "",
         "lev.: what customers were expected to bring within so many days over what they",
         "brought; below 1 the model says too little. !: an alarm (docs/monitoring.md).",
+        f"-: fewer than {MIN_CUSTOMERS} customers to tell by, or nobody brought anything.",
     ]
     rung = report.weeks[-1].alarms if report.weeks else []
     if rung:
-        lines += ["", f"The newest week rings {len(rung)}:", *(f"  {alarm}" for alarm in rung)]
+        counted = f"{len(rung)} alarm{'s' if len(rung) > 1 else ''}"
+        lines += ["", f"The newest week rings {counted}:", *(f"  {alarm}" for alarm in rung)]
     else:
         lines += ["", "The newest week rings no alarm."]
+    if report.age.old:
+        lines += ["", _OLD.format(days=report.age.old_after)]
     return "\n".join(lines)
 
 
@@ -42,8 +49,9 @@ def page(report: Monitored) -> str:
     newest = report.weeks[-1]
     parts = [
         f"<h1>Does model {escape(report.model_version)} still fit?</h1>",
-        f'<p class="small">Trained on what was known on {report.cutoff}; weeks to'
-        f" {newest.end}.</p>",
+        f'<p class="small">Trained on what was known on {report.cutoff},'
+        f" {report.age.days:,} days before the log's end; weeks to {newest.end}."
+        f"{' ' + _OLD.format(days=report.age.old_after) if report.age.old else ''}</p>",
         pages.cards(
             [
                 (str(len(newest.alarms)), f"alarms in the week to {newest.end}"),

@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date
 from typing import Final
 
 import msgspec
 
 SCORE: Final = "clv"
 """How the model's own output is named beside the features."""
+
+
+OLD_AFTER_DAYS: Final = 90
+"""Days after which a model is old, one horizon not counted."""
+
+
+class Age(msgspec.Struct, frozen=True):
+    """How many `days` of event time a model's `cutoff` (ISO date) lies back, and whether these are
+    more than `old_after`."""
+
+    cutoff: str
+    days: int
+    old_after: int
+
+    @property
+    def old(self) -> bool:
+        return self.days > self.old_after
+
+
+def age_at(cutoff: str, horizon_days: int, day: int, old_after: int = OLD_AFTER_DAYS) -> Age:
+    """The age on a UTC day since the epoch. A horizon is granted on top of `old_after`: that long
+    before the newest orders `retrain` ends training, since it judges by what came then."""
+    born = date.fromisoformat(cutoff).toordinal() - date(1970, 1, 1).toordinal()
+    return Age(cutoff, max(0, day - born), horizon_days + old_after)
 
 
 class Bins(msgspec.Struct, frozen=True):
@@ -104,8 +129,10 @@ class Week(msgspec.Struct, frozen=True):
 
 
 class Monitored(msgspec.Struct, frozen=True):
-    """The report over a log: the weeks after the model's `cutoff` (ISO date), oldest first."""
+    """The report over a log: the weeks after the model's `cutoff` (ISO date), oldest first, and
+    how old the model is at the log's end."""
 
     model_version: str
     cutoff: str
     weeks: list[Week]
+    age: Age

@@ -30,6 +30,7 @@ from pydantic_core import ErrorDetails
 
 from features.ledger import MAX_MEMORY_DAYS, IdMemory
 from features.orders import OrderRules
+from model.monitored import OLD_AFTER_DAYS
 from model.policy import Policy, Reference, Stake
 from model.signature import SigningError, Trust, read_keys
 from streamer.deadletters import Limits
@@ -351,6 +352,13 @@ class Settings(BaseModel):
         validation_alias="CLV_MONITOR",
         description="`on`: once a day of event time, some customers are read from the Redis to see"
         " whether the model still fits them.",
+    )
+    model_old_after_days: DaysOrOff = Field(
+        default=OLD_AFTER_DAYS,
+        validation_alias="CLV_MODEL_OLD_AFTER_DAYS",
+        description="Days of event time after which a model is called old, in the log and the"
+        " metrics, or `off`. One horizon is granted on top, for `retrain` trains up to that long"
+        " ago.",
     )
     group: Topic = Field(
         default="clv-streamer", validation_alias="CLV_GROUP", description="Kafka consumer group."

@@ -25,7 +25,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from features.orders import Reason
-from model.monitored import SCORE, Week
+from model.monitored import SCORE, Age, Week
 from model.policy import Trigger
 from model.shadow_step import QUANTILES, Agreement
 from streamer.partition import Tally
@@ -249,6 +249,20 @@ DRIFT_ALARM: Final = _metric(
 MONITORED: Final = _metric(
     "monitored_customers", "gauge", "customers", "Customers behind the last look at drift."
 )
+MODEL_AGE: Final = _metric(
+    "model_age_days",
+    "gauge",
+    "days",
+    "From what the model knew in training to the newest orders.",
+    version=None,
+)
+MODEL_OLD: Final = _metric(
+    "model_old",
+    "gauge",
+    "1",
+    "1 while that is more than CLV_MODEL_OLD_AFTER_DAYS and a horizon: train a new one.",
+    version=None,
+)
 
 DECLARED: Final = (
     ORDERS,
@@ -287,6 +301,8 @@ DECLARED: Final = (
     LEVEL_TYPICAL,
     DRIFT_ALARM,
     MONITORED,
+    MODEL_AGE,
+    MODEL_OLD,
     ERASURES,
     ORDERS_FORGOTTEN,
     FORGOTTEN,
@@ -394,6 +410,11 @@ class Metrics:
             self._gauges[LEVEL_TYPICAL].labels(days=str(bias.days)).set(bias.typical)
             if bias.alarm:
                 self._gauges[DRIFT_ALARM].labels(what=f"level_{bias.days}").set(1)
+
+    def model_age(self, version: str, age: Age) -> None:
+        for metric, value in ((MODEL_AGE, age.days), (MODEL_OLD, int(age.old))):
+            self._gauges[metric].clear()
+            self._gauges[metric].labels(version=version).set(value)
 
     def shadow_dropped(self, orders: int) -> None:
         self.count(SHADOW_DROPPED, orders)

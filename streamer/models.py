@@ -15,6 +15,7 @@ from model.shadow_process import Task
 from streamer.config import Settings
 from streamer.drift import DriftWatch
 from streamer.metrics import Metrics
+from streamer.model_age import AgeWatch
 from streamer.partition import Observer, Pipeline
 from streamer.reload import Reloader, model_page
 from streamer.shadow import Shadow
@@ -45,6 +46,7 @@ class Models:
         self._partitions: Judged | None = None
         self._shadow: Shadow | None = None
         self._drift: DriftWatch | None = None
+        self._age: AgeWatch | None = None
         if settings.shadow_model is not None:
             self._shadow = Shadow(settings.shadow_share, metrics, self._task)
 
@@ -62,6 +64,14 @@ class Models:
                 store, settings.orders_topic, partitions.watermarks_ms, self.reloader, self._metrics
             )
 
+        if settings.model_old_after_days is not None:
+            self._age = AgeWatch(
+                settings.model_old_after_days,
+                partitions.watermarks_ms,
+                self.reloader,
+                self._metrics,
+            )
+
     def looks(self) -> list[tuple[float, Callable[[], Awaitable[None]]]]:
         """What is to be done again and again, and after how many seconds."""
         settings = self._settings
@@ -74,6 +84,8 @@ class Models:
             found.append((shadow_s, partial(self._look_at_shadow, settings.shadow_model)))
         if self._drift is not None:
             found.append((LOOK_S, self._drift.look))
+        if self._age is not None:
+            found.append((LOOK_S, self._age.look))
         return found
 
     def page(self) -> bytes:
@@ -83,6 +95,8 @@ class Models:
             parts["shadow"] = self._shadow.page
         if self._drift is not None:
             parts["drift"] = self._drift.page
+        if self._age is not None:
+            parts["age"] = self._age.page
         return model_page(self.reloader, parts)
 
     async def close(self) -> None:

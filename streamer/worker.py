@@ -286,6 +286,7 @@ class _Worker:
         ]
         try:
             await app.start()
+            await asyncio.shield(model_read)
             _log.info("worker.ready")
             await self._until_crash(app)
         finally:

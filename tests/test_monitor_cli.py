@@ -16,6 +16,8 @@ from model.cli import cli
 from model.evaluation import iso_day
 from model.monitor import reference
 from model.monitor_cli import ALARM
+from model.monitor_page import text
+from model.monitored import Monitored, age_at
 from model.scoring import Scorer
 from model.synthetic import Shop, generate, write_csv
 from tests import modelling
@@ -68,7 +70,8 @@ def test_a_drift_ends_with_a_code_of_its_own_and_is_named(model: Path, tmp_path:
     log = log_of(dearer(4), tmp_path)
     found = run(log, "--model", model, "--html", page)
     assert found.exit_code == ALARM == 3
-    assert "The newest week rings" in found.stdout
+    newest = found.stdout.split("The newest week rings ")[1].splitlines()
+    assert newest[0] == f"{len(newest) - 3} alarms:"
     assert "last_purchase_gross_minor: PSI" in found.stdout
     html = page.read_text()
     assert html.startswith("<!doctype html>")
@@ -100,5 +103,22 @@ def test_a_week_with_few_customers_has_no_drift_and_no_level(model: Path, tmp_pa
     few = [o for o in ORDERS if o.user_id < "user-00030"]
     found = run(log_of(few, tmp_path), "--model", model, "--html", tmp_path / "page.html")
     assert found.exit_code == 0, found.stdout
-    assert "-" in found.stdout.splitlines()[3]
+    row = found.stdout.splitlines()[4].split()
+    # The week, who bought, the PSI of the CLV.
+    assert row[1:3] == ["2", "-"]
+    assert "-: fewer than 50 customers to tell by" in found.stdout
     assert ORDERS[0].ts_ms < CUTOFF * MS_PER_DAY
+
+
+def test_how_old_the_model_is_stands_above_and_what_to_do_below() -> None:
+    day = day_of(ORDERS[-1].ts_ms)
+    young, old = (
+        text(Monitored("v1", cutoff, [], age_at(cutoff, 60, day)))
+        for cutoff in (iso_day(day - 150), iso_day(day - 1_151))
+    )
+    assert "150 days before the log's end" in young
+    assert "old" not in young
+    assert "1,151 days before the log's end" in old
+    assert old.endswith(
+        "The model is old: more than 150 days. Train a new one (python -m model retrain)."
+    )

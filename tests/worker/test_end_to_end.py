@@ -253,6 +253,13 @@ async def test_a_ready_worker_answers_on_the_loopback_address_alone(live: Deploy
         await asyncio.to_thread(get, "/healthz", "127.0.0.2")
 
 
+async def test_a_worker_says_that_it_is_ready_once_the_model_is_there(live: Deployment) -> None:
+    worker = live.workers[0]
+    await live.logged(worker, "worker.ready")
+    said = [line.split()[2] for line in worker.log]
+    assert said.index("model.read") < said.index("worker.ready")
+
+
 async def test_show_prints_a_customer_that_the_worker_has(live: Deployment) -> None:
     orders = some_orders("cleo")
     await live.make_topics()
