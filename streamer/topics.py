@@ -92,7 +92,11 @@ _FOUR_WEEKS: Final = {"cleanup.policy": "delete", "retention.ms": str(28 * _DAY_
 ORDERS: Final = Topic("orders", 4, _FOUR_WEEKS, exact=True)
 CHURN_WARNINGS: Final = Topic("churn-warnings", 4, _FOUR_WEEKS)
 CLV_SCORES: Final = Topic("clv-scores", 4, {"cleanup.policy": "compact"})
-ORDERS_DEAD_LETTER: Final = Topic("orders-dead-letter", 1, _FOUR_WEEKS)
+# A dead letter is the record as it came, and headers: twice what a broker takes by default, so that
+# none which fits `orders` stops a worker.
+ORDERS_DEAD_LETTER: Final = Topic(
+    "orders-dead-letter", 1, {**_FOUR_WEEKS, "max.message.bytes": str(2 * 2**20)}
+)
 CLV_ERASURES: Final = Topic("clv-erasures", 1, {"cleanup.policy": "compact"})
 TOPICS: Final = (ORDERS, CHURN_WARNINGS, CLV_SCORES, ORDERS_DEAD_LETTER, CLV_ERASURES)
 

@@ -201,8 +201,9 @@ def test_the_channels_are_the_topics_as_we_make_them() -> None:
     for name, channel in channels.items():
         stated = channel["bindings"]["kafka"]["topicConfiguration"]
         made = {"cleanup.policy": ",".join(stated["cleanup.policy"])}
-        if "retention.ms" in stated:
-            made["retention.ms"] = str(stated["retention.ms"])
+        for setting in ("retention.ms", "max.message.bytes"):
+            if setting in stated:
+                made[setting] = str(stated[setting])
         assert made == PUBLIC[name].config
 
 

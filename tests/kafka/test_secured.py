@@ -269,3 +269,17 @@ async def test_a_message_too_large_for_its_topic_ends_the_worker_with_what_to_do
     deployment.worker()
     await deployment.settled(1)
     assert len(await deployment.read(letters)) == 1
+
+
+async def test_the_largest_bad_record_that_kafka_takes_becomes_a_dead_letter(
+    kafka: ApacheKafka, deploy: Deploy
+) -> None:
+    deployment = deploy("largest", kafka)
+    await deployment.make_topics()
+    value = b"x" * 1_048_500  # some bytes of a batch are its own
+    await deployment.publish([Message(deployment.settings.orders_topic, b"k", value)])
+    worker = deployment.worker()
+    await deployment.settled(1)
+    letters = await deployment.read(deployment.settings.dead_letter_topic)
+    assert [letter.value for letter in letters] == [value]
+    assert await worker.terminate() == 0
