@@ -23,7 +23,8 @@ from model.orderlog import RejectedRow, read_orders
 from streamer import outcomes, retrain, servers
 from streamer import show as customer_view
 from streamer.clock import SystemClock
-from streamer.config import Settings, settings_page, unknown_variables
+from streamer.config import Settings, unknown_variables
+from streamer.config_page import settings_page
 from streamer.console import (
     KAFKA,
     MODEL,

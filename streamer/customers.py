@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 from features.buckets import MS_PER_DAY
 from features.money import to_minor
 from features.orders import Order, OrderType
-from streamer.config import duration_ms
+from streamer.config_values import duration_ms
 
 Instant: TypeAlias = str | date | datetime
 Span: TypeAlias = str | timedelta

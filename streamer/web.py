@@ -32,7 +32,7 @@ from faust.web.drivers.aiohttp import Web
 from yarl import URL
 
 from streamer import log
-from streamer.config import is_loopback
+from streamer.config_values import is_loopback
 
 _log = log.get(__name__)
 

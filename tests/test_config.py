@@ -12,14 +12,9 @@ from features.ledger import IdMemory
 from features.orders import OrderRules
 from model.policy import Policy
 from model.signature import ANYBODY
-from streamer.config import (
-    Settings,
-    SettingsRefused,
-    duration_ms,
-    settings_table,
-    unknown_variables,
-    variables,
-)
+from streamer.config import Settings, SettingsRefused, unknown_variables, variables
+from streamer.config_page import settings_table
+from streamer.config_values import duration_ms
 
 NEEDED = {
     "KAFKA_BOOTSTRAP_SERVERS": "broker:9092",

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from streamer.config import settings_page, settings_table
+from streamer.config_page import settings_page, settings_table
 from streamer.partition import (
     CustomersMoved,
     LogTooShort,

@@ -19,7 +19,8 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from streamer.app import faust_app
-from streamer.config import Settings, SettingsRefused, is_loopback
+from streamer.config import Settings, SettingsRefused
+from streamer.config_values import is_loopback
 from streamer.embedded import EmbeddedRedis
 from streamer.redis_store import RedisStore, StoreAccessDenied
 from streamer.security import faust_credentials, kafka_arguments, redis_arguments
