@@ -17,9 +17,10 @@ from model.attributes import Attributes
 from model.backtested import Backtest, BacktestError
 from model.clv import ClvModel
 from model.evaluation import churn_quantiles, iso_day, score_quantiles
+from model.judgement import Trigger
 from model.judging import Judge
 from model.panel import Panel, Silences, base_rate, calibration, quality_of
-from model.policy import Policy, Rules, Trigger
+from model.policy import Policy, Rules
 from model.purchases import Period, Purchases
 from model.rivals import (
     baselines,

@@ -20,7 +20,7 @@ import msgspec
 
 from features import state as facts_module
 from features.state import EMPTY, CustomerState, StateError, StateNewer
-from model.policy import NEW, Judgement
+from model.judgement import NEW, Judgement
 
 CUSTOMER_VERSION: Final = 1
 _HEADER: Final = struct.Struct("<BH")

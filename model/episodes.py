@@ -16,7 +16,7 @@ import enum
 import msgspec
 
 from features.buckets import MS_PER_DAY, day_of
-from model.policy import Fired
+from model.judgement import Fired
 
 
 class Ending(enum.StrEnum):

@@ -18,10 +18,12 @@ from features.buckets import MS_PER_DAY
 from features.ledger import IdMemory, id_hash
 from features.orders import Order
 from features.state import DEFAULT_MEMORY, BeyondMemory, CustomerState, apply, knows
-from model import policy, schedule
+from model import rule, schedule
 from model.customer import Customer
 from model.episodes import Answered
-from model.policy import Fired, Happening, Judgement, Peak, Rules, Trigger
+from model.judgement import NEW, Fired, Judgement, Peak, Trigger
+from model.policy import Rules
+from model.rule import Happening
 from model.scoring import Score, Scorer
 from model.standing import History, history_of
 
@@ -183,7 +185,7 @@ class Judge:
         # What the rule remembers is known here only up to the first scoring in the batch.
         if self.rules.policy.budget_per_day is not None:
             return from_day
-        return schedule.first_deciding_day(history, policy.NEW, from_day, self.rules)
+        return schedule.first_deciding_day(history, NEW, from_day, self.rules)
 
     def _history(self, facts: CustomerState) -> History | None:
         return history_of(facts, self.rules.enough_purchase_days)
@@ -201,7 +203,7 @@ class Judge:
             swapped = isinstance(course.steps[0], _Rebase)
             for step, score in zip(course.steps, course.scores, strict=True):
                 if isinstance(step, _Fold) and (
-                    swapped or policy.is_down_by(drop, score.clv_minor, highest)
+                    swapped or rule.is_down_by(drop, score.clv_minor, highest)
                 ):
                     suspects.append((course, step))
                 # A mean of scorings is never above the highest of them, whichever made it up.
@@ -250,19 +252,19 @@ class Judge:
         self, judgement: Judgement, step: _Instant, told: Scoring
     ) -> tuple[Judgement, Scoring | None]:
         """What an instant comes to whose warning the budget has no place for."""
-        after = policy.withheld(judgement, step.as_of_ms, told.score.clv_minor, self.rules)
+        after = rule.withheld(judgement, step.as_of_ms, told.score.clv_minor, self.rules)
         return after, msgspec.structs.replace(told, fired=None) if step.refresh else None
 
     def _rebased(self, judgement: Judgement, score: Score) -> Judgement:
         scored = judgement.scored_last
         assert scored is not None
         version = self.scorer.model_version
-        return policy.rebased(judgement, version, scored.clv_minor, score.clv_minor)
+        return rule.rebased(judgement, version, scored.clv_minor, score.clv_minor)
 
     def _at_instant(
         self, course: _Course, judgement: Judgement, step: _Instant, score: Score
     ) -> tuple[Judgement, Scoring | None]:
-        verdict = policy.on_instant(
+        verdict = rule.on_instant(
             judgement,
             step.as_of_ms,
             score.clv_minor,
@@ -300,7 +302,7 @@ class Judge:
             known=knows(step.before, order),
         )
         reference = judgement.reference(step.as_of_ms, self.rules)
-        verdict = policy.on_event(
+        verdict = rule.on_event(
             judgement,
             happening,
             step.as_of_ms,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from features.buckets import MS_PER_DAY, day_of
-from model.policy import Judgement, Rules
+from model.judgement import Judgement
+from model.policy import Rules
 from model.standing import History
 
 
@@ -55,7 +56,7 @@ def first_deciding_day(
 ) -> int | None:
     """The first grid day, not before `from_day`, on which silence could fire, or what waits for the
     budget could; None: the policy leaves the customer out."""
-    first = from_day if judgement.held is not None else rules.first_day(history, judgement)
+    first = from_day if judgement.held is not None else judgement.first_day(history, rules)
     return None if first is None else _next_on_grid(max(from_day, first), rules.policy.grid_days)
 
 

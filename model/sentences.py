@@ -9,8 +9,8 @@ from typing import Final
 from features.buckets import day_of
 from features.money import minor_exponent
 from model.episodes import Answered, Ending
+from model.judgement import Trigger
 from model.judging import Scoring
-from model.policy import Trigger
 from model.reasons import Factor, Share
 from model.standing import history_of
 

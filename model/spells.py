@@ -10,8 +10,8 @@ import numpy as np
 
 from features.buckets import MS_PER_DAY
 from model.panel import Silences
-from model.policy import is_down_by
 from model.purchases import Period, Purchases
+from model.rule import is_down_by
 from model.standing import history_of
 from model.walk import Walk
 

@@ -12,9 +12,9 @@ import numpy as np
 from features.buckets import day_of
 from model.backtested import Week
 from model.evaluation import iso_day
+from model.judgement import Trigger
 from model.judging import Scoring
 from model.panel import Bools, Ints, Quality, Silences, quality
-from model.policy import Trigger
 from model.purchases import Period
 from model.spells import Spell
 from model.standing import Standing, history_of

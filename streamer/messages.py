@@ -14,8 +14,9 @@ import msgspec
 from features.buckets import day_of
 from features.money import minor_exponent
 from features.orders import Rejected
+from model.judgement import Fired
 from model.judging import Scoring
-from model.policy import Fired, Rules
+from model.policy import Rules
 from model.reasons import Share
 from model.scoring import Scorer
 from model.sentences import answer_sentence, warning_sentence

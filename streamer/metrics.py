@@ -25,8 +25,8 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from features.orders import Reason
+from model.judgement import Trigger
 from model.monitored import SCORE, Age, Week
-from model.policy import Trigger
 from model.shadow_step import QUANTILES, Agreement
 from streamer.partition import Tally
 

@@ -1,6 +1,6 @@
 """The twin of the judge: one event and one day at a time, one score at a time.
 
-It asks the same rule (`model.policy`) and the same fold, which have twins of their own, and knows
+It asks the same rule (`model.rule`) and the same fold, which have twins of their own, and knows
 nothing of batches, due times computed ahead or instants that may be left out.
 """
 
@@ -15,11 +15,12 @@ from features.buckets import DTYPE, MS_PER_DAY, day_of
 from features.ledger import entries_newest_first, id_hash
 from features.orders import Order, OrderType
 from features.state import BeyondMemory, apply
-from model import policy
+from model import rule
 from model.customer import UNKNOWN, Customer
 from model.episodes import Answered
+from model.judgement import Fired, Peak, Trigger
 from model.judging import Event, Judge, Scoring, Track
-from model.policy import Happening, Trigger
+from model.rule import Happening
 from model.scoring import Score
 from model.standing import History
 
@@ -64,7 +65,7 @@ class TwinCustomer:
                 for known in entries_newest_first(before.ledger)
             ),
         )
-        verdict = policy.on_event(
+        verdict = rule.on_event(
             self.judgement,
             happening,
             as_of_ms,
@@ -106,7 +107,7 @@ class TwinCustomer:
         score = self._score(as_of_ms)
         history = self._history()
         assert history is not None
-        self.judgement, fired, _ = policy.on_instant(
+        self.judgement, fired, _ = rule.on_instant(
             self.judgement,
             as_of_ms,
             score.clv_minor,
@@ -139,7 +140,7 @@ class TwinCustomer:
             return False
         if not self.judgement.may_fire(day * MS_PER_DAY, rules):
             return False
-        first_day = rules.first_day(history, self.judgement)
+        first_day = self.judgement.first_day(history, rules)
         return self.judgement.held is not None or (first_day is not None and day >= first_day)
 
     def _history(self) -> History | None:
@@ -167,7 +168,7 @@ class TwinCustomer:
         last = self.judgement.scored_last
         if last and self.judgement.model_version != scorer.model_version:
             new = self._score(last.day * MS_PER_DAY)
-            self.judgement = policy.rebased(
+            self.judgement = rule.rebased(
                 self.judgement,
                 scorer.model_version,
                 last.clv_minor,
@@ -183,8 +184,8 @@ class TwinCustomer:
         as_of_ms: int,
         trigger: Trigger,
         score: Score,
-        reference: policy.Peak | None,
-        fired: policy.Fired | None,
+        reference: Peak | None,
+        fired: Fired | None,
         answered: Answered | None = None,
     ) -> None:
         self.scorings.append(

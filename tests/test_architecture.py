@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each package may import itself and those before it.
 PACKAGES = ("features", "model", "streamer")
 # Decisions: given the same state and instant, the same answer on any machine on any day.
-PURE_MODULES = ("customer", "policy", "reasons", "schedule", "scoring")
+PURE_MODULES = ("customer", "judgement", "policy", "reasons", "rule", "schedule", "scoring")
 IMPURE = {"aiokafka", "asyncio", "faust", "os", "redis", "socket", "subprocess", "time"}
 CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")}
 PRIVATE_TO_LANE = {"faust", "aiokafka", "mode"}

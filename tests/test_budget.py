@@ -15,8 +15,9 @@ from features.buckets import day_of
 from features.orders import Order, OrderType
 from features.state import EMPTY, CustomerState, apply
 from model.budget import Piece, chosen, pieces, share, spent_minor
+from model.judgement import Fired, Peak, Trigger
 from model.judging import Scoring
-from model.policy import Fired, Peak, Policy, Rules, Stake, Trigger
+from model.policy import Policy, Rules, Stake
 from model.scoring import Score
 from streamer.publisher import MemoryPublisher
 from streamer.store import MemoryStore

@@ -16,9 +16,9 @@ from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order
 from model import customer
 from model.customer import Customer
+from model.judgement import NEW
 from model.monitor import Seen, of_everybody, of_the_due, reference, seen, week
 from model.monitored import Reference, Week
-from model.policy import NEW
 from model.scoring import Scorer
 from model.synthetic import Shop, generate
 from streamer.drift import DriftWatch

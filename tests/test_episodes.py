@@ -6,7 +6,7 @@ import pytest
 
 from features.buckets import MS_PER_DAY
 from model.episodes import Answered, Ending, ending
-from model.policy import Fired, Peak, Trigger
+from model.judgement import Fired, Peak, Trigger
 
 H = 40
 WARNED = 100 * MS_PER_DAY

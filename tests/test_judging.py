@@ -14,8 +14,9 @@ from features.orders import Order, OrderType
 from features.state import BeyondMemory
 from model import customer
 from model.customer import UNKNOWN
+from model.judgement import Trigger
 from model.judging import Event, Judge, Scoring, Track
-from model.policy import Policy, Trigger
+from model.policy import Policy
 from tests.fakes import HOUR_MS, LinearModel, an_order, at, by_time, every, judge, scorer
 from tests.judge_twin import TwinCustomer, events_of, twins
 from tests.logs import LATENESSES_MS, USERS, policies, shop_logs

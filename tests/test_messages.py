@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.ledger import id_hash
-from model.policy import Fired, Peak, Policy, Trigger
+from model.judgement import Fired, Peak, Trigger
+from model.policy import Policy
 from streamer.messages import (
     REDRIVEN,
     Message,

@@ -12,24 +12,9 @@ from hypothesis import strategies as st
 from features.buckets import MS_PER_DAY
 from features.ledger import id_hash
 from features.orders import OrderType
-from model.policy import (
-    NEW,
-    Fired,
-    Happening,
-    Judgement,
-    Peak,
-    Policy,
-    PolicyError,
-    Reference,
-    Rules,
-    Stake,
-    Trigger,
-    is_down_by,
-    on_event,
-    on_instant,
-    rebased,
-    withheld,
-)
+from model.judgement import NEW, Fired, Judgement, Peak, Trigger
+from model.policy import Policy, PolicyError, Reference, Rules, Stake
+from model.rule import Happening, is_down_by, on_event, on_instant, rebased, withheld
 from model.standing import History
 from tests.fakes import START_MS, at
 

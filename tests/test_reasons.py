@@ -9,8 +9,9 @@ from hypothesis import given
 
 from features.orders import Order, OrderType
 from model.customer import UNKNOWN
+from model.judgement import Trigger
 from model.judging import Judge, Scoring, Track
-from model.policy import Policy, Trigger
+from model.policy import Policy
 from model.reasons import Factor, explain
 from tests.fakes import LinearModel, an_order, at, every, judge, scorer
 from tests.judge_twin import events_of

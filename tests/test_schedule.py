@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.buckets import MS_PER_DAY
-from model.policy import Fired, Judgement, Peak, Policy, Rules, Trigger
+from model.judgement import Fired, Judgement, Peak, Trigger
+from model.policy import Policy, Rules
 from model.schedule import first_deciding_day, next_due, possible_instants
 from model.standing import History
 

@@ -18,7 +18,8 @@ from jsonschema import (  # type: ignore[import-untyped]
 )
 
 from features.orders import Order, OrderRules, OrderType, Reason, parse
-from model.policy import Policy, Reference, Trigger
+from model.judgement import Trigger
+from model.policy import Policy, Reference
 from model.reasons import Factor
 from model.synthetic import Shop, generate
 from streamer.erasure import Marker, Move, marker, move

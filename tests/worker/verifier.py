@@ -25,7 +25,7 @@ from features.orders import Order, Rejected, parse
 from features.state import StateError
 from model import artifact, registry
 from model import customer as customer_bytes
-from model.policy import Trigger
+from model.judgement import Trigger
 from streamer.app import pipeline_of, topics_of
 from streamer.partition import Pipeline
 from streamer.partitioning import partition_for
