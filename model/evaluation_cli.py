@@ -9,6 +9,7 @@ import click
 import msgspec
 from tqdm import tqdm
 
+from features.buckets import day_of
 from features.orders import Order
 from model import artifact
 from model.artifact import ArtifactRefused, Manifest
@@ -111,6 +112,12 @@ def _as_it_is(
 ) -> Rolled:
     manifest = loaded.manifest
     cutoff_day = default_cutoff_day(log, manifest.horizon_days) if cutoff is None else cutoff
+    if cutoff is None and iso_day(cutoff_day) < manifest.cutoff:
+        raise EvaluationError(
+            f"the log ends {iso_day(day_of(log[-1].ts_ms))}, less than {manifest.horizon_days} days"
+            f" after the model's cutoff, {manifest.cutoff}, so nothing can judge it yet: give the"
+            " orders since, or --cutoffs 1 to train its kind anew further back"
+        )
     if iso_day(cutoff_day) < manifest.cutoff:
         raise EvaluationError(
             f"cutoff {iso_day(cutoff_day)} lies before the model's own, {manifest.cutoff}:"

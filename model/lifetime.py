@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Self
 
+import numpy as np
+
 from model.bgnbd import BGNBD, FitError, GammaGamma, clv
 from model.estimator import Examples, Floats
 
@@ -30,21 +32,29 @@ class LifetimeValue:
         self.bounded = bounded
 
     def fit(self, examples: Examples) -> Self:
-        """Raises FitError where the population has no repeat purchases to learn from."""
+        """Raises FitError where the population has no repeat purchases to learn from, or is so
+        alike that the parameters grow without end."""
         self.columns = [examples.columns.index(name) for name in _RFM]
         self.horizon_days = examples.horizon_days
         self.unit = examples.minor_per_major
         # Every k-th customer of a large shop says the same in a fraction of the time.
         step = 1 + (len(examples.population) - 1) // _CUSTOMERS
-        x, t_x, T, value_minor = self._rfm(examples.population[::step])
+        learned_from = examples.population[::step]
+        x, t_x, T, value_minor = self._rfm(learned_from)
         self.purchases = BGNBD.fit(x, t_x, T)
         self.spend = GammaGamma.fit(
             x, value_minor / self.unit, _MOST_SPEND if self.bounded else None
         )
+        if not np.isfinite(self.predict(learned_from)).all():
+            raise FitError(
+                "customers are so alike that its parameters grow without end, and some have no"
+                " number; take another kind"
+            )
         return self
 
     def predict(self, X: Floats) -> Floats:
-        """Not finite where the hypergeometric function fails, which was never seen."""
+        """Not finite where the hypergeometric function fails, which was never seen of customers
+        unlike those that `fit` accepts."""
         x, t_x, T, value_minor = self._rfm(X)
         value = value_minor / self.unit
         return clv(self.purchases, self.spend, self.horizon_days, x, t_x, T, value)

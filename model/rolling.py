@@ -92,11 +92,12 @@ def cutoff_days(
         fewer = (
             f"; it is enough for --cutoffs {possible}"
             if possible
-            else f"; one cutoff needs {least + horizon} days"
+            else f"; one cutoff needs {least + horizon} days" * (count > 1)
         )
+        what = f"{count} cutoffs every {every_days} days" if count > 1 else "a cutoff"
         raise EvaluationError(
-            f"{count} cutoffs every {every_days} days with a horizon of {horizon} days need a log"
-            f" of {needed} days; this one has {newest + horizon - first}{fewer}"
+            f"{what} with a horizon of {horizon} days need{'s' * (count == 1)} a log"
+            f" of {needed} days; this one has {max(0, newest + horizon - first)}{fewer}"
         )
     return [newest - every_days * back for back in reversed(range(count))]
 
@@ -120,8 +121,8 @@ def rolled(
             rows = training_set(orders, config, day)
         except TooLittleData as error:
             later = sum(one > day for one in days)
-            remedy = f"try --cutoffs {later}" if later else "give more orders"
-            raise EvaluationError(f"cutoff {iso_day(day)}: {error}; or {remedy}") from None
+            remedy = f"; or try --cutoffs {later}" if later else ""
+            raise EvaluationError(f"cutoff {iso_day(day)}: {error}{remedy}") from None
         model = fit(rows, config, population(orders, day, config.attributes))
         holdouts.append(predicted(orders, model, day, config.horizon_days, config.attributes))
         progress()

@@ -173,11 +173,12 @@ def training_set(orders: Sequence[Order], config: TrainingConfig, cutoff_day: in
     days = range(last, first_day + min(step, config.horizon_days) - 1, -step)
     if not days:
         there_are = max(cutoff_day - first_day, 0)
+        in_all = day_of(orders[-1].ts_ms) + 1 - first_day if orders else 0
         raise TooLittleData(
-            f"the log has {there_are} {'day' if there_are == 1 else 'days'} before the cutoff;"
-            f" a horizon of {config.horizon_days} days needs at least"
-            f" {config.horizon_days + min(step, config.horizon_days)}: give a longer history or a"
-            " shorter --horizon"
+            f"the log has {there_are} {'day' if there_are == 1 else 'days'} before the cutoff"
+            f" ({in_all} in all); a horizon of {config.horizon_days} days needs at least"
+            f" {config.horizon_days + min(step, config.horizon_days)} before it: give a longer"
+            " history or a shorter --horizon, or a later --cutoff, after which less can be judged"
         )
     taken = _thinned(snapshots(orders, days, config.horizon_days), config.max_rows)
     customers = len({user for snapshot in taken for user in snapshot.users})

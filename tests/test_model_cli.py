@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,18 @@ def test_evaluating_before_the_models_own_cutoff_is_refused_as_leakage(shop: Pat
     line = _error(result)
     assert "answers that it has seen" in line
     assert load(shop / "model").manifest.cutoff in line
+
+
+def test_a_log_that_ends_too_soon_after_the_model_is_told_how_it_can_be_judged(
+    shop: Path, tmp_path: Path
+) -> None:
+    lines = (shop / "orders.csv").read_text().splitlines()
+    early = [line for line in lines[1:] if line.split(",")[2] < "2023-10"]
+    (tmp_path / "early.csv").write_text("\n".join([lines[0], *early]) + "\n")
+    line = _error(_run("evaluate", tmp_path / "early.csv", "--model", shop / "model"))
+    cutoff = load(shop / "model").manifest.cutoff
+    assert f"less than 60 days after the model's cutoff, {cutoff}" in line
+    assert "give the orders since, or --cutoffs 1" in line
 
 
 def test_training_up_to_the_end_of_the_log_says_that_it_is_not_evaluated(
@@ -256,6 +269,31 @@ def test_a_single_order_one_day_and_one_customer_say_what_is_needed(
         arguments = ("--out", tmp_path / "m", "--horizon", 60, "--kind", kind)
         cutoff = () if "2024-02" in content else ("--cutoff", "2024-01-02")
         assert message in _error(_run("train", tmp_path / "log.csv", *arguments, *cutoff))
+
+
+def test_customers_who_are_all_alike_can_be_trained_on_or_are_refused_in_one_line(
+    tmp_path: Path,
+) -> None:
+    """Every ten days an order of the same amount, from everybody; every other one stops."""
+    days = [date.fromordinal(date(2024, 1, 1).toordinal() + day) for day in range(0, 300, 10)]
+    rows = [
+        f"o{user}-{n},u{user},{day}T00:00:00Z,10"
+        for user in range(40)
+        for n, day in enumerate(days[: 30 if user % 2 else 12])
+    ]
+    (tmp_path / "log.csv").write_text(_rows(*rows))
+    arguments = ("train", tmp_path / "log.csv", "--horizon", 60, "--out")
+    for kind in ("blend", "linear"):
+        result = _run(*arguments, tmp_path / kind, "--kind", kind)
+        assert result.exit_code == 0, result.output
+        report = json.loads(
+            _run("evaluate", tmp_path / "log.csv", "--model", tmp_path / kind, "--json").stdout
+        )
+        # Whoever goes on brings 60.00 in 60 days, whoever stopped nothing.
+        assert report["clv"]["model"]["gini"] == pytest.approx(1.0)
+        assert report["churn"]["roc_auc"] == 1.0
+    line = _error(_run(*arguments, tmp_path / "bgnbd", "--kind", "bgnbd"))
+    assert "kind bgnbd cannot be fitted: customers are so alike" in line
 
 
 def test_a_cutoff_after_the_logs_end_is_refused(shop: Path, tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ def test_a_log_that_is_too_short_says_what_is_needed_and_what_there_is() -> None
         "3 cutoffs every 50 days with a horizon of 60 days need a log of 250 days; this one has"
         " 200; it is enough for --cutoffs 2"
     )
-    with pytest.raises(EvaluationError, match="one cutoff needs 150 days"):
+    with pytest.raises(
+        EvaluationError, match="a cutoff with a horizon of 60 days needs a log of 150"
+    ):
         cutoff_days(log[:149], _CONFIG, 1, 50)
     assert cutoff_days(log[:150], _CONFIG, 1, 50) == [90]
     with pytest.raises(EvaluationError, match="no orders"):
