@@ -58,7 +58,7 @@ def _accepted(value: bytes | None, key: bytes | None = b"ada") -> Order:
 
 # --- what is set aside ---------------------------------------------------------------------------
 
-_BAD: dict[str, tuple[bytes | None, Reason]] = {
+BAD: dict[str, tuple[bytes | None, Reason]] = {
     "empty": (b"", Reason.EMPTY),
     "tombstone": (None, Reason.EMPTY),
     # no JSON
@@ -172,7 +172,10 @@ _BAD: dict[str, tuple[bytes | None, Reason]] = {
 }
 
 
-@pytest.mark.parametrize(("value", "reason"), _BAD.values(), ids=_BAD.keys())
+WRONG_KEYS = (b"", b"bob", b"ADA", b"ada ", b"\xff\xfe", b"ada\x00")
+
+
+@pytest.mark.parametrize(("value", "reason"), BAD.values(), ids=BAD.keys())
 def test_a_bad_record_is_set_aside_with_its_reason(value: bytes | None, reason: Reason) -> None:
     rejected = _read(value)
     assert isinstance(rejected, Rejected), rejected
@@ -184,7 +187,7 @@ def test_a_bad_record_is_set_aside_with_its_reason(value: bytes | None, reason: 
 def test_every_reason_of_a_single_record_is_in_the_table() -> None:
     # The first needs the customer's history to be known, the second a model.
     not_of_the_record = {Reason.BEYOND_ID_MEMORY, Reason.NOT_SCORED}
-    assert {reason for _, reason in _BAD.values()} == set(Reason) - not_of_the_record
+    assert {reason for _, reason in BAD.values()} == set(Reason) - not_of_the_record
 
 
 def test_the_codes_are_those_that_are_documented() -> None:
@@ -208,7 +211,7 @@ def test_the_codes_are_those_that_are_documented() -> None:
     ]
 
 
-@pytest.mark.parametrize("key", [b"", b"bob", b"ADA", b"ada ", b"\xff\xfe", b"ada\x00"])
+@pytest.mark.parametrize("key", WRONG_KEYS)
 def test_a_key_that_is_not_the_user_is_a_mismatch(key: bytes) -> None:
     rejected = _read(_json(), key)
     assert isinstance(rejected, Rejected)
@@ -251,44 +254,41 @@ def test_a_record_without_key_is_taken_at_its_word() -> None:
     assert _accepted(_json(user_id="bob"), key=None).user_id == "bob"
 
 
-@pytest.mark.parametrize(
-    "user_id",
-    [
-        "a",
-        "a" * 128,
-        "😀" * 128,
-        "שלום",
-        "{orders-3}",
-        "clv:*:c:",
-        "a\r\nb",
-        "\x00",
-        " ",
-        "../../etc/passwd",
-        "\u202eada",
-        "' OR 1=1",
-    ],
+ODD_IDS = (
+    "a",
+    "a" * 128,
+    "😀" * 128,
+    "שלום",
+    "{orders-3}",
+    "clv:*:c:",
+    "a\r\nb",
+    "\x00",
+    " ",
+    "../../etc/passwd",
+    "\u202eada",
+    "' OR 1=1",
 )
+UNKNOWN_FIELDS = (
+    '"note":null',
+    '"__faust":{"ns":"os.system"}',
+    '"__proto__":{"admin":true}',
+    '"items":[]',
+    '"items":[' + ",".join(["{}"] * 10_000) + "]",
+    '"quantity":0',
+    '"schema":"order/9"',
+    '"":1e999',
+    '"big":' + "9" * 5_000,
+    '"currency":null',
+    '"currency":"USD"',
+)
+
+
+@pytest.mark.parametrize("user_id", ODD_IDS)
 def test_an_id_may_hold_any_unicode_text(user_id: str) -> None:
     assert _accepted(_json(user_id=user_id, order_id=user_id), user_id.encode()).user_id == user_id
 
 
-@pytest.mark.parametrize(
-    "extra",
-    [
-        '"note":null',
-        '"__faust":{"ns":"os.system"}',
-        '"__proto__":{"admin":true}',
-        '"items":[]',
-        '"items":[' + ",".join(["{}"] * 10_000) + "]",
-        '"quantity":0',
-        '"schema":"order/9"',
-        '"":1e999',
-        '"big":' + "9" * 5_000,
-        '"currency":null',
-        '"currency":"USD"',
-    ],
-    ids=lambda extra: extra[:20],
-)
+@pytest.mark.parametrize("extra", UNKNOWN_FIELDS, ids=lambda extra: extra[:20])
 def test_unknown_fields_are_ignored(extra: str) -> None:
     value = _json()[:-1] + b"," + extra.encode() + b"}"
     assert _accepted(value) == _accepted(_json())
@@ -335,23 +335,24 @@ def test_how_far_ahead_a_time_may_lie_is_a_rule() -> None:
     assert late.reason == Reason.FUTURE_TS
 
 
+ODD_AMOUNTS = {
+    "0": 0,
+    "-0": 0,
+    "-0.0": 0,
+    "0.1": 10,
+    repr(0.1 + 0.2): 30,
+    "19.99": 1_999,
+    "12.345": 1_234,
+    "1e-400": 0,
+    "-1e-400": 0,
+    "1E2": 10_000,
+    "1e9": 100_000_000_000,
+    "0." + "1" * 5_000: 11,
+}
+
+
 @pytest.mark.parametrize(
-    ("amount", "minor"),
-    [
-        ("0", 0),
-        ("-0", 0),
-        ("-0.0", 0),
-        ("0.1", 10),
-        (repr(0.1 + 0.2), 30),
-        ("19.99", 1_999),
-        ("12.345", 1_234),
-        ("1e-400", 0),
-        ("-1e-400", 0),
-        ("1E2", 10_000),
-        ("1e9", 100_000_000_000),
-        ("0." + "1" * 5_000, 11),
-    ],
-    ids=lambda value: str(value)[:20],
+    ("amount", "minor"), ODD_AMOUNTS.items(), ids=lambda value: str(value)[:20]
 )
 def test_an_amount_is_read_without_a_float(amount: str, minor: int) -> None:
     assert _accepted(_raw("amount", amount)).amount_minor == minor

@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import pytest
 import redis
 
 from features.orders import Order
+from model.synthetic import Shop, generate
 from streamer.messages import Message
 from streamer.produce import order_message
-from tests import modelling
+from tests import corpus, modelling
 from tests.chaos.book import Book
 from tests.chaos.conftest import SetStage, named
 from tests.chaos.stage import WITHIN_S, last_words, size
-from tests.test_orders import _BAD
 
-# Above what the embedded broker, or Kafka's own default, takes in one request.
-_LARGEST = 900_000
 NO_LIMIT = {"CLV_DEAD_LETTER_MAX_RUN": "off", "CLV_DEAD_LETTER_MAX_RATIO": "off"}
-
-
-def corpus(topic: str) -> Iterator[Message]:
-    """Every bad record of the table of `tests.test_orders`, with a key of its customer's.
-
-    But for what is too large for a broker, and for what lies in the future of that table alone.
-    """
-    for name, (value, _) in _BAD.items():
-        if name != "ts in a day and a ms" and (value is None or len(value) < _LARGEST):
-            yield Message(topic, b"ada", value)
 
 
 async def test_the_corpus_alone(set_stage: SetStage, book: Book) -> None:
@@ -40,7 +27,7 @@ async def test_the_corpus_alone(set_stage: SetStage, book: Book) -> None:
     with book.entry("bad", "the corpus of bad records alone", named(stage.servers.kafka)) as entry:
         await stage.make_topics()
         stage.keep()
-        bad = list(corpus(stage.settings.orders_topic))
+        bad = list(corpus.bad(stage.settings.orders_topic, _now_ms()).values())
         await stage.put(bad)
         entry.times = len(bad)
         verdict = await stage.verified(entry, orders=False)
@@ -49,24 +36,36 @@ async def test_the_corpus_alone(set_stage: SetStage, book: Book) -> None:
 
 
 async def test_the_corpus_among_good_orders(set_stage: SetStage, book: Book) -> None:
-    stage = set_stage("one-percent")
-    what = "the corpus as 1 % of good traffic, with a kill -9 in the middle"
+    """All of it, one record after every hundred orders, each time with an odd one that counts."""
+    count = len(corpus.bad("", 0))
+    shop = Shop(customers=20 * count, days=420, arrival_days=300, seed=12)
+    stage = set_stage("one-percent", generate(shop).orders[: 100 * count])
+    assert len(stage.orders) == 100 * count
+    topic = stage.settings.orders_topic
+    bad = list(corpus.bad(topic, _now_ms()).values())
+    random.Random(1).shuffle(bad)
+    what = "the whole corpus as 1 % of good traffic, with odd orders, and a kill -9 in the middle"
     with book.entry("bad", what, named(stage.servers.kafka)) as entry:
         await stage.make_topics()
         worker = stage.keep()
-        bad = itertools.cycle(list(corpus(stage.settings.orders_topic)))
-        skip = random.Random(1).randrange(len(_BAD))
-        bad = itertools.islice(bad, skip, None)
-        while stage.given < len(stage.orders):
+        for number, one in enumerate(bad):
             await stage.feed(100)
-            await stage.put([next(bad)])
+            # What looks like none and is an order, at the time of those around it.
+            now_ms = stage.orders[stage.given - 1].ts_ms
+            odd = corpus.odd(topic, now_ms)
+            share = odd[number * len(odd) // count : (number + 1) * len(odd) // count]
+            await stage.put([one, *share])
             entry.times += 1
-            if stage.given == 1_000:
-                await stage.applied(700)
+            if number == count // 2:
+                await stage.applied(stage.fed // 2)
                 worker.kill()
         verdict = await stage.verified(entry, orders=False)
         entry.note(f"{verdict.dead_letters} dead letters, each with its origin")
-        assert verdict.dead_letters == entry.times
+        assert verdict.dead_letters == entry.times == count
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 async def test_nothing_but_bad_records(set_stage: SetStage, book: Book) -> None:
