@@ -28,7 +28,7 @@ from features.orders import MAX_ID_CHARS
 from features.state import StateError, StateNewer
 from model import customer as customer_bytes
 from streamer import log
-from streamer.api_answers import customer_answer, newest_ms, predictions
+from streamer.api_answers import newest_ms, predictions
 from streamer.api_requests import (
     MAX_BODY_BYTES,
     BodyRefused,
@@ -40,8 +40,8 @@ from streamer.api_requests import (
 from streamer.clock import Clock, SystemClock
 from streamer.openapi import document
 from streamer.partition import Pipeline
-from streamer.show import UnknownCustomer, find_customer
-from streamer.store import Claim, Partition, StateStore, StoreRefused, StoreUnavailable
+from streamer.show import Found, UnknownCustomer, find_customer, view
+from streamer.store import Claim, StateStore, StoreRefused, StoreUnavailable
 from streamer.web import BodyTooLarge, GuardedWeb, body_of, is_from_here, problem
 
 _log = log.get(__name__)
@@ -220,7 +220,7 @@ def _predicted(body: bytes, terms: Terms, pipeline: Pipeline) -> bytes:
 
 def _looked_up(
     user_id: str,
-    found: tuple[Partition, bytes, int | None],
+    found: Found,
     pipeline: Pipeline,
     wanted: str,
     now_ms: int,
@@ -236,7 +236,7 @@ def _looked_up(
         as_of_ms = _as_of(wanted)
         if as_of_ms < earliest_ms:
             raise _bad_as_of("as_of is before what is known of the customer; choose a later one")
-    return _json.encode(customer_answer(user_id, found, pipeline, as_of_ms))
+    return _json.encode(view(user_id, *found, pipeline, as_of_ms))
 
 
 def _as_of(text: str) -> int:

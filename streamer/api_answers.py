@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Final, TypeAlias
 
 import msgspec
 import numpy as np
@@ -15,12 +15,10 @@ from model.scoring import Scorer
 from streamer.api_requests import MAX_FAULTS, BodyRefused, Fault, FromFeatures, FromOrders, Row
 from streamer.messages import rfc3339
 from streamer.partition import Pipeline
-from streamer.show import Contribution, Explained, LastWarning, Window, view
+from streamer.show import Contribution, Explained, Segment, segment_of
 from streamer.show import explained as contributions_of
-from streamer.store import Partition
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-Segment: TypeAlias = Literal["top", "high", "middle", "low"]
 
 # In minor units of any currency still a whole number that every reader of JSON can hold.
 _MOST_MAJOR: Final = 1e11
@@ -45,44 +43,6 @@ class Prediction(msgspec.Struct, frozen=True):
     model_version: str
     horizon_days: int
     currency: str
-
-
-class CustomerAnswer(msgspec.Struct, frozen=True):
-    """A customer of the live state. Money in major units of `currency`.
-
-    The facts are as of `as_of`, as the score is; `reference_clv` is what the rule compares the CLV
-    with; `armed` says whether it may warn. `frequency` counts purchase days after the first;
-    `recency_days` is the age at the last purchase, `T_days` the age now, `monetary_value` the mean
-    value of those purchase days.
-    """
-
-    user_id: str
-    partition: str
-    as_of: str
-    clv: float
-    churn_probability: float
-    segment: Segment
-    baseline: float | None
-    contributions: tuple[Contribution, ...] | None
-    model_version: str
-    horizon_days: int
-    currency: str
-    reference_clv: float | None
-    orders: int
-    net_revenue: float
-    first_order_on: str | None
-    last_order_at: str | None
-    days_since_last_order: int | None
-    frequency: int
-    recency_days: int
-    T_days: int
-    monetary_value: float
-    windows: tuple[Window, ...]
-    next_rescoring_at: str | None
-    armed: bool
-    withheld_since: str | None
-    open_warning: LastWarning | None
-    last_warning: LastWarning | None
 
 
 def predictions(
@@ -110,7 +70,7 @@ def predictions(
         Prediction(
             clv=writer.major(worth),
             churn_probability=gone,
-            segment=_segment(pipeline, worth),
+            segment=segment_of(pipeline, worth),
             baseline=None if part is None else part.baseline,
             contributions=None if part is None else part.contributions,
             as_of=rfc3339(row.as_of_ms) if isinstance(row, FromOrders) else None,
@@ -131,23 +91,6 @@ def predictions(
 def newest_ms(customer: Customer) -> int:
     """The earliest instant that a customer can be scored as of: that of what is known last."""
     return max(customer.facts.newest_ms, 0)
-
-
-def customer_answer(
-    user_id: str,
-    found: tuple[Partition, bytes, int | None],
-    pipeline: Pipeline,
-    as_of_ms: int,
-) -> CustomerAnswer:
-    """The customer that was found in the store, as of an instant."""
-    shown = view(user_id, *found, pipeline, as_of_ms)
-    names = [name for name in CustomerAnswer.__struct_fields__ if hasattr(shown, name)]
-    known: dict[str, Any] = {name: getattr(shown, name) for name in names}
-    last = shown.last_warning
-    return CustomerAnswer(
-        **known,
-        open_warning=last if last and last.open else None,
-    )
 
 
 def _matrix(scorer: Scorer, rows: Sequence[Row]) -> Floats:
@@ -178,7 +121,3 @@ def _check_range(scorer: Scorer, rows: Sequence[Row], X: Floats) -> None:
     if faults:
         shown = faults[:MAX_FAULTS]
         raise BodyRefused(422, shown, complete=len(shown) == len(faults))
-
-
-def _segment(pipeline: Pipeline, clv_minor: int) -> Segment:
-    return cast(Segment, pipeline.judge.rules.segment(clv_minor))

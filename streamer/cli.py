@@ -159,11 +159,13 @@ def show_command(user_id: str, as_of: str | None, as_json: bool) -> None:
     with one_line_errors():
         settings, pipeline = loaded_pipeline(dict(os.environ), needs=(KAFKA, REDIS, MODEL))
         as_of_ms = SystemClock().now_ms() if as_of == "now" else instant(as_of)
-        shown = asyncio.run(_show(user_id, settings, pipeline, as_of_ms))
+        partition, state, due_ms = asyncio.run(_found(user_id, settings))
+        shown = customer_view.view(user_id, partition, state, due_ms, pipeline, as_of_ms)
+        features = customer_view.features_of(user_id, state, pipeline, as_of_ms)
     if as_json:
-        click.echo(msgspec.json.encode(shown.as_dict()))
+        click.echo(msgspec.json.encode(msgspec.to_builtins(shown) | {"features": features}))
     else:
-        click.echo(customer_view.text(shown))
+        click.echo(customer_view.text(shown, features))
 
 
 for command in UPKEEP:
@@ -409,17 +411,11 @@ async def _produce(
         await publisher.close()
 
 
-async def _show(
-    user_id: str, settings: Settings, pipeline: Pipeline, as_of_ms: int | None
-) -> customer_view.CustomerView:
+async def _found(user_id: str, settings: Settings) -> customer_view.Found:
     counts = await servers.ensure_topics(settings, topics_to_make(settings))
     store = servers.redis_store(settings, await servers.cluster_id(settings))
     try:
         topic = settings.orders_topic
-        found = await customer_view.find_customer(user_id, store, topic, counts[topic])
-        partition, state, due_ms = found
-        return customer_view.view(
-            user_id, partition, state, due_ms, pipeline, as_of_ms, by_features=True
-        )
+        return await customer_view.find_customer(user_id, store, topic, counts[topic])
     finally:
         await store.close()

@@ -13,8 +13,9 @@ import msgspec
 from features.orders import MAX_ID_CHARS
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
 from model.attributes import MAX_NUMBER
-from streamer.api_answers import CustomerAnswer, Prediction
+from streamer.api_answers import Prediction
 from streamer.api_requests import MAX_BODY_BYTES, MAX_FAULTS, MAX_FEATURE, MAX_RECORDS, Fault
+from streamer.show import CustomerView
 
 API_VERSION: Final = "1.1.0"
 
@@ -147,7 +148,7 @@ def _customer() -> dict[str, Any]:
             },
         ],
         "responses": {
-            "200": _answer("The customer.", _ref("CustomerAnswer")),
+            "200": _answer("The customer.", _ref("CustomerView")),
             **_refused("NotFound", "Unprocessable", "Failed"),
         },
     }
@@ -205,7 +206,7 @@ def _ref(name: str) -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     _, answers = msgspec.json.schema_components(
-        [Prediction, CustomerAnswer, Fault], ref_template="#/components/schemas/{name}"
+        [Prediction, CustomerView, Fault], ref_template="#/components/schemas/{name}"
     )
     for schema in answers.values():
         # A docstring's lines are of our making.

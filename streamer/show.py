@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -15,12 +17,16 @@ from features.windows import WINDOWS_DAYS
 from model import customer as customer_bytes
 from model.customer import Customer
 from model.episodes import Ending, ending
-from model.scoring import Scorer, score
+from model.scoring import score
 from model.tree_shap import FeaturePart, by_feature
 from streamer.messages import rfc3339, warning_id
 from streamer.partition import Pipeline
 from streamer.partitioning import partition_for
 from streamer.store import Partition, StateStore
+
+Segment: TypeAlias = Literal["top", "high", "middle", "low"]
+# Where a customer is, its bytes, and its due time.
+Found: TypeAlias = tuple[Partition, bytes, int | None]
 
 
 class UnknownCustomer(Exception):
@@ -67,30 +73,28 @@ class Explained:
     contributions: tuple[Contribution, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CustomerView:
-    """What `show` prints and `GET /customers/{id}` answers; money in major units.
+class CustomerView(msgspec.Struct, frozen=True):
+    """A customer of the live state. Money in major units of `currency`.
 
-    `baseline` and the amounts of `contributions` add up to `clv`; both are None where the model
-    does not name its typical customer. `features` are what single features did, where that was
-    asked for, the model is made of trees and the extra `explain` is installed.
-    `frequency`: purchase days after the first; `recency_days`: age at the last purchase; `T_days`:
-    age now; `monetary_value`: mean value of those purchase days (see `features.rfm`).
+    The facts are as of `as_of`, as the score is; `baseline` and the amounts of `contributions` add
+    up to `clv`, to the minor unit, and are null where the model does not name its typical customer;
+    `reference_clv` is what the rule compares the CLV with; `armed` says whether it may warn.
+    `frequency` counts purchase days after the first; `recency_days` is the age at the last
+    purchase, `T_days` the age now, `monetary_value` the mean value of those purchase days.
     """
 
     user_id: str
     partition: str
     as_of: str
     clv: float
-    segment: str
     churn_probability: float
+    segment: Segment
     baseline: float | None
     contributions: tuple[Contribution, ...] | None
-    features: tuple[FeaturePart, ...] | None
-    reference_clv: float | None
-    currency: str
-    horizon_days: int
     model_version: str
+    horizon_days: int
+    currency: str
+    reference_clv: float | None
     orders: int
     net_revenue: float
     first_order_on: str | None
@@ -104,17 +108,12 @@ class CustomerView:
     next_rescoring_at: str | None
     armed: bool
     withheld_since: str | None
+    open_warning: LastWarning | None
     last_warning: LastWarning | None
     state_bytes: int
 
-    def as_dict(self) -> dict[str, object]:
-        """The view as plain values, for JSON."""
-        return asdict(self)
 
-
-async def find_customer(
-    user_id: str, store: StateStore, topic: str, partition_count: int
-) -> tuple[Partition, bytes, int | None]:
+async def find_customer(user_id: str, store: StateStore, topic: str, partition_count: int) -> Found:
     """Where the customer is, its bytes and its due time. Raises UnknownCustomer.
 
     Kafka's own partition of the key is asked first, then every other one, since a shop's producer
@@ -133,9 +132,7 @@ async def find_customer(
     return found
 
 
-async def _stored(
-    user_id: str, store: StateStore, partition: Partition
-) -> tuple[Partition, bytes, int | None] | None:
+async def _stored(user_id: str, store: StateStore, partition: Partition) -> Found | None:
     (stored,) = await store.load(partition, [user_id])
     return None if stored.state is None else (partition, stored.state, stored.due_ms)
 
@@ -157,9 +154,25 @@ def explained(pipeline: Pipeline, X: npt.NDArray[np.float64]) -> list[Explained 
     ]
 
 
-def _features(scorer: Scorer, X: npt.NDArray[np.float64]) -> tuple[FeaturePart, ...] | None:
-    found = by_feature(scorer, X)
+def segment_of(pipeline: Pipeline, clv_minor: int) -> Segment:
+    """The segment of a CLV by the percentiles of the pipeline's model."""
+    return cast(Segment, pipeline.judge.rules.segment(clv_minor))
+
+
+def features_of(
+    user_id: str, state: bytes, pipeline: Pipeline, as_of_ms: int | None
+) -> tuple[FeaturePart, ...] | None:
+    """What single features did to the CLV that `view` has: SHAP values, which take half a second to
+    import. None where the model is not made of trees, or the extra `explain` is not installed."""
+    customer = customer_bytes.decode(state)
+    pair = (customer.facts, _instant_ms(customer, as_of_ms))
+    scorer = pipeline.judge.scorer
+    found = by_feature(scorer, scorer.rows([pair], [user_id]))
     return None if found is None else found[0]
+
+
+def _instant_ms(customer: Customer, as_of_ms: int | None) -> int:
+    return max(customer.judgement.as_of_ms, 0) if as_of_ms is None else as_of_ms
 
 
 def view(
@@ -169,13 +182,11 @@ def view(
     due_ms: int | None,
     pipeline: Pipeline,
     as_of_ms: int | None,
-    by_features: bool = False,
 ) -> CustomerView:
-    """The customer as of an instant (epoch ms; None: the last scoring that was recorded);
-    `by_features` asks for SHAP values, which take half a second to import."""
+    """The customer as of an instant (epoch ms; None: the last scoring that was recorded)."""
     customer = customer_bytes.decode(state)
     facts, judgement = customer.facts, customer.judgement
-    as_of_ms = max(judgement.as_of_ms, 0) if as_of_ms is None else as_of_ms
+    as_of_ms = _instant_ms(customer, as_of_ms)
     scorer, rules = pipeline.judge.scorer, pipeline.judge.rules
     now = score(facts, as_of_ms, scorer, user_id)
     X = scorer.rows([(facts, as_of_ms)], [user_id])
@@ -185,16 +196,16 @@ def view(
     last_day, last_ms = facts.last_purchase_day, facts.last_order_ms
     major = pipeline.writer.major
     first_day = day_of(as_of_ms) - int(named["T_days"])
+    last_warning = _last_warning(user_id, customer, pipeline, as_of_ms)
     return CustomerView(
         user_id=user_id,
         partition=partition.tag,
         as_of=rfc3339(as_of_ms),
         clv=major(now.clv_minor),
-        segment=rules.segment(now.clv_minor),
+        segment=segment_of(pipeline, now.clv_minor),
         churn_probability=now.churn_probability,
         baseline=None if parts is None else parts.baseline,
         contributions=None if parts is None else parts.contributions,
-        features=_features(scorer, X) if by_features else None,
         reference_clv=major(reference.clv_minor) if reference else None,
         currency=scorer.currency,
         horizon_days=scorer.horizon_days,
@@ -219,7 +230,8 @@ def view(
         next_rescoring_at=None if due_ms is None else rfc3339(due_ms),
         armed=judgement.armed,
         withheld_since=None if judgement.withheld_ms < 0 else rfc3339(judgement.withheld_ms),
-        last_warning=_last_warning(user_id, customer, pipeline, as_of_ms),
+        open_warning=last_warning if last_warning and last_warning.open else None,
+        last_warning=last_warning,
         state_bytes=len(state),
     )
 
@@ -244,8 +256,9 @@ def _last_warning(
     )
 
 
-def text(shown: CustomerView) -> str:
-    """The view for a person, under 80 columns."""
+def text(shown: CustomerView, features: Sequence[FeaturePart] | None = None) -> str:
+    """The view for a person, under 80 columns; with what single features did, where that is
+    known."""
     money = f"{shown.currency} of the next {shown.horizon_days} days"
     reference = "none" if shown.reference_clv is None else f"{shown.reference_clv:,.2f}"
     lines = [
@@ -274,8 +287,8 @@ def text(shown: CustomerView) -> str:
         )
     if shown.baseline is not None and shown.contributions is not None:
         lines += _explanation(shown.clv, shown.baseline, shown.contributions)
-    if shown.features:
-        lines += _of_features(shown.features)
+    if features:
+        lines += _of_features(features)
     lines.append(f"  model {shown.model_version}, state of {shown.state_bytes:,} bytes")
     return "\n".join(lines)
 

@@ -85,7 +85,7 @@ async def test_answers_and_problems_fit_their_schemas() -> None:
         for one in found:
             validator("Prediction").validate(one)
         for user, query in (("ada", "?as_of=event-time"), ("ada", ""), ("bob", "")):
-            validator("CustomerAnswer").validate(await api.customer(user, query))
+            validator("CustomerView").validate(await api.customer(user, query))
         for data in (b"{", request({}), request(*[{}] * 70)):
             validator("Problem").validate((await api.post(data))[2])
         assert (await api.ask("/openapi.json"))[2] == openapi()

@@ -14,7 +14,7 @@ from model.backtest import scorer_of
 from model.customer import Customer
 from model.explain import typical
 from model.scoring import Scorer
-from streamer.show import CustomerView, text, view
+from streamer.show import CustomerView, features_of, text, view
 from tests import modelling
 from tests.fakes import ORDERS_0, an_order, at, every, judge, pipeline, scorer
 from tests.test_explain import facts_of
@@ -45,9 +45,7 @@ def test_the_contributions_shown_add_up_to_the_clv(orders: list[Order]) -> None:
 
 
 def test_contributions_are_part_of_the_json() -> None:
-    document = msgspec.json.decode(
-        msgspec.json.encode(_shown(every("ada", 9, 8), _shop()).as_dict())
-    )
+    document = msgspec.to_builtins(_shown(every("ada", 9, 8), _shop()))
     assert {part["group"] for part in document["contributions"]} >= {"silence", "baskets"}
     assert isinstance(document["baseline"], float)
 
@@ -62,9 +60,9 @@ def test_features_of_trees_are_shown_where_they_are_asked_for() -> None:
     pytest.importorskip("shap", reason="the extra 'explain' is not installed")
     by = tree_scorer("boosting", max_iter=30)
     state = customer_bytes.encode(Customer(facts_of(every("ada", 9, 8))))
-    shown = view("ada", ORDERS_0, state, None, pipeline(judge(by=by)), at(90), by_features=True)
-    table = text(shown)
-    assert shown.features
-    assert f"{shown.features[0].feature} " in table
+    features = features_of("ada", state, pipeline(judge(by=by)), at(90))
+    assert features
+    table = text(_shown(every("ada", 9, 8), by), features)
+    assert f"{features[0].feature} " in table
     assert max(map(len, table.splitlines())) <= 80
     assert "SHAP" not in text(_shown(every("ada", 9, 8), by))
