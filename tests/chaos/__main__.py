@@ -1,8 +1,8 @@
 """`python -m tests.chaos`: the fault suite, then the table in docs/reliability.md.
 
 In parts side by side, since most of what they do is to wait. CHAOS_FULL=1 for the full suite;
-CHAOS_BROKER=apache for Apache Kafka in place of the embedded broker. With arguments for pytest it
-is one run, and the page stays as it is; so it does with CI=true.
+CHAOS_BROKER for the broker, see `conftest`. With arguments for pytest it is one run, and the page
+stays as it is; so it does with CI=true.
 """
 
 from __future__ import annotations

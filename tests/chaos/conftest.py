@@ -17,6 +17,7 @@ from tests.chaos.book import RESULTS, Book
 from tests.chaos.stage import FULL, Stage
 from tests.conftest import required
 from tests.kafka.cluster import ApacheKafka, Kafka
+from tests.kafka.jars import ApacheKafkaMissing, jars, java
 from tests.worker.harness import Servers
 
 # Makes a stage: a name, and of what follows what the test needs to say.
@@ -43,11 +44,29 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+def a_broker() -> EmbeddedKafka | ApacheKafka:
+    """Apache Kafka where there is a Java to run it, and in CI in any case; else the embedded one,
+    whose groups can stand still for ever where members leave while it rebalances.
+
+    CHAOS_BROKER, `apache` or `embedded`, says which.
+    """
+    match os.environ.get("CHAOS_BROKER"):
+        case "apache":
+            return ApacheKafka()
+        case "embedded":
+            return EmbeddedKafka()
+    if os.environ.get("CI") != "true":
+        try:
+            java()
+            jars()
+        except ApacheKafkaMissing:
+            return EmbeddedKafka()
+    return ApacheKafka()
+
+
 @pytest.fixture(scope="session")
 def broker() -> Iterator[EmbeddedKafka | ApacheKafka]:
-    """The embedded one; with CHAOS_BROKER=apache, Apache's."""
-    kind = ApacheKafka if os.environ.get("CHAOS_BROKER") == "apache" else EmbeddedKafka
-    with required(kind()) as found:
+    with required(a_broker()) as found:
         yield found
 
 

@@ -7,8 +7,7 @@ that rate, while one worker is killed every minute and resident memory is read e
 end the lag has to go back to 0 and the verifier finds all as replayed. SOAK_MINUTES=10 for a
 shorter one. The result stands in docs/reliability.md.
 
-On Apache Kafka, which needs Java: the embedded broker's groups can stand still for minutes where a
-member is killed while it rebalances. CHAOS_BROKER=embedded for that one all the same.
+CHAOS_BROKER for the broker, see `conftest`.
 """
 
 from __future__ import annotations
@@ -26,14 +25,13 @@ from typing import Final
 
 from model.artifact import save
 from model.synthetic import Shop, generate
-from streamer.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.embedded import EmbeddedRedis
 from streamer.produce import order_message
 from streamer.publisher import KafkaPublisher
 from tests import modelling
 from tests.chaos.book import RESULTS, Book, Entry, write_page
-from tests.chaos.conftest import named
+from tests.chaos.conftest import a_broker, named
 from tests.chaos.stage import Stage, last_words, owns
-from tests.kafka.cluster import ApacheKafka
 from tests.worker.harness import Servers, WorkerProcess
 
 BACKLOG: Final = 0.25
@@ -93,9 +91,8 @@ async def soak(minutes: float) -> int:
     save_to = Path(tempfile.mkdtemp(prefix="clv-soak-"))
     save(save_to / "model", modelling.model(), modelling.fields())
     book = Book(RESULTS / "soak.json", f"soak of {minutes:g} minutes")
-    kind = EmbeddedKafka if os.environ.get("CHAOS_BROKER") == "embedded" else ApacheKafka
     count = MOST_A_SECOND * minutes * 60 / (1 - BACKLOG)
-    with kind() as kafka, EmbeddedRedis() as redis:
+    with a_broker() as kafka, EmbeddedRedis() as redis:
         servers = Servers(kafka, redis)
         orders = generate(
             Shop(customers=int(count / ORDERS_A_CUSTOMER), days=700, arrival_days=600, seed=5)
