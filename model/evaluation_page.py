@@ -398,7 +398,8 @@ def _curve(curve: Dependence, top: float, currency: str) -> tuple[str, str]:
 def _churn(report: Rolling) -> list[str]:
     churns = [(one.cutoff, one.churn) for one in report.cutoffs]
     # More lines than this cannot be told apart.
-    drawn, newest = churns[-_DRAWN:], churns[-1][1]
+    drawn, (newest_day, newest) = churns[-_DRAWN:], churns[-1]
+    tenths = newest.calibration
     alone = len(churns) == 1
     plot = svg.plot(
         lines=[([(0.0, 0.0), (1.0, 1.0)], "said = happened")]
@@ -427,10 +428,10 @@ def _churn(report: Rolling) -> list[str]:
             " beside it what it would be were everybody counted so.",
         ),
         table(
-            ("tenth", *(str(number + 1) for number in range(len(newest.calibration)))),
+            (f"tenth, {newest_day}", *(str(number + 1) for number in range(len(tenths)))),
             [
-                (False, ["said", *(f"{tenth.predicted:.1%}" for tenth in newest.calibration)]),
-                (False, ["did not order", *(f"{t.actual:.1%}" for t in newest.calibration)]),
+                (False, ["said", *(f"{tenth.predicted:.1%}" for tenth in tenths)]),
+                (False, ["did not order", *(f"{t.actual:.1%}" for t in tenths)]),
             ],
         ),
     ]  # fmt: skip
@@ -463,6 +464,9 @@ def _glossary(report: Rolling) -> str:
         " small customers count as much as the few large ones. <b>Top 10 %</b>: share of the"
         " revenue that the highest-ranked tenth brought. <b>Decile WAPE</b>: errors of ten groups'"
         " sums over all revenue. <b>Bias</b>: predicted over actual revenue of everybody."
+        " <b>ROC AUC</b>: how likely somebody who did not order was given the higher probability"
+        " than somebody who did. <b>PR AUC</b>: mean precision of the lists by probability, however"
+        " long. <b>Brier</b>: mean squared error of the probability; less is better."
         " <b>Interval</b>: customers are drawn with replacement, the same draw for both"
         f" predictions, {report.resamples:,} times (seed {report.seed}).</p>"
     )
