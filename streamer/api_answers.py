@@ -20,8 +20,8 @@ from streamer.show import explained as contributions_of
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-# In minor units of any currency still a whole number that every reader of JSON can hold.
-_MOST_MAJOR: Final = 1e11
+# Still a whole number that every reader of JSON can hold.
+_MOST_MINOR: Final = 10**14
 # Some 20 ms of work: whoever waits for the processor waits no longer.
 _EXPLAINED_AT_ONCE: Final = 128
 
@@ -59,8 +59,7 @@ def predictions(
     """
     scorer, writer = pipeline.judge.scorer, pipeline.writer
     X = _matrix(scorer, rows)
-    _check_range(scorer, rows, X)
-    clv_minor, churn = scorer.rate(X)
+    clv_minor, churn = _rated(scorer, rows, X)
     parts: list[Explained | None] = []
     for start in range(0, len(rows), _EXPLAINED_AT_ONCE) if contributions else ():
         between()
@@ -108,16 +107,28 @@ def _matrix(scorer: Scorer, rows: Sequence[Row]) -> Floats:
     return np.hstack([X, np.array([row.attributes for row in rows])])
 
 
-def _check_range(scorer: Scorer, rows: Sequence[Row], X: Floats) -> None:
-    """Raises BodyRefused for ready features whose CLV is no number that JSON can carry."""
-    at = [i for i, row in enumerate(rows) if isinstance(row, FromFeatures)]
-    if not at:
-        return
+def _rated(scorer: Scorer, rows: Sequence[Row], X: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+    """CLVs in minor units, and P(churn). Raises BodyRefused for ready features whose CLV is no
+    number that JSON can carry."""
     with np.errstate(all="ignore"):
-        clv = scorer.model.clv(X[at])
-    beyond = ~(np.isfinite(clv) & (clv < _MOST_MAJOR))
+        try:
+            clv_minor, churn = scorer.rate(X)
+        except ValueError:
+            _refuse(rows, ~np.isfinite(scorer.model.clv(X)))
+            raise
+    # What was too large for an integer is the lowest of all.
+    _refuse(rows, (clv_minor < 0) | (clv_minor >= _MOST_MINOR))
+    return clv_minor, churn
+
+
+def _refuse(rows: Sequence[Row], beyond: npt.NDArray[np.bool_]) -> None:
+    """Raises BodyRefused if any of the rows beyond any range are of ready features."""
     detail = "no customer has such features: their CLV is out of range; check units and names"
-    faults = [Fault(detail, f"#/records/{i}", i) for i in np.array(at)[beyond].tolist()]
+    faults = [
+        Fault(detail, f"#/records/{i}", i)
+        for i in np.flatnonzero(beyond).tolist()
+        if isinstance(rows[i], FromFeatures)
+    ]
     if faults:
         shown = faults[:MAX_FAULTS]
         raise BodyRefused(422, shown, complete=len(shown) == len(faults))

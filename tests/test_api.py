@@ -205,7 +205,12 @@ async def test_the_score_is_that_of_the_scores_topic() -> None:
             assert one[name] == score[name]
 
 
-async def test_a_thousand_records_take_one_call_of_the_model() -> None:
+@pytest.mark.parametrize(
+    "record",
+    [lambda order: of_orders([order]), lambda order: of_features([order], order.ts_ms)],
+    ids=["orders", "features"],
+)
+async def test_a_thousand_records_take_one_call_of_the_model(record: Any) -> None:
     calls: list[int] = []
 
     class Counting(LinearModel):
@@ -216,7 +221,7 @@ async def test_a_thousand_records_take_one_call_of_the_model() -> None:
     async with served() as api:
         api.pipelines.append(pipeline(judge(by=replace(scorer(), model=Counting()))))
         found = await api.predict(
-            *(of_orders([an_order(f"u{n}", 1)]) for n in range(1_000)), contributions=False
+            *(record(an_order(f"u{n}", 1)) for n in range(1_000)), contributions=False
         )
     assert len(found) == 1_000
     assert calls == [1_000]
@@ -291,13 +296,17 @@ async def test_a_body_too_large_is_refused_with_or_without_its_length() -> None:
         assert (await api.ask("/predict", "POST", data=data, headers=json_))[0] == 400
 
 
-async def test_features_out_of_the_model_s_range_are_named() -> None:
-    wild = of_features([an_order("ada", 1)], at(2))
+@pytest.mark.parametrize("weight", [0.1, 1e6, 1e300], ids=["large", "no integer", "infinite"])
+async def test_features_out_of_the_model_s_range_are_named(weight: float) -> None:
+    tame, wild = (of_features([an_order("ada", 1)], at(2)) for _ in range(2))
+    tame["features"]["net_minor_90d"] = 0.0
     wild["features"]["net_minor_90d"] = 1e15
+    by = scorer(LinearModel({"net_minor_90d": weight}))
     async with served() as api:
-        status, _, told = await api.post(request(of_features([an_order("ada", 1)], at(2)), wild))
+        api.pipelines.append(pipeline(judge(by=by)))
+        status, _, told = await api.post(request(tame, wild))
         assert status == 422
-        assert told["errors"][0]["record"] == 1
+        assert [error["record"] for error in told["errors"]] == [1]
 
 
 async def test_without_a_model_it_says_when_to_come_back() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -84,3 +87,35 @@ def test_the_child_gets_no_passwords(
     told = _tried(saved, stand_in, "import os\nraise SystemExit(' '.join(sorted(os.environ)))")
     assert "OMP_NUM_THREADS" in told
     assert "PASSWORD" not in told
+
+
+@pytest.mark.parametrize(
+    ("code", "end"),
+    [
+        ("open(sys.argv[1], 'wb', 0).write(b'x')", "File too large"),
+        ("bytearray(2 << 30)", "MemoryError"),
+        # By its processor's time; where that is long in coming, by the clock.
+        ("\nwhile True: pass", "SIGXCPU|SIGALRM"),
+    ],
+)
+def test_the_child_writes_no_file_and_has_limits(tmp_path: Path, code: str, end: str) -> None:
+    start = (
+        "import sys; from model.isolation import Task, _limit;"
+        " _limit(Task(directory='', keys=[], signature_required=False, cpu_s=1,"
+        f" memory_bytes=1 << 30, niceness=0)); {code}"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", start, str(tmp_path / "file")],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    how = signal.Signals(-ran.returncode).name if ran.returncode < 0 else ran.stderr
+    assert re.search(end, how)
+
+
+def test_a_model_that_takes_too_much_memory_is_refused(saved: Path) -> None:
+    with pytest.raises(ArtifactRefused) as refused:
+        isolation.loaded(Trial(saved, memory_bytes=96 << 20))
+    assert "loading it in a process of its own is ended " in str(refused.value)
