@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from features.orders import Reason
 from streamer.logends import log_ends
 from streamer.messages import REDRIVEN, Message, rfc3339, times_redriven
+from streamer.partition import Record as OrderRecord
 from streamer.partitioning import partition_for
 from streamer.publisher import Publisher
 from streamer.store import Partition
@@ -28,21 +29,11 @@ SAMPLES: Final = 5
 _POLL_MS: Final = 500
 
 
-class Record(Protocol):
+class Record(OrderRecord, Protocol):
     """A record of the dead-letter topic; aiokafka's ConsumerRecord is one."""
 
     @property
     def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
 class Marks(Protocol):

@@ -167,9 +167,12 @@ async def test_after_a_truncated_append_only_file_the_lost_orders_are_read_again
             await assert_undisturbed(store, publisher)
 
 
-async def test_after_an_older_snapshot_the_lost_orders_are_read_again(tmp_path: Path) -> None:
-    publisher = MemoryPublisher()
-    with required(EmbeddedRedis(tmp_path, options=("--appendonly", "no"))) as server:
+@asynccontextmanager
+async def rolled_back(
+    directory: Path, publisher: MemoryPublisher
+) -> AsyncIterator[tuple[RedisStore, PartitionRunner]]:
+    """A store that is back where it was after 12 records, and the runner that had applied 36."""
+    with required(EmbeddedRedis(directory, options=("--appendonly", "no"))) as server:
         async with store_at(server.url) as store:
             runner = runner_of(store, publisher)
             await runner.claim(TOPIC)
@@ -179,10 +182,16 @@ async def test_after_an_older_snapshot_the_lost_orders_are_read_again(tmp_path: 
             await feed(runner, LOG[12:36])
             server.kill()
             server.start()
-            with pytest.raises(WentBack):
-                await finish(runner, LOG[36:])
-            assert await restart(store, publisher) == 12
-            await assert_undisturbed(store, publisher)
+            yield store, runner
+
+
+async def test_after_an_older_snapshot_the_lost_orders_are_read_again(tmp_path: Path) -> None:
+    publisher = MemoryPublisher()
+    async with rolled_back(tmp_path, publisher) as (store, runner):
+        with pytest.raises(WentBack):
+            await finish(runner, LOG[36:])
+        assert await restart(store, publisher) == 12
+        await assert_undisturbed(store, publisher)
 
 
 async def test_after_everything_was_deleted_all_is_rebuilt_from_a_whole_log() -> None:
@@ -203,20 +212,11 @@ async def test_a_rollback_while_no_worker_runs_is_made_good_and_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     publisher = MemoryPublisher()
-    with required(EmbeddedRedis(tmp_path, options=("--appendonly", "no"))) as server:
-        async with store_at(server.url) as store:
-            runner = runner_of(store, publisher)
-            await runner.claim(TOPIC)
-            await feed(runner, LOG[:12])
-            async with raw(server.url) as client:
-                await client.save()
-            await feed(runner, LOG[12:36])
-            server.kill()
-            server.start()
-            runner = runner_of(store, publisher)
-            assert await runner.claim(LogRange(0, len(LOG), 1, committed=36)) == 12
-            await finish(runner, LOG[12:])
-            await assert_undisturbed(store, publisher)
+    async with rolled_back(tmp_path, publisher) as (store, _):
+        runner = runner_of(store, publisher)
+        assert await runner.claim(LogRange(0, len(LOG), 1, committed=36)) == 12
+        await finish(runner, LOG[12:])
+        await assert_undisturbed(store, publisher)
     (told,) = [r for r in caplog.records if r.message == "store.went_back"]
     assert told.fields == {  # type: ignore[attr-defined]
         "partition": 0,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.errors import (
     AuthenticationFailedError,
     KafkaConnectionError,
@@ -36,20 +36,12 @@ from streamer.topics import (
     refusal,
 )
 from tests.kafka.cluster import Kafka
+from tests.kafka_kit import topics_of
 
 
 def fresh(topic: Topic) -> Topic:
     """The same under a name of this test's own."""
     return replace(topic, name=f"{topic.name}-{uuid.uuid4().hex}")
-
-
-async def names(kafka: Kafka) -> set[str]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    await admin.start()
-    try:
-        return set(await admin.list_topics())
-    finally:
-        await admin.close()
 
 
 def test_the_topics_are_those_of_the_contract() -> None:
@@ -104,7 +96,7 @@ async def test_orders_with_other_partitions_is_refused_before_anything_is_made(
     await ensure_topics(kafka.bootstrap, [orders])
     with pytest.raises(PartitionsDiffer, match=f"has 4 partitions.* says {wanted}"):
         await ensure_topics(kafka.bootstrap, [replace(orders, partitions=wanted), other])
-    assert other.name not in await names(kafka)
+    assert other.name not in await topics_of(kafka.bootstrap)
 
 
 async def test_other_topics_may_have_the_partitions_they_have(

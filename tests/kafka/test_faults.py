@@ -12,7 +12,6 @@ from contextlib import contextmanager
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
@@ -25,6 +24,7 @@ from tests.conftest import required
 from tests.kafka.cluster import ApacheKafka
 from tests.kafka.conftest import Deploy
 from tests.kafka.proxy import Api, behind_proxy
+from tests.kafka_kit import administrating, delete_topic
 from tests.worker.harness import Deployment
 from tests.worker.verifier import Verdict, verify
 
@@ -188,22 +188,14 @@ async def test_one_broker_of_three_may_be_lost(deploy: Deploy, role: str) -> Non
 
 
 async def _leader(deployment: Deployment) -> int:
-    admin = AIOKafkaAdminClient(bootstrap_servers=deployment.servers.kafka.bootstrap)
-    await admin.start()
-    try:
+    async with administrating(deployment.servers.kafka.bootstrap) as admin:
         (topic,) = await admin.describe_topics([deployment.settings.orders_topic])
         return int(topic["partitions"][0]["leader"])
-    finally:
-        await admin.close()
 
 
 async def _coordinator(deployment: Deployment) -> int:
-    admin = AIOKafkaAdminClient(bootstrap_servers=deployment.servers.kafka.bootstrap)
-    await admin.start()
-    try:
+    async with administrating(deployment.servers.kafka.bootstrap) as admin:
         return int(await admin.find_coordinator(deployment.settings.group))
-    finally:
-        await admin.close()
 
 
 # --- logs that do not fit ------------------------------------------------------------------------
@@ -229,10 +221,9 @@ async def test_orders_that_retention_took_before_they_were_applied_stop_the_work
     for record in await deployment.read(deployment.settings.orders_topic):
         ends[record.partition] = record.offset + 1
     topic = deployment.settings.orders_topic
-    admin = AIOKafkaAdminClient(bootstrap_servers=apache_kafka.bootstrap)
-    await admin.start()
-    await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=ends[0])})
-    await admin.close()
+    lost = {TopicPartition(topic, 0): RecordsToDelete(before_offset=ends[0])}
+    async with administrating(apache_kafka.bootstrap) as admin:
+        await admin.delete_records(lost)
     worker = deployment.worker()
     assert await worker.ended(60) == 70
     assert "worker.stopped reason=" in worker.log[-1]
@@ -245,12 +236,7 @@ async def test_a_topic_deleted_and_made_anew_stops_the_worker(
 ) -> None:
     deployment = deploy("anew", apache_kafka)
     left = await _half_applied(deployment)
-    admin = AIOKafkaAdminClient(bootstrap_servers=apache_kafka.bootstrap)
-    await admin.start()
-    await admin.delete_topics([deployment.settings.orders_topic])
-    while deployment.settings.orders_topic in await admin.list_topics():
-        await asyncio.sleep(0.1)
-    await admin.close()
+    await delete_topic(apache_kafka.bootstrap, deployment.settings.orders_topic)
     await deployment.make_topics()
     # Fewer than were applied, then more: the log's length alone must not decide it.
     for part in (left[:100], left):

@@ -9,12 +9,12 @@ from itertools import count
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from streamer.topics import TOPICS, Topic, ensure_topics
 from tests.kafka.cluster import ApacheKafka
+from tests.kafka_kit import administrating
 from tests.worker.lane_kit import Recorder, SharedLog, join, numbered, publishing, until
 
 pytestmark = pytest.mark.kafka
@@ -37,16 +37,6 @@ async def transactional(kafka: ApacheKafka, name: str) -> AsyncIterator[AIOKafka
         yield producer
     finally:
         await producer.stop()
-
-
-@asynccontextmanager
-async def administrating(kafka: ApacheKafka) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    await admin.start()
-    try:
-        yield admin
-    finally:
-        await admin.close()
 
 
 async def send(producer: AIOKafkaProducer, topic: str, values: Sequence[int]) -> None:
@@ -126,7 +116,7 @@ async def test_a_deleted_beginning_is_seen_as_the_logs_start(
     shared = SharedLog()
     async with publishing(apache_kafka.bootstrap) as publisher:
         await publisher.publish(numbered(topic, 100))
-    async with administrating(apache_kafka) as admin:
+    async with administrating(apache_kafka.bootstrap) as admin:
         await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=40)})
     sink = Recorder("one", shared)
     sink.starts = {0: 10}  # as a store that had applied no more than that
@@ -140,7 +130,7 @@ async def test_a_deleted_beginning_is_seen_as_the_logs_start(
 
 async def test_the_topics_are_made_with_their_settings(apache_kafka: ApacheKafka) -> None:
     await ensure_topics(apache_kafka.bootstrap, TOPICS)
-    async with administrating(apache_kafka) as admin:
+    async with administrating(apache_kafka.bootstrap) as admin:
         for topic in TOPICS:
             (answer,) = await admin.describe_configs(
                 [ConfigResource(ConfigResourceType.TOPIC, topic.name)]
@@ -154,7 +144,7 @@ async def test_the_topics_are_made_with_their_settings(apache_kafka: ApacheKafka
 
 
 async def test_a_topic_out_of_the_blue_is_not_made_by_asking(apache_kafka: ApacheKafka) -> None:
-    async with administrating(apache_kafka) as admin:
+    async with administrating(apache_kafka.bootstrap) as admin:
         (described,) = await admin.describe_topics(["nobody-made-this"])
         assert described["error_code"] != 0
         assert "nobody-made-this" not in await admin.list_topics()

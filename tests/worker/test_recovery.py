@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from redis.asyncio import Redis
 
 from model.artifact import save
@@ -23,6 +22,7 @@ from streamer.rebuild import read_aside
 from tests import modelling
 from tests.conftest import required
 from tests.kafka.cluster import ApacheKafka
+from tests.kafka_kit import delete_topic
 from tests.redis_kit import clients, cluster, cluster_url, in_step
 from tests.worker.harness import Deployment, Servers
 from tests.worker.verifier import verify
@@ -178,12 +178,7 @@ async def test_a_topic_made_anew_is_refused_though_it_has_grown_past_what_was_ap
     worker = deployment.worker()
     await deployment.settled(200)
     assert await worker.terminate() == 0
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    await admin.start()
-    await admin.delete_topics([deployment.settings.orders_topic])
-    while deployment.settings.orders_topic in await admin.list_topics():
-        await asyncio.sleep(0.1)
-    await admin.close()
+    await delete_topic(kafka.bootstrap, deployment.settings.orders_topic)
     await deployment.make_topics()
     await deployment.publish(messages[:1000])
     worker = deployment.worker()

@@ -12,7 +12,6 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 from redis.asyncio import Redis
 
 from features.buckets import MS_PER_DAY
@@ -23,6 +22,7 @@ from streamer.messages import Message
 from streamer.produce import order_message
 from tests import modelling
 from tests.conftest import required
+from tests.kafka_kit import topics_of
 from tests.limited_user import limited
 from tests.worker.harness import Deployment, Servers
 from tests.worker.verifier import verify
@@ -103,15 +103,6 @@ def fetch(port: int, path: str, token: str | None = TOKEN) -> tuple[int, str]:
     except HTTPError as error:
         with error:
             return error.code, error.read().decode()
-
-
-async def topics_of(bootstrap: str) -> set[str]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        return set(await admin.list_topics())
-    finally:
-        await admin.close()
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin import NewPartitions
 from click.testing import CliRunner
 
 from features.buckets import MS_PER_DAY
@@ -28,6 +28,7 @@ from streamer.topics import Topic, ensure_topics
 from tests import modelling
 from tests.conftest import required
 from tests.kafka.cluster import ApacheKafka
+from tests.kafka_kit import administrating
 from tests.worker.harness import Deployment, Ran, Servers, WorkerProcess
 
 Deploy = Callable[..., Deployment]
@@ -280,10 +281,8 @@ async def test_a_topic_that_grew_is_refused_until_customers_have_moved(
     await worker.terminate()
     await deployment.publish(as_messages(deployment, rounds[1]))  # waits in old partitions
     topic = deployment.settings.orders_topic
-    admin = AIOKafkaAdminClient(bootstrap_servers=deployment.servers.kafka.bootstrap)
-    await admin.start()
-    await admin.create_partitions({topic: NewPartitions(total_count=8)})
-    await admin.close()
+    async with administrating(deployment.servers.kafka.bootstrap) as admin:
+        await admin.create_partitions({topic: NewPartitions(total_count=8)})
     await ensure_topics(deployment.servers.kafka.bootstrap, [Topic(topic, 8, exact=True)])
     await deployment.publish(as_messages(deployment, rounds[2]))
 
