@@ -213,7 +213,9 @@ def test_a_large_shop_is_thinned_by_customer_and_not_by_row() -> None:
 
 def test_too_short_a_history_says_how_long_it_must_be() -> None:
     log = [_order(f"o{i}", i, 100, user=f"u{i}") for i in range(100)]
-    with pytest.raises(TooLittleData, match=r"10 days before the cutoff \(100 in all\).* at least 120"):
+    with pytest.raises(
+        TooLittleData, match=r"10 days before the cutoff \(100 in all\).* at least 120"
+    ):
         training_set(log, TrainingConfig(), default_cutoff_day(log, 90))
 
 
