@@ -13,9 +13,12 @@ import pytest
 
 from features.buckets import MS_PER_DAY
 from model.monitored import Age, age_at
+from streamer.config import Settings
 from streamer.metrics import Metrics
 from streamer.model_age import AgeWatch
+from streamer.models import Models
 from streamer.reload import Reloader, Sight
+from streamer.store import MemoryStore
 from tests.fakes import pipeline
 
 BORN = 20_000
@@ -113,3 +116,17 @@ def test_a_manifest_that_cannot_be_read_now_is_read_at_the_next_look(tmp_path: P
         assert world.look(one=BORN + 3) == []
     manifest.write_bytes(kept)
     assert world.look(one=BORN + 3)[0].endswith(" 3.0")
+
+
+@pytest.mark.parametrize(("given", "watched"), [({}, True), ({"OLD_AFTER_DAYS": "off"}, False)])
+def test_a_worker_watches_unless_it_is_told_not_to(
+    tmp_path: Path, given: dict[str, str], watched: bool
+) -> None:
+    names = {f"CLV_MODEL_{name}": value for name, value in given.items()}
+    settings = Settings.load({"CLV_MODEL": str(tmp_path), **names}, needs=())
+    models = Models(settings, lambda path: pipeline(), Metrics())
+    partitions = SimpleNamespace(adopt=lambda pipeline: None, watermarks_ms=dict)
+    models.attach(partitions, MemoryStore())
+    assert ("age" in json.loads(models.page())) is watched
+    looks = [getattr(look, "__self__", None) for _, look in models.looks()]
+    assert any(isinstance(one, AgeWatch) for one in looks) is watched
