@@ -62,6 +62,7 @@ class Reason(enum.StrEnum):
     WRONG_CURRENCY = "wrong_currency"
     BEYOND_ID_MEMORY = "beyond_id_memory"
     NOT_SCORED = "not_scored"
+    WRONG_PARTITION = "wrong_partition"
 
 
 @dataclass(frozen=True, slots=True)

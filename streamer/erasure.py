@@ -9,7 +9,8 @@ before they claim anything: orders from before an erasure are left out from then
 come again or when the whole log is read again from its start.
 
 The same topic has, under the orders topic's name, how far the logs of its partitions reached when
-customers were moved to other partitions: up to there, no log has all orders of a customer.
+customers were moved to other partitions: up to there, no log has all orders of a customer, and from
+there on an order belongs where the partitioner named there puts its customer.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import msgspec
 
 from features.orders import Order
 from streamer.messages import Message, rfc3339
+from streamer.partitioning import PARTITIONERS, Partitioner
 
 ERASE: Final = "clv-erase"
 """Header of an erasure: epoch milliseconds. A record without a value and without it is no order,
@@ -54,11 +56,15 @@ class Move(msgspec.Struct, frozen=True):
     schema: str
     topic: str
     ends: dict[int, int]
+    partitioner: str = ""  # a name of PARTITIONERS; empty: not known
 
 
-def move(topic: str, ends: Mapping[int, int], erasures_topic: str) -> Message:
-    """The note that customers of a topic have been moved, when its logs reached that far."""
-    value = msgspec.json.encode(Move(MOVE_SCHEMA, topic, dict(ends)))
+def move(
+    topic: str, ends: Mapping[int, int], erasures_topic: str, partitioner: str = ""
+) -> Message:
+    """The note that customers of a topic have been moved, when its logs reached that far, to where
+    the partitioner of that name puts them."""
+    value = msgspec.json.encode(Move(MOVE_SCHEMA, topic, dict(ends), partitioner))
     return Message(erasures_topic, f"{_MOVE_KEY}{topic}".encode(), value)
 
 
@@ -96,6 +102,7 @@ class Forgotten:
     def __init__(self, erased: Iterable[tuple[str, int]] = ()) -> None:
         self._at_ms: dict[str, int] = {}
         self._moved: dict[tuple[str, int], int] = {}
+        self._partitioners: dict[str, str] = {}
         for name, at_ms in erased:
             self.add(name, at_ms)
 
@@ -115,6 +122,7 @@ class Forgotten:
                 moved = msgspec.json.decode(value or b"", type=Move)
                 if moved.schema == MOVE_SCHEMA:
                     self._moved |= {(moved.topic, n): end for n, end in moved.ends.items()}
+                    self._partitioners[moved.topic] = moved.partitioner
                 return
             found = msgspec.json.decode(value or b"", type=Marker)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -125,6 +133,10 @@ class Forgotten:
     def moved_at(self, topic: str, number: int) -> int | None:
         """Where a partition's log ended when customers were moved; None where they never were."""
         return self._moved.get((topic, number))
+
+    def partitioner(self, topic: str) -> Partitioner | None:
+        """By what customers were moved; None where they never were, or that is not known."""
+        return PARTITIONERS.get(self._partitioners.get(topic, ""))
 
     def covers(self, order: Order) -> bool:
         """Whether the order is from before its customer was erased."""

@@ -408,9 +408,22 @@ class PartitionRunner:
         if not fresh:
             return
         rules = self._pipeline.order_rules
-        await self.process_parsed(
-            [Parsed(r.offset, _outcome(r, rules), r.key, r.value, r.headers) for r in fresh]
-        )
+        batch = [Parsed(r.offset, _outcome(r, rules), r.key, r.value, r.headers) for r in fresh]
+        moved_at = self._forgotten.moved_at(self.partition.topic, self.partition.number)
+        if moved_at is not None:
+            batch = [self._strayed(p) if p.offset >= moved_at else p for p in batch]
+        await self.process_parsed(batch)
+
+    def _strayed(self, parsed: Parsed) -> Parsed:
+        """The record; set aside where its customer has been moved elsewhere: here, it would begin
+        a second customer of the same id."""
+        partitioner = self._forgotten.partitioner(self.partition.topic)
+        if partitioner is None or not isinstance(parsed.outcome, Order):
+            return parsed
+        home = partitioner(parsed.outcome.user_id.encode(), self._partition_count)
+        if home == self.partition.number:
+            return parsed
+        return msgspec.structs.replace(parsed, outcome=_wrong_partition(home))
 
     async def process_parsed(self, batch: Sequence[Parsed]) -> None:
         """Applies records that have been read; see `process`."""
@@ -888,6 +901,14 @@ def _beyond_memory(parsed: Parsed, beyond: BeyondMemory) -> Rejected:
         f"ts {rfc3339(order.ts_ms)} is not after {rfc3339(max(beyond.reach_ms, 0))}, as far back as"
         " this customer's order ids are remembered, so it cannot be told from a repeat; raise"
         " CLV_ID_MEMORY_DAYS or CLV_ID_MEMORY_SIZE and redrive it if it is new",
+    )
+
+
+def _wrong_partition(home: int) -> Rejected:
+    return Rejected(
+        Reason.WRONG_PARTITION,
+        f"the customer was moved to partition {home} when partitions were added; the producer has"
+        " not read the topic's metadata since, or sends no key. Redrive it, and it goes there",
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import zlib
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -25,6 +27,15 @@ def partition_for(key: bytes, count: int) -> int:
     if count < 1:
         raise ValueError(f"count={count}: a topic has at least one partition")
     return (_murmur2(key) & 0x7FFFFFFF) % count
+
+
+Partitioner = Callable[[bytes, int], int]
+
+PARTITIONERS: Final[Mapping[str, Partitioner]] = {
+    "murmur2": partition_for,
+    "crc32": lambda key, count: zlib.crc32(key) % count,
+}
+"""Of a key, among so many partitions: Kafka's Java client's rule, and librdkafka's own default."""
 
 
 @lru_cache(maxsize=1 << 16)

@@ -15,7 +15,6 @@ partition come in after 2, customers are moved back, and all begins with 1.
 
 from __future__ import annotations
 
-import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from streamer.erasure import erasure_in, move
 from streamer.logends import log_ends
 from streamer.messages import unpack
 from streamer.partition import LogRange, LogTooShort, Record, RetentionGap
-from streamer.partitioning import partition_for
+from streamer.partitioning import PARTITIONERS, Partitioner, partition_for
 from streamer.publisher import Publisher
 from streamer.rebuild import LogUnavailable
 from streamer.store import MovableStore, Outcome, Partition, Write
@@ -38,14 +37,6 @@ _ROUNDS: Final = 3
 _OUTBOX_CHUNK: Final = 500
 _READ_CHUNK: Final = 1_000
 _SILENT_MS: Final = 5_000
-
-Partitioner = Callable[[bytes, int], int]
-
-PARTITIONERS: Final[Mapping[str, Partitioner]] = {
-    "murmur2": partition_for,
-    "crc32": lambda key, count: zlib.crc32(key) % count,
-}
-"""Of a key, among so many partitions: Kafka's Java client's rule, and librdkafka's own."""
 
 
 class RepartitionRefused(Exception):
@@ -143,6 +134,7 @@ class Repartition:
     notes_topic: str = ""
     progress: Callable[[int], object] = lambda customers: None
     _held: dict[int, _Held] = field(default_factory=dict)
+    _looked_up_to: dict[int, int] = field(default_factory=dict)
 
     async def run(self) -> Moved | None:
         """What was done; None where the states lie in as many partitions as the topic has.
@@ -182,6 +174,7 @@ class Repartition:
         """The old partitions in which records wait that have to be applied before the move."""
         found: dict[int, Tail] = {}
         ranges = await self.log.ranges()
+        self._looked_up_to = {number: log.end for number, log in ranges.items()}
         for number in range(old):
             tail = await self._tail(number, ranges[number], old, new)
             if tail.here is None:
@@ -339,9 +332,11 @@ class Repartition:
                 self._ours(await self.store.write(partition, held.epoch, held.sequence, write))
                 held.sequence += 1
         if self.notes_topic:
-            # Whoever finds the store empty one day must not take the logs for whole.
-            ends = {number: log.end for number, log in ranges.items()}
-            await self.publisher.publish([move(self.topic, ends, self.notes_topic)])
+            # Whoever finds the store empty one day must not take the logs for whole; and whatever
+            # comes later to where its customer is no longer must not begin a second one there.
+            ends = self._looked_up_to
+            name = next((n for n, one in PARTITIONERS.items() if one is self.partitioner), "")
+            await self.publisher.publish([move(self.topic, ends, self.notes_topic, name)])
         await self.store.set_partition_count(self.topic, result.new_count)
 
     async def _check_placement(self, result: Moved) -> None:

@@ -17,11 +17,12 @@ from streamer.config import Settings
 from streamer.erasure import Forgotten
 from streamer.history import KafkaHistory
 from streamer.partition import LogRange, PartitionRunner, Pipeline
+from streamer.partitioning import Partitioner
 from streamer.publisher import KafkaPublisher, Publisher, Route
 from streamer.rebuild import LogUnavailable
 from streamer.redis_store import RedisStore
 from streamer.redrive import Choice, Redriven
-from streamer.repartition import KafkaLog, Moved, Partitioner, Repartition
+from streamer.repartition import KafkaLog, Moved, Repartition
 from streamer.store import Partition, StateStore
 from streamer.topics import Topic
 

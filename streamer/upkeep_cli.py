@@ -25,9 +25,10 @@ from streamer.console import (
 from streamer.deadletters import DeadLettersExceeded
 from streamer.forget import NotForgottenYet
 from streamer.partition import Fenced
+from streamer.partitioning import PARTITIONERS
 from streamer.rebuild import LogUnavailable
 from streamer.redrive import Choice
-from streamer.repartition import PARTITIONERS, RepartitionRefused
+from streamer.repartition import RepartitionRefused
 from streamer.worker import topics_to_make
 
 

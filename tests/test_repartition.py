@@ -15,21 +15,19 @@ from features.orders import Order, OrderRules
 from model import customer as customer_bytes
 from model.customer import Customer
 from streamer.embedded import EmbeddedRedis
-from streamer.erasure import Forgotten, erasure_headers
+from streamer.erasure import Forgotten, erasure_headers, move
 from streamer.messages import pack
 from streamer.partition import CustomersMoved, LogRange, LogTooShort, PartitionRunner, Record
-from streamer.partitioning import partition_for
+from streamer.partitioning import PARTITIONERS, Partitioner, partition_for
 from streamer.publisher import MemoryPublisher
 from streamer.redis_store import RedisStore
 from streamer.repartition import (
-    PARTITIONERS,
     Drain,
     FewerPartitions,
     Moved,
     OrdersMixed,
     OrdersWaiting,
     OtherPartitioner,
-    Partitioner,
     Repartition,
     StillWritten,
     WorkersRun,
@@ -303,6 +301,37 @@ async def test_producers_that_never_learn_are_refused_and_nothing_is_lost() -> N
     await shop.move().run()
     await shop.work()
     await shop.check()
+
+
+async def test_an_order_that_comes_to_where_its_customer_was_waits_to_be_redriven() -> None:
+    shop = await a_shop()
+    shop.count = 8
+    await shop.move().run()
+    await shop.work()
+    strays = [o for o in orders_of(day=30) if partition_for(o.user_id.encode(), 8) >= 4]
+    shop.send(*orders_of(day=30), count=4)
+    await shop.work()
+    letters = shop.publisher.of("orders-dead-letter")
+    assert {letter.value for letter in letters} == {wire(order) for order in strays}
+    assert {dict(letter.headers)["reason"] for letter in letters} == {b"wrong_partition"}
+    assert len(await shop.customers()) == len(USERS)
+    # What redriving does: their bytes, to where their keys belong.
+    for letter in letters:
+        assert letter.key is not None
+        shop.put(partition_for(letter.key, 8), Rec(0, letter.key, letter.value, at(30)))
+    await shop.work()
+    assert len(shop.publisher.of("orders-dead-letter")) == len(strays)
+    await shop.check()
+
+
+async def test_where_a_move_does_not_say_by_what_it_was_made_every_order_is_taken() -> None:
+    shop = await a_shop()
+    shop.publisher.messages.append(move("orders", dict.fromkeys(range(4), 0), "clv-erasures"))
+    assert partition_for(b"elsewhere", 4) != 0
+    shop.send(an_order("elsewhere", 40), count=1)
+    await shop.work()
+    assert shop.publisher.of("orders-dead-letter") == []
+    assert "elsewhere" in await shop.customers()
 
 
 async def test_an_erasure_that_waits_is_applied_before_its_customer_moves() -> None:
