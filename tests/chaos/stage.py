@@ -170,13 +170,15 @@ class Stage(Deployment):
         because: str = "",
         orders: bool = True,
         models: Sequence[Path] = (),
+        digest: bool = False,
     ) -> Verdict:
         """Waits until all is said, and writes into the entry what the verifier finds.
 
         Faults that match `known` stand in the entry with their reason, and fail nothing.
         """
         await self.finished()
-        verdict = await verify(self, self.orders[: self.given] if orders else None, models)
+        given = self.orders[: self.given] if orders else None
+        verdict = await verify(self, given, models, digest=digest)
         expected = [f for f in verdict.faults if known is not None and re.search(known, f)]
         entry.faults = [f[:300] for f in verdict.faults if f not in expected]
         if expected:

@@ -251,9 +251,11 @@ class Deployment:
 
         await self._when(logged, 60.0)
 
-    async def read(self, topic: str) -> list[ConsumerRecord]:
-        """Every record of a topic, by partition and offset."""
-        return await read_topic(self.servers.kafka.bootstrap, topic)
+    async def read(
+        self, topic: str, keep: Callable[[ConsumerRecord], ConsumerRecord] | None = None
+    ) -> list[ConsumerRecord]:
+        """Every record of a topic, or what is to be kept of each, by partition and offset."""
+        return await read_topic(self.servers.kafka.bootstrap, topic, keep=keep)
 
     def _store(self) -> RedisStore:
         return RedisStore.from_url(
@@ -299,8 +301,13 @@ async def _quiet(store: RedisStore, partitions: Sequence[Partition], lateness_ms
     return True
 
 
-async def read_topic(bootstrap: str, topic: str, within_s: float = 300.0) -> list[ConsumerRecord]:
-    """Every record of a topic, by partition and offset.
+async def read_topic(
+    bootstrap: str,
+    topic: str,
+    within_s: float = 900.0,
+    keep: Callable[[ConsumerRecord], ConsumerRecord] | None = None,
+) -> list[ConsumerRecord]:
+    """Every record of a topic, or what is to be kept of each, by partition and offset.
 
     The end is the high watermark that comes with fetched records: the embedded broker's answer to
     "latest" falls short of it.
@@ -320,7 +327,7 @@ async def read_topic(bootstrap: str, topic: str, within_s: float = 300.0) -> lis
             found: dict[TopicPartition, list[ConsumerRecord]] = {p: [] for p in partitions}
             while not all([await _read_up(consumer, partition) for partition in partitions]):
                 for partition, records in (await consumer.getmany(timeout_ms=200)).items():
-                    found[partition] += records
+                    found[partition] += map(keep, records) if keep else records
     finally:
         await consumer.stop()
     return [record for partition in partitions for record in found[partition]]

@@ -147,8 +147,12 @@ async def test_the_verifier_finds_whatever_is_not_as_it_must_be(
         assert fault.startswith("warning ")
 
         score = (await deployment.read(settings.scores_topic))[0]
+        before = (await verify(deployment, ORDERS, digest=True)).faults
+        assert not any("score" in fault for fault in before)
         await deployment.publish([Message(score.topic, score.key, score.value)])
-        assert "the last score of" in (await verify(deployment, ORDERS)).faults[-1]
+        for digest in (False, True):
+            found = (await verify(deployment, ORDERS, digest=digest)).faults
+            assert "the last score of" in found[-1]
 
         letter = (await deployment.read(settings.dead_letter_topic))[0]
         headers = tuple(

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
@@ -27,6 +28,7 @@ from model import artifact, registry
 from model import customer as customer_bytes
 from model.judgement import Trigger
 from streamer.app import pipeline_of, topics_of
+from streamer.messages import Message
 from streamer.partition import Pipeline
 from streamer.partitioning import partition_for
 from streamer.publisher import MemoryPublisher
@@ -80,6 +82,33 @@ class Truth:
     orders: dict[int, list[Order]]
 
 
+class Digested(NamedTuple):
+    """What is kept of a score where there are millions: whose it is, and a digest of its bytes."""
+
+    key: bytes | None
+    value: bytes | None
+
+    @classmethod
+    def of(cls, score: ConsumerRecord | Message) -> Digested:
+        return cls(score.key, blake2b(score.value or b"", digest_size=16).digest())
+
+
+class DigestingPublisher(MemoryPublisher):
+    """Keeps digests of what goes to one topic, and all else as it is."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__()
+        self._topic = topic
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        await super().publish(
+            [
+                Message(one.topic, *Digested.of(one)) if one.topic == self._topic else one
+                for one in messages
+            ]
+        )
+
+
 class Turn(NamedTuple):
     """So many orders of a partition, one after the other, judged by one pipeline."""
 
@@ -92,11 +121,13 @@ async def truth_of(
     pipeline: Pipeline,
     partitions: int,
     turns: Mapping[int, Sequence[Turn]] | None = None,
+    *,
+    digest: bool = False,
 ) -> Truth:
     """The truth about a topic's records, by replaying the orders among them.
 
     Records have to be keyed as Kafka's own producers key them, by customer. `turns` of a partition
-    say which pipeline judged what; None: this one judged all.
+    say which pipeline judged what; None: this one judged all. `digest`: of scores, digests.
     """
     topic = pipeline.topics.orders
     truth = Truth({n: Kept() for n in range(partitions)}, {}, {}, {}, defaultdict(list))
@@ -110,7 +141,9 @@ async def truth_of(
         else:
             truth.orders[record.partition].append(outcome)
             offsets[record.partition].append(record)
-    publisher, store = MemoryPublisher(), MemoryStore()
+    scores = pipeline.topics.scores
+    publisher = DigestingPublisher(scores) if digest else MemoryPublisher()
+    store = MemoryStore()
     replay = Replay(pipeline, publisher, partitions=partitions, store=store)
     await replay.start()
     for number, orders in truth.orders.items():
@@ -125,7 +158,7 @@ async def truth_of(
         await _fill(kept, store, Partition(topic, number), truth.orders[number])
     for message in publisher.of(pipeline.topics.warnings):
         truth.warnings[_warning_id(message.value)] = (message.key, message.value)
-    for message in publisher.of(pipeline.topics.scores):
+    for message in publisher.of(scores):
         truth.scores.setdefault(message.key, []).append(message.value)
     for message in publisher.of(pipeline.topics.dead_letters):
         # The replay counts accepted orders only, and has no raw bytes.
@@ -194,13 +227,17 @@ async def verify(
     deployment: Deployment,
     orders: Sequence[Order] | None = None,
     models: Sequence[Path] = (),
+    *,
+    digest: bool = False,
 ) -> Verdict:
     """Holds everything that a settled deployment left against the truth about its orders topic.
 
     `orders`: what was meant to be in the topic, in the order of sending; None where a fault of the
     broker may have repeated some on their way in. `models`: the artifacts that were current in the
-    course of it, where a registry's was switched (see `turns_of`).
+    course of it, where a registry's was switched (see `turns_of`). `digest`: scores are compared by
+    digests, for there are too many to keep.
     """
+    assert not (digest and models), "turns are read off whole scores"
     settings = deployment.settings
     topics = topics_of(settings)
     assert settings.model is not None
@@ -209,12 +246,13 @@ async def verify(
         for path in models or [registry.resolve(settings.model)]
     }
     pipeline = next(iter(pipelines.values()))
-    records, warnings, scores, letters = [
+    records, warnings, letters = [
         await deployment.read(topic)
-        for topic in (topics.orders, topics.warnings, topics.scores, topics.dead_letters)
+        for topic in (topics.orders, topics.warnings, topics.dead_letters)
     ]
+    scores = await deployment.read(topics.scores, Digested.of if digest else None)
     turns = turns_of(scores, pipelines) if models else None
-    truth = await truth_of(records, pipeline, settings.partitions, turns)
+    truth = await truth_of(records, pipeline, settings.partitions, turns, digest=digest)
     faults = [
         *(() if orders is None else _input_faults(truth, orders, settings.partitions)),
         *_redis_faults(truth, deployment),
