@@ -26,7 +26,7 @@ from model.estimator import Examples, Floats
 from model.lifetime import LifetimeValue, fitted_lifetime
 from model.loglinear import PoissonValue, RevenueChance
 from model.season import log_level
-from model.signs import never_negative, smooth_in_silence
+from model.signs import smooth_columns, smooth_rows
 
 # Strength of the L2 penalty on the regression, and on the one that corrects the lifetime model.
 POISSON_ALPHA: Final = 0.03
@@ -64,9 +64,8 @@ class Blend:
         # A population may be known without its attributes.
         width = len(examples.columns)
         examples = replace(examples, population=widened(examples.population, width))
-        self.kept = [i for i, name in enumerate(examples.columns) if smooth_in_silence(name)]
+        self.kept, self.floored = smooth_columns(examples.columns)
         names = [examples.columns[i] for i in self.kept]
-        self.floored = [i for i, name in enumerate(names) if never_negative(name)]
         self.unit = examples.minor_per_major
         signs = [examples.signs[i] for i in self.kept]
         smooth = replace(
@@ -134,10 +133,7 @@ class Blend:
 
     def _smooth(self, X: Floats) -> Floats:
         """The columns that the regressions see."""
-        rows = X[:, self.kept]
-        for column in self.floored:
-            np.maximum(rows[:, column], 0.0, out=rows[:, column])
-        return rows
+        return smooth_rows(X, self.kept, self.floored)
 
     def _beside(self, rows: Floats, expected: Floats) -> Floats:
         """The rows with the lifetime model's value, in minor units, as their first column."""

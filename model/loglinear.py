@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final, Self
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from model.estimator import Examples, Floats
 from model.regression import SignedLogisticRegression, SignedPoissonRegressor
+from model.signs import smooth_columns, smooth_rows
 from model.transform import preparation
 
 LOGISTIC_C: Final = 1.0
@@ -117,21 +118,36 @@ class RevenueChance:
 
 
 class LogisticChance:
-    """A ChanceModel: logistic regression on the same prepared features."""
+    """A ChanceModel: logistic regression on what moves one way in silence, with coefficients signed
+    against those of a value: the probability never falls while a customer is silent.
+
+    After fit: `linear`, the logarithm of the odds, of the columns `kept`.
+    """
 
     linear: LinearSum
+    kept: list[int]
+    floored: list[int]
 
     def __init__(self, C: float = LOGISTIC_C) -> None:
         self.C = C
 
     def fit(self, examples: Examples) -> Self:
-        pipeline = _pipeline(examples, LogisticRegression(C=self.C, solver="newton-cholesky"))
-        pipeline.fit(examples.X, examples.churned, regression__sample_weight=examples.weight)
+        self.kept, self.floored = smooth_columns(examples.columns)
+        smooth = replace(
+            examples,
+            X=smooth_rows(examples.X, self.kept, self.floored),
+            columns=tuple(examples.columns[at] for at in self.kept),
+            signs=tuple(examples.signs[at] for at in self.kept),
+        )
+        against = [-sign for sign in smooth.signs]
+        pipeline = _pipeline(smooth, SignedLogisticRegression(self.C, against))
+        pipeline.fit(smooth.X, smooth.churned, regression__sample_weight=smooth.weight)
         self.linear = LinearSum(pipeline)
         return self
 
     def predict(self, X: Floats) -> Floats:
-        return np.asarray(1.0 / (1.0 + np.exp(-np.clip(self.linear(X), -_MOST, _MOST))))
+        odds = self.linear(smooth_rows(X, self.kept, self.floored))
+        return np.asarray(1.0 / (1.0 + np.exp(-np.clip(odds, -_MOST, _MOST))))
 
 
 def _pipeline(examples: Examples, regression: Any) -> Pipeline:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
 
 def sign_of(feature: str) -> int:
     """The sign that a feature's weight in the CLV may have; 0 for either.
@@ -32,3 +37,22 @@ def never_negative(feature: str) -> bool:
     """Whether a feature is taken for 0 below it: the decayed sum of refunds of older orders would
     rise again in silence."""
     return feature.startswith("decayed_net_minor_")
+
+
+def smooth_columns(columns: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Which of the columns are `smooth_in_silence`, and which of those, counted among themselves,
+    are `never_negative`."""
+    kept = [at for at, name in enumerate(columns) if smooth_in_silence(name)]
+    floored = [at for at, column in enumerate(kept) if never_negative(columns[column])]
+    return kept, floored
+
+
+def smooth_rows(
+    X: NDArray[np.float64], kept: Sequence[int], floored: Sequence[int]
+) -> NDArray[np.float64]:
+    """The columns of rows that `smooth_columns` found: a copy, of shape (n, len(kept)). Of a silent
+    customer each of them moves one way, and little by little."""
+    rows = X[:, kept]
+    for column in floored:
+        np.maximum(rows[:, column], 0.0, out=rows[:, column])
+    return rows

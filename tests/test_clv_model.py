@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.vector import FEATURE_NAMES
+from features.buckets import MS_PER_DAY
+from features.vector import FEATURE_NAMES, vectors
 from model.blend import Blend
 from model.clv import ClvModel, FeatureError, Floats
 from model.estimator import Examples
 from model.loglinear import LogisticChance
 from model.regression import SignedPoissonRegressor
-from model.signs import sign_of, smooth_in_silence
+from model.signs import sign_of, smooth_in_silence, smooth_rows
+from model.training import snapshots
 from model.transform import SignedLogClip, signed_log
 from model.zoo import fitted
 from tests import modelling
@@ -96,8 +98,24 @@ def test_scores_are_those_of_the_value_model_and_the_pipeline() -> None:
     assert isinstance(model.chance, LogisticChance)
     value = model.value.predict(X)
     np.testing.assert_allclose(model.clv(X), np.minimum(value, model.top), atol=0.0051)
-    churn = model.chance.linear.pipeline.predict_proba(X)[:, 1]
+    rows = smooth_rows(X, model.chance.kept, model.chance.floored)
+    churn = model.chance.linear.pipeline.predict_proba(rows)[:, 1]
     np.testing.assert_allclose(model.churn(X), churn, atol=6e-7)
+
+
+def test_the_churn_probability_never_falls_while_a_customer_is_silent() -> None:
+    (snapshot,) = snapshots(modelling.orders(), [modelling.cutoff_day()], 60)
+    noon = modelling.cutoff_day() * MS_PER_DAY + MS_PER_DAY // 2
+    daily = np.stack(
+        [
+            modelling.model().churn(vectors([(s, noon + d * MS_PER_DAY) for s in snapshot.states]))
+            for d in range(0, 400, 3)
+        ],
+        axis=1,
+    )
+    assert (np.diff(daily, axis=1) >= 0).all()
+    # Of somebody silent for longer than anybody was in training, no more is known by waiting.
+    assert (daily[:, -1] > daily[:, 0]).mean() > 0.5
 
 
 def test_a_population_without_repeats_leaves_the_clv_to_the_regression() -> None:
