@@ -404,7 +404,7 @@ async def test_a_worker_refuses_a_model_that_does_not_fit_and_says_why(
         "was trained on USD": deployment.worker(CLV_CURRENCY="EUR"),
     }
     for why, worker in refusals.items():
-        assert await worker.ended() == 70
+        assert await worker.ended(60) == 70
         assert "worker.stopped reason=" in worker.log[-1]
         assert why in worker.log[-1]
         assert not any("Traceback" in line for line in worker.log)
