@@ -19,7 +19,7 @@ from streamer.config import Settings
 from streamer.erasure import Forgotten
 from streamer.forget import KafkaErasures
 from streamer.history import KafkaHistory
-from streamer.lane import Lane
+from streamer.lane import Lane, being_cancelled
 from streamer.messages import Topics, Writer
 from streamer.metrics import FENCED, OUTAGE_TRIES, OUTAGES, RESEEKS, Metrics, Standing
 from streamer.partition import (
@@ -136,20 +136,13 @@ class Outage:
                     self._open[token] = f"{what}: {error}"
                 self._metrics.count(OUTAGE_TRIES, server=what)
                 self.attempts += 1
-                _heed_cancellation()
+                if being_cancelled():  # or it would go on for a partition that is another's
+                    raise asyncio.CancelledError
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, LAST_RETRY_S)
         finally:
             if self._open.pop(token, None) is not None:
                 _log.info("outage.over")
-
-
-def _heed_cancellation() -> None:
-    """Raises CancelledError where the task was cancelled and somebody on the way has lost that, as
-    redis-py does (see `Lane._feed`): it would go on trying for a partition that is another's."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 @dataclass(slots=True)

@@ -428,9 +428,8 @@ class Lane:
         except Exception as error:
             self._fail(error)
             return
-        current = asyncio.current_task()
-        if current is not None and current.cancelling():
-            return  # a rebalance decides anew, and the cancellation got lost on the way (see _feed)
+        if being_cancelled():
+            return  # a rebalance decides anew
         for number, version in versions.items():
             feed = self._feeds.get(number)
             if feed is None:
@@ -713,6 +712,13 @@ class LaneThread(AIOKafkaConsumerThread):
             if state.highwater is not None
         }
         return Vitals(lag=lag, fetch_age_s=age_s, ends=ends)
+
+
+def being_cancelled() -> bool:
+    """Whether this task was cancelled, also where somebody on the way has lost that (see
+    `Lane._feed`): what it would do next is for others to do."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _readable_end(state: Any) -> int:

@@ -223,5 +223,5 @@ async def test_a_cancellation_is_lost_when_a_command_has_just_been_sent() -> Non
             "redis",
             "a cancelled task that has just sent a command hears of it",
             "the condition of Lane._feed's loop, the limit of Lane._forget's wait, and"
-            " _heed_cancellation in streamer/app.py",
+            " being_cancelled in streamer/lane.py",
         )
