@@ -65,12 +65,8 @@ class Blend:
         width = len(examples.columns)
         examples = replace(examples, population=widened(examples.population, width))
         self.kept, self.floored = smooth_columns(examples.columns)
-        names = [examples.columns[i] for i in self.kept]
         self.unit = examples.minor_per_major
-        signs = [examples.signs[i] for i in self.kept]
-        smooth = replace(
-            examples, X=self._smooth(examples.X), columns=tuple(names), signs=tuple(signs)
-        )
+        smooth = examples.of_columns(self.kept, self._smooth(examples.X))
         self.chance.fit(smooth)
         self.lifetime, self.correction = fitted_lifetime(examples), None
         if self.lifetime is None:
@@ -82,8 +78,8 @@ class Blend:
                 smooth,
                 X=self._beside(smooth.X, expected),
                 # Attributes come last, so what is known beside them comes first.
-                columns=("lifetime_value_minor", *names),
-                signs=(1, *signs),
+                columns=("lifetime_value_minor", *smooth.columns),
+                signs=(1, *smooth.signs),
             )
             self.regression.fit(smooth)
         self._set_level(examples)

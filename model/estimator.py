@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, Self, TypeAlias
 
@@ -49,6 +50,15 @@ class Examples:
         """Weighted mean revenue; 1 where there is none. Targets divided by it make a penalty of a
         regression mean the same in any currency."""
         return float(np.average(self.revenue, weights=self.weight)) or 1.0
+
+    def of_columns(self, kept: Sequence[int], X: Floats) -> Examples:
+        """The same rows by some of the columns, of which X has the values."""
+        return replace(
+            self,
+            X=X,
+            columns=tuple(self.columns[at] for at in kept),
+            signs=tuple(self.signs[at] for at in kept),
+        )
 
     @property
     def minor_per_major(self) -> float:

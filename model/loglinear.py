@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final, Self
 
 import numpy as np
@@ -133,12 +132,7 @@ class LogisticChance:
 
     def fit(self, examples: Examples) -> Self:
         self.kept, self.floored = smooth_columns(examples.columns)
-        smooth = replace(
-            examples,
-            X=smooth_rows(examples.X, self.kept, self.floored),
-            columns=tuple(examples.columns[at] for at in self.kept),
-            signs=tuple(examples.signs[at] for at in self.kept),
-        )
+        smooth = examples.of_columns(self.kept, smooth_rows(examples.X, self.kept, self.floored))
         against = [-sign for sign in smooth.signs]
         pipeline = _pipeline(smooth, SignedLogisticRegression(self.C, against))
         pipeline.fit(smooth.X, smooth.churned, regression__sample_weight=smooth.weight)
