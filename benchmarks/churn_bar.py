@@ -20,19 +20,23 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
 
-from benchmarks.clv_bar import HORIZON_DAYS, SILENT, cutoffs_of, orders_of
-from features.buckets import day_of
+from benchmarks.clv_bar import (
+    HORIZON_DAYS,
+    asked_logs,
+    cutoffs_of,
+    name_of,
+    orders_of,
+    silent_days,
+)
 from features.orders import Order
-from features.vector import vectors
 from model.clv import ClvModel, Floats
 from model.evaluation import iso_day, predicted
 from model.metrics import ChurnMetrics, churn_metrics
-from model.training import TrainingConfig, fit, population, snapshots, training_set
+from model.training import TrainingConfig, fit, population, training_set
 
 HEADER = """\
 | log | cutoff | customers | without an order | said | ROC AUC | PR AUC | Brier | F1 | off by \
@@ -67,15 +71,9 @@ def line_of(happened: np.ndarray, chance: Floats) -> tuple[float, float]:
 def falling(orders: Sequence[Order], model: ClvModel, cutoff: int) -> tuple[int, int, float]:
     """Of customers left silent from the cutoff on: how many, whose daily P(churn) ever falls, and
     by how much at most on a day."""
-    until = [order for order in orders if day_of(order.ts_ms) < cutoff]
-    (taken,) = snapshots(until, [cutoff], 1)
-    rng = np.random.default_rng(0)
-    picked = rng.choice(len(taken.states), min(SILENT, len(taken.states)), replace=False)
-    states = [taken.states[i] for i in picked]
-    noons = [round((cutoff + d + 0.5) * 86_400_000) for d in range(91)]
-    daily = np.stack([model.churn(vectors([(s, at) for s in states])) for at in noons], axis=1)
+    daily = silent_days(orders, cutoff, model.churn)
     steps = np.diff(daily, axis=1)
-    return len(states), int((steps < 0).any(axis=1).sum()), float(max(0.0, -steps.min()))
+    return len(daily), int((steps < 0).any(axis=1).sum()), float(max(0.0, -steps.min()))
 
 
 def rows(name: str, judged: Sequence[Judged]) -> Iterator[str]:
@@ -101,15 +99,9 @@ def tenths(name: str, judged: Sequence[Judged]) -> Iterator[str]:
 
 def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    paths = [Path(arg) for arg in sys.argv[1:]]
-    if not paths:
-        directory = Path(os.environ.get("CLV_BENCH_DATA", "data"))
-        paths = sorted([*directory.glob("*.csv"), *directory.glob("*.csv.gz")])
-    if not paths:
-        sys.exit("no log: name files, or a directory of them by CLV_BENCH_DATA")
     config, found, silent = TrainingConfig(horizon_days=HORIZON_DAYS), {}, []
-    for path in paths:
-        name = path.name.removesuffix(".gz").removesuffix(".csv")
+    for path in asked_logs():
+        name = name_of(path)
         print(name, file=sys.stderr, flush=True)
         orders, judged = orders_of(path), []
         for cutoff in cutoffs_of(name, orders):

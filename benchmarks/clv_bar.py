@@ -19,14 +19,14 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
-from features.buckets import day_of
+from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order, OrderRules
 from features.vector import vectors
 from model.clv import ClvModel
@@ -78,6 +78,22 @@ def orders_of(path: Path) -> list[Order]:
     return sorted_orders(row for row in rows if not isinstance(row, RejectedRow))
 
 
+def asked_logs() -> list[Path]:
+    """The files named on the command line, else all of the directory; exits where there is none."""
+    paths = [Path(arg) for arg in sys.argv[1:]]
+    if not paths:
+        directory = Path(os.environ.get("CLV_BENCH_DATA", "data"))
+        paths = sorted([*directory.glob("*.csv"), *directory.glob("*.csv.gz")])
+    if not paths:
+        sys.exit("no log: name files, or a directory of them by CLV_BENCH_DATA")
+    return paths
+
+
+def name_of(path: Path) -> str:
+    """What a log is called."""
+    return path.name.removesuffix(".gz").removesuffix(".csv")
+
+
 def cutoffs_of(name: str, orders: Sequence[Order]) -> list[int]:
     """UTC days of the cutoffs of a log."""
     first = day_of(orders[0].ts_ms)
@@ -90,7 +106,7 @@ def cutoffs_of(name: str, orders: Sequence[Order]) -> list[int]:
 def measured(path: Path) -> Result:
     """Everything of one log."""
     orders, config = orders_of(path), TrainingConfig(horizon_days=HORIZON_DAYS)
-    result = Result(path.name.removesuffix(".gz").removesuffix(".csv"))
+    result = Result(name_of(path))
     for cutoff in cutoffs_of(result.name, orders):
         began = time.process_time()
         rows = training_set(orders, config, cutoff)
@@ -116,16 +132,24 @@ def scoring_ms(model: ClvModel, X: np.ndarray) -> float:
 def silence(orders: Sequence[Order], model: ClvModel, cutoff: int) -> tuple[int, int, int]:
     """Of customers left silent from the cutoff on: how many, whose daily CLV ever rises, and of
     whom a single day takes off more than a third of the fall of 90 days, to a cent."""
+    daily = silent_days(orders, cutoff, model.clv)
+    steps, fall = -np.diff(daily, axis=1), daily[:, 0] - daily[:, -1]
+    steep = steps.max(axis=1) > fall / 3 + 0.0101
+    return len(daily), int((steps < 0).any(axis=1).sum()), int(steep.sum())
+
+
+def silent_days(
+    orders: Sequence[Order], cutoff: int, said: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """What is said at noon of each day of SILENT customers left silent for 90 days from the cutoff
+    on, shape (customers, 91)."""
     until = [order for order in orders if day_of(order.ts_ms) < cutoff]
     (taken,) = snapshots(until, [cutoff], 1)
     rng = np.random.default_rng(0)
     picked = rng.choice(len(taken.states), min(SILENT, len(taken.states)), replace=False)
     states = [taken.states[i] for i in picked]
-    noons = [round((cutoff + d + 0.5) * 86_400_000) for d in range(91)]
-    daily = np.stack([model.clv(vectors([(s, at) for s in states])) for at in noons], axis=1)
-    steps, fall = -np.diff(daily, axis=1), daily[:, 0] - daily[:, -1]
-    steep = steps.max(axis=1) > fall / 3 + 0.0101
-    return len(states), int((steps < 0).any(axis=1).sum()), int(steep.sum())
+    noons = [round((cutoff + d + 0.5) * MS_PER_DAY) for d in range(91)]
+    return np.stack([said(vectors([(s, at) for s in states])) for at in noons], axis=1)
 
 
 def predictor_rows(result: Result) -> Iterator[str]:
@@ -165,12 +189,7 @@ def ratio_row(name: str, values: Sequence[float], training_s: str, scoring: str)
 
 def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    paths = [Path(arg) for arg in sys.argv[1:]]
-    if not paths:
-        directory = Path(os.environ.get("CLV_BENCH_DATA", "data"))
-        paths = sorted([*directory.glob("*.csv"), *directory.glob("*.csv.gz")])
-    if not paths:
-        sys.exit("no log: name files, or a directory of them by CLV_BENCH_DATA")
+    paths = asked_logs()
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()},"
