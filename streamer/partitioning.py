@@ -31,8 +31,9 @@ def partition_for(key: bytes, count: int) -> int:
 
 Partitioner = Callable[[bytes, int], int]
 
+MURMUR2: Final = "murmur2"
 PARTITIONERS: Final[Mapping[str, Partitioner]] = {
-    "murmur2": partition_for,
+    MURMUR2: partition_for,
     "crc32": lambda key, count: zlib.crc32(key) % count,
 }
 """Of a key, among so many partitions: Kafka's Java client's rule, and librdkafka's own default."""

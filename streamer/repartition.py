@@ -28,7 +28,7 @@ from streamer.erasure import erasure_in, move
 from streamer.logends import log_ends
 from streamer.messages import unpack
 from streamer.partition import LogRange, LogTooShort, Record, RetentionGap
-from streamer.partitioning import PARTITIONERS, Partitioner, partition_for
+from streamer.partitioning import MURMUR2, PARTITIONERS
 from streamer.publisher import Publisher
 from streamer.rebuild import LogUnavailable
 from streamer.store import MovableStore, Outcome, Partition, Write
@@ -122,14 +122,15 @@ class _Held:
 @dataclass(slots=True)
 class Repartition:
     """One topic's move from the partitions it had to those that its log has. `notes_topic`: where
-    it is noted for those who lose the store; empty: nowhere."""
+    it is noted for those who lose the store; empty: nowhere. `partitioner`: how the shop's
+    producers choose, a name of PARTITIONERS."""
 
     store: MovableStore
     log: Log
     publisher: Publisher
     topic: str
     rules: OrderRules
-    partitioner: Partitioner = partition_for
+    partitioner: str = MURMUR2
     drain: Drain | None = None
     notes_topic: str = ""
     progress: Callable[[int], object] = lambda customers: None
@@ -219,7 +220,7 @@ class Repartition:
         if not isinstance(order, Order):
             return None
         key = order.user_id.encode()
-        was, will_be = self.partitioner(key, old), self.partitioner(key, new)
+        was, will_be = self._home(key, old), self._home(key, new)
         if number not in (was, will_be):
             raise self._elsewhere(1)
         if was == will_be:
@@ -277,7 +278,7 @@ class Repartition:
         async for chunk in self.store.scan(self.topic):
             leaving: dict[tuple[int, int], list[str]] = defaultdict(list)
             for partition, user_id in chunk:
-                target = self.partitioner(user_id.encode(), count)
+                target = self._home(user_id.encode(), count)
                 if target != partition.number:
                     leaving[partition.number, target].append(user_id)
             for (source, target), user_ids in leaving.items():
@@ -335,9 +336,13 @@ class Repartition:
             # Whoever finds the store empty one day must not take the logs for whole; and whatever
             # comes later to where its customer is no longer must not begin a second one there.
             ends = self._looked_up_to
-            name = next((n for n, one in PARTITIONERS.items() if one is self.partitioner), "")
-            await self.publisher.publish([move(self.topic, ends, self.notes_topic, name)])
+            note = move(self.topic, ends, self.notes_topic, self.partitioner)
+            await self.publisher.publish([note])
         await self.store.set_partition_count(self.topic, result.new_count)
+
+    def _home(self, key: bytes, count: int) -> int:
+        """Where producers put a key, among so many partitions."""
+        return PARTITIONERS[self.partitioner](key, count)
 
     async def _check_placement(self, result: Moved) -> None:
         """Raises OtherPartitioner where customers are not where the partitioner has put them."""
@@ -346,8 +351,8 @@ class Repartition:
             for partition, user_id in chunk:
                 key = user_id.encode()
                 homes = (
-                    self.partitioner(key, result.old_count),
-                    self.partitioner(key, result.new_count),
+                    self._home(key, result.old_count),
+                    self._home(key, result.new_count),
                 )
                 wrong += partition.number not in homes
                 result.customers += 1

@@ -17,7 +17,6 @@ from streamer.config import Settings
 from streamer.erasure import Forgotten
 from streamer.history import KafkaHistory
 from streamer.partition import LogRange, PartitionRunner, Pipeline
-from streamer.partitioning import Partitioner
 from streamer.publisher import KafkaPublisher, Publisher, Route
 from streamer.rebuild import LogUnavailable
 from streamer.redis_store import RedisStore
@@ -93,12 +92,12 @@ async def forget_customer(
 async def move_customers(
     settings: Settings,
     topics: Sequence[Topic],
-    partitioner: Partitioner,
+    partitioner: str,
     pipeline: Pipeline | None,
     progress: Progress,
 ) -> Moved | None:
-    """Moves customers after the topic was given more partitions; see `Repartition.run`. Without a
-    pipeline, orders that wait are not applied but refused."""
+    """Moves customers after the topic was given more partitions; see `Repartition.run`, also for
+    the partitioner. Without a pipeline, orders that wait are not applied but refused."""
     counts = await servers.ensure_topics(settings, topics)
     topic = settings.orders_topic
     connect = partial(servers.kafka_consumer, settings)

@@ -25,7 +25,7 @@ from streamer.console import (
 from streamer.deadletters import DeadLettersExceeded
 from streamer.forget import NotForgottenYet
 from streamer.partition import Fenced
-from streamer.partitioning import PARTITIONERS
+from streamer.partitioning import MURMUR2, PARTITIONERS
 from streamer.rebuild import LogUnavailable
 from streamer.redrive import Choice
 from streamer.repartition import RepartitionRefused
@@ -142,7 +142,7 @@ def redrive_command(
 @click.option(
     "--partitioner",
     type=click.Choice(list(PARTITIONERS)),
-    default="murmur2",
+    default=MURMUR2,
     show_default=True,
     help="How the shop's producers choose partitions: as Kafka's Java client, or as librdkafka"
     " does by default.",
@@ -168,7 +168,7 @@ def repartition_command(partitioner: str) -> None:
                 upkeep.move_customers(
                     settings,
                     topics_to_make(settings),
-                    PARTITIONERS[partitioner],
+                    partitioner,
                     pipeline,
                     bar.update,
                 )

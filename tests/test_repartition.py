@@ -18,7 +18,7 @@ from streamer.embedded import EmbeddedRedis
 from streamer.erasure import Forgotten, erasure_headers, move
 from streamer.messages import pack
 from streamer.partition import CustomersMoved, LogRange, LogTooShort, PartitionRunner, Record
-from streamer.partitioning import PARTITIONERS, Partitioner, partition_for
+from streamer.partitioning import MURMUR2, PARTITIONERS, partition_for
 from streamer.publisher import MemoryPublisher
 from streamer.redis_store import RedisStore
 from streamer.repartition import (
@@ -53,15 +53,19 @@ class Shop:
     count: int
     store: Any = field(default_factory=MemoryStore)
     publisher: MemoryPublisher = field(default_factory=MemoryPublisher)
-    partitioner: Partitioner = partition_for
+    partitioner: str = MURMUR2
     logs: dict[int, list[Rec]] = field(default_factory=dict)
     sent: list[Order] = field(default_factory=list)
+
+    def home(self, user: str, count: int | None = None) -> int:
+        """Where producers put a customer, that know of so many partitions."""
+        return PARTITIONERS[self.partitioner](user.encode(), count or self.count)
 
     def send(self, *orders: Order, count: int | None = None) -> None:
         """As a producer does that knows of so many partitions."""
         for order in orders:
             self.sent.append(order)
-            number = self.partitioner(order.user_id.encode(), count or self.count)
+            number = self.home(order.user_id, count)
             self.put(number, Rec(0, order.user_id.encode(), wire(order), order.ts_ms))
 
     def put(self, number: int, record: Rec) -> None:
@@ -133,7 +137,7 @@ class Shop:
         found = await self.customers()
         assert {user: customer.facts for user, (_, customer) in found.items()} == expected
         for user, (number, _) in found.items():
-            assert number == self.partitioner(user.encode(), self.count)
+            assert number == self.home(user)
 
 
 def orders_of(users: Sequence[str] = USERS, day: float = 1) -> list[Order]:
@@ -405,10 +409,10 @@ async def test_fewer_partitions_are_refused() -> None:
 
 
 async def test_another_partitioner_is_noticed_and_can_be_named() -> None:
-    shop = await a_shop(partitioner=PARTITIONERS["crc32"])
+    shop = await a_shop(partitioner="crc32")
     shop.count = 8
     move = shop.move()
-    move.partitioner = partition_for
+    move.partitioner = MURMUR2
     with pytest.raises(OtherPartitioner, match="--partitioner"):
         await move.run()
     await shop.move().run()
