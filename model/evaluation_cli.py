@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from features.buckets import day_of
 from features.orders import Order
-from model import artifact
+from model import artifact, evaluation
 from model.artifact import ArtifactRefused, Manifest
 from model.attributes import Attributes, AttributesError, attributes_for
-from model.console import ATTRIBUTES, CUTOFF, ORDERS, one_line_errors, read_log, step
-from model.evaluation import EvaluationError, as_json, iso_day, table
+from model.console import ATTRIBUTES, CUTOFF, HTML, JSON, ORDERS, one_line_errors, read_log, step
+from model.evaluation import EvaluationError, iso_day, table
 from model.orderlog import OrderLogError
 from model.rolling import Rolled, as_it_is, cutoff_days, rolled
 from model.rolling_text import differences_text, text
@@ -50,8 +50,8 @@ _TOLD = (ArtifactRefused, AttributesError, EvaluationError, OrderLogError, OSErr
     help="How far the cutoffs lie apart. Default: the horizon.",
 )
 @ATTRIBUTES
-@click.option("--json", "as_json_", is_flag=True, help="Print the report as one JSON object.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots.")
+@JSON
+@HTML
 @trust_options
 def evaluate_command(
     orders: tuple[Path, ...],
@@ -60,7 +60,7 @@ def evaluate_command(
     cutoffs: int | None,
     every_days: int | None,
     attributes: Path | None,
-    as_json_: bool,
+    as_json: bool,
     html: Path | None,
     trust: Trust,
 ) -> None:
@@ -93,7 +93,7 @@ def evaluate_command(
 
             with step("plotting"):
                 html.write_text(page(found, manifest.model_version), encoding="utf-8")
-    if as_json_:
+    if as_json:
         click.echo(msgspec.json.encode(_document(found, manifest)))
         return
     click.echo(f"Model {manifest.model_version}\n\n{_text(found)}")
@@ -156,7 +156,7 @@ def _document(found: Rolled, manifest: Manifest) -> dict[str, object]:
         return {**named, **msgspec.to_builtins(report)}
     return {
         **named,
-        **as_json(report.cutoffs[0]),
+        **evaluation.as_json(report.cutoffs[0]),
         "differences": msgspec.to_builtins(report.differences),
         "resamples": report.resamples,
         "seed": report.seed,
