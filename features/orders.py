@@ -266,16 +266,16 @@ def _naive_ts(value: object) -> _Broken:
 
 
 def _id(value: object, field: str, reason: Reason) -> str:
-    if isinstance(value, str) and 1 <= len(value) <= MAX_ID_CHARS and _is_unicode(value):
+    if isinstance(value, str) and 1 <= len(value) <= MAX_ID_CHARS and is_unicode(value):
         return value
     # Without the value: details travel further than records, and an id is a person's.
     kind = "is no string"
     if isinstance(value, str):
-        kind = f"has {len(value):,} characters" if _is_unicode(value) else "has half a character"
+        kind = f"has {len(value):,} characters" if is_unicode(value) else "has half a character"
     raise _Broken(reason, f"{field} {kind}; send a string of 1 to 128 characters")
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether the text can be written as UTF-8: a file read leniently may hold lone surrogates."""
     try:
         text.encode()

@@ -19,7 +19,7 @@ from typing import IO, Any, Final, TypeAlias
 
 import msgspec
 
-from features.orders import Order, OrderRules, Reason, Rejected, from_fields
+from features.orders import Order, OrderRules, Reason, Rejected, from_fields, is_unicode
 
 REQUIRED: Final = ("order_id", "user_id", "ts", "amount")
 OPTIONAL: Final = ("type", "currency")
@@ -181,7 +181,7 @@ _ID_REASONS: Final = {"order_id": Reason.BAD_ORDER_ID, "user_id": Reason.BAD_USE
 def _row(fields: dict[str, Any], path: Path, line: int, rules: OrderRules) -> Row:
     for name, reason in _ID_REASONS.items():
         value = fields.get(name)
-        if isinstance(value, str) and not value.isascii() and not _is_unicode(value):
+        if isinstance(value, str) and not value.isascii() and not is_unicode(value):
             detail = f"{name} {ascii(value)[:80]} is not UTF-8; save the file in UTF-8"
             return RejectedRow(path, line, Rejected(reason, detail))
     for name in REQUIRED[2:] + OPTIONAL:
@@ -189,14 +189,6 @@ def _row(fields: dict[str, Any], path: Path, line: int, rules: OrderRules) -> Ro
             fields[name] = repr(value)  # true, [] and {} are no text: shown as they are, refused
     order = from_fields(fields, rules)
     return RejectedRow(path, line, order) if isinstance(order, Rejected) else order
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @contextmanager
