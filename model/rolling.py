@@ -89,16 +89,17 @@ def cutoff_days(
     possible = max(0, (newest - first - least) // every_days + 1)
     if possible < count:
         needed = least + horizon + (count - 1) * every_days
-        fewer = (
-            f"; it is enough for --cutoffs {possible}"
-            if possible
-            else f"; one cutoff needs {least + horizon} days" * (count > 1)
-        )
-        what = f"{count} cutoffs every {every_days} days" if count > 1 else "a cutoff"
-        raise EvaluationError(
-            f"{what} with a horizon of {horizon} days need{'s' * (count == 1)} a log"
-            f" of {needed} days; this one has {max(0, newest + horizon - first)}{fewer}"
-        )
+        if count == 1:
+            what, rest = f"a cutoff with a horizon of {horizon} days needs", ""
+        else:
+            what = f"{count} cutoffs every {every_days} days with a horizon of {horizon} days need"
+            rest = (
+                f"; it is enough for --cutoffs {possible}"
+                if possible
+                else f"; one cutoff needs {least + horizon} days"
+            )
+        there_are = max(0, newest + horizon - first)
+        raise EvaluationError(f"{what} a log of {needed} days; this one has {there_are}{rest}")
     return [newest - every_days * back for back in reversed(range(count))]
 
 
