@@ -33,10 +33,10 @@ from benchmarks.clv_bar import (
     silent_days,
 )
 from features.orders import Order
-from model.clv import ClvModel, Floats
-from model.evaluation import iso_day, predicted
-from model.metrics import ChurnMetrics, churn_metrics
-from model.training import TrainingConfig, fit, population, training_set
+from model.data.training_rows import TrainingConfig, fit, population, training_set
+from model.estimators.clv import ClvModel, Floats
+from model.evaluate.holdout import iso_day, predicted
+from model.evaluate.metrics import ChurnMetrics, churn_metrics
 
 HEADER = """\
 | log | cutoff | customers | without an order | said | ROC AUC | PR AUC | Brier | F1 | off by \

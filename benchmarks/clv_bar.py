@@ -29,11 +29,8 @@ import numpy as np
 from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order, OrderRules
 from features.vector import vectors
-from model.clv import ClvModel
-from model.evaluation import BGNBD_GG, MODEL, SAME_AGAIN, evaluate
-from model.metrics import ClvMetrics
-from model.orderlog import RejectedRow, read_orders
-from model.training import (
+from model.data.order_log import RejectedRow, read_orders
+from model.data.training_rows import (
     TooLittleData,
     TrainingConfig,
     default_cutoff_day,
@@ -43,6 +40,9 @@ from model.training import (
     sorted_orders,
     training_set,
 )
+from model.estimators.clv import ClvModel
+from model.evaluate.holdout import BGNBD_GG, MODEL, SAME_AGAIN, evaluate
+from model.evaluate.metrics import ClvMetrics
 
 HORIZON_DAYS = 90
 PUBLISHED_DAYS = {"online_retail_ii": (528, 588, 648), "cdnow": (335, 395, 455)}

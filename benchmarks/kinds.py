@@ -22,11 +22,11 @@ import numpy as np
 
 from benchmarks.clv_bar import HORIZON_DAYS, cutoffs_of, orders_of
 from features.orders import Order
-from model.clv import ClvModel
-from model.evaluation import BGNBD_GG, MODEL, SAME_AGAIN, evaluate
-from model.metrics import ClvMetrics
-from model.training import TrainingConfig, fit, population, training_set
-from model.zoo import KINDS
+from model.data.training_rows import TrainingConfig, fit, population, training_set
+from model.estimators.clv import ClvModel
+from model.estimators.kinds import KINDS
+from model.evaluate.holdout import BGNBD_GG, MODEL, SAME_AGAIN, evaluate
+from model.evaluate.metrics import ClvMetrics
 
 BATCH = 500
 REPEATS = 20

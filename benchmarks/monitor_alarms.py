@@ -24,15 +24,24 @@ import numpy as np
 
 from features.buckets import day_of
 from features.orders import Order, OrderRules
-from model.backtest import trained
-from model.evaluation import iso_day
-from model.monitor import Seen, of_everybody, of_the_due, rate_of, reference, seen, week, weeks
-from model.monitored import Reference, Week
-from model.monitoring import MATERIAL_PSI, base, buyers, drifts, rows_of
-from model.orderlog import read_orders
-from model.scoring import Scorer
-from model.synthetic import Shop, generate
-from model.training import TrainingConfig, sorted_orders
+from model.backtest.run import trained
+from model.data.order_log import read_orders
+from model.data.synthetic import Shop, generate
+from model.data.training_rows import TrainingConfig, sorted_orders
+from model.decide.scoring import Scorer
+from model.evaluate.holdout import iso_day
+from model.monitor.drift import MATERIAL_PSI, base, buyers, drifts, rows_of
+from model.monitor.result import Reference, Week
+from model.monitor.weekly import (
+    Seen,
+    of_everybody,
+    of_the_due,
+    rate_of,
+    reference,
+    seen,
+    week,
+    weeks,
+)
 
 SIZES: Final = (50, 100, 200, 500, 2_000)
 DRAWS: Final = 300

@@ -21,18 +21,18 @@ import numpy as np
 
 from features.buckets import day_of
 from features.orders import Order, OrderRules
-from model import isolation
-from model.artifact import ManifestFields, save
-from model.evaluation import score_quantiles
-from model.judging import Judge
-from model.policy import Policy
-from model.registry import promote, publish
-from model.synthetic import Shop, generate
-from model.training import TrainingConfig, fit, population, training_set
-from streamer.messages import Topics, Writer
+from model.artifact import trial as isolation
+from model.artifact.artifact import ManifestFields, save
+from model.artifact.registry import promote, publish
+from model.data.synthetic import Shop, generate
+from model.data.training_rows import TrainingConfig, fit, population, training_set
+from model.decide.judge import Judge
+from model.decide.policy import Policy
+from model.evaluate.holdout import score_quantiles
 from streamer.metrics import Metrics
-from streamer.partition import Pipeline
-from streamer.reload import Reloader
+from streamer.pipeline.messages import Topics, Writer
+from streamer.pipeline.partition import Pipeline
+from streamer.worker.reload import Reloader
 
 SWAPS: Final = 3
 WAKE_S: Final = 0.002

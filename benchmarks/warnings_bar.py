@@ -30,14 +30,14 @@ import numpy as np
 
 from features.buckets import day_of
 from features.orders import Order, OrderRules, OrderType
-from model.backtest import Plan, Run, trained
-from model.backtested import Backtest
-from model.evaluation import iso_day
-from model.orderlog import RejectedRow, read_orders
-from model.panel import Panel, Quality, Ranked, quality_of, ranking
-from model.policy import Policy, Stake
-from model.rivals import SIMPLE, TOP_SHARE, budget_weight, rankings, silence_fires
-from model.training import TrainingConfig, sorted_orders
+from model.backtest.baselines import SIMPLE, TOP_SHARE, budget_weight, rankings, silence_fires
+from model.backtest.panel import Panel, Quality, Ranked, quality_of, ranking
+from model.backtest.result import Backtest
+from model.backtest.run import Plan, Run, trained
+from model.data.order_log import RejectedRow, read_orders
+from model.data.training_rows import TrainingConfig, sorted_orders
+from model.decide.policy import Policy, Stake
+from model.evaluate.holdout import iso_day
 
 
 class Log(NamedTuple):

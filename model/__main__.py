@@ -1,8 +1,8 @@
-"""`python -m model`: see `model.cli`."""
+"""`python -m model`: see `model.commands`."""
 
 from __future__ import annotations
 
-from model.cli import cli
+from model.commands import cli
 
 if __name__ == "__main__":
     cli(prog_name="python -m model")

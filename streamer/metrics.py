@@ -25,10 +25,10 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from features.orders import Reason
-from model.judgement import Trigger
-from model.monitored import SCORE, Age, Week
-from model.shadow_step import QUANTILES, Agreement
-from streamer.partition import Tally
+from model.decide.rule_state import Trigger
+from model.monitor.result import SCORE, Age, Week
+from model.shadow.protocol import QUANTILES, Agreement
+from streamer.pipeline.partition import Tally
 
 _Kind = TypeVar("_Kind", Counter, Gauge)
 

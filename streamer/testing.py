@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from model.artifact import Artifact
-    from streamer.customers import Customer
-    from streamer.replayed import OrderLog
+    from model.artifact.artifact import Artifact
+    from streamer.replay.customer_builder import Customer
+    from streamer.replay.order_log import OrderLog
 
 # Every pytest run in the environment loads this module, so what is heavy is imported when it is
 # asked for.
@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
 def order_log(*sources: str | Path | Customer) -> OrderLog:
     """A log of files (CSV, JSON Lines, Parquet, `.gz`) and made-up customers, to be replayed."""
-    from streamer.replayed import OrderLog
+    from streamer.replay.order_log import OrderLog
 
     return OrderLog.of(sources)
 
 
 def customer(user_id: str) -> Customer:
-    """A made-up customer without orders; `streamer.customers` has what may happen to it."""
-    from streamer.customers import Customer
+    """A made-up customer without orders; `streamer.replay.customer_builder` has what may happen to
+    it."""
+    from streamer.replay.customer_builder import Customer
 
     return Customer(user_id)
 
@@ -55,7 +56,7 @@ def customer_fixture() -> Callable[[str], Customer]:
 @pytest.fixture(scope="session")
 def clv_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a small model of a made-up shop: 90 days ahead, in USD."""
-    from model.ready_made import save_ready_made
+    from model.training.ready_made import save_ready_made
 
     directory = tmp_path_factory.mktemp("clv-model") / "model"
     save_ready_made(directory)
@@ -65,6 +66,6 @@ def clv_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def clv_model(clv_model_path: Path) -> Artifact:
     """The small model, loaded: for `replay(model=clv_model)`."""
-    from model import artifact
+    from model.artifact import artifact
 
     return artifact.load(clv_model_path)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from streamer.embedded import EmbeddedKafka, EmbeddedRedis, EmbeddedUnavailable
+from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis, EmbeddedUnavailable
 from tests.kafka.cluster import ApacheKafka
 
 pytest_plugins = ["streamer.testing"]

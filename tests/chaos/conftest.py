@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from features.orders import Order
-from model.artifact import save
-from streamer.embedded import EmbeddedKafka, EmbeddedRedis
-from tests import modelling
-from tests.chaos.book import RESULTS, Book
-from tests.chaos.stage import FULL, Stage
+from model.artifact.artifact import save
+from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from tests.chaos.deployment import FULL, Stage
+from tests.chaos.results import RESULTS, Book
 from tests.conftest import required
 from tests.kafka.cluster import ApacheKafka, Kafka
 from tests.kafka.jars import ApacheKafkaMissing, jars, java
-from tests.worker.harness import Servers
+from tests.support import modelling
+from tests.support.deployment import Servers
 
 # Makes a stage: a name, and of what follows what the test needs to say.
 SetStage = Callable[..., Stage]

@@ -16,9 +16,9 @@ class Covered:
     kafka: bool = False
 
 
-_PARTITION: Final = "tests/test_partition.py"
-_RECOVERY: Final = "tests/test_recovery.py"
-_UPKEEP: Final = "tests/worker/test_upkeep.py"
+_PARTITION: Final = "tests/streamer/pipeline/test_partition.py"
+_RECOVERY: Final = "tests/streamer/pipeline/test_recovery.py"
+_UPKEEP: Final = "tests/end_to_end/test_upkeep.py"
 _KAFKA: Final = "tests/kafka/test_faults.py"
 
 COVERED: Final = (
@@ -85,8 +85,8 @@ COVERED: Final = (
         "F15",
         "another number of partitions: refused, and moved",
         (
-            "tests/contracts/test_store.py",
-            "tests/test_repartition.py",
+            "tests/streamer/store/test_store.py",
+            "tests/streamer/admin/test_repartition.py",
             f"{_UPKEEP}::test_a_topic_that_grew_is_refused_until_customers_have_moved",
         ),
     ),
@@ -94,38 +94,41 @@ COVERED: Final = (
         "F19",
         "a model swapped whatever fails meanwhile; refused ones of every kind",
         (
-            "tests/test_swap.py",
-            "tests/test_reload.py",
-            "tests/worker/test_reload.py",
+            "tests/streamer/pipeline/test_swap.py",
+            "tests/streamer/worker/test_reload.py",
+            "tests/end_to_end/test_reload.py",
         ),
     ),
     Covered(
         "F20",
         "a customer who cannot be scored, however batches are cut and whatever fails",
-        ("tests/test_apart.py", "tests/test_not_scored.py"),
+        ("tests/model/decide/test_isolate.py", "tests/streamer/pipeline/test_not_scored.py"),
     ),
     Covered(
         "F26",
         "states of older versions read, of newer ones refused",
-        ("tests/test_customer.py", "tests/test_state.py::test_a_newer_version_is_refused"),
+        (
+            "tests/model/decide/test_codec.py",
+            "tests/features/test_state.py::test_a_newer_version_is_refused",
+        ),
     ),
     Covered(
         "F27",
         "whoever is damaged, whenever",
-        ("tests/test_rebuild.py",),
+        ("tests/streamer/pipeline/test_rebuild.py",),
     ),
     Covered(
         "F30",
         "erased customers, whatever crashes or goes back",
         (
-            "tests/test_erasure.py",
+            "tests/streamer/pipeline/test_erasures.py",
             f"{_UPKEEP}::test_who_is_forgotten_stays_forgotten_through_rollback_loss_and_repetition",
         ),
     ),
     Covered(
         "F1-F30",
         "Hypothesis walks a partition at random through crashes, lost answers and zombies",
-        ("tests/test_delivery_machine.py",),
+        ("tests/streamer/pipeline/test_delivery_machine.py",),
     ),
 )
 

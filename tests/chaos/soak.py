@@ -23,16 +23,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from model.artifact import save
-from model.synthetic import Shop, generate
-from streamer.embedded import EmbeddedRedis
-from streamer.produce import order_message
-from streamer.publisher import KafkaPublisher
-from tests import modelling
-from tests.chaos.book import RESULTS, Book, Entry, write_page
+from model.artifact.artifact import save
+from model.data.synthetic import Shop, generate
+from streamer.admin.produce import order_message
+from streamer.demo.embedded import EmbeddedRedis
+from streamer.kafka.publisher import KafkaPublisher
 from tests.chaos.conftest import a_broker, named
-from tests.chaos.stage import Stage, last_words, owns
-from tests.worker.harness import Servers, WorkerProcess
+from tests.chaos.deployment import Stage, last_words, owns
+from tests.chaos.results import RESULTS, Book, Entry, write_page
+from tests.support import modelling
+from tests.support.deployment import Servers, WorkerProcess
 
 BACKLOG: Final = 0.15
 BACKLOG_WITHIN_S: Final = 1_800.0

@@ -9,18 +9,18 @@ from typing import Any, cast
 
 import msgspec
 
-from model import artifact
-from streamer.app import TICK_LIMIT, Partitions, pipeline_of
+from model.artifact import artifact
 from streamer.clock import ManualClock
-from streamer.config import Settings
-from streamer.embedded import EmbeddedRedis
-from streamer.partition import Fenced, LogRange, PartitionRunner, Pipeline
-from streamer.publisher import MemoryPublisher
-from streamer.redis_store import RedisStore
-from streamer.store import MemoryStore, Partition
-from tests.chaos.book import Book
-from tests.chaos.stage import size
-from tests.fakes import (
+from streamer.demo.embedded import EmbeddedRedis
+from streamer.kafka.publisher import MemoryPublisher
+from streamer.pipeline.partition import Fenced, LogRange, PartitionRunner, Pipeline
+from streamer.settings import Settings
+from streamer.store.base import MemoryStore, Partition
+from streamer.store.redis_store import RedisStore
+from streamer.worker.partitions import TICK_LIMIT, Partitions, pipeline_of
+from tests.chaos.deployment import size
+from tests.chaos.results import Book
+from tests.support.fakes import (
     HOUR_MS,
     ORDERS_0,
     TOPICS,

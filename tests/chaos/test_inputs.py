@@ -11,13 +11,13 @@ import pytest
 import redis
 
 from features.orders import Order
-from model.synthetic import Shop, generate
-from streamer.messages import Message
-from streamer.produce import order_message
-from tests import corpus, modelling
-from tests.chaos.book import Book
+from model.data.synthetic import Shop, generate
+from streamer.admin.produce import order_message
+from streamer.pipeline.messages import Message
 from tests.chaos.conftest import SetStage, named
-from tests.chaos.stage import WITHIN_S, last_words, size
+from tests.chaos.deployment import WITHIN_S, last_words, size
+from tests.chaos.results import Book
+from tests.support import corpus, modelling
 
 NO_LIMIT = {"CLV_DEAD_LETTER_MAX_RUN": "off", "CLV_DEAD_LETTER_MAX_RATIO": "off"}
 
@@ -187,7 +187,7 @@ async def test_an_erased_customer_after_a_loss_and_a_full_replay(
         if scores[-1].value is not None:
             entry.faults.append("the last score of the customer is no tombstone")
         entry.records, entry.verified = stage.fed, True
-        entry.note("neighbours are held to the fold by `tests/test_erasure.py`")
+        entry.note("neighbours are held to the fold by `tests/streamer/pipeline/test_erasures.py`")
         assert entry.faults == []
 
 

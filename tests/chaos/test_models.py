@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from model import registry
-from model.artifact import save
-from model.files import MANIFEST_FILE, MODEL_FILE
-from tests import modelling
-from tests.chaos.book import Book
+from model.artifact import registry
+from model.artifact.artifact import save
+from model.artifact.files import MANIFEST_FILE, MODEL_FILE
 from tests.chaos.conftest import SetStage, named
-from tests.chaos.stage import size
+from tests.chaos.deployment import size
+from tests.chaos.results import Book
+from tests.support import modelling
 
 
 def _cut(version: Path, _: Path) -> None:

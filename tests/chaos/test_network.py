@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from streamer.embedded import EmbeddedKafka
-from tests.chaos.book import Book
+from streamer.demo.embedded import EmbeddedKafka
 from tests.chaos.conftest import SetStage, named
+from tests.chaos.deployment import FULL, last_words
 from tests.chaos.proxy import Proxy
-from tests.chaos.stage import FULL, last_words
+from tests.chaos.results import Book
 from tests.conftest import required
 
 

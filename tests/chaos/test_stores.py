@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import redis
 
-from streamer.embedded import EmbeddedRedis
-from tests.chaos.book import Book, Entry
+from streamer.demo.embedded import EmbeddedRedis
 from tests.chaos.conftest import SetStage, named
+from tests.chaos.deployment import FULL, Stage, last_words, size
 from tests.chaos.proxy import Proxy
-from tests.chaos.stage import FULL, Stage, last_words, size
+from tests.chaos.results import Book, Entry
 from tests.conftest import required
-from tests.redis_kit import listening
+from tests.support.redis_kit import listening
 
 BACK = "the store has lost writes"
 

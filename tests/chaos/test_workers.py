@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from features.state import EMPTY, CustomerState, apply
-from model import customer
-from model.judging import Judge
-from model.synthetic import Shop, generate
-from streamer.partitioning import partition_for
-from streamer.store import Partition
-from tests.chaos.book import Book
+from model.data.synthetic import Shop, generate
+from model.decide import codec as customer
+from model.decide.judge import Judge
+from streamer.pipeline.partitioner import partition_for
+from streamer.store.base import Partition
 from tests.chaos.conftest import SetStage, named
-from tests.chaos.saboteur import STEPS, poisoned_by
-from tests.chaos.stage import FULL, SESSION_S, WITHIN_S, Stage, last_words, owns, size
+from tests.chaos.deployment import FULL, SESSION_S, WITHIN_S, Stage, last_words, owns, size
+from tests.chaos.fault_injector import STEPS, poisoned_by
+from tests.chaos.results import Book
 from tests.kafka.cluster import ApacheKafka
-from tests.worker.harness import WorkerProcess
+from tests.support.deployment import WorkerProcess
 
 STALE_SCORE = r"the last score of "
 OF_A_ZOMBIE = "last clv-score of a customer is an older one of a zombie (decision 0006)"

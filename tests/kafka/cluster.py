@@ -2,7 +2,7 @@
 
 Every broker is a KRaft controller as well, so three of them go on without any one. What they hold
 stays on disk over `stop` and `kill`, until `close`. They run under the guardian of
-`streamer.embedded`, so they end with the process that started them, however that ends.
+`streamer.demo.embedded`, so they end with the process that started them, however that ends.
 
 Kafka's own defaults are kept, but for what makes sense on one machine only (see `_SETTINGS`), and
 topics are never made by asking for them.
@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from streamer.embedded import EmbeddedUnavailable, _Server
+from streamer.demo.embedded import EmbeddedUnavailable, _Server
 from tests.kafka.jars import jars, java
 
 HEAP_MB: Final = 384

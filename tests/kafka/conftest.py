@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from model.artifact import save
-from streamer.embedded import EmbeddedRedis
-from tests import modelling
+from model.artifact.artifact import save
+from streamer.demo.embedded import EmbeddedRedis
 from tests.conftest import required
 from tests.kafka.cluster import ApacheKafka
-from tests.worker.harness import Deployment, Servers
+from tests.support import modelling
+from tests.support.deployment import Deployment, Servers
 
 # Makes a deployment: a name for it, its Kafka, and further settings.
 Deploy = Callable[..., Deployment]

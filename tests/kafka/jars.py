@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from streamer.embedded import EmbeddedUnavailable
+from streamer.demo.embedded import EmbeddedUnavailable
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 POM: Final = Path(__file__).with_name("pom.xml")

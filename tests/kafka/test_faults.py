@@ -16,17 +16,17 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from features.orders import Order
-from streamer.messages import Message
-from streamer.produce import order_message
-from streamer.publisher import KafkaPublisher, PublishFailed
-from tests import modelling
+from streamer.admin.produce import order_message
+from streamer.kafka.publisher import KafkaPublisher, PublishFailed
+from streamer.pipeline.messages import Message
 from tests.conftest import required
 from tests.kafka.cluster import ApacheKafka
 from tests.kafka.conftest import Deploy
 from tests.kafka.proxy import Api, behind_proxy
-from tests.kafka_kit import administrating, delete_topic
-from tests.worker.harness import Deployment
-from tests.worker.verifier import Verdict, verify
+from tests.support import modelling
+from tests.support.deployment import Deployment
+from tests.support.kafka_kit import administrating, delete_topic
+from tests.support.verifier import Verdict, verify
 
 pytestmark = pytest.mark.kafka
 

@@ -12,10 +12,10 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
-from streamer.topics import TOPICS, Topic, ensure_topics
+from streamer.kafka.topics import TOPICS, Topic, ensure_topics
 from tests.kafka.cluster import ApacheKafka
-from tests.kafka_kit import administrating
-from tests.worker.lane_kit import Recorder, SharedLog, join, numbered, publishing, until
+from tests.support.kafka_kit import administrating
+from tests.support.lane_kit import Recorder, SharedLog, join, numbered, publishing, until
 
 pytestmark = pytest.mark.kafka
 _names = count()

@@ -10,16 +10,16 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.admin import CreateAclsRequest
 
-from model.synthetic import write_csv
-from streamer.messages import Message
-from streamer.produce import order_message
-from tests import modelling
-from tests.certificates import Authority
+from model.data.synthetic import write_csv
+from streamer.admin.produce import order_message
+from streamer.pipeline.messages import Message
 from tests.conftest import required
 from tests.kafka.cluster import ApacheKafka
 from tests.kafka.conftest import Deploy
-from tests.worker.harness import Deployment
-from tests.worker.verifier import verify
+from tests.support import modelling
+from tests.support.certificates import Authority
+from tests.support.deployment import Deployment
+from tests.support.verifier import verify
 
 pytestmark = pytest.mark.kafka
 

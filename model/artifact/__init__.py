@@ -1,0 +1,1 @@
+"""A model as files: written, checked, signed, kept in versions."""

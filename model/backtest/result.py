@@ -1,0 +1,86 @@
+"""What a backtest says: the report, which `model.report.backtest_page` writes out for people."""
+
+from __future__ import annotations
+
+import msgspec
+
+from model.backtest.baselines import Baseline
+from model.backtest.panel import Bin, Quality, Ranked
+
+
+class BacktestError(Exception):
+    """These orders cannot tell how good warnings are; the message says what would be enough."""
+
+
+class Point(msgspec.Struct, frozen=True):
+    """The rule at one threshold: the percentile of P(churn), and how good it is. `late`: silences
+    that stay below it warn after `late_silence_days` all the same."""
+
+    churn_percentile: float
+    late: bool
+    per_week: float
+    quality: Quality
+
+
+class Week(msgspec.Struct, frozen=True):
+    """Warnings of a week that begins on an ISO date, by trigger."""
+
+    start: str
+    silence: int
+    order: int
+    refund: int
+    active: int
+
+
+class Suggestion(msgspec.Struct, frozen=True):
+    """Settings for what was wished for, and what they would have given; `settings` is empty where
+    nothing reaches it."""
+
+    wish: str
+    settings: dict[str, str]
+    point: Point | None
+
+
+class Backtest(msgspec.Struct, frozen=True):
+    """The report. Days are ISO dates; the period is from 00:00 UTC of `start` to 00:00 of `end`.
+
+    `rule` are the warnings as they would have been sent; `panel_rule` the same rule read off the
+    panel, which has `panel_share` of the customers. `baselines` are simple rules at the rule's
+    median lead, `mean_baseline` is plain silence at its mean lead. `rankings` are call lists of a
+    tenth of the better half of the active customers, every 30 days; `ranked_by` names that of the
+    budget. `order_only_recall` is that of a rule that scores only when orders arrive. `left_out`:
+    churns of customers whom the policy leaves out, by standing. `withheld`: episodes for which the
+    budget had no place at first.
+    """
+
+    model_version: str
+    policy_version: str
+    horizon_days: int
+    currency: str
+    start: str
+    end: str
+    retrained_every_days: int | None
+    models: int
+    customers: int
+    eligible_silences: int
+    base_rate: float | None
+    rule: Quality
+    by_trigger: dict[str, Quality]
+    by_standing: dict[str, int]
+    left_out: dict[str, int]
+    withheld: int
+    per_1000_a_week: float | None
+    most_on_a_day: int
+    swap_days_share: float | None
+    swap_warnings_share: float | None
+    order_only_recall: float | None
+    panel_share: float
+    panel_rule: Quality
+    baselines: list[Baseline]
+    mean_baseline: Baseline | None
+    points: list[Point]
+    ranked_by: str
+    rankings: dict[str, Ranked]
+    calibration: list[Bin]
+    weeks: list[Week]
+    suggestions: list[Suggestion]

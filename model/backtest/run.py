@@ -1,0 +1,236 @@
+"""How good the warnings would have been: a log whose future is known, judged as it came.
+
+The warnings are those of the very code that runs live (`model.backtest.simulate`). Beside them
+every day of every silence worth a warning is scored (`model.backtest.panel`), to hold the rule
+against simpler ones at the same lead, and to say which threshold buys which precision. Definitions:
+`docs/warnings.md`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from features.buckets import day_of
+from features.orders import Order
+from model.backtest.baselines import (
+    baselines,
+    budget_name,
+    rank_days,
+    rankings,
+    silence_fires,
+    silent_as_early,
+)
+from model.backtest.panel import Panel, Silences, base_rate, calibration, quality_of
+from model.backtest.panel_rows import SilentDays
+from model.backtest.purchases import Period, Purchases
+from model.backtest.result import Backtest, BacktestError
+from model.backtest.silences import Spells
+from model.backtest.simulate import Walk
+from model.backtest.thresholds import points, suggestions
+from model.backtest.warned import Sent, Warned, by_week
+from model.data.attributes import Attributes
+from model.data.training_rows import TrainingConfig, fit, population, training_set
+from model.decide.judge import Judge
+from model.decide.policy import Policy, Rules
+from model.decide.rule_state import Trigger
+from model.decide.scoring import Scorer
+from model.estimators.clv import ClvModel
+from model.estimators.kinds import DEFAULT
+from model.evaluate.holdout import churn_quantiles, iso_day, score_quantiles
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is judged: from the UTC day `from_day` (None: the model's cutoff) to the end of the log,
+    retrained every so many days (None: never).
+
+    `until_day`: silences that begin then or later are not counted. `progress` hears of days.
+    """
+
+    from_day: int
+    policy: Policy = field(default_factory=Policy)
+    retrain_every_days: int | None = None
+    until_day: int | None = None
+    precision: float | None = None
+    progress: Progress = lambda days: None
+
+
+def scorer_of(
+    model: ClvModel,
+    version: str,
+    quantiles: Sequence[float],
+    churn: Sequence[float],
+    attributes: Attributes | None = None,
+) -> Scorer:
+    """The scorer of a model, with the percentiles of its training population."""
+    return Scorer(
+        model=model,
+        model_version=version,
+        currency=model.currency,
+        horizon_days=model.horizon_days,
+        score_quantiles_major=tuple(quantiles),
+        churn_quantiles=tuple(churn),
+        attributes=attributes,
+    )
+
+
+def trained(orders: Sequence[Order], day: int, config: TrainingConfig) -> Scorer:
+    """The scorer that training at 00:00 UTC of a day gives, from the events before it alone."""
+    known = population(orders, day, config.attributes)
+    model = fit(training_set(orders, config, day), config, known)
+    quantiles, churn = score_quantiles(model.clv(known)), churn_quantiles(known, model)
+    return scorer_of(model, f"day-{iso_day(day)}", quantiles, churn, config.attributes)
+
+
+def backtest(orders: Sequence[Order], scorer: Scorer, plan: Plan) -> Backtest:
+    """The report of a scorer and a policy on a log; `orders` sorted by event time.
+
+    Raises BacktestError where the log leaves no silence to judge.
+    """
+    if not orders:
+        raise BacktestError("the log has no orders; give one with at least a few months of them")
+    last_day = day_of(orders[-1].ts_ms)
+    if last_day + 1 - plan.from_day <= scorer.horizon_days:
+        raise BacktestError(
+            f"the log ends {max(last_day + 1 - plan.from_day, 0)} days after"
+            f" {iso_day(plan.from_day)}, where the judging begins; a horizon of"
+            f" {scorer.horizon_days} days needs more than that: train with an earlier --cutoff"
+        )
+    return Run(orders, scorer, plan).report()
+
+
+class Run:
+    """One backtest: the walk, and what is written down on the way. `report` walks; after it `panel`
+    has every row."""
+
+    def __init__(self, orders: Sequence[Order], scorer: Scorer, plan: Plan) -> None:
+        # What is published between decisions decides nothing.
+        self.policy = replace(plan.policy, refresh_days=None)
+        self.orders, self.scorer, self.plan = orders, scorer, plan
+        self.period = Period(
+            first_day=day_of(orders[0].ts_ms),
+            from_day=plan.from_day,
+            until_day=plan.until_day,
+            end_day=day_of(orders[-1].ts_ms) + 1,
+            horizon_days=scorer.horizon_days,
+        )
+        self.walk = Walk(orders, Judge(scorer, scorer.rules(self.policy)))
+        self.purchases = Purchases(orders)
+        self.spells = Spells(self.walk, self.purchases, self.period)
+        self.silent_days = SilentDays(self.walk, self.purchases, self.period, self.spells.by_start)
+        self.swap_days: set[int] = set()
+        self.fired: list[Warned] = []
+        self.panel: Panel | None = None
+
+    def report(self) -> Backtest:
+        """The whole log, walked and summed up."""
+        period = self.period
+        for day in range(period.first_day, period.end_day):
+            if self._is_swap_day(day):
+                self._swap(day)
+            if day == max(period.from_day, period.first_day):
+                self.silent_days.fit_alive(day)
+            before = self.spells.references_before(day)
+            if day >= period.from_day:
+                self.silent_days.score(day)
+            fired, users = self.walk.day(day)
+            if day >= period.from_day - period.horizon_days:
+                self.fired += [Warned.of(scoring, period.horizon_days) for scoring in fired]
+                self.spells.begin(day, users, before)
+            self.plan.progress(1)
+        return self._summed_up()
+
+    def _is_swap_day(self, day: int) -> bool:
+        every, since = self.plan.retrain_every_days, day - self.plan.from_day
+        return every is not None and since > 0 and since % every == 0
+
+    def _swap(self, day: int) -> None:
+        first = self.scorer
+        config = TrainingConfig(
+            horizon_days=first.horizon_days,
+            currency=first.currency,
+            attributes=first.attributes,
+            kind=getattr(first.model, "kind", DEFAULT),
+            options=getattr(first.model, "options", {}),
+        )
+        scorer = trained(self.orders, day, config)
+        self.swap_days.add(day)
+        # As live: every customer moves to the new scale when it is next judged.
+        self.walk.judge = Judge(scorer, scorer.rules(self.policy))
+        self.silent_days.rescale()
+        self.silent_days.fit_alive(day)
+
+    @property
+    def rules(self) -> Rules:
+        """The policy in the scale of the model now."""
+        return self.walk.judge.rules
+
+    def rank_days(self, panel: Panel) -> range:
+        """The days of the call lists of the judged period."""
+        return rank_days(panel, self.plan.from_day, self.plan.until_day)
+
+    def _summed_up(self) -> Backtest:
+        silences = self.spells.table()
+        if not silences.counted.any():
+            raise BacktestError(
+                "no silence of a customer worth a warning begins and ends within the judged period;"
+                " give a longer log, or a lower value floor"
+            )
+        self.panel = panel = self.silent_days.panel(silences)
+        return self._report(silences, panel)
+
+    def _report(self, silences: Silences, panel: Panel) -> Backtest:
+        period, rules, every = self.period, self.rules, self.silent_days.every
+        sent = Sent.of(self.fired, self.spells.by_start, silences)
+        fires = silence_fires(panel, self.policy, rules, self.policy.churn_percentile, late=True)
+        panel_rule = quality_of(panel, fires)
+        everything = [warning for warning in self.fired if warning.day >= period.from_day]
+        swapped = [warning for warning in everything if warning.day in self.swap_days]
+        per_day = Counter(warning.day for warning in everything)
+        found = points(panel, rules, period, every)
+        return Backtest(
+            model_version=self.scorer.model_version,
+            policy_version=self.plan.policy.version,
+            horizon_days=period.horizon_days,
+            currency=self.scorer.currency,
+            start=iso_day(period.from_day),
+            end=iso_day(period.end_day),
+            retrained_every_days=self.plan.retrain_every_days,
+            models=len(self.silent_days.scorers),
+            customers=len(self.purchases.by_user),
+            eligible_silences=int(silences.counted.sum()),
+            base_rate=base_rate(panel),
+            rule=sent.quality(silences, period.end_day),
+            by_trigger={
+                trigger.value: sent.only(trigger).quality(silences, period.end_day)
+                for trigger in Trigger
+            },
+            by_standing=dict(Counter(warning.standing for warning in everything)),
+            left_out=dict(self.spells.left_out),
+            withheld=self.walk.withheld,
+            per_1000_a_week=self._per_1000(len(everything)),
+            most_on_a_day=max(per_day.values(), default=0),
+            swap_days_share=len(self.swap_days) / len(period.days) if self.swap_days else None,
+            swap_warnings_share=len(swapped) / len(everything)
+            if self.swap_days and everything
+            else None,
+            order_only_recall=self.spells.order_only_recall(silences),
+            panel_share=1 / every,
+            panel_rule=panel_rule,
+            baselines=baselines(panel, panel_rule),
+            mean_baseline=silent_as_early(panel, panel_rule),
+            points=found,
+            ranked_by=budget_name(self.policy),
+            rankings=rankings(panel, self.policy, self.rank_days(panel)),
+            calibration=calibration(panel),
+            weeks=by_week(everything, period, self.silent_days.active),
+            suggestions=suggestions(found, rules, self.plan.precision),
+        )
+
+    def _per_1000(self, warnings: int) -> float | None:
+        active = sum(self.silent_days.active.get(day, 0) for day in self.period.days)
+        return warnings / active * 7 * 1000 if active else None

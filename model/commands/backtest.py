@@ -1,0 +1,166 @@
+"""`python -m model backtest`: how good the warnings would have been on a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from features.buckets import day_of
+from features.orders import Order
+from model.artifact import artifact
+from model.artifact.artifact import ArtifactRefused
+from model.artifact.signature import Trust
+from model.backtest.result import BacktestError
+from model.backtest.run import Plan, backtest
+from model.commands.shared import (
+    ATTRIBUTES,
+    HTML,
+    JSON,
+    MODEL,
+    ORDERS,
+    day_of_date,
+    from_option,
+    one_line_errors,
+    read_log,
+    say,
+)
+from model.commands.signing import trust_options
+from model.data.attributes import AttributesError
+from model.data.order_log import OrderLogError
+from model.data.training_rows import TrainingError
+from model.decide.policy import Policy, PolicyError
+from model.decide.scoring import Scorer
+from model.evaluate.holdout import EvaluationError, iso_day
+from model.report.backtest_page import page, text
+
+_TOLD = (
+    ArtifactRefused,
+    AttributesError,
+    BacktestError,
+    EvaluationError,
+    OrderLogError,
+    OSError,
+    PolicyError,
+    TrainingError,
+)
+
+
+@click.command("backtest")
+@ORDERS
+@MODEL
+@from_option("Judge from 00:00 UTC of this day.")
+@click.option(
+    "--retrain-every",
+    type=click.IntRange(min=1),
+    metavar="DAYS",
+    help="Train anew every so many days on what was known then. Default: never.",
+)
+@click.option("--budget", type=click.IntRange(min=1), metavar="N", help="At most N warnings a day.")
+@click.option(
+    "--precision",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="P",
+    help="Suggest settings for a strict precision of P, such as 0.5.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of the policy, such as drop=0.3; may be repeated.",
+)
+@ATTRIBUTES
+@JSON
+@HTML
+@trust_options
+def backtest_command(
+    orders: tuple[Path, ...],
+    model_path: Path,
+    from_day: int | None,
+    retrain_every: int | None,
+    budget: int | None,
+    precision: float | None,
+    settings: tuple[str, ...],
+    attributes: Path | None,
+    as_json: bool,
+    html: Path | None,
+    trust: Trust,
+) -> None:
+    """See how good the warnings would have been on a log whose future is known.
+
+    The log is walked day by day through the code that runs live.
+
+    \b
+    Example:
+      python -m model backtest orders.csv.gz --model models/shop --html report.html
+    """
+    with one_line_errors(*_TOLD):
+        manifest, log, scorer = _scorer(model_path, trust, orders, attributes)
+        cutoff_day = day_of_date(manifest.cutoff)
+        if from_day is not None and from_day < cutoff_day:
+            raise BacktestError(
+                f"--from {iso_day(from_day)} lies before the model's cutoff, {manifest.cutoff}: the"
+                " model has seen what it would be judged by; choose a later day or train with an"
+                " earlier --cutoff"
+            )
+        start = cutoff_day if from_day is None else from_day
+        last_day = day_of(log[-1].ts_ms) if log else start
+        first_day = day_of(log[0].ts_ms) if log else start
+        # disable=None: a bar on a terminal, nothing when piped.
+        with tqdm(total=last_day + 1 - first_day, desc="days", disable=None, leave=False) as bar:
+            report = backtest(
+                log,
+                scorer,
+                Plan(
+                    from_day=start,
+                    policy=_policy(settings, budget),
+                    retrain_every_days=retrain_every,
+                    precision=precision,
+                    progress=bar.update,
+                ),
+            )
+        if html is not None:
+            html.write_text(page(report), encoding="utf-8")
+    say(report, lambda: text(report), html, as_json=as_json)
+
+
+COMMANDS = (backtest_command,)
+
+
+def _scorer(
+    path: Path, trust: Trust, orders: tuple[Path, ...], attributes: Path | None
+) -> tuple[artifact.Manifest, Sequence[Order], Scorer]:
+    loaded = artifact.load(path, trust)
+    manifest = loaded.manifest
+    scorer = loaded.scorer(attributes)
+    return manifest, read_log(orders, manifest.currency), scorer
+
+
+def _policy(settings: Sequence[str], budget: int | None) -> Policy:
+    """The default policy with some settings changed. Raises PolicyError or a usage error."""
+    given: dict[str, object] = {} if budget is None else {"budget_per_day": budget}
+    kinds = {field.name: str(field.type) for field in fields(Policy)}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        kind = kinds.get(name, "")
+        if not equals or not kind or kind.startswith("tuple"):
+            known = ", ".join(name for name, kind in kinds.items() if not kind.startswith("tuple"))
+            raise click.UsageError(f"--set {setting}: write NAME=VALUE with a NAME of: {known}")
+        try:
+            given[name] = _value(kind, value)
+        except ValueError:
+            raise click.UsageError(f"--set {setting}: {value!r} is no {kind}") from None
+    return replace(Policy(), **given)  # type: ignore[arg-type]  # checked by the policy itself
+
+
+def _value(kind: str, text: str) -> object:
+    """A setting's value, read as its field's type."""
+    if kind.endswith("None") and text.lower() in ("none", "off", ""):
+        return None
+    if kind.startswith("int"):
+        return int(text)
+    return float(text) if kind.startswith("float") else text

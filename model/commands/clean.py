@@ -1,0 +1,52 @@
+"""`python -m model clean`: what is wrong or odd with an order log, and the log without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from model.commands.shared import CURRENCY, JSON, ORDERS, one_line_errors, read_clean_log
+from model.data.order_log import OrderLogError
+from model.data.rejections import REJECTED_FILE
+
+_TOLD = (OrderLogError, OSError)
+
+
+@click.command("clean")
+@ORDERS
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A directory.")
+@CURRENCY
+@click.option("--drop-outliers", is_flag=True, help="Leave outlying days of customers out.")
+@JSON
+def clean_command(
+    orders: tuple[Path, ...], out: Path, currency: str, drop_outliers: bool, as_json: bool
+) -> None:
+    """Report on an order log, and write it anew without what is wrong with it.
+
+    Into --out go orders.csv (cleaned), rejected.csv (rows set aside: file, line,
+    reason, detail), outliers.csv and cleaning.json (the counts).
+
+    \b
+    Example:
+      python -m model clean orders.csv.gz --out cleaned
+    """
+    from model.data.cleaning import ORDERS_FILE, write_orders
+
+    with one_line_errors(*_TOLD):
+        if (out / ORDERS_FILE).resolve() in [path.resolve() for path in orders]:
+            raise click.UsageError(f"--out {out} would overwrite {out / ORDERS_FILE}; name another")
+        found = read_clean_log(orders, currency, out, drop_outliers=drop_outliers)
+        write_orders(out / ORDERS_FILE, found.orders, currency)
+    if as_json:
+        click.echo(msgspec.json.encode(found.report))
+        return
+    click.echo(found.report.text(currency))
+    click.echo(
+        f"\n{len(found.orders):,} orders, refunds and cancellations written to {out / ORDERS_FILE};"
+        f" rows set aside to {out / REJECTED_FILE}"
+    )
+
+
+COMMANDS = (clean_command,)

@@ -1,0 +1,180 @@
+"""`python -m model evaluate`: how good a model is, or its kind over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import msgspec
+from tqdm import tqdm
+
+from features.buckets import day_of
+from features.orders import Order
+from model.artifact import artifact
+from model.artifact.artifact import ArtifactRefused, Manifest
+from model.artifact.signature import Trust
+from model.commands.shared import (
+    ATTRIBUTES,
+    CUTOFF,
+    HTML,
+    JSON,
+    ORDERS,
+    one_line_errors,
+    read_log,
+    step,
+)
+from model.commands.signing import trust_options
+from model.data.attributes import Attributes, AttributesError, attributes_for
+from model.data.order_log import OrderLogError
+from model.data.training_rows import TrainingConfig, TrainingError, default_cutoff_day
+from model.evaluate import holdout as evaluation
+from model.evaluate.holdout import EvaluationError, iso_day, table
+from model.evaluate.rolling import Rolled, as_it_is, cutoff_days, rolled
+from model.report.evaluation_text import differences_text, text
+
+_TOLD = (ArtifactRefused, AttributesError, EvaluationError, OrderLogError, OSError, TrainingError)
+
+
+@click.command("evaluate")
+@ORDERS
+@click.option(
+    "--model",
+    "model_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A model, or a registry of them.",
+)
+@CUTOFF
+@click.option(
+    "--cutoffs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Train its kind anew at N cutoffs, and judge each by what came next.",
+)
+@click.option(
+    "--every",
+    "every_days",
+    type=click.IntRange(min=1),
+    metavar="DAYS",
+    help="How far the cutoffs lie apart. Default: the horizon.",
+)
+@ATTRIBUTES
+@JSON
+@HTML
+@trust_options
+def evaluate_command(
+    orders: tuple[Path, ...],
+    model_path: Path,
+    cutoff: int | None,
+    cutoffs: int | None,
+    every_days: int | None,
+    attributes: Path | None,
+    as_json: bool,
+    html: Path | None,
+    trust: Trust,
+) -> None:
+    """Compare a model with two yardsticks on a time it has not seen.
+
+    Without --cutoffs the model is judged as it is. With it, its kind and options are: trained anew
+    at each cutoff, on what was known then. --cutoff is then the newest of them.
+
+    \b
+    Example:
+      python -m model evaluate orders.csv.gz --model models/shop --json
+      python -m model evaluate orders.csv.gz --model models/shop --cutoffs 3 \\
+        --every 60 --html report.html
+    """
+    if every_days is not None and cutoffs is None:
+        raise click.UsageError("--every goes with --cutoffs N")
+    with one_line_errors(*_TOLD):
+        loaded = artifact.load(model_path, trust)
+        manifest = loaded.manifest
+        known = attributes_for(manifest.attributes, attributes)
+        log = read_log(orders, manifest.currency)
+        if cutoffs is None:
+            found = _as_it_is(log, loaded, cutoff, known)
+        else:
+            config = _config(manifest, known)
+            found = _rolled(log, config, cutoffs, every_days, cutoff)
+        if html is not None:
+            # Plots bring scikit-learn's inspection along, which nothing else needs.
+            from model.report.evaluation_page import page
+
+            with step("plotting"):
+                html.write_text(page(found, manifest.model_version), encoding="utf-8")
+    if as_json:
+        click.echo(msgspec.json.encode(_document(found, manifest)))
+        return
+    click.echo(f"Model {manifest.model_version}\n\n{_text(found)}")
+    if html is not None:
+        click.echo(f"\nWritten to {html}")
+
+
+COMMANDS = (evaluate_command,)
+
+
+def _as_it_is(
+    log: Sequence[Order],
+    loaded: artifact.Artifact,
+    cutoff: int | None,
+    attributes: Attributes | None,
+) -> Rolled:
+    manifest = loaded.manifest
+    cutoff_day = default_cutoff_day(log, manifest.horizon_days) if cutoff is None else cutoff
+    if cutoff is None and iso_day(cutoff_day) < manifest.cutoff:
+        raise EvaluationError(
+            f"the log ends {iso_day(day_of(log[-1].ts_ms))}, less than {manifest.horizon_days} days"
+            f" after the model's cutoff, {manifest.cutoff}, so nothing can judge it yet: give the"
+            " orders since, or --cutoffs 1 to train its kind anew further back"
+        )
+    if iso_day(cutoff_day) < manifest.cutoff:
+        raise EvaluationError(
+            f"cutoff {iso_day(cutoff_day)} lies before the model's own, {manifest.cutoff}:"
+            " the model was trained on what happened in between, and would be judged by"
+            f" answers that it has seen; use --cutoff {manifest.cutoff} or later, or --cutoffs 1"
+            " to train its kind anew"
+        )
+    with step("evaluating"):
+        return as_it_is(log, loaded.model, cutoff_day, attributes=attributes)
+
+
+def _config(manifest: Manifest, attributes: Attributes | None) -> TrainingConfig:
+    return TrainingConfig(
+        horizon_days=manifest.horizon_days,
+        snapshot_every_days=manifest.snapshot_every_days,
+        currency=manifest.currency,
+        kind=manifest.kind,
+        options=manifest.options,
+        attributes=attributes,
+    )
+
+
+def _rolled(
+    log: Sequence[Order], config: TrainingConfig, count: int, every: int | None, newest: int | None
+) -> Rolled:
+    days = cutoff_days(log, config, count, every or config.horizon_days, newest)
+    # disable=None: a bar on a terminal, nothing when piped.
+    with tqdm(total=count, desc="cutoffs", disable=None, leave=False) as bar:
+        return rolled(log, config, days, bar.update)
+
+
+def _document(found: Rolled, manifest: Manifest) -> dict[str, object]:
+    report = found.report
+    named: dict[str, object] = {"model_version": manifest.model_version}
+    if report.refitted:
+        return {**named, **msgspec.to_builtins(report)}
+    return {
+        **named,
+        **evaluation.as_json(report.cutoffs[0]),
+        "differences": msgspec.to_builtins(report.differences),
+        "resamples": report.resamples,
+        "seed": report.seed,
+    }
+
+
+def _text(found: Rolled) -> str:
+    report = found.report
+    if report.refitted:
+        return text(report)
+    return "\n\n".join([table(report.cutoffs[0]), *differences_text(report)])

@@ -1,0 +1,98 @@
+"""`python -m model monitor`: whether a model still fits, over the weeks of a log."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from features.buckets import day_of
+from model.artifact import artifact
+from model.artifact.files import ArtifactRefused
+from model.artifact.signature import Trust
+from model.commands.shared import (
+    ATTRIBUTES,
+    HTML,
+    JSON,
+    MODEL,
+    ORDERS,
+    day_of_date,
+    from_option,
+    one_line_errors,
+    read_log,
+    say,
+)
+from model.commands.signing import trust_options
+from model.data.attributes import AttributesError
+from model.data.order_log import OrderLogError
+from model.evaluate.holdout import iso_day
+from model.monitor.drift import WINDOW_DAYS
+from model.monitor.result import Monitored, age_at
+from model.monitor.weekly import MonitorError, of_everybody, weeks
+from model.report.monitor import page, text
+
+ALARM: int = 3
+"""The exit code where the newest week rings."""
+
+_TOLD = (ArtifactRefused, AttributesError, MonitorError, OrderLogError, OSError)
+
+
+@click.command("monitor")
+@ORDERS
+@MODEL
+@from_option("The weeks from this day on.")
+@ATTRIBUTES
+@JSON
+@HTML
+@trust_options
+def monitor_command(
+    orders: tuple[Path, ...],
+    model_path: Path,
+    from_day: int | None,
+    attributes: Path | None,
+    as_json: bool,
+    html: Path | None,
+    trust: Trust,
+) -> None:
+    """See whether a model still fits, week by week of a log that goes on after it.
+
+    Exit code 3 where the newest week rings an alarm, so that cron can tell somebody.
+
+    \b
+    Example:
+      python -m model monitor orders.csv.gz --model models/shop --html drift.html
+    """
+    with one_line_errors(*_TOLD):
+        loaded = artifact.load(model_path, trust)
+        manifest, scorer = loaded.manifest, loaded.scorer(attributes)
+        if manifest.reference is None:
+            raise MonitorError(
+                f"model {model_path} has no reference to compare with: it was made by an older"
+                " version, or from too few customers; train it anew"
+            )
+        log = read_log(orders, manifest.currency)
+        start = day_of_date(manifest.cutoff) if from_day is None else from_day
+        last = day_of(log[-1].ts_ms) if log else start
+        if last < start + WINDOW_DAYS:
+            raise MonitorError(
+                f"the log ends {iso_day(last)}, less than a week after {iso_day(start)}: give the"
+                " orders since, or an earlier --from"
+            )
+        bar = tqdm(
+            weeks(log, scorer, of_everybody(manifest.reference), start),
+            total=(last - start) // WINDOW_DAYS,
+            desc="weeks",
+            disable=None,
+            leave=False,
+        )
+        age = age_at(manifest.cutoff, manifest.horizon_days, last)
+        report = Monitored(manifest.model_version, manifest.cutoff, list(bar), age)
+        if html is not None:
+            html.write_text(page(report), encoding="utf-8")
+    say(report, lambda: text(report), html, as_json=as_json)
+    sys.exit(ALARM if report.weeks and report.weeks[-1].alarms else 0)
+
+
+COMMANDS = (monitor_command,)

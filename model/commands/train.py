@@ -1,0 +1,245 @@
+"""The commands of `python -m model` that make a model: train, kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from tqdm import tqdm
+
+from model.artifact import artifact
+from model.commands.shared import (
+    ATTRIBUTES,
+    CURRENCY,
+    CUTOFF,
+    ORDERS,
+    one_line_errors,
+    read_clean_log,
+    step,
+)
+from model.data.attributes import AttributesError, read_attributes
+from model.data.columns import OrderColumns
+from model.data.order_log import OrderLogError
+from model.data.training_rows import TrainingConfig, TrainingError, TrainingSet, default_cutoff_day
+from model.estimators.kinds import DEFAULT, KINDS, Option, OptionError, options_of
+from model.evaluate.holdout import EvaluationError, iso_day
+from model.evaluate.rolling import cutoff_days
+from model.training.build import Choose, made
+from model.training.search import (
+    DEFAULT_FOLDS,
+    DEFAULT_TRIALS,
+    History,
+    SearchError,
+    Trial,
+    journal_of,
+    plan,
+    search,
+    table,
+)
+
+_TOLD = (
+    AttributesError,
+    EvaluationError,
+    OptionError,
+    OrderLogError,
+    OSError,
+    SearchError,
+    TrainingError,
+)
+
+
+@click.command("train")
+@ORDERS
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Where the model goes.")
+@click.option("--horizon", default=90, show_default=True, help="Days that CLV looks ahead.")
+@CUTOFF
+@CURRENCY
+@ATTRIBUTES
+@click.option(
+    "--kind",
+    metavar="KIND",
+    help=f"See python -m model kinds. Default: {DEFAULT}; with --search, all.",
+)
+@click.option("--select", type=int, metavar="N", help="Keep the best N features only.")
+@click.option(
+    "--select-by",
+    type=click.Choice(["kbest", "importance"]),
+    help="Best by correlation (kbest), or to a small forest.",
+)
+@click.option("--pca", type=int, metavar="N", help="Rotate features into N components.")
+@click.option(
+    "--option",
+    "given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Another option of the kind; may be repeated.",
+)
+@click.option("--search", "searched", is_flag=True, help="Try kinds and options, take the best.")
+@click.option(
+    "--trials",
+    default=DEFAULT_TRIALS,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many a search tries.",
+)
+@click.option(
+    "--folds",
+    default=DEFAULT_FOLDS,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Days of the past at which a search judges.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of what a search draws.")
+@click.option(
+    "--cutoffs",
+    default=0,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Train at N earlier days as well, a horizon apart; how good that was is on the card.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where rows set aside, outliers and their counts are written.",
+)
+@click.option("--drop-outliers", is_flag=True, help="Leave outlying days of customers out.")
+def train_command(
+    orders: tuple[Path, ...],
+    out: Path,
+    horizon: int,
+    cutoff: int | None,
+    currency: str,
+    attributes: Path | None,
+    kind: str | None,
+    given: tuple[str, ...],
+    searched: bool,
+    trials: int,
+    folds: int,
+    seed: int,
+    cutoffs: int,
+    report: Path | None,
+    drop_outliers: bool,
+    **columns: Any,
+) -> None:
+    """Train a model, compare it on the time after the cutoff, and write it to --out.
+
+    With --search, trials are judged at earlier days, none of which trains on its own
+    future. A search that was interrupted goes on where it was when run again.
+
+    \b
+    Example:
+      python -m model train orders.csv.gz --out models/shop
+      python -m model train orders.csv.gz --out models/boosted --kind boosting \\
+        --select 12 --option learning_rate=0.1
+      python -m model train orders.csv.gz --out models/best --search --trials 40
+    """
+    with one_line_errors(*_TOLD):
+        own = _given(given, columns)
+        if searched and own:
+            raise click.UsageError(
+                f"--search chooses {', '.join(own)} itself; leave them out, or leave out --search"
+            )
+        options = options_of(kind or DEFAULT, own)
+        config = TrainingConfig(horizon, currency=currency, kind=kind or DEFAULT, options=options)
+        if attributes is not None:
+            config = replace(config, attributes=read_attributes(attributes))
+        found = read_clean_log(orders, currency, report, drop_outliers=drop_outliers)
+        log = found.orders
+        cutoff_day = _cutoff_day(log, horizon, cutoff)
+        newest = cutoff_day - horizon
+        earlier = cutoff_days(log, config, cutoffs, horizon, newest) if cutoffs else []
+        if searched:
+            wanted = plan(trials, seed, kind)
+            result = made(log, config, cutoff_day, _searching(out, wanted, folds), earlier)
+        else:
+            with step("training"):
+                result = made(log, config, cutoff_day, earlier=earlier)
+        cleaning = msgspec.to_builtins(found.report)
+        fields = msgspec.structs.replace(result.fields, cleaning=cleaning)
+        manifest = artifact.save(out, result.model, fields)
+        # What it holds is in the manifest now.
+        journal_of(out).unlink(missing_ok=True)
+    if result.history is not None:
+        click.echo(f"{table(result.history)}\n")
+    click.echo(
+        f"Model {manifest.model_version}: {manifest.training_rows:,} rows of"
+        f" {manifest.training_customers:,} customers,\n"
+        f"orders from {manifest.trained_from} to before {manifest.cutoff}\n"
+        f"\n{result.fields.report}\n\n{found.report.text(currency)}\n\nWritten to {out}"
+    )
+
+
+@click.command("kinds")
+def kinds_command() -> None:
+    """List the kinds of model that can be trained, and the options of each.
+
+    \b
+    Example:
+      python -m model kinds
+    """
+    for name, kind in KINDS.items():
+        click.echo(f"{name:<10}{kind.summary}")
+        for option, what in kind.options.items():
+            click.echo(f"  {option:<18}{_described(what)}")
+
+
+COMMANDS = (train_command, kinds_command)
+
+
+def _cutoff_day(log: OrderColumns, horizon_days: int, wanted: int | None) -> int:
+    """The day up to which is trained; not later than the log knows, for the time after its end
+    would be taken for a silence of everybody."""
+    newest = default_cutoff_day(log, horizon_days) + horizon_days
+    if wanted is not None and wanted > newest:
+        raise TrainingError(
+            f"cutoff {iso_day(wanted)} lies after the log's end, and nothing is known of the days"
+            f" between: give a log that goes on to it, or --cutoff {iso_day(newest)} or earlier"
+        )
+    return newest - horizon_days if wanted is None else wanted
+
+
+def _searching(out: Path, wanted: Sequence[Trial], folds: int) -> Choose:
+    """A search with a bar on a terminal, whose journal lies beside `out`."""
+
+    def choose(rows: TrainingSet, config: TrainingConfig) -> History:
+        journal = journal_of(out)
+        done = 0
+        with tqdm(total=len(wanted), desc="trials", disable=None, leave=False) as bar:
+
+            def progress(trials: int) -> None:
+                nonlocal done
+                done += trials
+                bar.update(trials)
+
+            try:
+                return search(rows, config, wanted, journal, fold_count=folds, progress=progress)
+            except KeyboardInterrupt:
+                raise click.ClickException(
+                    f"interrupted after {done} of {len(wanted)} trials; the same command goes on"
+                    f" from {journal}"
+                ) from None
+
+    return choose
+
+
+def _described(option: Option) -> str:
+    values = f" ({', '.join(map(str, option.candidates))})" if option.default in ("kbest",) else ""
+    return f"{option.summary}{values}; default {option.default}"
+
+
+def _given(settings: Sequence[str], columns: dict[str, Any]) -> dict[str, object]:
+    """Options by name, as texts where they were given as NAME=VALUE."""
+    options = {name: value for name, value in columns.items() if value is not None}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"--option {setting}: write NAME=VALUE, such as alpha=0.1")
+        options[name] = value
+    return options

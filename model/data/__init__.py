@@ -1,0 +1,1 @@
+"""Order logs in, training rows out."""

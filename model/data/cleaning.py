@@ -1,0 +1,257 @@
+"""What is wrong or odd with an order log, counted by kind; and the log without it.
+
+Found are:
+
+- rows that break a rule (`features.orders`), by reason;
+- orders and cancellations that are there again under the same id and customer. Scoring knows ids
+  and counts each once; so does what is written as the cleaned log;
+- refunds and cancellations of orders that are not in the log before them. They are kept: money
+  that went back is money gone, whether or not its order is known;
+- outliers: days on which a customer's orders, less what was cancelled or refunded on that very day,
+  lie far out of what such days bring. An order for 80,000 pieces that is cancelled within the hour
+  is none.
+
+Outliers are told of and stay, unless asked otherwise: the largest customers are who a CLV is
+about, and a log without them teaches a model that there are none.
+"""
+
+from __future__ import annotations
+
+import csv
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from features.buckets import MS_PER_DAY
+from features.money import minor_exponent
+from features.orders import Order, OrderType
+from model.data.columns import OrderColumns
+
+OUTLIERS_FILE: Final = "outliers.csv"
+REPORT_FILE: Final = "cleaning.json"
+ORDERS_FILE: Final = "orders.csv"
+
+# Tukey's "far out", on logarithms: so many interquartile ranges above the upper quartile.
+_FENCE_IQR: Final = 3.0
+# Where most days bring the same, a day may still bring some times as much.
+_LEAST_IQR: Final = float(np.log(1.5))
+# Of fewer days than this nothing is far out.
+_LEAST_DAYS: Final = 20
+_MOST_LISTED: Final = 1_000
+
+
+class Outlier(msgspec.Struct, frozen=True):
+    """A customer's day far out of the others: net of what was taken back on it, major units."""
+
+    user_id: str
+    day: str
+    orders: int
+    net: float
+
+
+class Cleaning(msgspec.Struct, frozen=True):
+    """What was found in an order log. Money in major units.
+
+    `rows` are all that were read, `rejected` those that broke a rule, by reason. `repeated` orders
+    and cancellations have an id that their customer had before; `contradicting` are those of them
+    whose amount differs. `outliers` lie above `outlier_from` (None: too few days to say), and have
+    `outlier_share` of all net revenue; `outliers_dropped` says whether they were left out.
+    """
+
+    rows: int
+    accepted: int
+    rejected: dict[str, int]
+    repeated: int
+    contradicting: int
+    refunds_without_order: int
+    refunded_without_order: float
+    cancellations_without_order: int
+    outliers: int
+    outlier_from: float | None
+    outlier_share: float
+    outliers_dropped: bool
+
+    def text(self, currency: str) -> str:
+        """The report for people: a line for each kind of what was found."""
+        lines = [f"{self.rows:,} rows read, {self.accepted:,} orders, refunds and cancellations"]
+        lines += [f"{count:>9,} set aside: {reason}" for reason, count in self.rejected.items()]
+        refunded = f"{self.refunded_without_order:,.2f} {currency}"
+        share = f"{self.outlier_share:.1%} of revenue"
+        found = (
+            (self.repeated, f"repeated ({self.contradicting:,} with another amount)"),
+            (self.refunds_without_order, f"refunds without an order ({refunded})"),
+            (self.cancellations_without_order, "cancellations without an order"),
+            (
+                self.outliers,
+                f"outlying days of customers, above {self.outlier_from or 0:,.2f} {currency} net"
+                f" ({share}; {'left out' if self.outliers_dropped else 'kept'})",
+            ),
+        )
+        return "\n".join(lines + [f"{count:>9,} {what}" for count, what in found if count])
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """The orders to go on with, in event time, what was found, and the outliers, largest first
+    (a thousand at most)."""
+
+    orders: OrderColumns
+    report: Cleaning
+    outliers: list[Outlier]
+
+
+def cleaned(
+    log: OrderColumns,
+    currency: str,
+    rejected: Counter[str] | None = None,
+    *,
+    drop_outliers: bool = False,
+) -> Cleaned:
+    """The log without repetitions and, where asked, without the days of its outliers; and what was
+    found in it. `rejected` are the rows that did not make it into the log, by reason."""
+    frame = _frame(log)
+    unit = 10.0 ** minor_exponent(currency)
+    repeated = _repeated(frame)
+    once = frame[~repeated]
+    unknown = _without_order(once)
+    days = _days(once)
+    fence = _fence(days["net"].to_numpy(np.float64))
+    far = days[days["net"] > (np.inf if fence is None else fence)].sort_values(
+        ["net", "day", "user"], ascending=[False, True, True]
+    )
+    kept = ~repeated.to_numpy()
+    if drop_outliers and len(far):
+        keys = pd.MultiIndex.from_frame(frame[["user", "day"]])
+        kept &= ~keys.isin(pd.MultiIndex.from_frame(far[["user", "day"]]))
+    refunds = once[unknown & (once["type"] == OrderType.REFUND)]
+    positive = float(days["net"].clip(lower=0).sum())
+    counts = rejected or Counter()
+    report = Cleaning(
+        rows=len(frame) + counts.total(),
+        accepted=len(frame),
+        rejected=dict(sorted(counts.items())),
+        repeated=int(repeated.sum()),
+        contradicting=_contradicting(frame, repeated),
+        refunds_without_order=len(refunds),
+        refunded_without_order=float(refunds["amount"].sum()) / unit,
+        cancellations_without_order=int((unknown & (once["type"] == OrderType.CANCELLATION)).sum()),
+        outliers=len(far),
+        outlier_from=None if fence is None else fence / unit,
+        outlier_share=float(far["net"].sum()) / positive if positive else 0.0,
+        outliers_dropped=drop_outliers,
+    )
+    names = list(dict.fromkeys(order.user_id for order in log)) if len(far) else []
+    listed = [
+        Outlier(names[user], _iso(day), orders, net / unit)
+        for user, day, orders, net in far.head(_MOST_LISTED)
+        .loc[:, ["user", "day", "orders", "net"]]
+        .itertuples(index=False)
+    ]
+    orders = (
+        log if kept.all() else OrderColumns(o for o, keep in zip(log, kept, strict=True) if keep)
+    )
+    return Cleaned(orders, report, listed)
+
+
+def write(directory: Path, found: Cleaned) -> None:
+    """Writes the report and the outliers to files of a directory, beside the rejected rows."""
+    directory.mkdir(parents=True, exist_ok=True)
+    document = msgspec.json.format(msgspec.json.encode(found.report), indent=2)
+    (directory / REPORT_FILE).write_bytes(document + b"\n")
+    with (directory / OUTLIERS_FILE).open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(Outlier.__struct_fields__)
+        rows.writerows(msgspec.structs.astuple(outlier) for outlier in found.outliers)
+
+
+def write_orders(path: Path, orders: Iterable[Order], currency: str) -> None:
+    """Writes orders as a log that can be read again, amounts in major units."""
+    decimals = minor_exponent(currency)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("order_id", "user_id", "ts", "amount", "type"))
+        for order in orders:
+            amount = Decimal(order.amount_minor).scaleb(-decimals)
+            kind = order.type.name.lower()
+            rows.writerow((order.order_id, order.user_id, order.ts_ms, f"{amount:f}", kind))
+
+
+def _frame(log: Sequence[Order]) -> pd.DataFrame:
+    """The log in columns; `key` stands for order id and customer, `user` for the customer in the
+    order in which they first come."""
+    ts, amount, kind, user, key = array("q"), array("q"), array("b"), array("q"), array("q")
+    users: dict[str, int] = {}
+    for order in log:
+        ts.append(order.ts_ms)
+        amount.append(order.amount_minor)
+        kind.append(order.type)
+        user.append(users.setdefault(order.user_id, len(users)))
+        # 64 bits: two different ids of a log meet with a chance of 1 in 10^7 at a million of them.
+        key.append(hash((order.user_id, order.order_id)))
+    instants = np.array(ts, dtype=np.int64)
+    return pd.DataFrame(
+        {
+            "day": instants // MS_PER_DAY,
+            "amount": np.array(amount, dtype=np.int64),
+            "type": np.array(kind, dtype=np.int8),
+            "user": np.array(user, dtype=np.int64),
+            "key": np.array(key, dtype=np.int64),
+        }
+    )
+
+
+def _repeated(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows repeat an order or a cancellation; an order may be refunded twice, in parts."""
+    return frame.duplicated(["key", "type"]) & (frame["type"] != OrderType.REFUND)
+
+
+def _contradicting(frame: pd.DataFrame, repeated: pd.Series[bool]) -> int:
+    first = frame[~repeated & (frame["type"] == OrderType.ORDER)].set_index("key")["amount"]
+    again = frame[repeated & (frame["type"] == OrderType.ORDER)]
+    return int((again["amount"].to_numpy() != first.reindex(again["key"]).to_numpy()).sum())
+
+
+def _without_order(once: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows take back an order that does not come before them."""
+    ordered = once["type"] == OrderType.ORDER
+    place = pd.Series(np.arange(len(once)), index=once.index)
+    first = place[ordered].groupby(once["key"][ordered]).min()
+    when = once["key"].map(first)
+    return ~ordered & ~(when < place)
+
+
+def _days(once: pd.DataFrame) -> pd.DataFrame:
+    """Customers' days with an order: how many, and what they brought, net of what was taken back on
+    the same day, in minor units."""
+    ordered = once["type"] == OrderType.ORDER
+    gone = once[once["type"] == OrderType.CANCELLATION][["key", "day"]].drop_duplicates()
+    marked = once.merge(gone.assign(gone=True), on=["key", "day"], how="left")
+    cancelled = marked["gone"].eq(True).to_numpy() & ordered.to_numpy()
+    refund = (once["type"] == OrderType.REFUND).to_numpy()
+    amount = once["amount"].to_numpy()
+    net = np.where(refund, -amount, np.where(ordered.to_numpy() & ~cancelled, amount, 0))
+    table = once[["user", "day"]].assign(orders=ordered.astype(np.int64), net=net)
+    days = table.groupby(["user", "day"], as_index=False, sort=False).sum()
+    return days[days["orders"] > 0]
+
+
+def _fence(net: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
+    """Minor units above which a day is far out; None where there are too few days to say."""
+    logs = np.log(net[net > 0])
+    if len(logs) < _LEAST_DAYS:
+        return None
+    low, high = np.percentile(logs, [25, 75])
+    return float(np.exp(high + _FENCE_IQR * max(float(high - low), _LEAST_IQR)))
+
+
+def _iso(day: int) -> str:
+    return datetime.fromtimestamp(day * MS_PER_DAY / 1000, UTC).date().isoformat()

@@ -1,0 +1,304 @@
+"""Training rows: customers as they were known at earlier days, and what they brought afterwards.
+
+One pass over the orders in event time through the very fold that the stream uses. At every
+snapshot (00:00 UTC) the states of all customers become feature vectors; `horizon_days` later the
+states of then say what the customer brought in between. So:
+
+- features of a snapshot know the events before it, and nothing else;
+- a label is known only with the events before its window's end. An order cancelled by then counts
+  for nothing, a refund by then is deducted on its own day, exactly as the fold has it; what is
+  taken back later is not known, as it would not have been in production;
+- every label window ends at or before the cutoff.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
+
+from features.buckets import MS_PER_DAY, day_of
+from features.catalog import sign_of
+from features.money import minor_exponent
+from features.orders import Order
+from features.state import EMPTY, HISTORY_DAYS, BeyondMemory, CustomerState, apply
+from features.table import tabulate
+from features.vector import FEATURE_NAMES, vectors
+from model.data.attributes import Attributes
+from model.estimators.base import Examples
+from model.estimators.bgnbd import FitError
+from model.estimators.clv import ClvModel
+from model.estimators.kinds import DEFAULT, fitted
+
+Floats: TypeAlias = NDArray[np.float64]
+States: TypeAlias = dict[str, CustomerState]
+
+MIN_ROWS: Final = 50
+MIN_CUSTOMERS: Final = 20
+
+
+class TrainingError(Exception):
+    """There is no model to be had from these orders; the message says what would be enough."""
+
+
+class TooLittleData(TrainingError):
+    """Too few customers or too short a history: give more orders, or a shorter horizon."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """What is trained: the horizon, how far apart the snapshots are (in days), and the kind of
+    model with its options (`model.estimators.kinds`), and what is known of customers beside their
+    orders.
+
+    A snapshot counts half as much as one `half_life_days` younger: shops change, and the customers
+    of one cohort grow older. Above `max_rows` rows, a part of the customers is left out, chosen by
+    a hash of their ids: the same ones at every snapshot and in every run.
+    """
+
+    horizon_days: int = 90
+    snapshot_every_days: int = 30
+    half_life_days: int = 180
+    max_rows: int = 500_000
+    currency: str = "USD"
+    attributes: Attributes | None = None
+    kind: str = DEFAULT
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.horizon_days <= HISTORY_DAYS:
+            raise TrainingError(
+                f"horizon {self.horizon_days} days must lie between 1 and {HISTORY_DAYS},"
+                " the days that a customer's state remembers one by one"
+            )
+        if self.snapshot_every_days < 1:
+            raise TrainingError(f"snapshots every {self.snapshot_every_days} days; at least 1")
+        if self.half_life_days < 1:
+            raise TrainingError(f"a half-life of {self.half_life_days} days; at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What customers did in the window: net revenue in minor units, at least 0, and whether there
+    was no order at all. Both of shape (n,)."""
+
+    revenue_minor: Floats
+    churned: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All customers with an order before the UTC day `day`, and what they did from it on.
+
+    `states` are as known at 00:00 of `day`; `labels` are of the horizon that starts there.
+    """
+
+    day: int
+    users: list[str]
+    states: list[CustomerState]
+    labels: Labels
+
+    @property
+    def pairs(self) -> list[tuple[CustomerState, int]]:
+        """The states, each with the snapshot's instant in epoch ms."""
+        return [(state, self.day * MS_PER_DAY) for state in self.states]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """Rows of all snapshots: X of shape (n, k), labels and `day` of the snapshot of (n,)."""
+
+    X: Floats
+    labels: Labels
+    day: NDArray[np.int64]
+    customers: int
+
+
+def sorted_orders(orders: Iterable[Order]) -> list[Order]:
+    """The orders in event time; those of one instant stay as they came."""
+    return sorted(orders, key=lambda order: order.ts_ms)
+
+
+def default_cutoff_day(orders: Sequence[Order], horizon_days: int) -> int:
+    """The last day with a full horizon of orders after it; `orders` sorted by event time.
+
+    The log is taken to be complete to the end of its last day.
+    """
+    if not orders:
+        raise TooLittleData("the log has no orders; give one with at least a few months of them")
+    return day_of(orders[-1].ts_ms) + 1 - horizon_days
+
+
+def snapshots(orders: Sequence[Order], days: Iterable[int], horizon_days: int) -> list[Snapshot]:
+    """A snapshot for each of the days, with labels; `orders` sorted by event time, read once."""
+    wanted = sorted(set(days))
+    ends = {day + horizon_days for day in wanted}
+    open_: dict[int, tuple[list[str], list[CustomerState]]] = {}
+    taken = []
+    states: States = {}
+    position = 0
+    for day in sorted({*wanted, *ends}):
+        position = _fold_until(states, orders, position, day * MS_PER_DAY)
+        if day in ends:
+            users, then = open_.pop(day - horizon_days)
+            labels = labels_of([states[user] for user in users], day, horizon_days)
+            taken.append(Snapshot(day - horizon_days, users, then, labels))
+        if day in wanted:
+            bought = [user for user, s in states.items() if s.last_purchase_day is not None]
+            open_[day] = (bought, [states[user] for user in bought])
+    return taken
+
+
+def labels_of(states: Sequence[CustomerState], end_day: int, horizon_days: int) -> Labels:
+    """What customers did in the `horizon_days` before `end_day`, as known at 00:00 of it."""
+    table = tabulate([(state, end_day * MS_PER_DAY) for state in states])
+    inside = (table.age_days >= 1) & (table.age_days <= horizon_days)
+    revenue = table.sums((table.gross - table.refunded) * inside)
+    return Labels(np.maximum(revenue, 0.0), table.sums(table.orders * inside) == 0)
+
+
+def training_set(orders: Sequence[Order], config: TrainingConfig, cutoff_day: int) -> TrainingSet:
+    """Every snapshot whose label window ends at or before 00:00 of `cutoff_day`, as one matrix.
+
+    Snapshots lie `snapshot_every_days` apart, the last of them one horizon before the cutoff, the
+    first not less than that after the first order. Raises TooLittleData.
+    """
+    first_day = day_of(orders[0].ts_ms) if orders else cutoff_day
+    last = cutoff_day - config.horizon_days
+    step = config.snapshot_every_days
+    days = range(last, first_day + min(step, config.horizon_days) - 1, -step)
+    if not days:
+        there_are = max(cutoff_day - first_day, 0)
+        in_all = day_of(orders[-1].ts_ms) + 1 - first_day if orders else 0
+        raise TooLittleData(
+            f"the log has {there_are} {'day' if there_are == 1 else 'days'} before the cutoff"
+            f" ({in_all} in all); a horizon of {config.horizon_days} days needs at least"
+            f" {config.horizon_days + min(step, config.horizon_days)} before it: give a longer"
+            " history or a shorter --horizon, or a later --cutoff, after which less can be judged"
+        )
+    taken = _thinned(snapshots(orders, days, config.horizon_days), config.max_rows)
+    customers = len({user for snapshot in taken for user in snapshot.users})
+    if customers < MIN_CUSTOMERS:
+        raise TooLittleData(
+            f"customers with an order {config.horizon_days} days or more before the cutoff:"
+            f" {customers}; at least {MIN_CUSTOMERS} are needed: give more orders"
+        )
+    rows = TrainingSet(
+        X=np.concatenate([rows_of(snapshot, config.attributes) for snapshot in taken]),
+        labels=Labels(
+            np.concatenate([snapshot.labels.revenue_minor for snapshot in taken]),
+            np.concatenate([snapshot.labels.churned for snapshot in taken]),
+        ),
+        day=np.repeat([s.day for s in taken], [len(s.users) for s in taken]),
+        customers=customers,
+    )
+    check(rows, config)
+    return rows
+
+
+def _thinned(taken: Sequence[Snapshot], max_rows: int) -> list[Snapshot]:
+    """The snapshots with about `max_rows` rows at most, and none that is empty."""
+    every = -(-sum(len(snapshot.users) for snapshot in taken) // max_rows)
+    if every > 1:
+        taken = [_of_customers(snapshot, every) for snapshot in taken]
+    return [snapshot for snapshot in taken if snapshot.users]
+
+
+def _of_customers(snapshot: Snapshot, every: int) -> Snapshot:
+    """The snapshot with one in `every` customers."""
+    kept = [i for i, user in enumerate(snapshot.users) if crc32(user.encode()) % every == 0]
+    return Snapshot(
+        snapshot.day,
+        [snapshot.users[i] for i in kept],
+        [snapshot.states[i] for i in kept],
+        Labels(snapshot.labels.revenue_minor[kept], snapshot.labels.churned[kept]),
+    )
+
+
+def part(rows: TrainingSet, chosen: NDArray[np.bool_]) -> TrainingSet:
+    """Some of the rows, chosen by a mask of shape (n,); `customers` is that of the whole."""
+    labels = Labels(rows.labels.revenue_minor[chosen], rows.labels.churned[chosen])
+    return TrainingSet(rows.X[chosen], labels, rows.day[chosen], rows.customers)
+
+
+def check(rows: TrainingSet, config: TrainingConfig) -> None:
+    """Nothing, where the rows are enough to train on. Raises TooLittleData."""
+    n, churned = len(rows.X), int(rows.labels.churned.sum())
+    if n < MIN_ROWS:
+        raise TooLittleData(f"{n} training rows; at least {MIN_ROWS} are needed: give more orders")
+    if churned in (0, n):
+        what = "nobody" if churned == 0 else "everybody"
+        raise TooLittleData(
+            f"{what} of {n} training rows stopped ordering for {config.horizon_days} days, so there"
+            " is nothing to tell apart: give a longer history or another --horizon"
+        )
+    if not rows.labels.revenue_minor.any():
+        raise TooLittleData(
+            f"no customer of {n} training rows brought any net revenue: every amount is 0, or was"
+            " taken back; look at the column amount of the log"
+        )
+
+
+def fit(rows: TrainingSet, config: TrainingConfig, known: Floats) -> ClvModel:
+    """The model of a training set and of the `population` known at its cutoff; the same rows give
+    the same model. Raises TooLittleData where a kind needs what they do not have, and OptionError.
+    """
+    # One thread: sums, and so the model, do not depend on the number of cores, and several threads
+    # on matrices this narrow take many times longer on a busy machine.
+    with threadpool_limits(limits=1):
+        try:
+            return fitted(examples(rows, config, known), config.kind, config.options)
+        except FitError as error:
+            raise TooLittleData(f"kind {config.kind} cannot be fitted: {error}") from None
+
+
+def examples(rows: TrainingSet, config: TrainingConfig, known: Floats) -> Examples:
+    """The rows as a model is fitted on them: in major units, the newest weighing most."""
+    age_days = rows.day.max() - rows.day
+    attributes = () if config.attributes is None else config.attributes.columns
+    return Examples(
+        X=rows.X,
+        revenue=rows.labels.revenue_minor / 10.0 ** minor_exponent(config.currency),
+        churned=rows.labels.churned,
+        weight=0.5 ** (age_days / config.half_life_days),
+        day=rows.day,
+        population=known,
+        columns=(*FEATURE_NAMES, *(column.feature for column in attributes)),
+        horizon_days=config.horizon_days,
+        currency=config.currency,
+        # An attribute may move a CLV either way.
+        signs=(*(sign_of(name) for name in FEATURE_NAMES), *(0,) * len(attributes)),
+        attributes=attributes,
+    )
+
+
+def population(orders: Sequence[Order], day: int, attributes: Attributes | None = None) -> Floats:
+    """Feature vectors of all customers with an order before a day, as known at its 00:00 UTC; with
+    their attributes, where there are such."""
+    states: States = {}
+    _fold_until(states, orders, 0, day * MS_PER_DAY)
+    bought = {user: s for user, s in states.items() if s.last_purchase_day is not None}
+    X = vectors([(state, day * MS_PER_DAY) for state in bought.values()])
+    return X if attributes is None else attributes.beside(X, list(bought))
+
+
+def rows_of(snapshot: Snapshot, attributes: Attributes | None) -> Floats:
+    """Feature vectors of a snapshot's customers, with their attributes where there are such."""
+    X = vectors(snapshot.pairs)
+    return X if attributes is None else attributes.beside(X, snapshot.users)
+
+
+def _fold_until(states: States, orders: Sequence[Order], position: int, until_ms: int) -> int:
+    """Applies the orders before an instant; returns the position of the first that is not."""
+    while position < len(orders) and orders[position].ts_ms < until_ms:
+        order = orders[position]
+        folded = apply(states.get(order.user_id, EMPTY), order)
+        if not isinstance(folded, BeyondMemory):
+            states[order.user_id] = folded
+        position += 1
+    return position

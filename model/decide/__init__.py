@@ -1,0 +1,1 @@
+"""A scored customer in, a decision out: pure."""

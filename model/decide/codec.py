@@ -1,0 +1,93 @@
+"""A customer as stored: facts and judgement, framed with a version and a checksum.
+
+The frame outlives the versions: the first byte is the version, the last four are the CRC-32 of all
+before them, whatever a version puts in between. So bytes that fit their checksum are what some
+version wrote, and may be refused as newer; bytes that do not are damage, whatever they begin with.
+
+To change what is written: raise CUSTOMER_VERSION, give READERS a reader of the version before that
+makes today's Customer of it, and put bytes of that version under `tests/data/states`. Customers
+are read in the version they have and written in the newest, so they move over as they are touched.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from features import state as facts_module
+from features.state import EMPTY, CustomerState, StateError, StateNewer
+from model.decide.rule_state import NEW, Judgement
+
+CUSTOMER_VERSION: Final = 1
+_HEADER: Final = struct.Struct("<BH")
+_CHECKSUM: Final = struct.Struct("<I")
+
+_judgement_encoder = msgspec.msgpack.Encoder()
+_judgement_decoder = msgspec.msgpack.Decoder(Judgement)
+
+
+class Customer(msgspec.Struct, frozen=True, gc=False):
+    """Facts and judgement of one customer."""
+
+    facts: CustomerState = EMPTY
+    judgement: Judgement = NEW
+
+
+UNKNOWN: Final = Customer()
+
+
+class CustomerNewer(StateNewer):
+    """Written by a newer program. Upgrade this worker; nothing was overwritten."""
+
+
+class CustomerDamaged(StateError):
+    """The bytes are not what was written. Rebuild the customer from the log, as the worker does."""
+
+
+def encode(customer: Customer) -> bytes:
+    """The customer as bytes of the newest version, with a checksum over all of them."""
+    judgement = _judgement_encoder.encode(customer.judgement)
+    body = (
+        _HEADER.pack(CUSTOMER_VERSION, len(judgement))
+        + judgement
+        + facts_module.encode(customer.facts)
+    )
+    return body + _CHECKSUM.pack(zlib.crc32(body))
+
+
+def decode(data: bytes) -> Customer:
+    """The customer that `encode` of this or an older version wrote.
+
+    Raises CustomerNewer where a newer one did, CustomerDamaged for anything else.
+    """
+    body = data[: -_CHECKSUM.size]
+    if len(data) <= _CHECKSUM.size:
+        raise CustomerDamaged(f"{len(data)} bytes are too few for a customer")
+    if data[-_CHECKSUM.size :] != _CHECKSUM.pack(zlib.crc32(body)):
+        raise CustomerDamaged("the checksum does not fit the bytes")
+    reader = READERS.get(body[0])
+    if reader is None:
+        if body[0] > CUSTOMER_VERSION:
+            raise CustomerNewer("customer", body[0], CUSTOMER_VERSION)
+        raise CustomerDamaged(f"version {body[0]}, which no program wrote")
+    try:
+        return reader(body)
+    except StateNewer as error:
+        raise CustomerNewer("state", error.version, error.known) from None
+    except (struct.error, msgspec.DecodeError, StateError) as error:
+        raise CustomerDamaged(f"the bytes cannot be read: {error}") from None
+
+
+def _read_1(body: bytes) -> Customer:
+    _, size = _HEADER.unpack_from(body)
+    at = _HEADER.size + size
+    judgement = _judgement_decoder.decode(body[_HEADER.size : at])
+    return Customer(facts_module.decode(body[at:]), judgement)
+
+
+READERS: Final[dict[int, Callable[[bytes], Customer]]] = {1: _read_1}
+"""A reader of each version, from what the checksum covers to today's Customer."""

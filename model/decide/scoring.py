@@ -1,0 +1,136 @@
+"""The one path from facts to a score: for orders, the clock, replay, training and backtest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from features.money import minor_exponent
+from features.state import CustomerState
+from features.vector import FEATURE_NAMES, vectors
+from model.data.attributes import Attributes
+from model.decide.policy import Policy, Rules
+
+Floats = npt.NDArray[np.float64]
+
+_ORDERS_LIFETIME = FEATURE_NAMES.index("orders_lifetime")
+
+
+class Score(msgspec.Struct, frozen=True, gc=False):
+    """Net revenue expected over the horizon, in minor units, and P(no order within it)."""
+
+    clv_minor: int
+    churn_probability: float
+
+
+class Regressor(Protocol):
+    """What scoring asks of a model: arrays of shape (n,) for feature rows of shape (n, k)."""
+
+    def clv(self, X: Floats) -> Floats:
+        """Net revenue over the horizon in major units, never negative."""
+        ...
+
+    def churn(self, X: Floats) -> Floats:
+        """Probability of no order within the horizon."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A model with its name and currency.
+
+    `score_quantiles_major` are the 101 percentiles (0 to 100) of the training population's CLVs;
+    `churn_quantiles` those of P(churn) of its active half
+    (`model.evaluate.holdout.churn_quantiles`), empty where the model does not say. `typical` is the
+    feature vector of the customer to whom others are compared where a CLV is explained
+    (`model.explain.shapley`), empty where there is none. `attributes` are what is known of
+    customers beside their orders, None for a model without.
+    """
+
+    model: Regressor
+    model_version: str
+    currency: str
+    horizon_days: int
+    score_quantiles_major: tuple[float, ...]
+    churn_quantiles: tuple[float, ...] = ()
+    typical: tuple[float, ...] = ()
+    attributes: Attributes | None = None
+
+    def scores(
+        self, pairs: Sequence[tuple[CustomerState, int]], user_ids: Sequence[str] | None = None
+    ) -> list[Score]:
+        """Scores of (state, as_of in epoch ms) pairs, in one model call; `user_ids` say whose they
+        are, which only `attributes` make use of.
+
+        A customer without a purchase that was not taken back is worth 0 and counts as churned.
+        """
+        if not pairs:
+            return []
+        clv_minor, churn = self.rate(self.rows(pairs, user_ids))
+        return [
+            Score(worth, gone)
+            for worth, gone in zip(clv_minor.tolist(), churn.tolist(), strict=True)
+        ]
+
+    def rows(
+        self, pairs: Sequence[tuple[CustomerState, int]], user_ids: Sequence[str] | None = None
+    ) -> Floats:
+        """What the model sees of the pairs, shape (n, k): feature vectors, and attributes."""
+        X = vectors(pairs)
+        return X if self.attributes is None else self.attributes.beside(X, user_ids)
+
+    def rate(self, X: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+        """The scores of feature vectors as arrays: CLV in minor units, P(churn).
+
+        Raises ValueError where the model gives no number for one of them.
+        """
+        scale = 10 ** minor_exponent(self.currency)
+        bought = X[:, _ORDERS_LIFETIME] > 0
+        clv = np.where(bought, np.rint(self.model.clv(X) * scale), 0.0)
+        churn = np.where(bought, self.model.churn(X), 1.0)
+        # As an integer a NaN would be the lowest of all CLVs, and a warning.
+        if not (np.isfinite(clv).all() and np.isfinite(churn).all()):
+            raise ValueError(
+                f"model {self.model_version}: a prediction is not finite; train another model"
+            )
+        return clv.astype(np.int64), churn
+
+    def rules(self, policy: Policy) -> Rules:
+        """A policy in this model's days, money and probabilities."""
+        scale = 10 ** minor_exponent(self.currency)
+        return Rules(
+            policy=policy,
+            horizon_days=self.horizon_days,
+            floor_minor=self._percentile_minor(policy.floor_percentile)
+            if policy.floor is None
+            else round(policy.floor * scale),
+            segment_floors_minor=self._floors(policy.segment_percentiles),
+            severity_floors_minor=self._floors(policy.severity_percentiles),
+            churn_threshold=self._churn_threshold(policy.churn_percentile),
+        )
+
+    def _churn_threshold(self, percentile: float) -> float:
+        if not percentile or not self.churn_quantiles:
+            return 0.0
+        return _at_percentile(percentile, self.churn_quantiles)
+
+    def _floors(self, percentiles: Sequence[float]) -> tuple[int, ...]:
+        return tuple(self._percentile_minor(percentile) for percentile in percentiles)
+
+    def _percentile_minor(self, percentile: float) -> int:
+        major = _at_percentile(percentile, self.score_quantiles_major)
+        return int(np.rint(major * 10 ** minor_exponent(self.currency)))
+
+
+def _at_percentile(percentile: float, quantiles: Sequence[float]) -> float:
+    return float(np.interp(percentile, np.linspace(0, 100, len(quantiles)), quantiles))
+
+
+def score(state: CustomerState, as_of_ms: int, scorer: Scorer, user_id: str | None = None) -> Score:
+    """The score of one customer as of an instant; for many, `Scorer.scores` is far cheaper."""
+    return scorer.scores([(state, as_of_ms)], None if user_id is None else [user_id])[0]

@@ -1,0 +1,144 @@
+"""The default value model: regressions that start from a lifetime model, at a level of their own.
+
+- The **regression** is a Poisson regression on logarithms of features, BG/NBD with Gamma-Gamma
+  among them. It tells customers apart best, the more so times a small power of a logistic
+  regression's P(any revenue).
+- The **correction** is a Poisson regression that multiplies BG/NBD with Gamma-Gamma by what the
+  features say. It ranks worse, and knows best how a cohort grows older: both parts are brought to
+  its sum over all customers known, and added up by weight.
+
+`model.estimators.season` says how far the next horizon will be from that sum.
+
+While a customer is silent, every feature that is looked at moves in one direction and without a
+step, and the signs of the regressions fit: the value of a silent customer never rises, and no
+window ends on some day. `docs/model.md` has the measurements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, Self
+
+import numpy as np
+
+from features.catalog import smooth_columns, smooth_rows
+from model.estimators.base import Examples, Floats
+from model.estimators.clv import widened
+from model.estimators.glm import PoissonValue, RevenueChance
+from model.estimators.lifetime import LifetimeValue, fitted_lifetime
+from model.estimators.season import log_level
+
+# Strength of the L2 penalty on the regression, and on the one that corrects the lifetime model.
+POISSON_ALPHA: Final = 0.03
+CORRECTION_ALPHA: Final = 0.1
+# Powers of the regression and of P(any revenue), and the share of the correction in the value.
+REGRESSION_WEIGHT: Final = 0.985
+CHANCE_WEIGHT: Final = 0.08
+CORRECTION_WEIGHT: Final = 0.05
+# Revenue is skewed: a forecast a little below its mean has the smaller absolute errors.
+PRUDENCE: Final = 0.97
+# Major units; a customer whom BG/NBD holds for gone keeps a logarithm.
+_LEAST: Final = 1e-6
+_MOST: Final = 700.0
+
+
+class Blend:
+    """A ValueModel. After fit: `regression`, `chance`, and `lifetime` with its `correction`, which
+    are None where the population has no repeat purchases; the value is then the regression's.
+
+    `balance` is the logarithm of a factor that brings the regression to the correction's sum,
+    `level` of one for all customers.
+    """
+
+    lifetime: LifetimeValue | None
+    correction: PoissonValue | None
+
+    def __init__(
+        self, alpha: float = POISSON_ALPHA, correction_weight: float = CORRECTION_WEIGHT
+    ) -> None:
+        self.regression = PoissonValue(alpha)
+        self.chance = RevenueChance()
+        self.correction_weight = correction_weight
+
+    def fit(self, examples: Examples) -> Self:
+        # A population may be known without its attributes.
+        width = len(examples.columns)
+        examples = replace(examples, population=widened(examples.population, width))
+        self.kept, self.floored = smooth_columns(examples.columns)
+        self.unit = examples.minor_per_major
+        smooth = examples.of_columns(self.kept, self._smooth(examples.X))
+        self.chance.fit(smooth)
+        self.lifetime, self.correction = fitted_lifetime(examples), None
+        if self.lifetime is None:
+            self.regression.fit(smooth)
+        else:
+            expected = self._lifetime_value(examples.X)
+            self.correction = PoissonValue(CORRECTION_ALPHA).fit(smooth, np.log(expected))
+            smooth = replace(
+                smooth,
+                X=self._beside(smooth.X, expected),
+                # Attributes come last, so what is known beside them comes first.
+                columns=("lifetime_value_minor", *smooth.columns),
+                signs=(1, *smooth.signs),
+            )
+            self.regression.fit(smooth)
+        self._set_level(examples)
+        return self
+
+    def predict(self, X: Floats) -> Floats:
+        regression, correction = self._parts(X)
+        if correction is None:
+            return np.asarray(np.exp(regression + self.level))
+        share = self.correction_weight
+        value = (1.0 - share) * np.exp(regression + self.balance) + share * np.exp(correction)
+        return np.asarray(value * np.exp(self.level))
+
+    def _set_level(self, examples: Examples) -> None:
+        """Brings both parts to one sum over the population, and that to what is forecast."""
+        regression, correction = self._parts(examples.population)
+        fitted, fitted_correction = self._parts(examples.X)
+        self.balance = above = 0.0
+        if self.lifetime is not None and correction is not None and fitted_correction is not None:
+            fitted, total = fitted_correction, np.exp(correction).sum()
+            self.balance = float(np.log(total / np.exp(regression).sum()))
+            lifetime = self._lifetime_value(examples.population).sum() * _net_share(examples)
+            above = float(np.log(lifetime / total))
+        cutoff = int(examples.day.max()) + examples.horizon_days
+        age = examples.population[:, examples.columns.index("T_days")]
+        first = cutoff - int(age.max(initial=0.0))
+        level = log_level(examples.day, examples.revenue, np.exp(fitted), first, cutoff, above)
+        self.level = level + (float(np.log(PRUDENCE)) if self.lifetime is not None else 0.0)
+
+    def _parts(self, X: Floats) -> tuple[Floats, Floats | None]:
+        """Logarithms of the regression and the correction, shape (n,), before their level."""
+        rows = self._smooth(X)
+        if self.lifetime is None or self.correction is None:
+            return self.regression.log_value(rows), None
+        expected = self._lifetime_value(X)
+        regression = self.regression.log_value(self._beside(rows, expected))
+        regression = REGRESSION_WEIGHT * regression + CHANCE_WEIGHT * self.chance.log_chance(rows)
+        correction = self.correction.log_value(rows) + np.log(expected)
+        return regression, np.minimum(correction, _MOST)
+
+    def _lifetime_value(self, X: Floats) -> Floats:
+        """Of the lifetime model, major units, above 0, shape (n,)."""
+        assert self.lifetime is not None
+        # Not finite was never seen; such a customer would be worth next to nothing.
+        value = np.nan_to_num(self.lifetime.predict(X), nan=0.0, posinf=0.0)
+        return np.maximum(value, _LEAST)
+
+    def _smooth(self, X: Floats) -> Floats:
+        """The columns that the regressions see."""
+        return smooth_rows(X, self.kept, self.floored)
+
+    def _beside(self, rows: Floats, expected: Floats) -> Floats:
+        """The rows with the lifetime model's value, in minor units, as their first column."""
+        return np.column_stack((expected * self.unit, rows))
+
+
+def _net_share(examples: Examples) -> float:
+    """Share of all customers' purchases that was not refunded: the lifetime model knows purchases
+    alone."""
+    column = {name: examples.population[:, i] for i, name in enumerate(examples.columns)}
+    gross = float((column["aov_minor_lifetime"] * column["orders_lifetime"]).sum())
+    return min(max(float(column["net_minor_lifetime"].sum()) / gross, 0.05), 1.0) if gross else 1.0

@@ -1,0 +1,134 @@
+"""Ordinary scikit-learn pipelines as value models: prepare, scale, select, rotate, regress."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Self
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from model.estimators.base import Examples, Floats
+from model.estimators.selection import SelectBy, selector
+from model.estimators.transform import preparation
+
+# Left by fitting, of no use for predicting, and nothing that a pickle should have to name.
+_SCAFFOLDING: Final = ("_optimizer", "_random_state", "_feature_subsample_rng")
+# Fewer than the 255 bins of a histogram, so that each distinct value has its own.
+_LEVELS: Final = 200
+
+
+class PipelineValue:
+    """A ValueModel: a scikit-learn pipeline whose last step is a regressor.
+
+    `regressor()` makes that step. `select` keeps the best so many columns (0: all), `pca` rotates
+    them into so many components (0: not at all). A regressor that knows directions (`signs` or
+    `monotonic_cst`) is told those of the columns that reach it; none after a rotation.
+
+    After fit: `pipeline`, for a target in units of `unit` major ones.
+    """
+
+    pipeline: Pipeline
+    unit: float
+
+    def __init__(
+        self,
+        regressor: Callable[[], Any],
+        select: int = 0,
+        select_by: SelectBy = "kbest",
+        pca: int = 0,
+    ) -> None:
+        self._regressor = regressor
+        self.select = select
+        self.select_by = select_by
+        self.pca = pca
+
+    def fit(self, examples: Examples) -> Self:
+        self.unit = examples.mean_revenue
+        # Where nobody brought anything, nothing is expected of anybody.
+        if not examples.revenue.any():
+            self.unit = 0.0
+            return self
+        target = examples.revenue / self.unit
+        signs: Sequence[int] = examples.signs
+        steps: list[tuple[str, Any]] = []
+        rows = examples.X
+        for name, step in self._steps(examples):
+            # The share that a component explains of no variance at all is no number, and not used.
+            with np.errstate(invalid="ignore"):
+                rows = step.fit_transform(rows, target)
+            signs = _signs_after(step, signs, rows.shape[1])
+            steps.append((name, step))
+        regression = self._regressor()
+        _tell_signs(regression, signs)
+        if any(name.endswith("max_bins") for name in regression.get_params()):
+            rows = coarse(rows)
+        with warnings.catch_warnings():
+            # How far the search for an optimum came shows in the metrics.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            regression.fit(rows, target, sample_weight=examples.weight)
+        for part in _parts(regression):
+            for name in _SCAFFOLDING:
+                vars(part).pop(name, None)
+        self.pipeline = Pipeline([*steps, ("regression", regression)])
+        return self
+
+    def predict(self, X: Floats) -> Floats:
+        if not self.unit:
+            return np.zeros(len(X))
+        return np.asarray(self.unit * self.pipeline.predict(X), dtype=np.float64)
+
+    def _steps(self, examples: Examples) -> list[tuple[str, Any]]:
+        prepare, scale = preparation(examples.features, examples.attributes), StandardScaler()
+        steps = [("range", prepare), ("scale", scale)]
+        k = len(examples.columns)
+        if self.select:
+            steps.append(("select", selector(min(self.select, k), self.select_by)))
+        if self.pca:
+            count = min(self.pca, self.select or k, k)
+            steps.append(("rotate", PCA(count, svd_solver="full")))
+        return steps
+
+    def __getstate__(self) -> dict[str, Any]:
+        # How to make the regressor is a function, and the fitted one is there.
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+
+def coarse(X: Floats) -> Floats:
+    """The rows with each column brought to its quantiles, 200 distinct values at most.
+
+    For fitting histograms: their own bins are quantiles as well, but with weights of rows finding
+    those takes many times as long as growing all trees.
+    """
+    out = np.array(X, dtype=np.float64, order="F")
+    for column in out.T:
+        if len(np.unique(column)) > _LEVELS:
+            shares = np.linspace(0, 100, _LEVELS)
+            levels = np.unique(np.percentile(column, shares, method="inverted_cdf"))
+            column[:] = levels[np.searchsorted(levels, column)]
+    return np.ascontiguousarray(out)
+
+
+def _signs_after(step: Any, signs: Sequence[int], width: int) -> Sequence[int]:
+    """Directions of the columns that come out of a fitted step, `width` of them."""
+    if isinstance(step, PCA):
+        return (0,) * width
+    if hasattr(step, "get_support"):
+        return tuple(signs[at] for at in np.flatnonzero(step.get_support()).tolist())
+    # Columns that preparation adds come last; they are made of categories, and free.
+    return (*signs, *(0,) * width)[:width]
+
+
+def _tell_signs(regression: Any, signs: Sequence[int]) -> None:
+    known = regression.get_params(deep=False)
+    for name in ("signs", "monotonic_cst"):
+        if name in known:
+            regression.set_params(**{name: list(signs)})
+
+
+def _parts(regression: Any) -> list[Any]:
+    return [regression, *(p for p in vars(regression).values() if hasattr(p, "fit"))]

@@ -1,0 +1,1 @@
+"""How good predictions were on a holdout period."""

@@ -1,0 +1,1 @@
+"""Whether a model still fits what it sees."""

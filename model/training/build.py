@@ -1,0 +1,139 @@
+"""From orders to a model ready to be saved, with everything its manifest says of it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+import msgspec
+import numpy as np
+
+from features.buckets import MS_PER_DAY, day_of
+from features.orders import Order
+from model.artifact.artifact import ManifestFields
+from model.data.attributes import Attributes
+from model.data.fingerprint import data_of
+from model.data.training_rows import TrainingConfig, TrainingSet, fit, population, training_set
+from model.decide.scoring import Scorer
+from model.estimators.clv import ClvModel, Floats
+from model.evaluate.holdout import (
+    Evaluation,
+    as_json,
+    churn_quantiles,
+    evaluate,
+    iso_day,
+    score_quantiles,
+    table,
+)
+from model.evaluate.rolling import rolled
+from model.explain.shapley import typical
+from model.monitor.result import Reference
+from model.monitor.weekly import reference
+from model.training.search import History
+
+Choose: TypeAlias = Callable[[TrainingSet, TrainingConfig], History]
+
+_CANARIES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A model, what `artifact.save` asks to know of it, its holdout report, None where the log ends
+    before the horizon does, and the search that chose its kind, None where there was none."""
+
+    model: ClvModel
+    fields: ManifestFields
+    report: Evaluation | None
+    history: History | None
+
+
+def made(
+    log: Sequence[Order],
+    config: TrainingConfig,
+    cutoff_day: int,
+    choose: Choose | None = None,
+    earlier: Sequence[int] = (),
+) -> Made:
+    """The model of what was known at 00:00 UTC of `cutoff_day`, evaluated on what came after it.
+
+    `log` sorted by event time. `choose` searches for the kind and options, which are else those of
+    the config. At the days `earlier`, oldest first, such a model is trained as well and evaluated
+    for the manifest. Raises TrainingError and EvaluationError.
+    """
+    rows = training_set(log, config, cutoff_day)
+    history = None if choose is None else choose(rows, config)
+    if history is not None:
+        config = replace(config, kind=history.best.kind, options=history.best.options)
+    known = population(log, cutoff_day, config.attributes)
+    model = fit(rows, config, known)
+    report = _report(log, model, cutoff_day, config.attributes)
+    scores = model.clv(known)
+    fields = ManifestFields(
+        snapshot_every_days=config.snapshot_every_days,
+        trained_from=iso_day(day_of(log[0].ts_ms)),
+        cutoff=iso_day(cutoff_day),
+        training_rows=len(rows.X),
+        training_customers=rows.customers,
+        score_quantiles=score_quantiles(scores),
+        churn_quantiles=churn_quantiles(known, model),
+        canary_features=_canaries(known, scores).tolist(),
+        typical=typical(known).tolist(),
+        reference=_reference(log, model, cutoff_day, scores, config.attributes),
+        metrics={} if report is None else as_json(report),
+        report=_no_holdout(config.horizon_days) if report is None else table(report),
+        search={} if history is None else msgspec.to_builtins(history),
+        data=data_of(_before(log, cutoff_day)),
+        cutoffs=[as_json(evaluation) for evaluation in _at(log, config, earlier)],
+    )
+    return Made(model, fields, report, history)
+
+
+def _report(
+    log: Sequence[Order], model: ClvModel, cutoff_day: int, attributes: Attributes | None
+) -> Evaluation | None:
+    if cutoff_day + model.horizon_days > day_of(log[-1].ts_ms) + 1:
+        return None
+    return evaluate(log, model, cutoff_day, model.horizon_days, attributes)
+
+
+def _reference(
+    log: Sequence[Order],
+    model: ClvModel,
+    cutoff_day: int,
+    scores: Floats,
+    attributes: Attributes | None,
+) -> Reference | None:
+    """What monitoring compares with, from the orders before the cutoff."""
+    scorer = Scorer(
+        model=model,
+        model_version="",  # `save` finds it from the model's numbers
+        currency=model.currency,
+        horizon_days=model.horizon_days,
+        score_quantiles_major=tuple(score_quantiles(scores)),
+        attributes=attributes,
+    )
+    return reference(_before(log, cutoff_day), scorer, cutoff_day)
+
+
+def _before(log: Sequence[Order], day: int) -> Sequence[Order]:
+    return log[: bisect_left(log, day * MS_PER_DAY, key=lambda order: order.ts_ms)]
+
+
+def _at(log: Sequence[Order], config: TrainingConfig, days: Sequence[int]) -> list[Evaluation]:
+    return rolled(log, config, days, resamples=0).report.cutoffs if days else []
+
+
+def _no_holdout(horizon_days: int) -> str:
+    return (
+        f"Not evaluated: the log ends less than {horizon_days} days after the cutoff.\n"
+        "Train with an earlier --cutoff to see how good such a model is."
+    )
+
+
+def _canaries(known: Floats, scores: Floats) -> Floats:
+    """A few customers from the lowest score to the highest, for the manifest's golden vectors."""
+    ranks = np.linspace(0, len(scores) - 1, min(_CANARIES, len(scores))).round().astype(int)
+    canaries: Floats = known[np.argsort(scores, kind="stable")[ranks]]
+    return canaries

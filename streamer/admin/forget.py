@@ -1,0 +1,164 @@
+"""Forgetting a customer: said in the log, applied by whoever owns the customer's partition."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from streamer.kafka import log_ends as logends
+from streamer.kafka.publisher import Publisher
+from streamer.pipeline.erasures import Forgotten, erasure_headers, marker
+from streamer.pipeline.messages import Message
+from streamer.pipeline.rebuild import LogUnavailable
+from streamer.store.base import Partition, StateStore
+
+_TO: Final = "to_partition"
+_POLL_S: Final = 0.2
+# A topic that gives nothing for so long has nothing more: what is missing was compacted away.
+_SILENT_MS: Final = 5_000
+
+Connect = Callable[..., AIOKafkaConsumer]
+
+
+class NotForgottenYet(Exception):
+    """Start a worker: the erasure stands in the log, and is applied when it is read. Run the
+    command again to see whether it was; to say it twice changes nothing."""
+
+    def __init__(self, topic: str, waiting: Mapping[int, int]) -> None:
+        where = ", ".join(f"{number} (offset {offset})" for number, offset in waiting.items())
+        super().__init__(
+            f"the erasure stands in {topic}, but was not read within the time given in partition"
+            f" {where}: does no worker run, or lag behind? It is applied when a worker comes to it;"
+            " run the command again to make sure"
+        )
+        self.waiting = dict(waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Forgot:
+    """Where an erasure stands: the next offset after it, by partition."""
+
+    ends: Mapping[int, int]
+
+
+def to_its_partition(message: Message, count: int) -> int | None:
+    """Erasures go to every partition; all else where its key says."""
+    return next((int(value) for name, value in message.headers if name == _TO), None)
+
+
+async def announce(
+    user_id: str,
+    at_ms: int,
+    publisher: Publisher,
+    log_ends: Callable[[], Awaitable[Mapping[int, int]]],
+    *,
+    orders_topic: str,
+    erasures_topic: str,
+    partition_count: int,
+) -> Forgot:
+    """Says that a customer is to be forgotten; returns once the brokers have it.
+
+    The marker first: who reads the erasure and dies has a successor that knows of it. Every
+    partition is told, since a customer's orders may be in several: partitions may have been added,
+    or the shop's producers have a partitioner of their own. `publisher` must route by
+    `to_its_partition`.
+    """
+    await publisher.publish([marker(user_id, at_ms, erasures_topic)])
+    await publisher.publish(
+        [
+            Message(
+                orders_topic,
+                user_id.encode(),
+                None,
+                (*erasure_headers(at_ms), (_TO, str(number).encode())),
+            )
+            for number in range(partition_count)
+        ]
+    )
+    return Forgot(await log_ends())
+
+
+async def applied(
+    forgot: Forgot,
+    store: StateStore,
+    topic: str,
+    *,
+    within_s: float,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Returns once every partition is applied beyond the erasure. Raises NotForgottenYet."""
+    waiting = dict(forgot.ends)
+    for _ in range(max(1, round(within_s / _POLL_S))):
+        for number, end in forgot.ends.items():
+            stands = await store.peek(Partition(topic, number))
+            if stands is not None and (stands.next_offset or 0) >= end:
+                waiting.pop(number, None)
+        if not waiting:
+            return
+        await sleep(_POLL_S)
+    raise NotForgottenYet(topic, waiting)
+
+
+async def log_ends(connect: Connect, topic: str, partition_count: int) -> dict[int, int]:
+    """The end of each partition's log. Raises LogUnavailable."""
+    parts = [TopicPartition(topic, number) for number in range(partition_count)]
+    consumer = connect()
+    try:
+        await consumer.start()
+        ends = await logends.log_ends(consumer, parts)
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise LogUnavailable(f"Kafka cannot be read: {type(error).__name__}") from error
+    finally:
+        await consumer.stop()
+    return {part.partition: end for part, end in ends.items()}
+
+
+class KafkaErasures:
+    """The erasures topic, read on from where it was read last."""
+
+    def __init__(self, connect: Connect, topic: str) -> None:
+        """`connect` makes a consumer, to be started, of the options given to it."""
+        self._connect = connect
+        self._topic = topic
+        self._next: dict[int, int] = {}
+
+    async def read_into(self, forgotten: Forgotten) -> None:
+        """Adds all that the topic has by now. Raises LogUnavailable."""
+        consumer = self._connect(enable_auto_commit=False, auto_offset_reset="earliest")
+        try:
+            await consumer.start()
+            await self._read(consumer, forgotten)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise LogUnavailable(f"Kafka cannot be read: {type(error).__name__}") from error
+        finally:
+            with suppress(KafkaError, OSError):
+                await consumer.stop()
+
+    async def _read(self, consumer: AIOKafkaConsumer, forgotten: Forgotten) -> None:
+        # Only once it has been asked about one partition does the client know the others.
+        await consumer.beginning_offsets([TopicPartition(self._topic, 0)])
+        numbers = consumer.partitions_for_topic(self._topic) or {0}
+        parts = [TopicPartition(self._topic, number) for number in sorted(numbers)]
+        starts, ends = (
+            await consumer.beginning_offsets(parts),
+            await logends.log_ends(consumer, parts),
+        )
+        for part in parts:
+            start = self._next.get(part.partition, 0)
+            start = starts[part] if start > ends[part] else max(start, starts[part])
+            if start < ends[part]:
+                consumer.assign([part])
+                consumer.seek(part, start)
+                while await consumer.position(part) < ends[part]:
+                    found = await consumer.getmany(part, timeout_ms=_SILENT_MS)
+                    for record in found.get(part, []):
+                        forgotten.read(record.key, record.value)
+                    if not found:
+                        break
+            self._next[part.partition] = ends[part]

@@ -1,0 +1,214 @@
+"""How warnings ended, by the week in which they were sent, from the records of churn-warnings.
+
+Endings are those of `model.decide.outcome`. A warning without an answer is lost once event time has
+passed its horizon; until then it is open. Event time is as far as the newest record says, unless a
+later instant is named: a topic in which nobody was warned of for a while knows no better.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from features.buckets import MS_PER_DAY
+from model.decide.outcome import Ending
+from streamer.kafka import clients as servers
+from streamer.kafka.log_ends import log_ends
+from streamer.pipeline.messages import RECOVERED_KIND, WARNING_KIND, ChurnWarning
+from streamer.settings import Settings
+
+# A log that gives nothing for so long has nothing more: what is missing at its end belongs to a
+# transaction, or was compacted away.
+_SILENT_MS: Final = 10_000
+
+_warning = msgspec.json.Decoder(ChurnWarning)
+
+
+class OutcomesRefused(Exception):
+    """Name a file that `replay` wrote as warnings.jsonl, or the topic that the worker writes to;
+    the message has the line or the offset."""
+
+
+class WeekOutcomes(msgspec.Struct, frozen=True):
+    """Warnings sent in the week that begins on an ISO date (a Monday), by how they ended, apart
+    for the customers held out. Shares are of those that have ended; None before the first has.
+
+    `strict_precision` is lost / ended, `episode_precision` is (lost + recovered) / ended.
+    """
+
+    week: str
+    holdout: bool
+    warnings: int
+    kept: int
+    recovered: int
+    lost: int
+    open: int
+    strict_precision: float | None
+    episode_precision: float | None
+    value_lost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A warning and how it ended."""
+
+    warning: ChurnWarning
+    ending: Ending
+
+
+def endings(records: Iterable[ChurnWarning], as_of_ms: int | None = None) -> list[Sent]:
+    """Every warning, each id once, with its ending as of an instant (None: the newest record's)."""
+    warnings: dict[str, ChurnWarning] = {}
+    answers: dict[str, ChurnWarning] = {}
+    newest = 0
+    for record in records:
+        newest = max(newest, _ms(record.as_of))
+        if record.kind == WARNING_KIND:
+            warnings.setdefault(record.warning_id, record)
+        elif record.kind == RECOVERED_KIND and record.closes:
+            answers.setdefault(record.closes, record)
+    now_ms = newest if as_of_ms is None else as_of_ms
+    return [
+        Sent(warning, _ending(warning, answers.get(warning_id), now_ms))
+        for warning_id, warning in warnings.items()
+        if _ms(warning.as_of) <= now_ms
+    ]
+
+
+def _ending(warning: ChurnWarning, answer: ChurnWarning | None, now_ms: int) -> Ending:
+    end_ms = _ms(warning.as_of) + warning.horizon_days * MS_PER_DAY
+    if answer and answer.outcome and _ms(answer.as_of) <= now_ms:
+        return Ending(answer.outcome)
+    return Ending.LOST if now_ms >= end_ms else Ending.OPEN
+
+
+def by_week(sent: Iterable[Sent]) -> list[WeekOutcomes]:
+    """The endings by week and holdout, in order of time."""
+    groups: defaultdict[tuple[str, bool], list[Sent]] = defaultdict(list)
+    for one in sent:
+        groups[_monday(one.warning.as_of), one.warning.holdout].append(one)
+    return [_week(week, holdout, groups[week, holdout]) for week, holdout in sorted(groups)]
+
+
+def _week(week: str, holdout: bool, sent: Sequence[Sent]) -> WeekOutcomes:
+    count = Counter(one.ending for one in sent)
+    lost, recovered = count[Ending.LOST], count[Ending.RECOVERED]
+    ended = len(sent) - count[Ending.OPEN]
+    return WeekOutcomes(
+        week=week,
+        holdout=holdout,
+        warnings=len(sent),
+        kept=count[Ending.KEPT],
+        recovered=recovered,
+        lost=lost,
+        open=count[Ending.OPEN],
+        strict_precision=lost / ended if ended else None,
+        episode_precision=(lost + recovered) / ended if ended else None,
+        value_lost=round(
+            sum(one.warning.reference_clv for one in sent if one.ending is Ending.LOST), 2
+        ),
+    )
+
+
+def text(weeks: Sequence[WeekOutcomes]) -> str:
+    """The table for a terminal, under 80 columns."""
+    if not weeks:
+        return "No warnings yet."
+    head = ("week of", "", "warned", "kept", "recov.", "lost", "open", "strict", "episode")
+    widths = (10, 9, 8, 8, 8, 8, 8, 8, 9)
+    lines = ["".join(f"{name:>{width}}" for name, width in zip(head, widths, strict=True))]
+    for one in weeks:
+        cells = (
+            one.week,
+            "held out" if one.holdout else "",
+            *(f"{n:,}" for n in (one.warnings, one.kept, one.recovered, one.lost, one.open)),
+            _share(one.strict_precision),
+            _share(one.episode_precision),
+        )
+        lines.append("".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
+    lines += [
+        "",
+        "kept: ordered before the silence was longer than the horizon; recovered: after",
+        "that, within a horizon of the warning; lost: not. strict: lost / ended;",
+        "episode: (lost + recovered) / ended.",
+    ]
+    return "\n".join(lines)
+
+
+def read_file(path: Path) -> Iterator[ChurnWarning]:
+    """The records of a `warnings.jsonl`. Raises OutcomesRefused with the line, and OSError."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield _warning.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise OutcomesRefused(f"{path}:{number}: no record of a warning: {error}") from None
+
+
+async def read_topic(settings: Settings, partitions: int) -> list[ChurnWarning]:
+    """Everything in the warnings topic up to its present end.
+
+    Raises OutcomesRefused, naming the record that is no warning or that Kafka cannot be read.
+    """
+    consumer = servers.kafka_consumer(
+        settings, enable_auto_commit=False, isolation_level="read_committed"
+    )
+    parts = [TopicPartition(settings.warnings_topic, number) for number in range(partitions)]
+    found: list[ChurnWarning] = []
+    try:
+        await consumer.start()
+        starts, ends = await consumer.beginning_offsets(parts), await log_ends(consumer, parts)
+        for part in parts:
+            if starts[part] < ends[part]:
+                consumer.assign([part])
+                consumer.seek(part, starts[part])
+                await _read_up(consumer, part, ends[part], found)
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise OutcomesRefused(
+            f"the topic {settings.warnings_topic!r} cannot be read: {type(error).__name__}"
+        ) from error
+    finally:
+        await consumer.stop()
+    return found
+
+
+async def _read_up(
+    consumer: AIOKafkaConsumer, part: TopicPartition, end: int, found: list[ChurnWarning]
+) -> None:
+    """Reads a partition, of which nothing comes any more where its end was compacted away."""
+    while await consumer.position(part) < end:
+        records = (await consumer.getmany(part, timeout_ms=_SILENT_MS)).get(part, [])
+        if not records:
+            return
+        found += [_decoded(one, part) for one in records if one.offset < end and one.value]
+
+
+def _decoded(record: ConsumerRecord, part: TopicPartition) -> ChurnWarning:
+    try:
+        return _warning.decode(record.value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise OutcomesRefused(
+            f"{part.topic}-{part.partition}, offset {record.offset}: no record of a warning:"
+            f" {error}; check CLV_WARNINGS_TOPIC"
+        ) from None
+
+
+def _ms(instant: str) -> int:
+    return round(datetime.fromisoformat(instant).timestamp() * 1000)
+
+
+def _monday(instant: str) -> str:
+    day = datetime.fromisoformat(instant).astimezone(UTC).date()
+    return (day - timedelta(days=day.weekday())).isoformat()
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

@@ -1,0 +1,101 @@
+"""An order log into the orders topic, keyed by customer, in the order of the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from features.money import minor_exponent
+from features.orders import Order
+from model.data.order_log import RejectedRow, Row
+from streamer.kafka.publisher import Publisher
+from streamer.pipeline.messages import Message, rfc3339
+
+# Awaited as a whole: with 4 partitions a few hundred records a batch, which brokers like.
+_CHUNK: Final = 2_000
+# Event time that may pass between two chunks when a speed is set, in seconds of the clock.
+_PACED_S: Final = 0.25
+
+Progress = Callable[[int], None]
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """Orders acknowledged by the broker, and rows that are no orders."""
+
+    orders: int
+    rejected: int
+
+
+def order_message(order: Order, topic: str, currency: str) -> Message:
+    """The orders record of an order, as the contract has it; the amount digit by digit."""
+    record = {
+        "order_id": order.order_id,
+        "user_id": order.user_id,
+        "ts": rfc3339(order.ts_ms),
+        "amount": msgspec.Raw(amount_text(order.amount_minor, currency).encode()),
+        "type": order.type.name.lower(),
+        "currency": currency,
+    }
+    return Message(topic, order.user_id.encode(), msgspec.json.encode(record))
+
+
+def amount_text(amount_minor: int, currency: str) -> str:
+    """Minor units written in major units, exactly.
+
+    >>> amount_text(1205, "USD"), amount_text(1205, "JPY"), amount_text(5, "KWD")
+    ('12.05', '1205', '0.005')
+    """
+    exponent = minor_exponent(currency)
+    if not exponent:
+        return str(amount_minor)
+    digits = str(amount_minor).rjust(exponent + 1, "0")
+    return f"{digits[:-exponent]}.{digits[-exponent:]}"
+
+
+async def produce(
+    rows: Iterable[Row],
+    publisher: Publisher,
+    topic: str,
+    currency: str,
+    *,
+    reject: Callable[[RejectedRow], None],
+    speed: float | None = None,
+    progress: Progress = lambda orders: None,
+    sleep: Sleep = asyncio.sleep,
+) -> Produced:
+    """Publishes the orders among the rows; returns when all are acknowledged.
+
+    `speed` 86,400 sends a day of the log in a second; None: as fast as the broker takes it.
+    """
+    chunk: list[Order] = []
+    sent = rejected = 0
+    for row in rows:
+        if isinstance(row, RejectedRow):
+            rejected += 1
+            reject(row)
+            continue
+        if chunk and (len(chunk) >= _CHUNK or _waited_s(chunk[0], row, speed) >= _PACED_S):
+            await _publish(chunk, publisher, topic, currency)
+            await sleep(_waited_s(chunk[0], row, speed))
+            sent += len(chunk)
+            progress(len(chunk))
+            chunk = []
+        chunk.append(row)
+    await _publish(chunk, publisher, topic, currency)
+    progress(len(chunk))
+    return Produced(sent + len(chunk), rejected)
+
+
+async def _publish(orders: list[Order], publisher: Publisher, topic: str, currency: str) -> None:
+    await publisher.publish([order_message(order, topic, currency) for order in orders])
+
+
+def _waited_s(first: Order, later: Order, speed: float | None) -> float:
+    """Seconds of the clock between two orders at a speed."""
+    return 0.0 if speed is None else max(later.ts_ms - first.ts_ms, 0) / 1000 / speed

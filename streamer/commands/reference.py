@@ -1,0 +1,45 @@
+"""The settings for people: docs/configuration.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from streamer.settings import variables
+
+
+def settings_page() -> str:
+    """docs/configuration.md."""
+    return f"""# Configuration
+
+Everything comes from the environment, read once at the start; all faults are named at once. An
+empty variable counts as unset. Durations have a unit: `200ms`, `90s`, `15m`, `24h`, `7d`. This page
+is what `python -m streamer settings` prints; a test holds the two together. What TLS, logins and
+the token need is told in [security](security.md).
+
+{settings_table()}
+"""
+
+
+def settings_table() -> str:
+    """Every variable with its default and meaning, as a Markdown table."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    rows += [
+        f"| `{name}` | {_default_text(field)} | {field.description} |"
+        for name, field in variables().items()
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _default_text(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and "default_text" in extra:
+        return f"`{extra['default_text']}`"
+    value: Any = field.default
+    if isinstance(value, SecretStr) or value in ("", None):
+        return "–"
+    if isinstance(value, bool):
+        value = "on" if value else "off"
+    return f"`{value}`"

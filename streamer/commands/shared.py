@@ -1,0 +1,95 @@
+"""What the commands of `python -m streamer` share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+from tqdm import tqdm
+
+from features.state import StateError
+from model.commands.shared import one_line_errors as refusals_as_lines
+from model.data.order_log import OrderLogError
+from streamer.demo.embedded import EmbeddedUnavailable
+from streamer.demo.sample import SampleRefused
+from streamer.http.customer_view import UnknownCustomer
+from streamer.kafka.publisher import PublishFailed
+from streamer.kafka.topics import TopicsError
+from streamer.settings import Settings, SettingsRefused
+from streamer.store.base import StoreError
+from streamer.worker.partitions import pipeline_of
+
+if TYPE_CHECKING:
+    from streamer.pipeline.partition import Pipeline
+
+# What a person can mend, whatever the command.
+TOLD: tuple[type[Exception], ...] = (
+    EmbeddedUnavailable,
+    OrderLogError,
+    OSError,
+    PublishFailed,
+    SampleRefused,
+    SettingsRefused,
+    StateError,
+    StoreError,
+    TopicsError,
+    UnknownCustomer,
+)
+KAFKA, REDIS, MODEL = "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "CLV_MODEL"
+
+
+@contextmanager
+def one_line_errors(*also: type[Exception]) -> Iterator[None]:
+    """What a person can mend ends as a clear message and exit code 1, never as a traceback."""
+    try:
+        with refusals_as_lines(*TOLD, *also):
+            yield
+    except KeyboardInterrupt:
+        raise click.ClickException("interrupted") from None
+
+
+def loaded_pipeline(environ: dict[str, str], needs: tuple[str, ...]) -> tuple[Settings, Pipeline]:
+    """Settings and pipeline, in the model's currency where none is set."""
+    settings = Settings.load(environ, needs=needs)
+    assert settings.model is not None
+    from model.artifact import artifact
+
+    with one_line_errors(artifact.ArtifactRefused):
+        loaded = artifact.load(settings.model, settings.trust)
+    if not environ.get("CLV_CURRENCY"):
+        environ["CLV_CURRENCY"] = loaded.manifest.currency
+        settings = Settings.load(environ, needs=needs)
+    try:
+        return settings, pipeline_of(settings, loaded)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 order`, `2 orders`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def instant(text: str | None) -> int | None:
+    """Epoch ms of a date (00:00 UTC) or an RFC 3339 time; a usage error for anything else."""
+    if text is None:
+        return None
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(
+            f"{text!r} is no time; write 2011-06-01 or 2011-06-01T00:00:00Z"
+        ) from None
+    if when.tzinfo is None:
+        if len(text) > len("2011-06-01"):
+            raise click.UsageError(f"{text!r} has no offset; append Z or +hh:mm")
+        when = when.replace(tzinfo=UTC)
+    return int(when.timestamp() * 1000)
+
+
+def progress_bar(name: str, unit: str = "orders") -> tqdm[NoReturn]:
+    """A bar on a terminal, and nothing where output is piped."""
+    return tqdm(desc=name, unit=f" {unit}", disable=None, leave=False)

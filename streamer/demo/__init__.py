@@ -1,0 +1,1 @@
+"""The main job on sample orders, servers included."""

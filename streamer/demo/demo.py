@@ -1,0 +1,346 @@
+"""The main job on a real order log: train, start broker and Redis, run the worker, look back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+from aiokafka import TopicPartition
+from tqdm import tqdm
+
+from features.buckets import MS_PER_DAY, day_of
+from features.orders import Order, OrderRules
+from model.artifact import artifact
+from model.backtest.hindsight import hindsight, purchase_days
+from model.data.order_log import RejectedRow, read_orders
+from streamer.admin.produce import produce
+from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.demo.sample import sample_orders
+from streamer.demo.summary import RunFigures, summary
+from streamer.kafka import clients as servers
+from streamer.pipeline.messages import WARNING_KIND, ChurnWarning, rfc3339
+from streamer.settings import Settings
+from streamer.store.base import Partition
+from streamer.store.redis_store import RedisStore
+from streamer.worker.run import topics_to_make
+
+_CURRENCY: Final = "USD"
+# Of the log's days, the first part that the model is trained on.
+_TRAINED_SHARE: Final = 0.5
+_POLL_S: Final = 0.2
+_END_WITHIN_S: Final = 20.0
+
+
+class DemoFailed(Exception):
+    """The demo broke off; the message says where to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the demo's parts share."""
+
+    directory: Path
+    settings: Settings
+    environ: Mapping[str, str]
+    orders: list[Order]
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """What came of the stream: the warnings, each id once, and what it took."""
+
+    warnings: list[ChurnWarning]
+    seconds: float
+    first_order_s: float
+    scores: int
+
+
+def run_demo(directory: Path, *, keep: bool) -> None:
+    """Runs the demo in a directory of its own and prints what happens. Raises DemoFailed, and what
+    its parts raise for a person to read."""
+    began = time.monotonic()
+    sample = sample_orders(directory)
+    click.echo(f"Orders: {sample.label}")
+    if sample.why:
+        click.echo(f"  because CDNOW cannot be had here: {sample.why}", err=True)
+    orders = _orders(sample.path)
+    cutoff_day = _cutoff_day(orders)
+    model = _train(sample.path, directory / "model", cutoff_day)
+    with ExitStack() as stack:
+        run = Run(directory, *_servers(stack, model, keep=keep), orders)
+        started = time.monotonic()
+        worker = stack.enter_context(_worker(run))
+        streamed = asyncio.run(_stream(run, worker, started))
+        click.echo(f"\n{_look_back(run, model, streamed, cutoff_day)}\n")
+        click.echo(_where_next(sample.path, model, time.monotonic() - began))
+        if keep:
+            _stay(run, worker)
+
+
+def _orders(path: Path) -> list[Order]:
+    rows = read_orders([path], OrderRules(_CURRENCY))
+    return [row for row in rows if not isinstance(row, RejectedRow)]
+
+
+def _cutoff_day(orders: list[Order]) -> int:
+    first, last = day_of(orders[0].ts_ms), day_of(orders[-1].ts_ms)
+    return first + round((last - first) * _TRAINED_SHARE)
+
+
+def _train(log: Path, out: Path, cutoff_day: int) -> Path:
+    cutoff = rfc3339(cutoff_day * MS_PER_DAY)[:10]
+    command = ["-m", "model", "train", str(log), "--out", str(out), "--cutoff", cutoff]
+    click.echo(f"\n$ python {' '.join(command)}")
+    done = subprocess.run(
+        [sys.executable, *command], stdin=subprocess.DEVNULL, check=False, stdout=subprocess.PIPE
+    )
+    if done.returncode != 0:
+        raise DemoFailed("training failed; its own message stands above")
+    click.echo(done.stdout.decode().rstrip())
+    return out
+
+
+def _servers(stack: ExitStack, model: Path, *, keep: bool) -> tuple[Settings, dict[str, str]]:
+    """Settings and environment of the worker, with servers that run."""
+    given = {name: os.environ[name] for name in _SERVERS if os.environ.get(name)}
+    if len(given) == 1:
+        missing = next(name for name in _SERVERS if name not in given)
+        raise DemoFailed(f"{missing} is not set; set both {' and '.join(_SERVERS)}, or neither")
+    environ = {**os.environ, **_DEMO_SETTINGS, "CLV_MODEL": str(model)}
+    environ["CLV_WEB_PORT"] = str(_free_port()) if keep else "0"
+    if given:
+        # Somebody's own servers: topics and keys of our own, so that nothing of theirs is touched.
+        run = f"clv-demo-{uuid.uuid4().hex[:8]}"
+        environ |= {f"CLV_{t}_TOPIC": f"{run}-{t.lower()}" for t in _TOPICS}
+        environ |= {"CLV_GROUP": run, "CLV_STATE_NAMESPACE": run}
+        click.echo(f"\nKafka at {given[_SERVERS[0]]}; topics and keys are named {run}-...")
+    else:
+        kafka = stack.enter_context(EmbeddedKafka())
+        redis = stack.enter_context(EmbeddedRedis())
+        environ |= {_SERVERS[0]: kafka.bootstrap, _SERVERS[1]: redis.url}
+        click.echo(f"\nEmbedded Kafka at {kafka.bootstrap}, embedded Redis on a socket")
+    return Settings.load(environ), environ
+
+
+_SERVERS: Final = ("KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL")
+_TOPICS: Final = ("ORDERS", "WARNINGS", "SCORES", "DEAD_LETTER")
+_DEMO_SETTINGS: Final = {
+    "CLV_CURRENCY": _CURRENCY,
+    # Orders of the past must not be judged by today's clock.
+    "CLV_IDLE_AFTER": "off",
+    # The embedded broker assigns partitions after half of it.
+    "CLV_SESSION_TIMEOUT": "4s",
+}
+
+
+@contextlib.contextmanager
+def _worker(run: Run) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process, told to end when the block ends; its log goes to a file."""
+    log = run.directory / "worker.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamer", "worker"],
+            env=dict(run.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_END_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+async def _stream(run: Run, worker: subprocess.Popen[bytes], started: float) -> Streamed:
+    """Sends the orders, waits until all are applied and judged, and reads the warnings."""
+    settings = run.settings
+    counts = await servers.ensure_topics(settings, topics_to_make(settings))
+    store = servers.redis_store(settings, await servers.cluster_id(settings))
+    partitions = [
+        Partition(settings.orders_topic, number) for number in range(counts[settings.orders_topic])
+    ]
+    publisher = servers.kafka_publisher(settings)
+    await publisher.start()
+    try:
+        producing = asyncio.create_task(
+            produce(
+                run.orders,
+                publisher,
+                settings.orders_topic,
+                settings.currency,
+                reject=lambda row: None,
+            )
+        )
+        first_order_s = await _until_applied(run, store, partitions, worker, started)
+        await producing
+        seconds = time.monotonic() - started - first_order_s
+        said = sum([(await store.outbox(partition, 1)).first for partition in partitions])
+        warnings = await _read_warnings(settings, counts[settings.warnings_topic], said)
+        scores = await _count(settings, settings.scores_topic, counts[settings.scores_topic])
+    finally:
+        await publisher.close()
+        await store.close()
+    return Streamed(warnings, seconds, first_order_s, scores)
+
+
+async def _until_applied(
+    run: Run,
+    store: RedisStore,
+    partitions: list[Partition],
+    worker: subprocess.Popen[bytes],
+    started: float,
+) -> float:
+    """Returns when every order is applied and nobody is due any more; seconds to the first one."""
+    first_order_s: float | None = None
+    # disable=None: a bar on a terminal, nothing when piped.
+    with tqdm(total=len(run.orders), desc="orders applied", unit="", disable=None) as bar:
+        while True:
+            if worker.poll() is not None:
+                raise DemoFailed(f"the worker ended; see {run.directory / 'worker.log'}")
+            claims = [await store.peek(partition) for partition in partitions]
+            applied = sum(claim.next_offset or 0 for claim in claims if claim)
+            bar.update(applied - bar.n)
+            if applied and first_order_s is None:
+                first_order_s = time.monotonic() - started
+            if applied >= len(run.orders) and await _all_judged(run, store, partitions):
+                return first_order_s or 0.0
+            await asyncio.sleep(_POLL_S)
+
+
+async def _all_judged(run: Run, store: RedisStore, partitions: list[Partition]) -> bool:
+    """Whether no customer is due up to its partition's watermark, and nothing waits to be said."""
+    for partition in partitions:
+        claim = await store.peek(partition)
+        if claim is None or claim.high_ts_ms is None:
+            continue
+        watermark_ms = claim.high_ts_ms - run.settings.allowed_lateness_ms
+        if await store.due(partition, watermark_ms, 1):
+            return False
+        if (await store.outbox(partition, 1)).entries:
+            return False
+    return True
+
+
+async def _read_warnings(settings: Settings, partitions: int, said: int) -> list[ChurnWarning]:
+    """The warnings in the topic, by subscribing to it as a retention service would: each id once,
+    until there are as many as the outbox says were produced."""
+    consumer = servers.kafka_consumer(settings, auto_offset_reset="earliest")
+    consumer.assign([TopicPartition(settings.warnings_topic, n) for n in range(partitions)])
+    found: dict[str, ChurnWarning] = {}
+    decode = msgspec.json.Decoder(ChurnWarning).decode
+    await consumer.start()
+    try:
+        async with asyncio.timeout(60):
+            while len(found) < said:
+                for records in (await consumer.getmany(timeout_ms=500)).values():
+                    for record in records:
+                        warning = decode(record.value)
+                        found.setdefault(warning.warning_id, warning)
+    except TimeoutError:
+        raise DemoFailed(
+            f"{said} warnings were produced, but only {len(found)} can be read from the topic"
+        ) from None
+    finally:
+        await consumer.stop()
+    return list(found.values())
+
+
+def _look_back(run: Run, model: Path, streamed: Streamed, cutoff_day: int) -> str:
+    manifest = artifact.load(model).manifest
+    cutoff = rfc3339(cutoff_day * MS_PER_DAY)
+    warnings = [said for said in streamed.warnings if said.kind == WARNING_KIND]
+    since = [warning for warning in warnings if warning.as_of >= cutoff]
+    seen = hindsight(
+        # A silence is judged at 00:00: an order of that day comes after it.
+        [(w.user_id, _day(w.as_of) - (w.trigger == "silence")) for w in since],
+        purchase_days(run.orders),
+        manifest.horizon_days,
+        cutoff_day,
+        day_of(run.orders[-1].ts_ms),
+    )
+    figures = RunFigures(
+        orders=len(run.orders),
+        customers=len({order.user_id for order in run.orders}),
+        from_day=cutoff[:10],
+        seconds=streamed.seconds,
+        first_order_s=streamed.first_order_s,
+        scores=streamed.scores,
+    )
+    return summary(figures, since, len(warnings) - len(since), seen)
+
+
+async def _count(settings: Settings, topic: str, partitions: int) -> int:
+    """Records in a topic, by the high watermarks that come with fetched records."""
+    consumer = servers.kafka_consumer(settings, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        assigned = [TopicPartition(topic, n) for n in range(partitions)]
+        consumer.assign(assigned)
+        ends: dict[TopicPartition, int] = {}
+        async with asyncio.timeout(20):
+            while len(ends) < len(assigned):
+                await consumer.getmany(timeout_ms=200, max_records=1)
+                ends |= {p: end for p in assigned if (end := consumer.highwater(p)) is not None}
+        return sum(ends.values())
+    finally:
+        await consumer.stop()
+
+
+def _where_next(log: Path, model: Path, seconds: float) -> str:
+    return "\n".join(
+        [
+            f"Done in {seconds:.0f} s. Where to go from here:",
+            "  your own orders   python -m model train orders.csv --out models/shop",
+            "                    python -m streamer replay orders.csv --model models/shop \\",
+            "                      --out replayed",
+            "  this run          " + f"{model / 'report.txt'}, {log.parent / 'worker.log'}",
+            "  keep it running   make demo KEEP=1",
+            "  your own Kafka    README.md",
+        ]
+    )
+
+
+def _stay(run: Run, worker: subprocess.Popen[bytes]) -> None:
+    """Leaves the worker running until Ctrl-C."""
+    variables = " ".join(
+        f"{name}={run.environ[name]}" for name in (*_SERVERS, "CLV_MODEL", *_DEMO_SETTINGS)
+    )
+    example = run.orders[0].user_id
+    click.echo(
+        f"\nThe worker runs on (http://127.0.0.1:{run.environ['CLV_WEB_PORT']}/readyz);"
+        " Ctrl-C ends it.\nIn another terminal:\n"
+        f"  {variables} \\\n    .venv/bin/python -m streamer show {example}"
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        worker.wait()
+
+
+def _day(stamp: str) -> int:
+    return day_of(int(datetime.fromisoformat(stamp).timestamp()) * 1000)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

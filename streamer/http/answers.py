@@ -1,0 +1,134 @@
+"""What the prediction API answers, computed: scores, segments and contributions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from features.vector import FEATURE_NAMES, vectors
+from model.decide.codec import Customer
+from model.decide.scoring import Scorer
+from streamer.http.customer_view import Contribution, Explained, Segment, segment_of
+from streamer.http.customer_view import explained as contributions_of
+from streamer.http.requests import MAX_FAULTS, BodyRefused, Fault, FromFeatures, FromOrders, Row
+from streamer.pipeline.messages import rfc3339
+from streamer.pipeline.partition import Pipeline
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+# Still a whole number that every reader of JSON can hold.
+_MOST_MINOR: Final = 10**14
+# Some 20 ms of work: whoever waits for the processor waits no longer.
+_EXPLAINED_AT_ONCE: Final = 128
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """A record of `POST /predict`, scored. Money in major units of `currency`.
+
+    `baseline` and the amounts of `contributions` add up to `clv`, to the minor unit; both are null
+    where they were not asked for, or where the model does not name its typical customer. `as_of` is
+    null for ready features: they are as of an instant already.
+    """
+
+    clv: float
+    churn_probability: float
+    segment: Segment
+    baseline: float | None
+    contributions: tuple[Contribution, ...] | None
+    as_of: str | None
+    model_version: str
+    horizon_days: int
+    currency: str
+
+
+def predictions(
+    pipeline: Pipeline,
+    rows: Sequence[Row],
+    *,
+    contributions: bool,
+    between: Callable[[], None] = lambda: None,
+) -> list[Prediction]:
+    """The predictions of rows, in their order, scored by one call of the model; their contributions
+    take further ones, and `between` is called between those.
+
+    Raises BodyRefused where features are beyond what the model can score.
+    """
+    scorer, writer = pipeline.judge.scorer, pipeline.writer
+    X = _matrix(scorer, rows)
+    clv_minor, churn = _rated(scorer, rows, X)
+    parts: list[Explained | None] = []
+    for start in range(0, len(rows), _EXPLAINED_AT_ONCE) if contributions else ():
+        between()
+        parts += contributions_of(pipeline, X[start : start + _EXPLAINED_AT_ONCE])
+    between()
+    return [
+        Prediction(
+            clv=writer.major(worth),
+            churn_probability=gone,
+            segment=segment_of(pipeline, worth),
+            baseline=None if part is None else part.baseline,
+            contributions=None if part is None else part.contributions,
+            as_of=rfc3339(row.as_of_ms) if isinstance(row, FromOrders) else None,
+            model_version=scorer.model_version,
+            horizon_days=scorer.horizon_days,
+            currency=scorer.currency,
+        )
+        for row, worth, gone, part in zip(
+            rows,
+            clv_minor.tolist(),
+            churn.tolist(),
+            parts or [None] * len(rows),
+            strict=True,
+        )
+    ]
+
+
+def newest_ms(customer: Customer) -> int:
+    """The earliest instant that a customer can be scored as of: that of what is known last."""
+    return max(customer.facts.newest_ms, 0)
+
+
+def _matrix(scorer: Scorer, rows: Sequence[Row]) -> Floats:
+    """What the model sees of all rows, shape (n, k): feature vectors, and attributes."""
+    X = np.empty((len(rows), len(FEATURE_NAMES)))
+    at = [i for i, row in enumerate(rows) if isinstance(row, FromOrders)]
+    pairs = [(row.facts, row.as_of_ms) for row in rows if isinstance(row, FromOrders)]
+    if pairs:
+        X[at] = vectors(pairs)
+    for i, row in enumerate(rows):
+        if isinstance(row, FromFeatures):
+            X[i] = row.vector
+    if scorer.attributes is None:
+        return X
+    return np.hstack([X, np.array([row.attributes for row in rows])])
+
+
+def _rated(scorer: Scorer, rows: Sequence[Row], X: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+    """CLVs in minor units, and P(churn). Raises BodyRefused for ready features whose CLV is no
+    number that JSON can carry."""
+    with np.errstate(all="ignore"):
+        try:
+            clv_minor, churn = scorer.rate(X)
+        except ValueError:
+            _refuse(rows, ~np.isfinite(scorer.model.clv(X)))
+            raise
+    # What was too large for an integer is the lowest of all.
+    _refuse(rows, (clv_minor < 0) | (clv_minor >= _MOST_MINOR))
+    return clv_minor, churn
+
+
+def _refuse(rows: Sequence[Row], beyond: npt.NDArray[np.bool_]) -> None:
+    """Raises BodyRefused if any of the rows beyond any range are of ready features."""
+    detail = "no customer has such features: their CLV is out of range; check units and names"
+    faults = [
+        Fault(detail, f"#/records/{i}", i)
+        for i in np.flatnonzero(beyond).tolist()
+        if isinstance(rows[i], FromFeatures)
+    ]
+    if faults:
+        shown = faults[:MAX_FAULTS]
+        raise BodyRefused(422, shown, complete=len(shown) == len(faults))

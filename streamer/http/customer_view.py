@@ -1,0 +1,338 @@
+"""One customer as the store has it: facts, score as of an instant, last warning."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from features.buckets import MS_PER_DAY, day_of
+from features.vector import FEATURE_NAMES
+from features.windows import WINDOWS_DAYS
+from model.decide import codec as customer_bytes
+from model.decide.codec import Customer
+from model.decide.outcome import Ending, ending
+from model.decide.scoring import score
+from model.explain.tree_shap import FeaturePart, by_feature
+from streamer.pipeline.messages import rfc3339, warning_id
+from streamer.pipeline.partition import Pipeline
+from streamer.pipeline.partitioner import partition_for
+from streamer.store.base import Partition, StateStore
+
+Segment: TypeAlias = Literal["top", "high", "middle", "low"]
+# Where a customer is, its bytes, and its due time.
+Found: TypeAlias = tuple[Partition, bytes, int | None]
+
+
+class UnknownCustomer(Exception):
+    """The store has no such customer. Check the id, CLV_STATE_NAMESPACE and CLV_ORDERS_TOPIC."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastWarning:
+    """The last warning of a customer; money in major units. `open`: no order has come since, and
+    the model's horizon is not over."""
+
+    warning_id: str
+    open: bool
+    as_of: str
+    trigger: str
+    clv: float
+    reference_clv: float
+    drop: float
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The last `days` before an instant: orders, and revenue net of refunds in major units."""
+
+    days: int
+    orders: int
+    net_revenue: float
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What a group of features adds to the CLV of the model's typical customer, major units."""
+
+    group: str
+    amount: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The typical customer's CLV, and what each group adds to it: together the CLV, to the minor
+    unit (see `model.explain.shapley`); the largest first. Major units."""
+
+    baseline: float
+    contributions: tuple[Contribution, ...]
+
+
+class CustomerView(msgspec.Struct, frozen=True):
+    """A customer of the live state. Money in major units of `currency`.
+
+    The facts are as of `as_of`, as the score is; `baseline` and the amounts of `contributions` add
+    up to `clv`, to the minor unit, and are null where the model does not name its typical customer;
+    `reference_clv` is what the rule compares the CLV with; `armed` says whether it may warn.
+    `frequency` counts purchase days after the first; `recency_days` is the age at the last
+    purchase, `T_days` the age now, `monetary_value` the mean value of those purchase days.
+    """
+
+    user_id: str
+    partition: str
+    as_of: str
+    clv: float
+    churn_probability: float
+    segment: Segment
+    baseline: float | None
+    contributions: tuple[Contribution, ...] | None
+    model_version: str
+    horizon_days: int
+    currency: str
+    reference_clv: float | None
+    orders: int
+    net_revenue: float
+    first_order_on: str | None
+    last_order_at: str | None
+    days_since_last_order: int | None
+    frequency: int
+    recency_days: int
+    T_days: int
+    monetary_value: float
+    windows: tuple[Window, ...]
+    next_rescoring_at: str | None
+    armed: bool
+    withheld_since: str | None
+    open_warning: LastWarning | None
+    last_warning: LastWarning | None
+    state_bytes: int
+
+
+async def find_customer(user_id: str, store: StateStore, topic: str, partition_count: int) -> Found:
+    """Where the customer is, its bytes and its due time. Raises UnknownCustomer.
+
+    Kafka's own partition of the key is asked first, then every other one, since a shop's producer
+    may spread customers by a hash of its own.
+    """
+    home = partition_for(user_id.encode(), partition_count)
+    others = [number for number in range(partition_count) if number != home]
+    found = await _stored(user_id, store, Partition(topic, home))
+    if found is None and others:
+        elsewhere = [_stored(user_id, store, Partition(topic, number)) for number in others]
+        found = next((one for one in await asyncio.gather(*elsewhere) if one), None)
+    if found is None:
+        raise UnknownCustomer(
+            f"no customer {user_id!r} in the {partition_count} partitions of topic {topic!r}"
+        )
+    return found
+
+
+async def _stored(user_id: str, store: StateStore, partition: Partition) -> Found | None:
+    (stored,) = await store.load(partition, [user_id])
+    return None if stored.state is None else (partition, stored.state, stored.due_ms)
+
+
+def explained(pipeline: Pipeline, X: npt.NDArray[np.float64]) -> list[Explained | None]:
+    """What the CLV of each feature vector is made of; None where the model cannot say."""
+    # It brings scikit-learn, which a worker imports while the group assigns partitions.
+    from model.explain.shapley import explain
+
+    scorer, major = pipeline.judge.scorer, pipeline.writer.major
+    if not scorer.typical:
+        return [None] * len(X)
+    return [
+        Explained(
+            major(one.baseline_minor),
+            tuple(Contribution(group, major(minor)) for group, minor in one.contributions),
+        )
+        for one in explain(scorer, X)
+    ]
+
+
+def segment_of(pipeline: Pipeline, clv_minor: int) -> Segment:
+    """The segment of a CLV by the percentiles of the pipeline's model."""
+    return cast(Segment, pipeline.judge.rules.segment(clv_minor))
+
+
+def features_of(
+    user_id: str, state: bytes, pipeline: Pipeline, as_of_ms: int | None
+) -> tuple[FeaturePart, ...] | None:
+    """What single features did to the CLV that `view` has: SHAP values, which take half a second to
+    import. None where the model is not made of trees, or the extra `explain` is not installed."""
+    customer = customer_bytes.decode(state)
+    pair = (customer.facts, _instant_ms(customer, as_of_ms))
+    scorer = pipeline.judge.scorer
+    found = by_feature(scorer, scorer.rows([pair], [user_id]))
+    return None if found is None else found[0]
+
+
+def _instant_ms(customer: Customer, as_of_ms: int | None) -> int:
+    return max(customer.judgement.as_of_ms, 0) if as_of_ms is None else as_of_ms
+
+
+def view(
+    user_id: str,
+    partition: Partition,
+    state: bytes,
+    due_ms: int | None,
+    pipeline: Pipeline,
+    as_of_ms: int | None,
+) -> CustomerView:
+    """The customer as of an instant (epoch ms; None: the last scoring that was recorded)."""
+    customer = customer_bytes.decode(state)
+    facts, judgement = customer.facts, customer.judgement
+    as_of_ms = _instant_ms(customer, as_of_ms)
+    scorer, rules = pipeline.judge.scorer, pipeline.judge.rules
+    now = score(facts, as_of_ms, scorer, user_id)
+    X = scorer.rows([(facts, as_of_ms)], [user_id])
+    named = dict(zip(FEATURE_NAMES, X[0].tolist(), strict=False))
+    (parts,) = explained(pipeline, X)
+    reference = judgement.reference(as_of_ms, rules)
+    last_day, last_ms = facts.last_purchase_day, facts.last_order_ms
+    major = pipeline.writer.major
+    first_day = day_of(as_of_ms) - int(named["T_days"])
+    last_warning = _last_warning(user_id, customer, pipeline, as_of_ms)
+    return CustomerView(
+        user_id=user_id,
+        partition=partition.tag,
+        as_of=rfc3339(as_of_ms),
+        clv=major(now.clv_minor),
+        segment=segment_of(pipeline, now.clv_minor),
+        churn_probability=now.churn_probability,
+        baseline=None if parts is None else parts.baseline,
+        contributions=None if parts is None else parts.contributions,
+        reference_clv=major(reference.clv_minor) if reference else None,
+        currency=scorer.currency,
+        horizon_days=scorer.horizon_days,
+        model_version=scorer.model_version,
+        orders=int(named["orders_lifetime"]),
+        net_revenue=major(round(named["net_minor_lifetime"])),
+        first_order_on=None if last_day is None else rfc3339(first_day * MS_PER_DAY)[:10],
+        last_order_at=None if last_ms is None else rfc3339(last_ms),
+        days_since_last_order=None if last_day is None else day_of(as_of_ms) - last_day,
+        frequency=int(named["frequency"]),
+        recency_days=int(named["recency_days"]),
+        T_days=int(named["T_days"]),
+        monetary_value=major(round(named["monetary_value_minor"])),
+        windows=tuple(
+            Window(
+                days=days,
+                orders=int(named[f"orders_{days}d"]),
+                net_revenue=major(round(named[f"net_minor_{days}d"])),
+            )
+            for days in WINDOWS_DAYS
+        ),
+        next_rescoring_at=None if due_ms is None else rfc3339(due_ms),
+        armed=judgement.armed,
+        withheld_since=None if judgement.withheld_ms < 0 else rfc3339(judgement.withheld_ms),
+        open_warning=last_warning if last_warning and last_warning.open else None,
+        last_warning=last_warning,
+        state_bytes=len(state),
+    )
+
+
+def _last_warning(
+    user_id: str, customer: Customer, pipeline: Pipeline, as_of_ms: int
+) -> LastWarning | None:
+    judgement = customer.judgement
+    fired = judgement.fired
+    if fired is None:
+        return None
+    writer, horizon_days = pipeline.writer, pipeline.judge.rules.horizon_days
+    unanswered = ending(fired.as_of_ms, None, None, as_of_ms, horizon_days)
+    return LastWarning(
+        warning_id=warning_id(user_id, fired, fired.policy_version or writer.policy_version),
+        open=not judgement.armed and fired.as_of_ms <= as_of_ms and unanswered is Ending.OPEN,
+        as_of=rfc3339(fired.as_of_ms),
+        trigger=fired.trigger.value,
+        clv=writer.major(fired.clv_minor),
+        reference_clv=writer.major(fired.reference.clv_minor),
+        drop=round(fired.drop, 4),
+    )
+
+
+def text(shown: CustomerView, features: Sequence[FeaturePart] | None = None) -> str:
+    """The view for a person, under 80 columns; with what single features did, where that is
+    known."""
+    money = f"{shown.currency} of the next {shown.horizon_days} days"
+    reference = "none" if shown.reference_clv is None else f"{shown.reference_clv:,.2f}"
+    lines = [
+        f"{shown.user_id}  as of {shown.as_of}  ({shown.partition})",
+        "",
+        f"  CLV                 {shown.clv:>12,.2f}  {money}, segment {shown.segment}",
+        f"  churn probability   {shown.churn_probability:>12.1%}",
+        f"  reference CLV       {reference:>12}  highest at an event of late",
+        f"  orders              {shown.orders:>12,}  net revenue {shown.net_revenue:,.2f}",
+        f"  first order         {shown.first_order_on or 'none':>12}",
+        f"  last order          {(shown.last_order_at or 'none')[:10]:>12}  "
+        f"{_silence(shown.days_since_last_order)}",
+        f"  next rescoring      {(shown.next_rescoring_at or 'none')[:10]:>12}",
+    ]
+    warned = shown.last_warning
+    if warned is None:
+        lines.append(f"  last warning        {'none':>12}")
+    else:
+        lines.append(
+            f"  last warning        {warned.as_of[:10]:>12}  {warned.trigger}: CLV"
+            f" {warned.clv:,.2f}, {warned.drop:.0%} under {warned.reference_clv:,.2f}"
+        )
+    if shown.withheld_since:
+        lines.append(
+            f"  withheld            {shown.withheld_since[:10]:>12}  by the budget, since then"
+        )
+    if shown.baseline is not None and shown.contributions is not None:
+        lines += _explanation(shown.clv, shown.baseline, shown.contributions)
+    if features:
+        lines += _of_features(features)
+    lines.append(f"  model {shown.model_version}, state of {shown.state_bytes:,} bytes")
+    return "\n".join(lines)
+
+
+_SHOWN_FEATURES = 8
+
+# What a group holds, for those who read the table for the first time.
+_HOLDS = {
+    "silence": "days since the last order",
+    "frequency": "how many orders, and how far apart",
+    "baskets": "what an order is worth",
+    "refunds": "what was sent back",
+    "attributes": "what the shop knows besides orders",
+}
+
+
+def _explanation(clv: float, baseline: float, parts: Sequence[Contribution]) -> list[str]:
+    """The CLV as a sum, one line for each summand."""
+    return [
+        "",
+        "  What makes this CLV, compared with the model's typical customer:",
+        f"    typical customer  {baseline:>12,.2f}",
+        *(
+            f"    {part.group:<18}{part.amount:>+12,.2f}  {_HOLDS.get(part.group, '')}".rstrip()
+            for part in parts
+        ),
+        f"    {'CLV':<18}{clv:>12,.2f}",
+        "",
+    ]
+
+
+def _of_features(parts: Sequence[FeaturePart]) -> list[str]:
+    """The features that did most; money added, or what the CLV was multiplied by."""
+    return [
+        "  What single features did to it (SHAP values of the trees), the largest:",
+        *(
+            f"    {part.feature:<26}{part.amount:>+12,.2f}"
+            if part.amount is not None
+            else f"    {part.feature:<26}{f'x {part.factor:.3f}':>12}"
+            for part in parts[:_SHOWN_FEATURES]
+        ),
+        "",
+    ]
+
+
+def _silence(days: int | None) -> str:
+    return "" if days is None else f"{days} days before"

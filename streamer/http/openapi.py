@@ -1,0 +1,332 @@
+"""The OpenAPI document of the prediction API, made of the types that answer and the schema of an
+order: `python -m streamer openapi > docs/openapi.json`."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+import msgspec
+
+from features.orders import MAX_ID_CHARS
+from features.vector import FEATURE_NAMES, FEATURE_VERSION
+from model.data.attributes import MAX_NUMBER
+from streamer.http.answers import Prediction
+from streamer.http.customer_view import CustomerView
+from streamer.http.requests import MAX_BODY_BYTES, MAX_FAULTS, MAX_FEATURE, MAX_RECORDS, Fault
+
+API_VERSION: Final = "1.1.0"
+
+_JSON: Final = "application/json"
+_PROBLEM: Final = "application/problem+json"
+_INSTANT: Final[dict[str, Any]] = {
+    "description": "RFC 3339 with an offset, or integer milliseconds since 1970-01-01T00:00:00Z.",
+    "oneOf": [
+        {"type": "string", "format": "date-time"},
+        {"type": "integer", "minimum": 100_000_000_000, "exclusiveMaximum": 253_402_300_800_000},
+    ],
+}
+_ORDER: Final[dict[str, Any]] = {
+    "order_id": "1001",
+    "user_id": "ada",
+    "ts": "2026-03-01T12:00:00Z",
+    "amount": 12.5,
+}
+
+
+@cache
+def document() -> bytes:
+    """The document as JSON, indented."""
+    return json.dumps(_document(), indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def _document() -> dict[str, Any]:
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "clv-streamer predictions",
+            "version": API_VERSION,
+            "description": "Customer lifetime value and churn probability, by the model and the"
+            " state of a running worker. Money is in major units of `currency`; fields may be"
+            " added to answers within version 1: ignore those you do not know.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "http://127.0.0.1:6066", "description": "A worker, by default."}],
+        # Without CLV_WEB_TOKEN nobody is asked.
+        "security": [{"token": []}, {}],
+        "paths": {
+            "/predict": {"post": _predict()},
+            "/customers/{user_id}": {"get": _customer()},
+            "/openapi.json": {"get": _openapi()},
+        },
+        "components": {
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "CLV_WEB_TOKEN, where the worker has one.",
+                }
+            },
+            "responses": _problems(),
+            "schemas": _schemas(),
+        },
+    }
+
+
+def _predict() -> dict[str, Any]:
+    return {
+        "operationId": "predict",
+        "summary": "Score customers from their orders, or from ready features",
+        "description": f"Answers a list in the order of the records. At most {MAX_RECORDS:,}"
+        f" records and {MAX_BODY_BYTES:,} bytes. Nothing is stored.",
+        "requestBody": {
+            "required": True,
+            "content": {
+                _JSON: {
+                    "schema": _ref("PredictRequest"),
+                    "examples": {
+                        "orders": {"value": {"records": [{"orders": [_ORDER]}]}},
+                        "as_of": {
+                            "value": {
+                                "as_of": "2026-04-01T00:00:00Z",
+                                "contributions": False,
+                                "records": [{"orders": [_ORDER]}],
+                            }
+                        },
+                        "features": {
+                            "value": {
+                                "records": [
+                                    {
+                                        "feature_version": FEATURE_VERSION,
+                                        "features": dict.fromkeys(FEATURE_NAMES, 0.0),
+                                    }
+                                ]
+                            }
+                        },
+                    },
+                }
+            },
+        },
+        "responses": {
+            "200": _answer(
+                "The predictions.", {"type": "array", "items": _ref("Prediction"), "minItems": 1}
+            ),
+            **_refused("BadRequest", "TooLarge", "UnsupportedMediaType", "Unprocessable"),
+        },
+    }
+
+
+def _customer() -> dict[str, Any]:
+    return {
+        "operationId": "getCustomer",
+        "summary": "A customer of the live state, scored anew",
+        "description": "Any worker answers for any customer, whichever partition it is in.",
+        "parameters": [
+            {
+                "name": "user_id",
+                "in": "path",
+                "required": True,
+                "description": "The user_id of the orders, percent-encoded (a slash as %2F).",
+                "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARS},
+            },
+            {
+                "name": "as_of",
+                "in": "query",
+                "description": "The instant to score as of: `now`; `event-time`, which is that of"
+                " the newest order of the customer's partition; or a time that is not before the"
+                " newest of the customer's orders.",
+                "schema": {
+                    "default": "now",
+                    "anyOf": [
+                        {"enum": ["now", "event-time"]},
+                        {"type": "string", "format": "date-time"},
+                        {"type": "integer", "minimum": 100_000_000_000},
+                    ],
+                },
+            },
+        ],
+        "responses": {
+            "200": _answer("The customer.", _ref("CustomerView")),
+            **_refused("NotFound", "Unprocessable", "Failed"),
+        },
+    }
+
+
+def _openapi() -> dict[str, Any]:
+    return {
+        "operationId": "getOpenApi",
+        "summary": "This document",
+        "responses": {"200": _answer("The document.", {"type": "object"}), **_refused()},
+    }
+
+
+_STATUSES: Final = {
+    "BadRequest": ("400", "The body is no JSON."),
+    "Unauthorized": ("401", "The worker has a token, and this was not it."),
+    "NotFound": ("404", "No order of this customer was applied."),
+    "TooLarge": ("413", "The body is too large: send fewer records at a time."),
+    "UnsupportedMediaType": ("415", "The body is not application/json."),
+    "Misdirected": ("421", "A worker without a token answers for 127.0.0.1 and localhost only."),
+    "Unprocessable": ("422", "What is wrong, each fault with its place and a remedy."),
+    "Failed": ("500", "A fault of ours, or damage in the store."),
+    "Unavailable": ("503", "No model yet, no store, or too many requests: see Retry-After."),
+}
+
+
+def _problems() -> dict[str, Any]:
+    found: dict[str, Any] = {
+        name: {"description": description, "content": {_PROBLEM: {"schema": _ref("Problem")}}}
+        for name, (_, description) in _STATUSES.items()
+    }
+    found["Unavailable"]["headers"] = {
+        "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}
+    }
+    return found
+
+
+def _refused(*names: str) -> dict[str, Any]:
+    """The problems of a page: those named, and those of every page."""
+    every = {*names, "Unauthorized", "Misdirected", "Unavailable"}
+    return {
+        status: {"$ref": f"#/components/responses/{name}"}
+        for name, (status, _) in _STATUSES.items()
+        if name in every
+    }
+
+
+def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {_JSON: {"schema": schema}}}
+
+
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _schemas() -> dict[str, Any]:
+    _, answers = msgspec.json.schema_components(
+        [Prediction, CustomerView, Fault], ref_template="#/components/schemas/{name}"
+    )
+    for schema in answers.values():
+        # A docstring's lines are of our making.
+        schema["description"] = " ".join(schema.get("description", "").split())
+    return {
+        "PredictRequest": _request_schema(),
+        "OrdersRecord": _orders_record(),
+        "FeaturesRecord": _features_record(),
+        "Order": _order_schema(),
+        "Problem": _problem_schema(),
+        **answers,
+    }
+
+
+def _request_schema() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["records"],
+        "additionalProperties": False,
+        "properties": {
+            "records": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_RECORDS,
+                "items": {"oneOf": [_ref("OrdersRecord"), _ref("FeaturesRecord")]},
+            },
+            "as_of": _or_null(_INSTANT, "For all records with orders that have none of their own."),
+            "contributions": {
+                "type": "boolean",
+                "default": True,
+                "description": "false leaves out what makes up each CLV, which takes most of the"
+                " time.",
+            },
+        },
+    }
+
+
+def _orders_record() -> dict[str, Any]:
+    return {
+        "description": "All orders of one customer, in any order.",
+        "type": "object",
+        "required": ["orders"],
+        "additionalProperties": False,
+        "properties": {
+            "orders": {"type": "array", "minItems": 1, "items": _ref("Order")},
+            "as_of": _or_null(
+                _INSTANT,
+                "The instant to score as of, not before the newest order. Without it: now.",
+            ),
+            "attributes": _attributes(
+                "Those left out are as CLV_ATTRIBUTES has them for the user, if the worker has"
+                " such a file and the user is in it."
+            ),
+        },
+    }
+
+
+def _or_null(schema: dict[str, Any], description: str) -> dict[str, Any]:
+    either = [*schema["oneOf"], {"type": "null"}]
+    return {"description": f"{description} {schema['description']}", "oneOf": either}
+
+
+def _attributes(left_out: str) -> dict[str, Any]:
+    number = {"type": "number", "minimum": -MAX_NUMBER, "maximum": MAX_NUMBER}
+    return {
+        "description": "What is known of the customer besides orders, by the names of the columns"
+        " that the model was trained with: a number or a text, as the column was, or null where it"
+        f" is missing. A text that training never saw is taken as such. {left_out}",
+        "type": ["object", "null"],
+        "additionalProperties": {"oneOf": [number, {"type": "string"}, {"type": "null"}]},
+    }
+
+
+def _features_record() -> dict[str, Any]:
+    def bounds(name: str) -> dict[str, Any]:
+        least = -MAX_FEATURE if "net_minor" in name else 0
+        return {"type": "number", "minimum": least, "maximum": MAX_FEATURE}
+
+    return {
+        "description": "A feature vector as `features.vector` makes it; money in minor units.",
+        "type": "object",
+        "required": ["features", "feature_version"],
+        "additionalProperties": False,
+        "properties": {
+            "feature_version": {"const": FEATURE_VERSION},
+            "features": {
+                "type": "object",
+                "required": list(FEATURE_NAMES),
+                "additionalProperties": False,
+                "properties": {name: bounds(name) for name in FEATURE_NAMES},
+            },
+            "attributes": _attributes("Those left out are missing."),
+        },
+    }
+
+
+def _order_schema() -> dict[str, Any]:
+    text = resources.files("streamer.pipeline").joinpath("schemas/order-1.json").read_text()
+    schema: dict[str, Any] = json.loads(text)
+    # Within this document it goes by its place in it.
+    schema = {name: value for name, value in schema.items() if name not in ("$schema", "$id")}
+    # Narrower than what is taken: generated clients are not to write 0000-00-00.
+    schema["properties"]["ts"] = {**schema["properties"]["ts"], **_INSTANT}
+    return schema
+
+
+def _problem_schema() -> dict[str, Any]:
+    return {
+        "description": "What is wrong, as RFC 9457 has it.",
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"type": "string", "format": "uri-reference"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "errors": {
+                "description": f"Every fault of the request, up to {MAX_FAULTS}.",
+                "type": "array",
+                "items": _ref("Fault"),
+            },
+        },
+    }

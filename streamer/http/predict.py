@@ -1,0 +1,270 @@
+"""The prediction API: `POST /predict` and `GET /customers/{id}`, on the worker's web server.
+
+It must not hold the stream up. Records are scored in one thread, a request at a time, and that
+thread rests every few milliseconds, so that the event loop, which the stream runs on, gets its
+turn. No more than `MAX_WAITING` requests are taken at a time, so that their bodies cannot fill the
+memory; further ones, and those whose turn does not come soon, are told to come back.
+
+The model is asked for once for each request: it may be another one the next time, and every answer
+names the one that was used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, Protocol
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from aiohttp.typedefs import Handler
+from aiohttp.web import Request, Response, StreamResponse
+
+from features.orders import MAX_ID_CHARS
+from features.state import StateError, StateNewer
+from model.decide import codec as customer_bytes
+from streamer import log
+from streamer.clock import Clock, SystemClock
+from streamer.http.answers import newest_ms, predictions
+from streamer.http.customer_view import Found, UnknownCustomer, find_customer, view
+from streamer.http.openapi import document
+from streamer.http.requests import MAX_BODY_BYTES, BodyRefused, Fault, Terms, instant_ms, read
+from streamer.http.server import BodyTooLarge, GuardedWeb, body_of, is_from_here, problem
+from streamer.pipeline.partition import Pipeline
+from streamer.store.base import Claim, StateStore, StoreRefused, StoreUnavailable
+
+_log = log.get(__name__)
+_json = msgspec.json.Encoder()
+
+PREDICT_PATH: Final = "/predict"
+CUSTOMERS_PATH: Final = "/customers/"
+OPENAPI_PATH: Final = "/openapi.json"
+MAX_WAITING: Final = 8
+# Within it a store that answers has answered; a redis-py client waits longer for one that does not.
+STORE_WITHIN_S: Final = 3.0
+RETRY_STORE_S: Final = 5
+RETRY_MODEL_S: Final = 5
+RETRY_BUSY_S: Final = 1
+# For so long a request waits for those before it: it has to be answered before the server cuts its
+# connection off.
+TURN_WITHIN_S: Final = 5.0
+# The thread works for so long, and then rests for so long.
+_WORK_S: Final = 0.002
+_REST_S: Final = 0.001
+
+
+class CountedStore(StateStore, Protocol):
+    """A store that knows how many partitions a topic had."""
+
+    async def partition_count(self, topic: str) -> int | None:
+        """None where no partition of the topic was ever claimed."""
+        ...
+
+
+class NotReady(Exception):
+    """What is asked for cannot be answered yet: ask again in `retry_s` seconds."""
+
+    def __init__(self, reason: str, retry_s: int) -> None:
+        super().__init__(reason)
+        self.retry_s = retry_s
+
+
+@dataclass(slots=True)
+class Api:
+    """The pages. `pipeline` gives the one in use now, None while the model is being read;
+    `waiting` requests are being answered; `answered` hears of each page and status."""
+
+    pipeline: Callable[[], Pipeline | None]
+    store: CountedStore
+    topic: str
+    clock: Clock = field(default_factory=SystemClock)
+    answered: Callable[[str, int], None] = lambda page, status: None
+    waiting: int = 0
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # A thread for records, and one for customers, who need not wait for a thousand records.
+    _threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="api")
+    )
+
+    def add_to(self, web: GuardedWeb) -> None:
+        """Adds the pages to the server, before it starts."""
+        local = web.open_to_all
+        web.add_form(PREDICT_PATH, self._page("predict", self.predict, local), MAX_BODY_BYTES)
+        web.add_page(
+            CUSTOMERS_PATH + "{user_id:[^/]+}", self._page("customers", self.customer, local)
+        )
+        web.add_page(OPENAPI_PATH, self._page("openapi", self.openapi, local))
+
+    def close(self) -> None:
+        """Takes no further requests; what is under way is left to end by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # --- pages ------------------------------------------------------------------------------
+
+    async def predict(self, request: Request) -> Response:
+        """CLVs of the records in the body."""
+        if request.content_type != "application/json":
+            answer = problem(415, "send the body as Content-Type: application/json")
+            answer.headers["Accept-Post"] = "application/json"
+            return answer
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            answer = problem(415, "send the body as it is, without Content-Encoding")
+            answer.headers["Accept-Encoding"] = "identity"
+            return answer
+        pipeline = self._current()
+        body = await body_of(request, MAX_BODY_BYTES)
+        known = pipeline.judge.scorer.attributes
+        terms = Terms(pipeline.order_rules, pipeline.judge.memory, self.clock.now_ms(), known)
+        try:
+            async with asyncio.timeout(TURN_WITHIN_S):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise NotReady("busy; ask again in a second", RETRY_BUSY_S) from None
+        try:
+            return await self._worked(partial(_predicted, body, terms, pipeline))
+        finally:
+            self._turn.release()
+
+    async def customer(self, request: Request) -> Response:
+        """A customer of the live state."""
+        user_id = _user_id(request)
+        pipeline = self._current()
+        async with asyncio.timeout(STORE_WITHIN_S):
+            count = await self.store.partition_count(self.topic)
+            if count is None:
+                raise NotReady("no partition of the orders topic was claimed yet", RETRY_STORE_S)
+            found = await find_customer(user_id, self.store, self.topic, count)
+            claim = await self.store.peek(found[0])
+        wanted = request.query.get("as_of", "now")
+        work = partial(_looked_up, user_id, found, pipeline, wanted, self.clock.now_ms(), claim)
+        return await self._worked(work)
+
+    async def openapi(self, request: Request) -> Response:
+        """The OpenAPI document."""
+        return Response(body=document(), content_type="application/json")
+
+    # --- inside -----------------------------------------------------------------------------
+
+    def _current(self) -> Pipeline:
+        pipeline = self.pipeline()
+        if pipeline is None:
+            raise NotReady("the model is being read", RETRY_MODEL_S)
+        return pipeline
+
+    async def _worked(self, work: Callable[[], bytes]) -> Response:
+        body = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return Response(body=body, content_type="application/json")
+
+    def _page(
+        self, name: str, answer: Callable[[Request], Awaitable[Response]], local: bool
+    ) -> Handler:
+        async def page(request: Request) -> StreamResponse:
+            response = await self._told(request, answer, local)
+            self.answered(name, response.status)
+            return response
+
+        return page
+
+    async def _told(
+        self, request: Request, answer: Callable[[Request], Awaitable[Response]], local: bool
+    ) -> Response:
+        """The answer, or a problem for whatever a client or an operator can do something about."""
+        if local and not is_from_here(request):
+            # A page in a browser may have its name resolved to 127.0.0.1, and then read answers.
+            return problem(421, "ask for 127.0.0.1 or localhost, or set CLV_WEB_TOKEN")
+        if self.waiting >= MAX_WAITING:
+            return problem(503, "busy; ask again in a second", retry_after_s=RETRY_BUSY_S)
+        self.waiting += 1
+        try:
+            return await answer(request)
+        except BodyTooLarge:
+            return problem(413, f"send at most {MAX_BODY_BYTES:,} bytes")
+        except BodyRefused as error:
+            return problem(error.status, str(error), errors=error.faults)
+        except UnknownCustomer:
+            return problem(404, "no such customer: no order of this id was applied")
+        except NotReady as error:
+            return problem(503, str(error), retry_after_s=error.retry_s)
+        except (StoreUnavailable, StoreRefused, TimeoutError) as error:
+            _log.warning("api.store_away", error=type(error).__name__)
+            detail = "the store of customers does not answer; ask again"
+            return problem(503, detail, retry_after_s=RETRY_STORE_S)
+        except StateNewer:
+            return problem(503, "a newer version wrote this customer; ask a worker of that version")
+        except StateError:
+            return problem(
+                500, "what is stored of this customer is damaged; its next order mends it"
+            )
+        finally:
+            self.waiting -= 1
+
+
+def _predicted(body: bytes, terms: Terms, pipeline: Pipeline) -> bytes:
+    """The answer to a body of `POST /predict`. Raises BodyRefused."""
+    rest = _Rests()
+    asked = read(body, terms, rest)
+    found = predictions(pipeline, asked.rows, contributions=asked.contributions, between=rest)
+    return _json.encode(found)
+
+
+def _looked_up(
+    user_id: str,
+    found: Found,
+    pipeline: Pipeline,
+    wanted: str,
+    now_ms: int,
+    claim: Claim | None,
+) -> bytes:
+    """The answer for a customer that was found. Raises BodyRefused for an `as_of` that is none."""
+    earliest_ms = newest_ms(customer_bytes.decode(found[1]))
+    if wanted == "now":
+        as_of_ms = max(now_ms, earliest_ms)
+    elif wanted == "event-time":
+        as_of_ms = max((claim.high_ts_ms if claim else None) or 0, earliest_ms)
+    else:
+        as_of_ms = _as_of(wanted)
+        if as_of_ms < earliest_ms:
+            raise _bad_as_of("as_of is before what is known of the customer; choose a later one")
+    return _json.encode(view(user_id, *found, pipeline, as_of_ms))
+
+
+def _as_of(text: str) -> int:
+    try:
+        return instant_ms(
+            int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
+        )
+    except ValueError as error:
+        raise _bad_as_of(f"{error}; or now, or event-time") from None
+
+
+def _bad_as_of(detail: str) -> BodyRefused:
+    return BodyRefused(422, [Fault(detail, "?as_of", field="as_of")])
+
+
+def _user_id(request: Request) -> str:
+    """The customer's id in the path, percent-encoded there. Raises BodyRefused."""
+    raw = request.rel_url.raw_path.removeprefix(CUSTOMERS_PATH)
+    try:
+        user_id = unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError:
+        user_id = ""
+    if not 1 <= len(user_id) <= MAX_ID_CHARS:
+        detail = f"the id is not 1 to {MAX_ID_CHARS} characters of UTF-8, percent-encoded"
+        raise BodyRefused(422, [Fault(detail, CUSTOMERS_PATH, field="user_id")])
+    return user_id
+
+
+class _Rests:
+    """Called often by a thread, lets the event loop have its turn now and then."""
+
+    def __init__(self) -> None:
+        self._since_s = time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._since_s > _WORK_S:
+            time.sleep(_REST_S)
+            self._since_s = time.monotonic()

@@ -1,0 +1,1 @@
+"""Records in, states, scores and warnings out."""

@@ -1,0 +1,286 @@
+"""What goes out to Kafka, and its JSON: warnings, scores, dead letters. Values <-> bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from features.buckets import day_of
+from features.money import minor_exponent
+from features.orders import Rejected
+from model.decide.history import Standing, history_of
+from model.decide.judge import Scoring
+from model.decide.policy import Rules
+from model.decide.reasons import Share
+from model.decide.rule_state import Fired
+from model.decide.scoring import Scorer
+from model.decide.summary import answer_sentence, warning_sentence
+
+WARNING_SCHEMA: Final = "churn-warning/1"
+SCORE_SCHEMA: Final = "clv-score/1"
+WARNING_KIND: Final = "warning"
+RECOVERED_KIND: Final = "recovered"
+REDRIVEN: Final = "redriven"
+"""Header of an order that was a dead letter, and of the dead letter that it became again: how many
+times it has been redriven."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Names of the four topics."""
+
+    orders: str = "orders"
+    warnings: str = "churn-warnings"
+    scores: str = "clv-scores"
+    dead_letters: str = "orders-dead-letter"
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One record to be produced; Kafka adds partition and offset."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """A factor and its share of the fall; the shares of a warning add up to 1."""
+
+    factor: str
+    share: float
+
+
+class ChurnWarning(msgspec.Struct, frozen=True):
+    """A record of the churn-warnings topic (`schemas/churn-warning-1.json`), in major units.
+
+    With `kind` "recovered", `closes` is the id of the warning that an order answered, `outcome` how
+    its episode ended (`model.decide.outcome`), and `reference…` what that warning compared with.
+    """
+
+    schema: str
+    warning_id: str
+    kind: str
+    user_id: str
+    as_of: str
+    trigger: str
+    clv: float
+    reference_clv: float
+    reference: str
+    drop: float
+    value_at_risk: float
+    severity: str
+    churn_probability: float
+    reasons: tuple[Reason, ...]
+    last_order_at: str | None
+    days_since_last_order: int | None
+    horizon_days: int
+    currency: str
+    model_version: str
+    policy_version: str
+    holdout: bool
+    expected_loss: float = 0.0
+    standing: str = Standing.ESTABLISHED.value
+    summary: str = ""
+    closes: str | None = None
+    outcome: str | None = None
+
+
+class ClvScore(msgspec.Struct, frozen=True, gc=False):
+    """A record of the clv-scores topic (`schemas/clv-score-1.json`). Money in major units."""
+
+    schema: str
+    user_id: str
+    as_of: str
+    clv: float
+    segment: str
+    churn_probability: float
+    reference_clv: float | None
+    trigger: str
+    model_version: str
+
+
+# A longer count is none of ours.
+_COUNT_DIGITS: Final = 9
+
+_json = msgspec.json.Encoder()
+_packed = msgspec.msgpack.Encoder()
+_unpacked = msgspec.msgpack.Decoder(Message)
+
+
+def pack(message: Message) -> bytes:
+    """The message as an outbox entry."""
+    return _packed.encode(message)
+
+
+def unpack(entry: bytes) -> Message:
+    """The message in an outbox entry."""
+    return _unpacked.decode(entry)
+
+
+@lru_cache(maxsize=4096)
+def rfc3339(ts_ms: int) -> str:
+    """An instant in epoch milliseconds as RFC 3339 in UTC, with milliseconds only where there are
+    any.
+
+    >>> rfc3339(852_076_800_000)
+    '1997-01-01T00:00:00Z'
+    """
+    seconds, ms = divmod(ts_ms, 1000)
+    stamp = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{stamp}.{ms:03d}Z" if ms else f"{stamp}Z"
+
+
+def warning_id(user_id: str, fired: Fired, policy_version: str, kind: str = WARNING_KIND) -> str:
+    """The id of a warning, or of the answer to one: a hash of customer, episode and policy, and of
+    nothing that depends on when or how often it was computed."""
+    cause = (user_id, fired.episode_ms, fired.episode_id, kind, policy_version)
+    return hashlib.sha256(_packed.encode(cause)).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Turns scorings into messages, under one model and one policy."""
+
+    scorer: Scorer
+    rules: Rules
+    topics: Topics
+    policy_version: str
+
+    @classmethod
+    def of(cls, scorer: Scorer, rules: Rules, topics: Topics) -> Writer:
+        """The writer of a scorer's messages under some rules."""
+        return cls(scorer, rules, topics, rules.policy.version)
+
+    def score(self, scoring: Scoring) -> Message:
+        """The clv-scores record of a scoring, keyed by user so that compaction keeps the last."""
+        reference = scoring.reference
+        record = ClvScore(
+            schema=SCORE_SCHEMA,
+            user_id=scoring.user_id,
+            as_of=rfc3339(scoring.as_of_ms),
+            clv=self.major(scoring.score.clv_minor),
+            segment=self.rules.segment(scoring.score.clv_minor),
+            churn_probability=scoring.score.churn_probability,
+            reference_clv=self.major(reference.clv_minor) if reference else None,
+            trigger=scoring.trigger.value,
+            model_version=self.scorer.model_version,
+        )
+        return Message(self.topics.scores, scoring.user_id.encode(), _json.encode(record))
+
+    def warning(self, scoring: Scoring, shares: Sequence[Share]) -> Message:
+        """The churn-warnings record of a scoring that fired."""
+        record = self.warning_record(scoring, shares)
+        return Message(self.topics.warnings, scoring.user_id.encode(), _json.encode(record))
+
+    def warning_record(self, scoring: Scoring, shares: Sequence[Share]) -> ChurnWarning:
+        """The warning of a scoring that fired, as a value."""
+        fired = scoring.fired
+        assert fired is not None
+        summary = warning_sentence(scoring, shares, self.scorer.currency)
+        record = self._about(scoring, fired, WARNING_KIND, summary)
+        reasons = tuple(Reason(share.factor.value, share.share) for share in shares)
+        return msgspec.structs.replace(record, reasons=reasons)
+
+    def recovered(self, scoring: Scoring) -> Message:
+        """The churn-warnings record of a scoring whose order answers a warning."""
+        answered = scoring.answered
+        assert answered is not None
+        horizon_days = self.rules.horizon_days
+        summary = answer_sentence(answered, horizon_days)
+        record = msgspec.structs.replace(
+            self._about(scoring, answered.fired, RECOVERED_KIND, summary),
+            closes=warning_id(
+                scoring.user_id,
+                answered.fired,
+                answered.fired.policy_version or self.policy_version,
+            ),
+            outcome=answered.ending(horizon_days).value,
+        )
+        return Message(self.topics.warnings, scoring.user_id.encode(), _json.encode(record))
+
+    def _about(self, scoring: Scoring, fired: Fired, kind: str, summary: str) -> ChurnWarning:
+        """A record about a customer as scored, against the reference of a warning."""
+        last_ms, last_day = scoring.facts.last_order_ms, scoring.facts.last_purchase_day
+        history = history_of(scoring.facts)
+        as_of_day, horizon_days = day_of(scoring.as_of_ms), self.rules.horizon_days
+        clv_minor, reference_minor = scoring.score.clv_minor, fired.reference.clv_minor
+        standing = history.standing(as_of_day, horizon_days) if history else Standing.ONE_TIME
+        loss_minor = scoring.score.churn_probability * reference_minor
+        return ChurnWarning(
+            schema=WARNING_SCHEMA,
+            warning_id=warning_id(scoring.user_id, fired, self.policy_version, kind),
+            kind=kind,
+            user_id=scoring.user_id,
+            as_of=rfc3339(scoring.as_of_ms),
+            trigger=scoring.trigger.value,
+            clv=self.major(clv_minor),
+            reference_clv=self.major(reference_minor),
+            reference=self.rules.policy.reference,
+            drop=round(max(1 - clv_minor / reference_minor, 0.0), 4),
+            value_at_risk=self.major(max(reference_minor - clv_minor, 0)),
+            severity=self.rules.severity(loss_minor),
+            churn_probability=scoring.score.churn_probability,
+            reasons=(),
+            last_order_at=None if last_ms is None else rfc3339(last_ms),
+            days_since_last_order=None if last_day is None else as_of_day - last_day,
+            horizon_days=horizon_days,
+            currency=self.scorer.currency,
+            model_version=self.scorer.model_version,
+            policy_version=self.policy_version,
+            holdout=in_holdout(scoring.user_id, self.rules.policy.holdout_share),
+            expected_loss=self.major(round(loss_minor)),
+            standing=standing.value,
+            summary=summary,
+        )
+
+    def major(self, minor: int) -> float:
+        """Minor units of the model's currency in major units."""
+        scale: int = 10 ** minor_exponent(self.scorer.currency)
+        return minor / scale
+
+
+def in_holdout(user_id: str, share: float) -> bool:
+    """Whether a customer belongs to the held-out share: by a hash of the id, so for ever."""
+    if not share:
+        return False
+    hashed = int.from_bytes(hashlib.sha256(b"holdout:" + user_id.encode()).digest()[:8])
+    return hashed < share * 2**64
+
+
+def dead_letter(
+    rejected: Rejected,
+    *,
+    key: bytes | None,
+    value: bytes | None,
+    source: tuple[str, int, int],
+    topic: str,
+    redriven: int = 0,
+) -> Message:
+    """The dead letter of a record: its bytes and key as they came, the reason and its origin
+    (`source`: topic, partition, offset) in the headers, and how often it has been redriven."""
+    source_topic, partition, offset = source
+    headers: tuple[tuple[str, bytes], ...] = (
+        ("reason", rejected.reason.value.encode()),
+        ("detail", rejected.detail.encode()),
+        ("source_topic", source_topic.encode()),
+        ("source_partition", str(partition).encode()),
+        ("source_offset", str(offset).encode()),
+    )
+    if redriven:
+        headers += ((REDRIVEN, str(redriven).encode()),)
+    return Message(topic, key, value, headers)
+
+
+def times_redriven(headers: Sequence[tuple[str, bytes]]) -> int:
+    """How often the record with these headers has been redriven; 0 where they do not say."""
+    for name, value in headers:
+        if name == REDRIVEN and value.isdigit() and len(value) < _COUNT_DIGITS:
+            return int(value)
+    return 0

@@ -1,0 +1,144 @@
+"""Customers whose stored bytes are damaged, made again from the partition's log.
+
+Their orders are folded and judged by the same code as the first time, up to the offset and the
+instant to which that had come, so the result is what was there before the damage. Nothing is said
+on the way: what was to be said has been said, or waits in the outbox. Where model or policy have
+changed meanwhile, the judgement is the one that today's would have made. Under a budget of
+warnings, a customer is taken to have been warned at the first instant that fired: who else was due
+then is not worked out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+
+from features.orders import OrderRules, Rejected, parse
+from model.decide.codec import UNKNOWN
+from model.decide.judge import Event, Judge, Track
+from streamer.pipeline.erasures import Forgotten, erasure_in
+from streamer.store.base import Partition, Stored, StoreRefused
+
+if TYPE_CHECKING:
+    from streamer.pipeline.partition import Record
+
+MOST_REBUILDS: Final = 20
+"""Readings of one partition's log by one owner. More damage than that is no accident."""
+
+_FOREVER_MS: Final = 2**52
+_KEPT_BYTES: Final = 65_536
+
+
+class LogUnavailable(Exception):
+    """The log cannot be read now. Wait and read again."""
+
+
+class History(Protocol):
+    """The records of a partition that were applied before."""
+
+    async def start(self, partition: Partition) -> int:
+        """The offset at which the log begins now. Raises LogUnavailable."""
+        ...
+
+    def read(self, partition: Partition, until: int) -> AsyncIterator[Sequence[Record]]:
+        """All records before offset `until`, from the log's start, in order, in lists of any
+        length. Raises LogUnavailable."""
+        ...
+
+
+class CustomerUnrecoverable(StoreRefused):
+    """Restore the store from a backup from before the damage; or set `CLV_REBUILD_PARTLY=on` to
+    rebuild the customers from the orders that the log still has."""
+
+    def __init__(self, partition: Partition, count: int, why: str) -> None:
+        super().__init__(
+            f"{partition.tag}: {count} customers of this batch have damaged states in the store,"
+            f" and {why}. Restore the store from a backup from before the damage, or set"
+            " CLV_REBUILD_PARTLY=on to rebuild them from the orders that the log still has"
+        )
+
+
+class StoreDamaged(StoreRefused):
+    """Restore the store from a backup, or rebuild the whole partition."""
+
+    def __init__(self, partition: Partition) -> None:
+        super().__init__(
+            f"{partition.tag}: damaged states were found in {MOST_REBUILDS} batches, so the store"
+            " is not to be trusted. Look for what damages it; then restore it from a backup, or run"
+            f" `python -m streamer rebuild --partition {partition.number}`"
+        )
+
+
+class SetAside(msgspec.Struct, frozen=True, array_like=True):
+    """What the quarantine keeps of a damaged customer.
+
+    `next_offset`: how far the partition was applied; `complete`: whether the log still had all
+    orders to rebuild the customer from; `state`: the damaged bytes, the first 64 KiB of them.
+    """
+
+    why: str
+    next_offset: int
+    complete: bool
+    state: bytes
+
+
+def set_aside(stored: Stored, why: str, next_offset: int, *, complete: bool) -> bytes:
+    """The damaged customer for the quarantine, in MessagePack."""
+    state = (stored.state or b"")[:_KEPT_BYTES]
+    return msgspec.msgpack.encode(SetAside(why, next_offset, complete, state))
+
+
+def read_aside(data: bytes) -> SetAside:
+    """What `set_aside` wrote."""
+    return msgspec.msgpack.decode(data, type=SetAside)
+
+
+class Rebuild:
+    """Folds a partition's log again, for a few customers. `damaged`: what the store has of them;
+    of that only the due time is used, which says what instants have been judged."""
+
+    def __init__(
+        self,
+        damaged: Mapping[str, Stored],
+        rules: OrderRules,
+        allowed_lateness_ms: int,
+        forgotten: Forgotten,
+    ) -> None:
+        self._damaged = damaged
+        self._rules = rules
+        self._lateness_ms = allowed_lateness_ms
+        self._forgotten = forgotten
+        self._high_ts_ms = -1
+        self._events: dict[str, list[Event]] = {user_id: [] for user_id in damaged}
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Takes the next records of the log, the customers' own and those of all others: they
+        move the watermark."""
+        for record in records:
+            if not record.value and (erasure := erasure_in(record.key, record.headers)):
+                if erasure.user_id in self._events:
+                    self._events[erasure.user_id].clear()
+                continue
+            order = parse(record.value, record.key, record.timestamp, self._rules)
+            if isinstance(order, Rejected):
+                continue
+            self._high_ts_ms = max(self._high_ts_ms, order.ts_ms)
+            events = self._events.get(order.user_id)
+            if events is not None and not self._forgotten.covers(order):
+                watermark_ms = self._high_ts_ms - self._lateness_ms
+                events.append(Event(record.offset, order, watermark_ms))
+
+    def tracks(self, judge: Judge) -> dict[str, Track]:
+        """The customers as they were before the damage."""
+        return {user_id: self._track(judge, user_id) for user_id in self._damaged}
+
+    def _track(self, judge: Judge, user_id: str) -> Track:
+        due_ms = self._damaged[user_id].due_ms
+        # What is due has not been judged, and what it says has not been said; all before it has.
+        # Who is not due at all has no instants left.
+        until_ms = _FOREVER_MS if due_ms is None else due_ms - 1
+        tracks = {user_id: Track(UNKNOWN, None)}
+        judged = judge.judge(tracks, {user_id: self._events[user_id]}, until_ms)
+        return judged.tracks[user_id]

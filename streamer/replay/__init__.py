@@ -1,0 +1,1 @@
+"""An order log through the pipeline, without a broker."""

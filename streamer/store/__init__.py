@@ -1,0 +1,1 @@
+"""Where customers' states are kept: Redis, or memory."""

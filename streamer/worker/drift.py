@@ -1,0 +1,132 @@
+"""Whether the model still fits: once a day of event time, in a sample of the customers in Redis.
+
+A state can be read as of earlier days, so the sample of now tells of windows weeks ago, whichever
+worker had the partition then, and nothing is kept for it. Sampled are customers who are due for a
+score; whoever bought within the horizon is, as long as scores are refreshed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from features.buckets import day_of
+from features.state import CustomerState, StateError
+from model.artifact.files import MANIFEST_FILE
+from model.decide import codec as customer_bytes
+from model.decide.scoring import Scorer
+from model.monitor.result import Reference, Week
+from streamer import log
+from streamer.store.base import Partition, StateStore, StoreError
+from streamer.worker.reload import Reloader
+
+_log = log.get(__name__)
+
+# Customers read at a look, over all partitions of the worker; some 20 us each.
+SAMPLE: Final = 8_000
+_CHUNK: Final = 200
+
+
+class Heard(Protocol):
+    """Who hears how the model fits; `streamer.metrics.Metrics` does."""
+
+    def monitored(self, version: str, week: Week | None) -> None: ...
+
+
+class _Manifest(msgspec.Struct):
+    """The part of a manifest that is looked at here."""
+
+    reference: Reference | None = None
+
+
+class DriftWatch:
+    """Looks at the customers of a worker's partitions whenever their event time enters a day."""
+
+    def __init__(
+        self,
+        store: StateStore,
+        topic: str,
+        watermarks_ms: Callable[[], Mapping[int, int]],
+        reloader: Reloader,
+        heard: Heard,
+    ) -> None:
+        """`watermarks_ms`: of the partitions that are ours, as far as they have one."""
+        self.week: Week | None = None
+        self._store = store
+        self._topic = topic
+        self._watermarks_ms = watermarks_ms
+        self._reloader = reloader
+        self._heard = heard
+        self._looked: tuple[int, Path] | None = None
+        self._failing = False
+
+    def page(self) -> object:
+        """What /model says of it: the last look, and what rings."""
+        if self.week is None:
+            return None
+        told: dict[str, object] = msgspec.to_builtins(self.week)
+        return told | {"alarms": self.week.alarms}
+
+    async def look(self) -> None:
+        """Looks, if a day has begun or another model come. Raises nothing."""
+        sight, pipeline = self._reloader.sight, self._reloader.pipeline
+        watermarks_ms = self._watermarks_ms()
+        if sight is None or pipeline is None or not watermarks_ms:
+            return
+        day = day_of(min(watermarks_ms.values()))
+        if self._looked == (day, sight.path):
+            return
+        self._looked = day, sight.path
+        scorer = pipeline.judge.scorer
+        try:
+            self.week = await self._week(day, sight.path, scorer, sorted(watermarks_ms))
+            self._failing = False
+        except (StoreError, StateError, OSError, msgspec.DecodeError, ValueError) as error:
+            if not self._failing:
+                _log.warning("drift.unknown", reason=log.where(error))
+            self._failing, self.week, self._looked = True, None, None
+        self._heard.monitored(scorer.model_version, self.week)
+        if self.week is not None and self.week.alarms:
+            _log.warning("drift.alarm", week=self.week.end, what="; ".join(self.week.alarms))
+
+    async def _week(
+        self, day: int, model: Path, scorer: Scorer, partitions: list[int]
+    ) -> Week | None:
+        known = await asyncio.to_thread(_reference, model)
+        if known is None:
+            return None
+        customers: dict[str, CustomerState] = {}
+        for number in partitions:
+            partition = Partition(self._topic, number)
+            customers |= await self._customers(partition, SAMPLE // len(partitions))
+        return await asyncio.to_thread(_looked_at, day, customers, scorer, known)
+
+    async def _customers(self, partition: Partition, count: int) -> dict[str, CustomerState]:
+        """A sample of a partition's customers; the event loop gets its turn in between."""
+        users = await self._store.sample(partition, count)
+        found = {}
+        for start in range(0, len(users), _CHUNK):
+            part = users[start : start + _CHUNK]
+            for user, stored in zip(part, await self._store.load(partition, part), strict=True):
+                if stored.state is not None:
+                    found[user] = customer_bytes.decode(stored.state).facts
+        return found
+
+
+def _reference(model: Path) -> Reference | None:
+    return msgspec.json.decode((model / MANIFEST_FILE).read_bytes(), type=_Manifest).reference
+
+
+def _looked_at(
+    day: int, customers: Mapping[str, CustomerState], scorer: Scorer, known: Reference
+) -> Week | None:
+    # SciPy is here by now, and was not when the worker started.
+    from model.monitor.weekly import Seen, of_the_due, week
+
+    then = Seen(day, list(customers.values()), list(customers))
+    found = week(then, scorer, of_the_due(known, scorer.horizon_days))
+    return found if found.drifts else None

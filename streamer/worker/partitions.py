@@ -1,0 +1,475 @@
+"""The worker's inside: Faust's app with the lane in it, and a runner for each partition of ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import faust
+from aiokafka import ConsumerRecord
+from faust.app.base import BootStrategy
+
+from model.decide.judge import Judge
+from streamer import log
+from streamer.admin.forget import KafkaErasures
+from streamer.clock import Clock, SystemClock
+from streamer.http.server import GuardedWeb
+from streamer.kafka.lane import Lane, being_cancelled
+from streamer.kafka.publisher import Publisher, PublishFailed
+from streamer.kafka.reader import KafkaHistory
+from streamer.kafka.security import faust_credentials
+from streamer.metrics import FENCED, OUTAGE_TRIES, OUTAGES, RESEEKS, Metrics, Standing
+from streamer.pipeline.erasures import Forgotten
+from streamer.pipeline.messages import Topics, Writer
+from streamer.pipeline.partition import (
+    Fenced,
+    LogRange,
+    LogTooShort,
+    Observer,
+    OutOfSequence,
+    PartitionRunner,
+    Pipeline,
+    Tally,
+)
+from streamer.pipeline.rebuild import LogUnavailable
+from streamer.settings import Settings
+from streamer.store.base import Partition, StateStore, StoreUnavailable, TopicRecreated
+
+if TYPE_CHECKING:
+    # scikit-learn takes a second and more to import; `worker` does it while the group assigns.
+    from model.artifact.artifact import Artifact
+
+_log = log.get(__name__)
+_T = TypeVar("_T")
+
+TICK_S: Final = 1.0
+# Instants judged by the clock, some 0.1 s of work, before waiting records get their turn.
+TICK_LIMIT: Final = 2_000
+COMMIT_HINT_S: Final = 5.0
+# Between two looks at whether the store still has what it confirmed.
+STORE_CHECK_S: Final = 5.0
+# Between two looks at whether the topic still is the one that was claimed.
+TOPIC_CHECK_S: Final = 30.0
+FIRST_RETRY_S: Final = 0.1
+LAST_RETRY_S: Final = 5.0
+# Failures in a row, within a second or so, that repeating is said not to cure. More than one: the
+# publisher connects anew after the first, which cures some.
+HOPELESS_TRIES: Final = 4
+# A leader that has just taken over may show an older end of the log for a moment (KIP-207).
+LOG_END_TRIES: Final = 4
+
+
+def topics_of(settings: Settings) -> Topics:
+    """The names of the four topics."""
+    return Topics(
+        orders=settings.orders_topic,
+        warnings=settings.warnings_topic,
+        scores=settings.scores_topic,
+        dead_letters=settings.dead_letter_topic,
+    )
+
+
+def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
+    """Everything that partitions share, from the settings and the model.
+
+    Raises ValueError where the model was trained in another currency than the orders have, or with
+    customer attributes that CLV_ATTRIBUTES does not give.
+    """
+    manifest = artifact.manifest
+    if manifest.currency != settings.currency:
+        raise ValueError(
+            f"CLV_CURRENCY={settings.currency!r}: the model in CLV_MODEL was trained on "
+            f"{manifest.currency}; set CLV_CURRENCY={manifest.currency} or train another model"
+        )
+    scorer = artifact.scorer(settings.attributes)
+    rules, topics = scorer.rules(settings.policy), topics_of(settings)
+    return Pipeline(
+        judge=Judge(scorer, rules, settings.id_memory),
+        writer=Writer.of(scorer, rules, topics),
+        order_rules=settings.order_rules,
+        topics=topics,
+        allowed_lateness_ms=settings.allowed_lateness_ms,
+        publish_scores=settings.scores,
+        dead_letter_limits=settings.dead_letter_limits,
+    )
+
+
+class Outage:
+    """Retries in place, with backoff, what fails because a store or a broker is down.
+
+    `attempts` moves with each try, so the watchdog can tell waiting from hanging. What repeating
+    does not cure (a message too large, no right to write) is raised after a few tries: it would
+    hold the partition up for ever, and nobody would be told.
+    """
+
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        self.attempts = 0
+        self._metrics = metrics or Metrics()
+        self._open: dict[object, str] = {}
+
+    @property
+    def reasons(self) -> list[str]:
+        """What is being waited for now, each cause once."""
+        return sorted(set(self._open.values()))
+
+    async def outlast(self, action: Callable[[], Awaitable[_T]]) -> _T:
+        """The action's result, however often it takes. Other errors than outages pass through."""
+        wait_s, token, hopeless = FIRST_RETRY_S, object(), 0
+        try:
+            while True:
+                try:
+                    return await action()
+                except (StoreUnavailable, PublishFailed, LogUnavailable) as error:
+                    what = "store" if isinstance(error, StoreUnavailable) else "publisher"
+                    if isinstance(error, LogUnavailable):
+                        what = "log"
+                    cured = not isinstance(error, PublishFailed) or error.retriable
+                    hopeless = 0 if cured else hopeless + 1
+                    if hopeless == HOPELESS_TRIES:
+                        raise
+                    if token not in self._open:
+                        _log.warning("outage.waiting", what=what, reason=str(error))
+                        self._metrics.count(OUTAGES, server=what)
+                    self._open[token] = f"{what}: {error}"
+                self._metrics.count(OUTAGE_TRIES, server=what)
+                self.attempts += 1
+                if being_cancelled():  # or it would go on for a partition that is another's
+                    raise asyncio.CancelledError
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, LAST_RETRY_S)
+        finally:
+            if self._open.pop(token, None) is not None:
+                _log.info("outage.over")
+
+
+@dataclass(slots=True)
+class _Owned:
+    """A partition that is ours, claimed."""
+
+    runner: PartitionRunner
+    log: LogRange
+    quiet_since_s: float
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    hinted: int = -1
+
+
+class Partitions:
+    """The lane's sink: hands lists to the partitions' runners, and lets idle ones follow the clock.
+
+    | a runner raises                 | what is done                                             |
+    | ------------------------------- | -------------------------------------------------------- |
+    | StoreUnavailable, PublishFailed,|                                                          |
+    | LogUnavailable                  | the same again, until it works (see `Outage`)            |
+    | OutOfSequence                   | the lane reads again from what comes next                |
+    | Fenced                          | dropped; claimed again if the group still says it is ours |
+    | anything else                   | the worker stops with the reason                         |
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: StateStore,
+        publisher: Publisher,
+        pipeline: Callable[[], Awaitable[Pipeline]],
+        clock: Clock | None = None,
+        history: KafkaHistory | None = None,
+        erasures: KafkaErasures | None = None,
+        observer: Observer | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """`pipeline` is asked at each claim, and may take its time over the first answer;
+        `history` when a state in the store is damaged; `erasures` before partitions are claimed;
+        `observer` hears what their runners write."""
+        self._erasures = erasures
+        self._forgotten = Forgotten()
+        self.metrics = metrics or Metrics()
+        self.outage = Outage(self.metrics)
+        self.scored = 0
+        self.lane: Lane | None = None
+        self._settings = settings
+        self._store = store
+        self._publisher = publisher
+        self._pipeline = pipeline
+        self._clock = clock or SystemClock()
+        self._history = history
+        self._observer = observer
+        self._owned: dict[int, _Owned] = {}
+
+    @property
+    def progress(self) -> int:
+        """A count that moves whenever work does."""
+        delivered = self.lane.records_delivered if self.lane is not None else 0
+        rebuilding = self._history.records_read if self._history is not None else 0
+        # A list of records may close the instants of millions of customers.
+        judging = sum(owned.runner.tally.instants for owned in self._owned.values())
+        return delivered + self.scored + judging + self.outage.attempts + rebuilding
+
+    def next_offsets(self) -> dict[int, int]:
+        """The next offset to be applied of each partition of ours."""
+        return {number: owned.runner.next_offset for number, owned in self._owned.items()}
+
+    def standings(self, ends: Mapping[int, int]) -> dict[int, Standing]:
+        """How the partitions of ours stand; `ends` are the log's, as far as they are known."""
+        now_ms = self._clock.now_ms()
+        found = {}
+        for number, owned in self._owned.items():
+            runner, end = owned.runner, ends.get(number)
+            watermark_ms = runner.watermark_ms
+            found[number] = Standing(
+                lag=None if end is None else max(0, end - runner.next_offset),
+                watermark_age_s=None if watermark_ms is None else (now_ms - watermark_ms) / 1000,
+                outbox=runner.unsaid,
+            )
+        return found
+
+    def adopt(self, pipeline: Pipeline) -> None:
+        """Has every partition of ours judge by another pipeline from its next batch on. Those that
+        are claimed from now on ask for the pipeline themselves."""
+        for owned in self._owned.values():
+            owned.runner.adopt(pipeline)
+
+    def watermarks_ms(self) -> dict[int, int]:
+        """The watermark of each partition of ours that has one."""
+        marks = {number: owned.runner.watermark_ms for number, owned in self._owned.items()}
+        return {number: mark for number, mark in marks.items() if mark is not None}
+
+    # --- OrderSink --------------------------------------------------------------------------
+
+    async def assigned(self, logs: Mapping[int, LogRange]) -> Mapping[int, int]:
+        if self._erasures is not None and logs.keys() - self._owned.keys():
+            await self.outage.outlast(partial(self._erasures.read_into, self._forgotten))
+            self.metrics.forgotten(len(self._forgotten))
+        share = max(1, self._settings.cache_customers // max(1, len(logs)))
+        claims = [self._claim(number, found, share) for number, found in logs.items()]
+        return dict(zip(logs, await asyncio.gather(*claims), strict=True))
+
+    async def revoked(self, partitions: Collection[int]) -> None:
+        for number in partitions:
+            self._owned.pop(number, None)
+
+    async def records(self, partition: int, batch: Sequence[ConsumerRecord]) -> None:
+        owned = self._owned.get(partition)
+        if owned is None:
+            return
+        async with owned.busy:
+            began_s = self._clock.monotonic_s()
+            try:
+                await self.outage.outlast(partial(owned.runner.process, batch))
+                self.metrics.batch_took(self._clock.monotonic_s() - began_s)
+            except OutOfSequence as error:
+                _log.warning("partition.reseek", partition=partition, offset=error.expected)
+                self.metrics.count(RESEEKS)
+                if self.lane is not None:
+                    await self.lane.reseek(partition, error.expected)
+            except Fenced:
+                self._fenced(partition, owned)
+            finally:
+                self._count(owned)
+            owned.quiet_since_s = self._clock.monotonic_s()
+
+    # --- the clock --------------------------------------------------------------------------
+
+    async def tick(self) -> None:
+        """Scores the customers that are due in partitions that records do not move on.
+
+        In pieces: records that come meanwhile are taken in between.
+        """
+        for number, owned in list(self._owned.items()):
+            if owned.busy.locked():
+                continue  # its records come first, and bring their own instants
+            more = True
+            while more:
+                async with owned.busy:
+                    more = await self._tick(number, owned) >= TICK_LIMIT
+
+    async def _tick(self, number: int, owned: _Owned) -> int:
+        """How many instants were judged."""
+        if self._owned.get(number) is not owned:
+            return 0
+        judged = 0
+        try:
+            until = self._idle_watermark_ms(number, owned)
+            run = partial(owned.runner.tick, until, TICK_LIMIT)
+            judged = await self.outage.outlast(run)
+            self.scored += judged
+        except Fenced:
+            self._fenced(number, owned)
+        finally:
+            self._count(owned)
+        return judged
+
+    async def hint(self) -> None:
+        """Tells Kafka how far the partitions are, for lag tools."""
+        moved = {
+            number: owned.runner.next_offset
+            for number, owned in self._owned.items()
+            if owned.runner.next_offset != owned.hinted
+        }
+        if moved and self.lane is not None:
+            await self.lane.commit_hint(moved)
+            for number, offset in moved.items():
+                if number in self._owned:
+                    self._owned[number].hinted = offset
+
+    async def check_store(self) -> None:
+        """Raises WentBack where the store has lost writes, and drops what is another's: a partition
+        without orders would not notice before its next one."""
+        for number, owned in list(self._owned.items()):
+            if owned.busy.locked():
+                continue  # what is under way asks by itself
+            async with owned.busy:
+                if self._owned.get(number) is not owned:
+                    continue
+                try:
+                    await self.outage.outlast(owned.runner.check)
+                except Fenced:
+                    self._fenced(number, owned)
+
+    async def check_topic(self) -> None:
+        """Raises TopicRecreated where the topic is no longer the one that was claimed: a new log
+        that has grown past our position reads like a continuation of the old one."""
+        for number, owned in self._owned.items():
+            if not owned.log.topic_id or self.lane is None:
+                return
+            now = await self.lane.log_range(number)
+            if now.topic_id != owned.log.topic_id:
+                topic = self._settings.orders_topic
+                raise TopicRecreated(topic, owned.log.topic_id, now.topic_id)
+            return
+
+    def _idle_watermark_ms(self, number: int, owned: _Owned) -> int | None:
+        """How far the clock carries a partition in which there is nothing to read; else None.
+
+        Twice the lateness: a punctual order may bear a time that long ago, and its own watermark
+        stands as much again before it (docs/decisions/0005).
+        """
+        idle_after_ms = self._settings.idle_after_ms
+        if idle_after_ms is None or self.lane is None or not self.lane.caught_up(number):
+            return None
+        if (self._clock.monotonic_s() - owned.quiet_since_s) * 1000 < idle_after_ms:
+            return None
+        return self._clock.now_ms() - 2 * self._settings.allowed_lateness_ms
+
+    # --- inside -----------------------------------------------------------------------------
+
+    async def _claim(self, number: int, found: LogRange, cache_customers: int) -> int:
+        owned = self._owned.get(number)
+        if owned is not None and _same_topic(owned.log, found):
+            return owned.runner.next_offset  # ours all along
+        runner = PartitionRunner(
+            Partition(self._settings.orders_topic, number),
+            self._store,
+            self._publisher,
+            await self._pipeline(),
+            cache_customers=cache_customers,
+            history=self._history,
+            forgotten=self._forgotten,
+            rebuild_partly=self._settings.rebuild_partly,
+            start_at=self._settings.start_at,
+            monotonic_s=self._clock.monotonic_s,
+            observer=self._observer,
+        )
+        offset = await self._claimed(runner, number, found)
+        self._owned[number] = _Owned(runner, found, self._clock.monotonic_s())
+        # Another model may have been adopted while it was being claimed.
+        runner.adopt(await self._pipeline())
+        _log.info("partition.claimed", partition=number, offset=offset)
+        return offset
+
+    async def _claimed(self, runner: PartitionRunner, number: int, found: LogRange) -> int:
+        for left in reversed(range(LOG_END_TRIES)):
+            try:
+                return await self.outage.outlast(partial(runner.claim, found))
+            except LogTooShort:
+                if not left or self.lane is None:
+                    raise
+            await asyncio.sleep(1.0)
+            found = await self.lane.log_range(number)
+        raise AssertionError("unreachable")
+
+    def _count(self, owned: _Owned) -> None:
+        """Counts what its runner has done since it was last counted."""
+        done, owned.runner.tally = owned.runner.tally, Tally()
+        self.metrics.add(done)
+        if done.erasures:
+            self.metrics.forgotten(len(self._forgotten))
+
+    def _fenced(self, number: int, owned: _Owned) -> None:
+        """Another worker has claimed the partition: rightly, or with an outdated assignment.
+
+        If it still is ours once that worker's session must have ended, it is claimed again.
+        """
+        _log.warning("partition.fenced", partition=number)
+        self.metrics.count(FENCED)
+        if self._owned.get(number) is owned:
+            del self._owned[number]
+        if self.lane is not None:
+            self.lane.reopen(number, after_s=self._settings.session_timeout_ms / 1000)
+
+
+def _same_topic(one: LogRange, other: LogRange) -> bool:
+    return (one.partition_count, one.topic_id) == (other.partition_count, other.topic_id)
+
+
+async def every(interval_s: float, action: Callable[[], Awaitable[None]]) -> None:
+    """Runs the action again and again, `interval_s` after its last end, until cancelled."""
+    while True:
+        await asyncio.sleep(interval_s)
+        await action()
+
+
+class _Boot(BootStrategy):
+    """Without Faust's producer: messages go out through our own."""
+
+    enable_kafka_producer = False
+
+
+class _GroupMember(faust.App):
+    """Without the directories that Faust makes for tables: one that is killed would leave them."""
+
+    async def on_first_start(self) -> None: ...
+
+
+def faust_app(settings: Settings) -> faust.App:
+    """Faust as a group member and web server only: no agents, tables, leader, acks or commits; and
+    nothing of it in files."""
+    session_s = settings.session_timeout_ms / 1000
+    servers = settings.kafka_bootstrap_servers.split(",")
+    app = _GroupMember(
+        settings.group,
+        broker=[f"kafka://{server.strip()}" for server in servers],
+        broker_credentials=faust_credentials(settings),
+        autodiscover=False,
+        # Round robin, not Faust's own assignor; must never differ between workers of a group.
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        broker_session_timeout=session_s,
+        broker_heartbeat_interval=min(3.0, session_s / 4),
+        broker_request_timeout=max(30.0, session_s),
+        broker_max_poll_interval=300.0,
+        consumer_auto_offset_reset="none",
+        # Nothing is acknowledged, so there is nothing to wait for.
+        stream_wait_empty=False,
+        worker_redirect_stdouts=False,
+        web_enabled=settings.web_port != 0,
+        web_bind=settings.web_bind,
+        web_port=settings.web_port or 6066,
+        web_router_enabled=False,
+        web_tables_enabled=False,
+        web_stats_enabled=False,
+        web_graph_enabled=False,
+        web_metrics_enabled=False,
+    )
+    app.boot_strategy = _Boot(app)
+    token = settings.web_token
+    app.web = GuardedWeb(
+        app,
+        settings.web_bind,
+        settings.web_port,
+        None if token is None else token.get_secret_value(),
+    )
+    return app

@@ -1,0 +1,164 @@
+"""The default value model: what it is made of, and that silence lowers it little by little."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from features.buckets import MS_PER_DAY
+from features.catalog import never_negative, sign_of, smooth_in_silence
+from features.orders import Order, OrderType
+from features.state import EMPTY, CustomerState, apply
+from features.vector import FEATURE_NAMES, vectors
+from model.data.training_rows import (
+    TrainingConfig,
+    examples,
+    fit,
+    population,
+    snapshots,
+    training_set,
+)
+from model.estimators.base import Examples
+from model.estimators.blend import CORRECTION_WEIGHT, Blend
+from model.estimators.clv import ClvModel, Floats
+from model.estimators.glm import PoissonValue
+from model.estimators.lifetime import LifetimeValue
+from tests.support import modelling
+
+SILENT_DAYS = 90
+
+
+def _blend() -> Blend:
+    value = modelling.model().value
+    assert isinstance(value, Blend)
+    return value
+
+
+def _daily(model: ClvModel, states: list[CustomerState], day: int) -> Floats:
+    """CLV of each customer at noon of every day of a silence that begins on a day."""
+    return np.stack(
+        [
+            model.clv(vectors([(s, (day + d) * MS_PER_DAY + MS_PER_DAY // 2) for s in states]))
+            for d in range(SILENT_DAYS + 1)
+        ],
+        axis=1,
+    )
+
+
+def _falls_little_by_little(daily: Floats) -> None:
+    """Never rises, and no day takes off more than a third of the whole fall, to a cent."""
+    steps = -np.diff(daily, axis=1)
+    assert steps.min() >= 0
+    fall = daily[:, 0] - daily[:, -1]
+    assert (steps.max(axis=1) <= fall / 3 + 0.0101).all()
+
+
+def _states(orders: tuple[Order, ...], day: int) -> list[CustomerState]:
+    (taken,) = snapshots(orders, [day], 1)
+    return taken.states
+
+
+def test_a_thousand_silent_customers_fall_little_by_little() -> None:
+    day = modelling.cutoff_day()
+    states = (_states(modelling.orders(), day) + _states(modelling.orders(), day - 60))[:1_000]
+    daily = _daily(modelling.model(), states, day)
+    _falls_little_by_little(daily)
+    assert np.median(1 - daily[:, -1] / daily[:, 0]) > 0.15
+
+
+def test_customers_with_refunds_fall_little_by_little_too() -> None:
+    day = modelling.cutoff_day()
+    rng = np.random.default_rng(8)
+    states = []
+    for customer in range(200):
+        state = EMPTY
+        for number, before in enumerate(sorted(rng.integers(1, 200, size=6), reverse=True)):
+            kind = OrderType.REFUND if rng.random() < 0.4 and number else OrderType.ORDER
+            ts_ms = int(day - before) * MS_PER_DAY
+            amount = int(rng.integers(100, 20_000))
+            folded = apply(state, Order(f"o{number}", f"u{customer}", ts_ms, amount, kind))
+            state = folded if isinstance(folded, CustomerState) else state
+        if state.last_purchase_day is not None:
+            states.append(state)
+    assert len(states) > 150
+    _falls_little_by_little(_daily(modelling.model(), states, day))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "days"), [("online_retail_ii", 648), ("cdnow", 455)])
+def test_a_thousand_customers_of_a_real_log_fall_little_by_little(name: str, days: int) -> None:
+    log, config = modelling.real_orders(name), TrainingConfig()
+    day = modelling.day_after_first(log, days)
+    model = fit(training_set(log, config, day), config, population(log, day))
+    states = _states(log, day)
+    picked = np.random.default_rng(0).choice(len(states), 1_000, replace=False)
+    _falls_little_by_little(_daily(model, [states[i] for i in picked], day))
+
+
+def test_only_features_that_move_one_way_in_silence_are_looked_at() -> None:
+    day = modelling.cutoff_day()
+    states = _states(modelling.orders(), day)
+    X = np.stack([vectors([(s, (day + d) * MS_PER_DAY) for s in states]) for d in range(0, 91, 3)])
+    for i, name in enumerate(FEATURE_NAMES):
+        if smooth_in_silence(name):
+            column = np.maximum(X[:, :, i], 0) if never_negative(name) else X[:, :, i]
+            moved = np.diff(column, axis=0)
+            # What may only raise a CLV falls, what may only lower it grows, the rest stands still.
+            falls = moved * sign_of(name) <= 1e-9
+            assert falls.all() if sign_of(name) else (moved == 0).all(), name
+
+
+def test_every_coefficient_has_the_sign_of_its_feature() -> None:
+    value = _blend()
+    assert value.correction is not None
+    signs = [sign_of(FEATURE_NAMES[i]) for i in value.kept]
+    assert sum(sign != 0 for sign in signs) >= 10
+    for part, expected in (
+        (value.regression.linear, [1, *signs]),
+        (value.correction.linear, signs),
+        (value.chance.linear, signs),
+    ):
+        assert part is not None
+        coefficients = np.ravel(part.pipeline["regression"].coef_)
+        assert (coefficients * expected >= 0).all()
+
+
+def test_both_parts_are_brought_to_one_sum_over_the_population() -> None:
+    value, X = _blend(), modelling.known()
+    regression, correction = value._parts(X)
+    assert correction is not None
+    total = np.exp(correction).sum()
+    assert np.exp(regression + value.balance).sum() == pytest.approx(total)
+    assert value.predict(X).sum() == pytest.approx(total * np.exp(value.level))
+    assert 0 < CORRECTION_WEIGHT < 1
+
+
+def test_an_offset_is_what_a_poisson_regression_corrects() -> None:
+    rows = _examples()
+    truth = np.exp(0.3 * np.log1p(rows.X[:, 0]) + 1)
+    exact = replace(rows, revenue=truth)
+    corrected = PoissonValue(10.0).fit(exact, np.log(truth))
+    np.testing.assert_allclose(corrected.log_value(rows.X), 0, atol=1e-4)
+
+
+def test_a_few_giants_make_no_fortune_of_a_single_purchase() -> None:
+    rng = np.random.default_rng(2)
+    rows = _examples()
+    x = rows.columns.index("frequency")
+    value = rows.columns.index("monetary_value_minor")
+    known = rows.population.copy()
+    known[:, value] = np.where(known[:, x] > 0, 100 * rng.lognormal(3, 2.5, len(known)), 0)
+    heavy = replace(rows, population=known)
+    once = known[known[:, x] == 0]
+    published, bounded = LifetimeValue().fit(heavy), LifetimeValue(bounded=True).fit(heavy)
+    mean = known[known[:, x] > 0, value].mean() / 100
+    spend = [m.spend.p * m.spend.gamma / (m.spend.q - 1) / mean for m in (published, bounded)]
+    assert spend[1] <= 1.5 + 1e-6
+    assert bounded.predict(once).sum() <= published.predict(once).sum() * 1.001
+
+
+def _examples() -> Examples:
+    rows = training_set(modelling.orders(), modelling.CONFIG, modelling.cutoff_day())
+    return examples(rows, modelling.CONFIG, modelling.known())

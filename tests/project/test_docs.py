@@ -1,0 +1,74 @@
+"""The pages say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from streamer.commands.reference import settings_page, settings_table
+from streamer.pipeline.partition import (
+    CustomersMoved,
+    LogTooShort,
+    PartitionRunner,
+    RetentionGap,
+    StoreLost,
+)
+from streamer.pipeline.rebuild import CustomerUnrecoverable, StoreDamaged
+from streamer.store.base import NewerSchema, Partition, PartitionCountChanged, TopicRecreated
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md"))
+_LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
+
+
+def test_every_setting_is_on_the_configuration_page() -> None:
+    page = (ROOT / "docs/configuration.md").read_text()
+    assert page == settings_page(), "run: python -m streamer settings > docs/configuration.md"
+
+
+def test_the_readme_says_of_settings_what_the_configuration_page_says() -> None:
+    known = set(settings_table().splitlines())
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if "| `CLV_" in line]
+    assert rows
+    assert set(rows) <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    broken = [to for to in _LINK.findall(page.read_text()) if not (page.parent / to).exists()]
+    assert broken == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES if "docs" in page.parts}
+    assert {page for page in pages - {"README.md"} if f"({page})" not in index} == set()
+
+
+def test_the_messages_on_the_recovery_page_are_those_of_the_code() -> None:
+    here = Partition("orders", 0)
+    messages = " ".join(
+        str(error)
+        for error in (
+            CustomerUnrecoverable(here, 1, "why"),
+            CustomersMoved(here, 1),
+            LogTooShort(here, 2, 1),
+            NewerSchema("meta", 2, 1),
+            PartitionCountChanged("orders", 4, 8),
+            RetentionGap(here, 1, 2),
+            StoreDamaged(here),
+            StoreLost(here, 1, 2),
+            TopicRecreated("orders", "one", "two"),
+            PartitionRunner._went_back(SimpleNamespace(partition=here)),  # type: ignore[arg-type]
+        )
+    )
+    page = (ROOT / "docs/recovery.md").read_text()
+    quoted = re.findall(
+        r"(?:ends|refuses|with|or): `([^`]+)`|(?:or|with) `([a-zA-Z][^`]+ [^`]+)`", page
+    )
+    phrases = {one or other for one, other in quoted}
+    assert len(phrases) >= 9
+    assert {phrase for phrase in phrases if phrase not in messages} == set()

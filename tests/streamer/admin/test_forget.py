@@ -1,0 +1,115 @@
+"""Saying that a customer is to be forgotten, waiting for it, and hearing of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from functools import partial
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from features.orders import Order
+from streamer.admin.forget import (
+    Forgot,
+    KafkaErasures,
+    NotForgottenYet,
+    announce,
+    applied,
+    log_ends,
+    to_its_partition,
+)
+from streamer.demo.embedded import EmbeddedKafka
+from streamer.kafka.publisher import KafkaPublisher, MemoryPublisher, PublishFailed
+from streamer.kafka.topics import Topic, ensure_topics
+from streamer.pipeline.erasures import Forgotten, erasure_in, marker
+from streamer.pipeline.messages import Message
+from streamer.pipeline.rebuild import LogUnavailable
+from streamer.store.base import MemoryStore, Partition, Write
+from tests.kafka.cluster import ApacheKafka
+
+Kafka = EmbeddedKafka | ApacheKafka
+
+
+async def say(publisher: MemoryPublisher, partitions: int = 3) -> Forgot:
+    async def ends() -> Mapping[int, int]:
+        return dict.fromkeys(range(partitions), 5)
+
+    return await announce(
+        "ann",
+        7,
+        publisher,
+        ends,
+        orders_topic="orders",
+        erasures_topic="clv-erasures",
+        partition_count=partitions,
+    )
+
+
+async def test_the_marker_is_out_before_the_erasures_and_those_go_to_every_partition() -> None:
+    publisher = MemoryPublisher()
+    assert (await say(publisher)).ends == {0: 5, 1: 5, 2: 5}
+    first, *rest = publisher.messages
+    assert first == marker("ann", 7, "clv-erasures")
+    assert [to_its_partition(message, 3) for message in rest] == [0, 1, 2]
+    for message in rest:
+        assert (message.topic, message.key, message.value) == ("orders", b"ann", None)
+        assert erasure_in(message.key, message.headers) is not None
+    assert to_its_partition(first, 1) is None
+
+
+async def test_without_a_marker_nothing_is_erased() -> None:
+    publisher = MemoryPublisher()
+    publisher.fail_next()
+    with pytest.raises(PublishFailed):
+        await say(publisher)
+    assert publisher.messages == []
+
+
+async def test_it_is_done_when_every_partition_is_applied_beyond_it() -> None:
+    store = MemoryStore()
+    naps: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        partition = Partition("orders", len(naps))
+        naps.append(seconds)
+        claim = await store.claim(partition, 2)
+        await store.write(partition, claim.epoch, claim.sequence, Write({}, {}, [], 5, None))
+
+    waiting = partial(applied, Forgot({0: 5, 1: 5}), store, "orders", sleep=sleep)
+    with pytest.raises(NotForgottenYet, match=r"partition 0 \(offset 5\), 1 \(offset 5\)"):
+        await waiting(within_s=0)
+    naps.clear()
+    await waiting(within_s=30)
+    assert len(naps) <= 2
+
+
+def consumers(kafka: Kafka) -> partial[AIOKafkaConsumer]:
+    return partial(AIOKafkaConsumer, bootstrap_servers=kafka.bootstrap)
+
+
+async def test_markers_are_heard_of_wherever_the_topic_has_them_and_once(kafka: Kafka) -> None:
+    topic = f"erasures-{uuid.uuid4().hex}"
+    await ensure_topics(kafka.bootstrap, [Topic(topic, 2)])
+    erasures, forgotten = KafkaErasures(consumers(kafka), topic), Forgotten()
+    await erasures.read_into(forgotten)
+    assert not forgotten
+    publisher = KafkaPublisher(kafka.bootstrap)
+    await publisher.start()
+    # Several in one batch: the embedded broker's "latest" falls short of its end.
+    await publisher.publish([marker(f"u{n}", n, topic) for n in range(20)])
+    await erasures.read_into(forgotten)
+    await publisher.publish([marker("late", 9, topic), Message(topic, b"x", b"no marker")])
+    await publisher.close()
+    await erasures.read_into(forgotten)
+    for n in range(20):
+        assert forgotten.covers(Order("1", f"u{n}", n, 1))
+        assert not forgotten.covers(Order("1", f"u{n}", n + 1, 1))
+    assert forgotten.covers(Order("1", "late", 9, 1))
+    assert sum((await log_ends(consumers(kafka), topic, 2)).values()) == 22
+
+
+async def test_a_kafka_that_does_not_answer_is_waited_for_by_the_caller() -> None:
+    connect = partial(AIOKafkaConsumer, bootstrap_servers="127.0.0.1:1")
+    with pytest.raises(LogUnavailable):
+        await KafkaErasures(connect, "erasures").read_into(Forgotten())

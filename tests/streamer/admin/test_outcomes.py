@@ -1,0 +1,129 @@
+"""Outcomes from the records of the warnings topic, against what became of the customers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from features.orders import Order
+from model.decide.policy import Policy
+from streamer.admin.outcomes import OutcomesRefused, by_week, endings, read_file, text
+from streamer.commands import cli
+from streamer.kafka.publisher import MemoryPublisher
+from streamer.pipeline.messages import ChurnWarning
+from streamer.store.base import MemoryStore
+from tests.support.fakes import (
+    TOPICS,
+    an_order,
+    at,
+    by_time,
+    claimed,
+    done,
+    every,
+    judge,
+    pipeline,
+    records,
+)
+
+# Weekly until day 14; silence counts from day 34 on, H is 40 days.
+POLICY = Policy(drop=0.05, floor_percentile=0, holdout_share=0.5)
+
+
+def said(orders: list[Order], until_day: float = 200) -> list[ChurnWarning]:
+    publisher = MemoryPublisher()
+    log = records(orders)
+    runner = claimed(log, MemoryStore(), publisher, pipeline(judge(POLICY)))
+    done(runner.process(log))
+    done(runner.tick(at(until_day)))
+    decode = msgspec.json.Decoder(ChurnWarning).decode
+    return [decode(message.value or b"") for message in publisher.of(TOPICS.warnings)]
+
+
+@pytest.mark.parametrize(
+    ("back_on", "now", "expected"),
+    [
+        (40.5, 200, "kept"),  # 26 days silent
+        (54.5, 200, "kept"),  # 40 days silent, no more than H
+        (55.5, 200, "recovered"),
+        (73.9, 200, "recovered"),
+        (74.0, 200, "lost"),  # 40 days after the warning of day 34
+        (90.5, 200, "lost"),
+        (None, 200, "lost"),
+        (None, 74, "lost"),
+        (None, 73.9, "open"),
+        (60.5, 50, "open"),
+    ],
+)
+def test_an_episode_ends_in_one_of_three_ways(
+    back_on: float | None, now: float, expected: str
+) -> None:
+    orders = every("ada", 7, 3)
+    if back_on is not None:
+        orders.append(an_order("ada", back_on))
+    (sent, *_) = endings(said(orders), at(now))
+    assert sent.warning.as_of == "2025-02-04T00:00:00Z"
+    assert sent.ending.value == expected
+
+
+def test_the_answer_names_the_warning_and_the_outcome() -> None:
+    warning, answer, *_ = said([*every("ada", 7, 3), an_order("ada", 60.5)], until_day=61)
+    assert (answer.kind, answer.closes, answer.outcome) == (
+        "recovered",
+        warning.warning_id,
+        "recovered",
+    )
+    assert answer.summary == (
+        "Ordered again 26 days after the warning and 46 days after the order before:"
+        " recovered, after a silence longer than the horizon."
+    )
+    assert answer.reasons == ()
+    assert answer.reference_clv == warning.reference_clv
+
+
+def test_a_redelivered_record_counts_once() -> None:
+    records_ = said([*every("ada", 7, 3), an_order("ada", 60.5)], until_day=61)
+    assert endings(records_ * 2) == endings(records_)
+
+
+def test_weeks_have_precision_apart_for_the_held_out() -> None:
+    orders = by_time(*[every(f"user-{n}", 7, 3) for n in range(20)], [an_order("user-3", 40.5)])
+    weeks = by_week(endings(said(orders, until_day=80)))
+    first = [week for week in weeks if week.week == "2025-02-03"]
+    assert [week.holdout for week in first] == [False, True]
+    assert sum(week.warnings for week in first) == 20
+    assert sum(week.kept for week in first) == 1
+    assert sum(week.lost + week.open for week in first) == 19
+    (kept,) = [week for week in first if week.kept]
+    ended = kept.kept + kept.lost
+    assert kept.strict_precision == (kept.lost / ended if ended else None)
+
+
+def test_the_command_reads_what_replay_writes(tmp_path: Path) -> None:
+    file = tmp_path / "warnings.jsonl"
+    lines = [msgspec.json.encode(record) for record in said(every("ada", 7, 3))]
+    file.write_bytes(b"\n".join(lines) + b"\n")
+    ran = CliRunner().invoke(cli, ["outcomes", str(file), "--as-of", "2025-04-01"])
+    assert ran.exit_code == 0, ran.output
+    assert "2025-02-03" in ran.output
+    assert "100.0%" in ran.output
+    assert max(map(len, ran.output.splitlines())) <= 80
+    ran = CliRunner().invoke(cli, ["outcomes", str(file), "--json"])
+    assert msgspec.json.decode(ran.output)[0]["warnings"] == 1
+
+
+def test_a_line_that_is_no_warning_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "warnings.jsonl"
+    file.write_bytes(b'{"a": 1}\n')
+    with pytest.raises(OutcomesRefused, match=r"warnings\.jsonl:1: no record of a warning"):
+        list(read_file(file))
+    ran = CliRunner().invoke(cli, ["outcomes", str(file)])
+    assert ran.exit_code == 1
+    assert "Traceback" not in ran.output
+
+
+def test_nothing_is_said_of_no_warnings() -> None:
+    assert text([]) == "No warnings yet."
+    assert by_week(endings([])) == []

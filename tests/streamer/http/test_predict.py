@@ -1,0 +1,477 @@
+"""The prediction API over HTTP, on states that the stream's own code has written."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+import threading
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from functools import cache
+from typing import Any, Final
+from urllib.parse import quote
+
+import pytest
+from aiohttp import ClientSession, ClientTimeout
+from yarl import URL
+
+from features.orders import Order
+from features.vector import FEATURE_NAMES, FEATURE_VERSION, vectors
+from model.decide.policy import Policy
+from model.decide.scoring import Scorer
+from model.explain.shapley import typical
+from streamer.clock import ManualClock
+from streamer.http import predict as api_module
+from streamer.http.predict import Api
+from streamer.http.requests import MAX_BODY_BYTES, instant_ms
+from streamer.http.server import GuardedWeb
+from streamer.kafka.publisher import MemoryPublisher
+from streamer.pipeline.partition import LogRange, PartitionRunner, Pipeline
+from streamer.pipeline.partitioner import partition_for
+from streamer.settings import Settings
+from streamer.store.base import MemoryStore, Partition, Stored, StoreUnavailable
+from streamer.worker.partitions import faust_app
+from tests.model.explain.test_shapley import facts_of
+from tests.support import modelling
+from tests.support.fakes import (
+    LinearModel,
+    an_order,
+    at,
+    every,
+    judge,
+    pipeline,
+    records,
+    scorer,
+    wire,
+)
+
+PARTITIONS: Final = 3
+NOW_MS: Final = at(120)
+TOKEN: Final = "a-token-of-the-web-pages"
+BEARER: Final = {"Authorization": f"Bearer {TOKEN}"}
+ODD: Final = ("ada", "Zoë Ünal", "a/b", "100%", "a b+c", "x?y#z", "..", "顾客", "{id}", "a%2Fb")
+
+
+@cache
+def explained_scorer() -> Scorer:
+    """The fake scorer, with a typical customer to explain by."""
+    return replace(scorer(), typical=tuple(typical(modelling.known()).tolist()))
+
+
+def a_pipeline() -> Pipeline:
+    by = explained_scorer()
+    return pipeline(judge(Policy(drop=0.3, min_silence_days=20), by=by))
+
+
+class PartedStore(MemoryStore):
+    """A memory store that says how many partitions the topic had, and may be away."""
+
+    away = False
+    count: int | None = PARTITIONS
+
+    async def partition_count(self, topic: str) -> int | None:
+        if self.away:
+            raise StoreUnavailable("no answer")
+        return self.count
+
+
+@dataclass
+class Served:
+    """A server with the API, and what asks it. `pipelines[-1]` is the one in use."""
+
+    store: PartedStore
+    session: ClientSession
+    port: int
+    pipelines: list[Pipeline | None]
+    answered: list[tuple[str, int]]
+    api: Api
+    headers: Any = field(default=None)
+
+    async def ask(self, path: str, method: str = "GET", **options: Any) -> tuple[int, str, Any]:
+        """Status, content type and document of an answer."""
+        url = URL(f"http://127.0.0.1:{self.port}{path}", encoded=True)
+        async with self.session.request(method, url, **options) as answer:
+            self.headers = answer.headers
+            text = await answer.text()
+            return answer.status, answer.content_type, json.loads(text) if text else None
+
+    async def post(self, data: bytes, **headers: str) -> tuple[int, str, Any]:
+        given = {"Content-Type": "application/json", **headers}
+        return await self.ask("/predict", "POST", data=data, headers=given)
+
+    async def predict(self, *given: object, **fields: Any) -> Any:
+        """The answer to a good request."""
+        status, kind, found = await self.post(request(*given, **fields))
+        assert (status, kind) == (200, "application/json"), found
+        return found
+
+    async def customer(self, user_id: str, query: str = "") -> Any:
+        """The answer about a customer who is known."""
+        status, kind, found = await self.ask(f"/customers/{quote(user_id, safe='')}{query}")
+        assert (status, kind) == (200, "application/json"), found
+        return found
+
+    async def apply(self, orders: Iterable[Order], number: int | None = None) -> None:
+        """Has the stream apply orders, each customer's in its partition or all in one."""
+        told = list(orders)
+        for partition in range(PARTITIONS):
+            own = [
+                order
+                for order in told
+                if partition
+                == (partition_for(order.user_id.encode(), PARTITIONS) if number is None else number)
+            ]
+            log = records(own)
+            runner = PartitionRunner(
+                Partition("orders", partition), self.store, MemoryPublisher(), a_pipeline()
+            )
+            await runner.claim(LogRange(0, len(log), PARTITIONS))
+            if log:
+                await runner.process(log)
+
+
+@asynccontextmanager
+async def served(token: str | None = None) -> AsyncIterator[Served]:
+    store, answered = PartedStore(), list[tuple[str, int]]()
+    pipelines: list[Pipeline | None] = [a_pipeline()]
+    web = GuardedWeb(faust_app(Settings()), "127.0.0.1", 0, token)
+    api = Api(
+        lambda: pipelines[-1],
+        store,
+        "orders",
+        ManualClock(NOW_MS),
+        lambda page, status: answered.append((page, status)),
+    )
+    api.add_to(web)
+    web.init_server()
+    await web.start_server()
+    assert web.bound is not None
+    async with ClientSession(timeout=ClientTimeout(20)) as session:
+        try:
+            yield Served(store, session, web.bound[1], pipelines, answered, api)
+        finally:
+            await web.stop_server()
+            api.close()
+
+
+def request(*given: object, **fields: Any) -> bytes:
+    return json.dumps({"records": list(given), **fields}).encode()
+
+
+def of_orders(orders: Iterable[Order], **fields: Any) -> dict[str, Any]:
+    return {"orders": [json.loads(wire(order)) for order in orders], **fields}
+
+
+def of_features(orders: Iterable[Order], as_of_ms: int) -> dict[str, Any]:
+    vector = vectors([(facts_of(list(orders)), as_of_ms)])[0].tolist()
+    named = dict(zip(FEATURE_NAMES, vector, strict=True))
+    return {"features": named, "feature_version": FEATURE_VERSION}
+
+
+# --- POST /predict --------------------------------------------------------------------------------
+
+
+async def test_records_are_scored_as_the_stream_scores_them_and_in_their_order() -> None:
+    histories = [every("ada", 9, 8), every("bob", 3, 20, 90), every("eve", 9, 1, 200)]
+    async with served() as api:
+        found = await api.predict(
+            *(of_orders(history) for history in histories),
+            *(of_features(history, at(70)) for history in histories),
+            as_of=at(70),
+        )
+    pairs = [(facts_of(history), at(70)) for history in histories]
+    scores = explained_scorer().scores(pairs)
+    for one, score in zip(found, [*scores, *scores], strict=True):
+        assert one["clv"] == score.clv_minor / 100
+        assert one["churn_probability"] == score.churn_probability
+        amounts = [one["baseline"], *(part["amount"] for part in one["contributions"])]
+        assert sum(Decimal(str(amount)) for amount in amounts) == Decimal(str(one["clv"]))
+        assert (one["currency"], one["horizon_days"]) == ("USD", 40)
+        assert one["model_version"] == "fake-1"
+    assert [one["as_of"] for one in found] == ["2025-03-12T00:00:00Z"] * 3 + [None] * 3
+    assert len({one["segment"] for one in found}) > 1
+
+
+async def test_the_score_is_that_of_the_scores_topic() -> None:
+    history = every("ada", 9, 8)
+    publisher = MemoryPublisher()
+    runner = PartitionRunner(Partition("orders", 0), MemoryStore(), publisher, a_pipeline())
+    await runner.claim(LogRange(0, len(history), 1))
+    await runner.process(records(history))
+    said = [json.loads(message.value or b"") for message in publisher.of("clv-scores")]
+    async with served() as api:
+        found = await api.predict(
+            *(
+                of_orders([order for order in history if order.ts_ms <= as_of_ms], as_of=as_of_ms)
+                for as_of_ms in (instant_ms(score["as_of"]) for score in said)
+            )
+        )
+    for one, score in zip(found, said, strict=True):
+        for name in ("clv", "segment", "churn_probability", "as_of", "model_version"):
+            assert one[name] == score[name]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [lambda order: of_orders([order]), lambda order: of_features([order], order.ts_ms)],
+    ids=["orders", "features"],
+)
+async def test_a_thousand_records_take_one_call_of_the_model(record: Any) -> None:
+    calls: list[int] = []
+
+    class Counting(LinearModel):
+        def clv(self, X: Any) -> Any:
+            calls.append(len(X))
+            return super().clv(X)
+
+    async with served() as api:
+        api.pipelines.append(pipeline(judge(by=replace(scorer(), model=Counting()))))
+        found = await api.predict(
+            *(record(an_order(f"u{n}", 1)) for n in range(1_000)), contributions=False
+        )
+    assert len(found) == 1_000
+    assert calls == [1_000]
+    assert found[0]["contributions"] is None
+
+
+async def test_another_model_answers_from_the_next_request_on() -> None:
+    record = of_orders([an_order("ada", 1)])
+    async with served() as api:
+        (before,) = await api.predict(record)
+        api.pipelines.append(pipeline(judge(by=scorer(version="fake-2"))))
+        (after,) = await api.predict(record)
+        assert (before["model_version"], after["model_version"]) == ("fake-1", "fake-2")
+        # It names no typical customer.
+        assert after["contributions"] is after["baseline"] is None
+
+
+async def test_what_is_wrong_is_a_problem_that_names_each_fault() -> None:
+    bad = of_orders([an_order("ada", 1)])
+    bad["orders"][0]["amount"] = -5
+    async with served() as api:
+        status, kind, told = await api.post(request(of_orders([an_order("eve", 1)]), bad, {}))
+        assert (status, kind) == (422, "application/problem+json")
+        assert (told["title"], told["status"]) == ("Unprocessable Entity", 422)
+        assert [error["pointer"] for error in told["errors"]] == [
+            "#/records/1/orders/0/amount",
+            "#/records/2",
+        ]
+        assert told["errors"][0]["record"] == 1
+        assert told["errors"][0]["value"] == "-5"
+        assert 'send what goes back as type "refund"' in told["errors"][0]["detail"]
+        assert api.answered == [("predict", 422)]
+
+
+@pytest.mark.parametrize(
+    ("data", "headers", "status"),
+    [
+        (b"{", {}, 400),
+        (b"{}", {"Content-Type": "text/plain"}, 415),
+        (b"{}", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        (b"{}", {"Content-Type": "application/json; charset=utf-8"}, 422),
+        (gzip.compress(b"{}", mtime=0), {"Content-Encoding": "gzip"}, 415),
+        (b"no gzip", {"Content-Encoding": "deflate"}, 415),
+        (b"{}", {"Content-Encoding": "identity"}, 422),
+        (b"{}", {"Host": "evil.example"}, 421),
+        (b"{}", {"Host": "127.0.0.1.evil.example:6066"}, 421),
+        (b"{}", {"Host": "localhost:1"}, 422),
+        (b"{}", {"Host": "[::1]:1"}, 422),
+    ],
+)
+async def test_what_cannot_be_taken_has_its_status(
+    data: bytes, headers: dict[str, str], status: int
+) -> None:
+    async with served() as api:
+        found = await api.post(data, **headers)
+        assert found[:2] == (status, "application/problem+json")
+        if status == 415 and "Content-Type" in headers:
+            assert api.headers["Accept-Post"] == "application/json"
+
+
+async def test_a_body_too_large_is_refused_with_or_without_its_length() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(MAX_BODY_BYTES // 500_000 + 1):
+            yield b" " * 500_000
+
+    async with served() as api:
+        json_ = {"Content-Type": "application/json"}
+        assert (await api.ask("/predict", "POST", data=chunks(), headers=json_))[0] == 413
+        data = io.BytesIO(b" " * (MAX_BODY_BYTES + 1))
+        assert (await api.ask("/predict", "POST", data=data, headers=json_))[0] == 413
+        data = io.BytesIO(b" " * MAX_BODY_BYTES)
+        assert (await api.ask("/predict", "POST", data=data, headers=json_))[0] == 400
+
+
+@pytest.mark.parametrize("weight", [0.1, 1e6, 1e300], ids=["large", "no integer", "infinite"])
+async def test_features_out_of_the_model_s_range_are_named(weight: float) -> None:
+    tame, wild = (of_features([an_order("ada", 1)], at(2)) for _ in range(2))
+    tame["features"]["net_minor_90d"] = 0.0
+    wild["features"]["net_minor_90d"] = 1e15
+    by = scorer(LinearModel({"net_minor_90d": weight}))
+    async with served() as api:
+        api.pipelines.append(pipeline(judge(by=by)))
+        status, _, told = await api.post(request(tame, wild))
+        assert status == 422
+        assert [error["record"] for error in told["errors"]] == [1]
+
+
+async def test_without_a_model_it_says_when_to_come_back() -> None:
+    async with served() as api:
+        api.pipelines.append(None)
+        for path, method in (("/predict", "POST"), ("/customers/ada", "GET")):
+            status, _, told = await api.ask(path, method, json={})
+            assert (status, told["detail"]) == (503, "the model is being read")
+            assert int(api.headers["Retry-After"]) > 0
+
+
+async def test_too_many_requests_at_once_are_told_to_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api_module, "MAX_WAITING", 2)
+    go_on, first = threading.Event(), [True]
+
+    class Slow(LinearModel):
+        def clv(self, X: Any) -> Any:
+            if first:
+                first.pop()
+                go_on.wait(10)
+            return super().clv(X)
+
+    record = of_orders([an_order("ada", 1)])
+    async with served() as api:
+        api.pipelines.append(pipeline(judge(by=replace(scorer(), model=Slow()))))
+        await api.apply([an_order("ada", 1)])
+        held = [asyncio.create_task(api.predict(record)) for _ in range(2)]
+        async with asyncio.timeout(10):
+            while api.api.waiting < 2:
+                await asyncio.sleep(0.01)
+        status, _, told = await api.post(b"{}")
+        assert (status, told["detail"]) == (503, "busy; ask again in a second")
+        assert api.headers["Retry-After"] == "1"
+        monkeypatch.setattr(api_module, "MAX_WAITING", 3)
+        monkeypatch.setattr(api_module, "TURN_WITHIN_S", 0.01)
+        assert (await api.post(b"{}"))[0] == 503
+        # Customers need not wait for records.
+        assert (await api.ask("/customers/ada"))[0] == 200
+        go_on.set()
+        await asyncio.gather(*held)
+        assert (await api.post(b"{}"))[0] == 422
+
+
+async def test_with_a_token_strangers_get_nothing() -> None:
+    async with served(TOKEN) as api:
+        for path, method in (
+            ("/predict", "POST"),
+            ("/customers/a", "GET"),
+            ("/openapi.json", "GET"),
+        ):
+            assert (await api.ask(path, method))[0] == 401
+        name = {"Host": "clv.example", **BEARER}
+        assert (await api.ask("/customers/a", headers=name))[0] == 404
+        assert (await api.ask("/openapi.json", headers=name))[0] == 200
+
+
+# --- GET /customers/{id} --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [None, 0, 1, 2])
+async def test_a_customer_is_found_in_whichever_partition(number: int | None) -> None:
+    history = every("ada", 9, 8)
+    async with served() as api:
+        await api.apply(history, number)
+        found = await api.customer("ada")
+        home = partition_for(b"ada", PARTITIONS) if number is None else number
+        assert found["partition"] == f"orders-{home}"
+        assert found["as_of"] == "2025-05-01T00:00:00Z"
+        (score,) = explained_scorer().scores([(facts_of(history), NOW_MS)])
+        assert found["clv"] == score.clv_minor / 100
+        assert found["orders"] == 8
+        assert found["frequency"] == 7
+        assert found["windows"][3] == {"days": 365, "orders": 8, "net_revenue": 400.0}
+        assert found["contributions"]
+
+
+@pytest.mark.parametrize("user_id", ODD)
+async def test_odd_ids_are_found_percent_encoded(user_id: str) -> None:
+    async with served() as api:
+        await api.apply([an_order(user_id, 1)])
+        assert (await api.customer(user_id))["user_id"] == user_id
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("nobody", 404), ("", 404), ("a/b", 404), ("%ff", 422), ("x" * 129, 422), ("%00", 404)],
+)
+async def test_who_is_not_there_is_a_problem(path: str, status: int) -> None:
+    async with served() as api:
+        await api.apply([an_order("ada", 1)])
+        assert (await api.ask(f"/customers/{path}"))[:2] == (status, "application/problem+json")
+
+
+async def test_the_instant_can_be_chosen() -> None:
+    async with served() as api:
+        await api.apply([an_order("ada", 1), an_order("bob", 30)], 0)
+        answers = {
+            wanted: (await api.customer("ada", f"?as_of={wanted}"))["as_of"]
+            for wanted in ("now", "event-time", str(at(3)), "2025-01-04T02:00:00%2B02:00")
+        }
+        assert list(answers.values()) == [
+            "2025-05-01T00:00:00Z",
+            "2025-01-31T00:00:00Z",
+            "2025-01-04T00:00:00Z",
+            "2025-01-04T00:00:00Z",
+        ]
+        for wanted in ("soon", "17", str(at(0)), "9" * 30, ""):
+            status, _, told = await api.ask(f"/customers/ada?as_of={wanted}")
+            assert status == 422
+            assert told["errors"][0]["field"] == "as_of"
+
+
+async def test_an_open_warning_is_shown_until_it_is_answered_or_over() -> None:
+    silent = [*every("ada", 5, 8, 1_000), an_order("bob", 75)]
+    async with served() as api:
+        await api.apply(silent, 0)
+        found = await api.customer("ada", "?as_of=event-time")
+        assert found["open_warning"] == found["last_warning"]
+        assert found["open_warning"]["trigger"] == "silence"
+        assert len(found["open_warning"]["warning_id"]) == 32
+        before = await api.customer("ada", f"?as_of={at(36)}")
+        assert before["open_warning"] is None
+        over = await api.customer("ada")
+        assert over["open_warning"] is None
+        assert over["last_warning"]["open"] is False
+    async with served() as api:
+        await api.apply([*silent, an_order("ada", 76)], 0)
+        found = await api.customer("ada", "?as_of=event-time")
+        assert found["open_warning"] is None
+        assert found["last_warning"]["as_of"]
+
+
+async def test_a_store_that_is_away_or_empty_says_when_to_come_back() -> None:
+    async with served() as api:
+        for away, count in ((True, PARTITIONS), (False, None)):
+            api.store.away, api.store.count = away, count
+            status, _, told = await api.ask("/customers/ada")
+            assert status == 503
+            assert int(api.headers["Retry-After"]) > 0
+            assert "ada" not in told["detail"]
+
+
+async def test_a_damaged_customer_is_a_problem_and_no_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Damaged(PartedStore):
+        async def load(self, partition: Partition, user_ids: Any) -> list[Stored]:
+            return [Stored(b"\1damage", None)]
+
+    async with served() as api:
+        api.store.__class__ = Damaged
+        status, kind, told = await api.ask("/customers/ada")
+        assert (status, kind) == (500, "application/problem+json")
+        assert "damaged" in told["detail"]
+    assert "Traceback" not in caplog.text
+    assert "ada" not in caplog.text

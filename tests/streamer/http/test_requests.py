@@ -1,0 +1,285 @@
+"""What is asked of `POST /predict`: read as the stream reads orders, and every fault told."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from features.buckets import MS_PER_DAY
+from features.ledger import IdMemory
+from features.orders import Order, OrderRules, parse
+from features.state import EMPTY, BeyondMemory, CustomerState, apply
+from features.vector import FEATURE_NAMES, FEATURE_VERSION
+from streamer.http.requests import (
+    MAX_FAULTS,
+    BodyRefused,
+    FromFeatures,
+    FromOrders,
+    Terms,
+    instant_ms,
+    read,
+)
+from tests.support.fakes import an_order, at, wire
+from tests.support.strategies import histories
+
+NOW_MS = at(500)
+TERMS = Terms(OrderRules(), IdMemory(), NOW_MS)
+ORDER = {"order_id": "1", "user_id": "ada", "ts": "2025-03-01T12:00:00Z", "amount": 12.5}
+FEATURES: dict[str, Any] = dict.fromkeys(FEATURE_NAMES, 1.0)
+
+
+def order(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in {**ORDER, **fields}.items() if value is not ...}
+
+
+def orders(*given: object, **fields: Any) -> dict[str, Any]:
+    return {"orders": list(given) or [ORDER], **fields}
+
+
+def features(**fields: Any) -> dict[str, Any]:
+    values = {**FEATURES, **fields}
+    return {
+        "features": {name: value for name, value in values.items() if value is not ...},
+        "feature_version": FEATURE_VERSION,
+    }
+
+
+def body(*records: object, **fields: Any) -> bytes:
+    return json.dumps({"records": list(records), **fields}).encode()
+
+
+def refused(data: bytes, terms: Terms = TERMS) -> BodyRefused:
+    with pytest.raises(BodyRefused) as caught:
+        read(data, terms)
+    return caught.value
+
+
+# --- what is taken --------------------------------------------------------------------------------
+
+
+def folded(events: list[Order]) -> CustomerState:
+    facts = EMPTY
+    for event in events:
+        after = apply(facts, event)
+        assert not isinstance(after, BeyondMemory)
+        facts = after
+    return facts
+
+
+@settings(max_examples=60)
+@given(history=histories().filter(bool), shuffled=st.randoms(use_true_random=False))
+def test_orders_are_folded_as_the_stream_folds_them(history: list[Order], shuffled: Any) -> None:
+    taken = (parse(wire(event), None, None, OrderRules()) for event in history)
+    events = [event for event in taken if isinstance(event, Order)]
+    assume(events)
+    given_in = list(events)
+    shuffled.shuffle(given_in)
+    raw = b",".join(wire(event) for event in given_in)
+    terms = Terms(OrderRules(), IdMemory(), at(2_000))
+    (row,) = read(b'{"records": [{"orders": [' + raw + b"]}]}", terms).rows
+    assert row == FromOrders(folded(events), at(2_000))
+
+
+def test_without_as_of_a_record_is_scored_as_of_now() -> None:
+    (row,) = read(body(orders()), TERMS).rows
+    assert isinstance(row, FromOrders)
+    assert row.as_of_ms == NOW_MS
+
+
+def test_a_clock_ahead_of_ours_does_not_have_a_customer_scored_before_its_order() -> None:
+    ahead = NOW_MS + 60_000
+    (row,) = read(body(orders(order(ts=ahead))), TERMS).rows
+    assert isinstance(row, FromOrders)
+    assert row.as_of_ms == ahead
+
+
+def test_a_record_s_as_of_comes_before_the_request_s() -> None:
+    asked = read(
+        body(
+            orders(as_of=at(200)), orders(), orders(as_of=None), as_of="2025-06-01T00:00:00+02:00"
+        ),
+        TERMS,
+    )
+    june = at(151) - 2 * 3_600_000
+    instants = [row.as_of_ms for row in asked.rows if isinstance(row, FromOrders)]
+    assert instants == [at(200), june, june]
+
+
+def test_features_come_in_the_order_of_the_vector_whatever_theirs() -> None:
+    values = {name: float(number) for number, name in enumerate(FEATURE_NAMES)}
+    turned = dict(reversed(values.items()))
+    (row,) = read(body(features(**turned) | {"features": turned}), TERMS).rows
+    assert row == FromFeatures(list(values.values()))
+
+
+def test_contributions_are_asked_for_unless_it_says_otherwise() -> None:
+    assert read(body(orders()), TERMS).contributions
+    assert not read(body(orders(), contributions=False), TERMS).contributions
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+BAD: list[tuple[bytes, int, str, str]] = [
+    (b"", 400, "#", "no JSON"),
+    (b"{", 400, "#", "no JSON"),
+    (b"\xff\xfe", 400, "#", "no JSON"),
+    (b"[" * 100_000, 400, "#", "no JSON"),
+    (b"[]", 422, "#", "send an object with records"),
+    (b"null", 422, "#", "send an object with records"),
+    (b"{}", 422, "#/records", "is missing"),
+    (b'{"records": {}}', 422, "#/records", "no list"),
+    (b'{"records": []}', 422, "#/records", "has 0 elements"),
+    (body(*[orders()] * 1_001), 422, "#/records", "1,001 elements; send 1 to 1,000"),
+    (body(orders(), record=1), 422, "#/record", "no such field"),
+    (body(orders(), as_of="yesterday"), 422, "#/as_of", "is no time"),
+    (body(orders(), contributions="no"), 422, "#/contributions", "send true or false"),
+    (body(7), 422, "#/records/0", "no JSON object"),
+    (body({}), 422, "#/records/0", "neither orders nor features"),
+    (body(orders() | features()), 422, "#/records/0", "both orders and features"),
+    (body(orders(**{"a/b~": 1})), 422, "#/records/0/a~1b~0", "no such field"),
+    (body(orders(as_of=1772366400)), 422, "#/records/0/as_of", "multiply by 1000"),
+    (body(orders(as_of=True)), 422, "#/records/0/as_of", "is no time"),
+    (body(orders(as_of="2026-01-01T00:00:00")), 422, "#/records/0/as_of", "has no offset"),
+    (body(orders(as_of=at(10))), 422, "#/records/0/as_of", "before the newest order, 2025-03-01"),
+    (body(orders(feature_version="1")), 422, "#/records/0/feature_version", "not with orders"),
+    (body({"orders": []}), 422, "#/records/0/orders", "is empty"),
+    (body({"orders": "x"}), 422, "#/records/0/orders", "is no list"),
+    (body(orders(7)), 422, "#/records/0/orders/0", "send an object"),
+    (body(orders(order(ts=...))), 422, "#/records/0/orders/0/ts", "is missing"),
+    (body(orders(order(ts="soon"))), 422, "#/records/0/orders/0/ts", "send RFC 3339"),
+    (body(orders(order(ts=at(502)))), 422, "#/records/0/orders/0/ts", "ahead of"),
+    (body(orders(order(amount=-1))), 422, "#/records/0/orders/0/amount", "is negative"),
+    (body(orders(order(amount="9"))), 422, "#/records/0/orders/0/amount", "JSON number"),
+    (body(orders(order(type="gift"))), 422, "#/records/0/orders/0/type", "is none of"),
+    (body(orders(order(currency="EUR"))), 422, "#/records/0/orders/0/currency", "is not USD"),
+    (body(orders(order(user_id=""))), 422, "#/records/0/orders/0/user_id", "1 to 128"),
+    (body(orders(order(order_id=7))), 422, "#/records/0/orders/0/order_id", "is no string"),
+    (body(orders(ORDER, order(user_id="bob"))), 422, "#/records/0/orders/1/user_id", "a customer"),
+    (body(features(frequency=...)), 422, "#/records/0/features/frequency", "is missing"),
+    (body(features(fequency=1)), 422, "#/records/0/features/fequency", "no such feature"),
+    (body(features(frequency="1")), 422, "#/records/0/features/frequency", "send a number"),
+    (body(features(frequency=None)), 422, "#/records/0/features/frequency", "send a number"),
+    (body(features(frequency=True)), 422, "#/records/0/features/frequency", "send a number"),
+    (body(features(frequency=-1)), 422, "#/records/0/features/frequency", "from 0 to 1e15"),
+    (body(features(frequency=1e16)), 422, "#/records/0/features/frequency", "from 0 to 1e15"),
+    (body(features(net_minor_7d=-1e16)), 422, "#/records/0/features/net_minor_7d", "from -1e15"),
+    (body({"features": 1, "feature_version": "1"}), 422, "#/records/0/features", "no object"),
+    (body({"features": FEATURES}), 422, "#/records/0/feature_version", "is not"),
+    (body(features() | {"feature_version": "0"}), 422, "#/records/0/feature_version", "is not"),
+    (body(features() | {"as_of": at(1)}), 422, "#/records/0/as_of", "goes with orders"),
+]
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "pointer", "detail"), BAD, ids=[f"{p} {d}" for _, _, p, d in BAD]
+)
+def test_a_fault_is_told_with_its_place_and_a_remedy(
+    data: bytes, status: int, pointer: str, detail: str
+) -> None:
+    error = refused(data)
+    assert error.status == status
+    (fault,) = error.faults
+    assert fault.pointer == pointer
+    assert detail in fault.detail
+    if "/records/" in pointer:
+        assert fault.record == 0
+        last = pointer.rsplit("/", 1)[1].replace("~1", "/").replace("~0", "~")
+        assert fault.field in (None, last)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        body(features(frequency=12345.5)),
+        body(features() | {"feature_version": 12345.5}),
+        body(orders(), as_of=12345.5),
+        body(orders(), contributions=12345.5),
+        body(orders(order(ts=12345.5))),
+        body(orders(order(amount=12345.5))),
+        body(orders(order(type=12345.5))),
+    ],
+)
+def test_numbers_beyond_any_float_are_told_as_they_are_written(data: bytes) -> None:
+    (fault,) = refused(data.replace(b"12345.5", b"1e999")).faults
+    assert fault.value == "1e999" or fault.field is None
+
+
+def test_all_faults_of_a_request_come_at_once() -> None:
+    error = refused(
+        body(
+            orders(order(amount=-1), order(ts="soon", order_id="2")),
+            orders(),
+            features(frequency=-1, T_days=...),
+            as_of="x",
+        )
+    )
+    assert str(error) == "5 faults"
+    assert [(fault.record, fault.order, fault.field, fault.value) for fault in error.faults] == [
+        (None, None, "as_of", "x"),
+        (0, 0, "amount", "-1"),
+        (0, 1, "ts", "soon"),
+        (2, None, "frequency", "-1"),
+        (2, None, "T_days", None),
+    ]
+
+
+def test_no_more_faults_are_told_than_anybody_reads() -> None:
+    error = refused(body(*[orders(order(amount=-1))] * 200))
+    assert str(error) == f"the first {MAX_FAULTS} faults"
+    assert len(error.faults) == MAX_FAULTS
+
+
+def test_a_value_is_not_repeated_at_length() -> None:
+    (fault,) = refused(body(orders(order(type="x" * 10_000)))).faults
+    assert fault.value is not None
+    assert len(fault.value) < 100
+
+
+def test_more_orders_than_are_remembered_are_refused() -> None:
+    terms = Terms(OrderRules(), IdMemory(days=400, size=2), NOW_MS)
+    events = [an_order("ada", 1, id=str(number)) for number in range(4)]
+    raw = b",".join(wire(event) for event in events)
+    (fault,) = refused(b'{"records": [{"orders": [' + raw + b"]}]}", terms).faults
+    assert "leave out the oldest" in fault.detail
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["records", "orders", "features", "as_of", "feature_version", "ts", ""]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200)
+@given(_JSON)
+def test_any_json_is_read_or_refused(document: Any) -> None:
+    data = json.dumps(document).encode()
+    wrapped = json.dumps({"records": [document], "as_of": document}).encode()
+    for one in (data, wrapped):
+        with suppress(BodyRefused):
+            read(one, TERMS)
+
+
+@settings(max_examples=100)
+@given(st.binary(max_size=40))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    with pytest.raises(BodyRefused):
+        read(data, TERMS)
+
+
+def test_an_instant_is_rounded_down_to_the_millisecond() -> None:
+    assert instant_ms("1970-01-02T00:00:00.0009Z") == MS_PER_DAY

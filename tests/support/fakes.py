@@ -1,0 +1,345 @@
+"""Fakes that a test can reckon with: a model whose CLVs are sums, and effects that fail on call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from features.buckets import MS_PER_DAY
+from features.ledger import IdMemory
+from features.orders import Order, OrderRules, OrderType
+from features.vector import FEATURE_NAMES
+from model.decide.judge import Judge
+from model.decide.policy import Policy
+from model.decide.scoring import Floats, Scorer
+from streamer.kafka.publisher import MemoryPublisher, PublishFailed
+from streamer.pipeline.messages import Message, Topics, Writer
+from streamer.pipeline.partition import LogRange, PartitionRunner, Pipeline
+from streamer.store.base import (
+    Claim,
+    MemoryStore,
+    Outbox,
+    Outcome,
+    Partition,
+    Stored,
+    StoreUnavailable,
+    Write,
+)
+
+T = TypeVar("T")
+
+START_MS = 1_735_689_600_000  # 2025-01-01T00:00:00Z
+HOUR_MS = 3_600_000
+HORIZON_DAYS = 40
+ORDERS_0 = Partition("orders", 0)
+TOPICS = Topics()
+
+# Revenue of 90 days, what an order is worth, a charge for each day of silence: so that silence,
+# refunds and cheap orders all can lower a CLV. Major units for each unit of the feature.
+WEIGHTS: Mapping[str, float] = {
+    "net_minor_90d": 0.01,
+    "aov_minor_lifetime": 0.05,
+    "days_since_last_order": -1.0,
+}
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """CLV = bias + sum of weight x feature, at least 0; churn grows by 1/40 a day of silence."""
+
+    weights: Mapping[str, float] = field(default_factory=lambda: WEIGHTS)
+    bias: float = 0.0
+    factor: float = 1.0
+
+    def clv(self, X: Floats) -> Floats:
+        total = np.full(len(X), self.bias)
+        for name, weight in self.weights.items():
+            total = total + weight * X[:, FEATURE_NAMES.index(name)]
+        return np.asarray(np.round(np.maximum(total * self.factor, 0.0), 2), np.float64)
+
+    def churn(self, X: Floats) -> Floats:
+        silent = X[:, FEATURE_NAMES.index("days_since_last_order")]
+        return np.asarray(np.round(np.clip(silent / 40.0, 0.0, 1.0), 6), np.float64)
+
+
+def scorer(
+    model: LinearModel | None = None,
+    version: str = "fake-1",
+    churn_quantiles: tuple[float, ...] = (),
+) -> Scorer:
+    """A scorer in USD over 40 days; the training population's CLVs are 0.00, 1.00 … 100.00."""
+    return Scorer(
+        model=model or LinearModel(),
+        model_version=version,
+        currency="USD",
+        horizon_days=HORIZON_DAYS,
+        score_quantiles_major=tuple(float(p) for p in range(101)),
+        churn_quantiles=churn_quantiles,
+    )
+
+
+def judge(
+    policy: Policy | None = None, by: Scorer | None = None, memory: IdMemory | None = None
+) -> Judge:
+    by = by or scorer()
+    return Judge(by, by.rules(policy or Policy(drop=0.3)), memory or IdMemory())
+
+
+def pipeline(
+    judged_by: Judge | None = None,
+    *,
+    lateness_ms: int = 0,
+    publish_scores: bool = True,
+) -> Pipeline:
+    judged_by = judged_by or judge()
+    return Pipeline(
+        judge=judged_by,
+        writer=Writer.of(judged_by.scorer, judged_by.rules, TOPICS),
+        order_rules=OrderRules(),
+        topics=TOPICS,
+        allowed_lateness_ms=lateness_ms,
+        publish_scores=publish_scores,
+    )
+
+
+# --- orders and records --------------------------------------------------------------------------
+
+
+def at(day: float) -> int:
+    """Epoch milliseconds of a day (0 is 2025-01-01; fractions are times of day)."""
+    return START_MS + round(day * MS_PER_DAY)
+
+
+def an_order(
+    user: str,
+    day: float,
+    amount_minor: int = 5_000,
+    type: OrderType = OrderType.ORDER,
+    id: str | None = None,
+) -> Order:
+    return Order(id or f"{user}-{day}", user, at(day), amount_minor, type)
+
+
+def every(
+    user: str, days: float, orders: int, amount_minor: int = 5_000, first_day: float = 0.5
+) -> list[Order]:
+    """Orders every so many days, then silence."""
+    return [an_order(user, first_day + n * days, amount_minor) for n in range(orders)]
+
+
+def by_time(*histories: Iterable[Order]) -> list[Order]:
+    """One log of several customers' orders."""
+    return sorted((o for orders in histories for o in orders), key=lambda order: order.ts_ms)
+
+
+@dataclass(frozen=True)
+class Rec:
+    """A record of the orders topic."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+_TYPES = {
+    OrderType.ORDER: "order",
+    OrderType.REFUND: "refund",
+    OrderType.CANCELLATION: "cancellation",
+}
+
+
+def wire(order: Order) -> bytes:
+    """The order as the shop sends it."""
+    cents = Decimal(order.amount_minor).scaleb(-2)
+    head = {"order_id": order.order_id, "user_id": order.user_id, "ts": order.ts_ms}
+    text = json.dumps({**head, "type": _TYPES[order.type]}, ensure_ascii=False)
+    return f'{text[:-1]}, "amount": {cents:f}}}'.encode()
+
+
+def records(orders: Iterable[Order | bytes | None], first: int = 0) -> list[Rec]:
+    """Orders, or raw values, as the records of a partition, sent as soon as they happened."""
+    found = []
+    for offset, order in enumerate(orders, first):
+        if isinstance(order, Order):
+            found.append(Rec(offset, order.user_id.encode(), wire(order), order.ts_ms))
+        else:
+            found.append(Rec(offset, None, order, START_MS))
+    return found
+
+
+def renamed(orders: Iterable[Order], user: str) -> list[Order]:
+    return [msgspec.structs.replace(order, user_id=user) for order in orders]
+
+
+def log_of(log: Sequence[Rec], partitions: int = 1) -> LogRange:
+    """What the broker says of a partition with these records."""
+    if not log:
+        return LogRange(0, 0, partitions)
+    return LogRange(log[0].offset, log[-1].offset + 1, partitions)
+
+
+# --- effects -------------------------------------------------------------------------------------
+
+
+def done(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns that only awaits fakes, and so never has to wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration as finished:
+        value: T = finished.value
+        return value
+    coroutine.close()
+    raise AssertionError("a coroutine over fakes waited for something")
+
+
+class Crash(Exception):
+    """The process ends here."""
+
+
+class Faults:
+    """Counts effects, twice each: before it takes place and after, when only its answer can still
+    be lost. `at` names the counts at which `raises` strikes; None raises what the effect would."""
+
+    def __init__(self, at: Iterable[int] = (), raises: Callable[[], Exception] | None = None):
+        self.at = set(at)
+        self.count = 0
+        self.names: list[str] = []
+        self._raises = raises
+
+    def point(self, name: str, usual: type[Exception]) -> None:
+        here = self.count
+        self.count += 1
+        self.names.append(name)
+        if here in self.at:
+            raise self._raises() if self._raises else usual(f"told to fail at {here}, {name}")
+
+
+class FaultyStore:
+    """A MemoryStore that fails where it is told to."""
+
+    def __init__(self, faults: Faults, kept: MemoryStore | None = None) -> None:
+        self.faults = faults
+        self.kept = kept or MemoryStore()
+
+    async def _do(self, name: str, effect: Coroutine[Any, Any, T]) -> T:
+        try:
+            self.faults.point(f"before {name}", StoreUnavailable)
+            result = await effect
+        finally:
+            effect.close()
+        self.faults.point(f"after {name}", StoreUnavailable)
+        return result
+
+    async def claim(self, partition: Partition, partition_count: int, **log: Any) -> Claim:
+        return await self._do("claim", self.kept.claim(partition, partition_count, **log))
+
+    async def load(self, partition: Partition, user_ids: Sequence[str]) -> list[Stored]:
+        return await self._do("load", self.kept.load(partition, user_ids))
+
+    async def due(self, partition: Partition, until_ms: int, limit: int) -> list[tuple[str, int]]:
+        return await self._do("due", self.kept.due(partition, until_ms, limit))
+
+    async def write(self, partition: Partition, epoch: int, sequence: int, write: Write) -> Outcome:
+        return await self._do("write", self.kept.write(partition, epoch, sequence, write))
+
+    async def remove(
+        self,
+        partition: Partition,
+        epoch: int,
+        sequence: int,
+        user_ids: Sequence[str],
+        next_offset: int | None,
+    ) -> Outcome:
+        removing = self.kept.remove(partition, epoch, sequence, user_ids, next_offset)
+        return await self._do("remove", removing)
+
+    async def outbox(self, partition: Partition, limit: int) -> Outbox:
+        return await self._do("outbox", self.kept.outbox(partition, limit))
+
+    async def trim(self, partition: Partition, epoch: int, first: int, count: int) -> Outcome:
+        return await self._do("trim", self.kept.trim(partition, epoch, first, count))
+
+    async def quarantined(self, partition: Partition) -> dict[str, bytes]:
+        return await self._do("quarantined", self.kept.quarantined(partition))
+
+    async def peek(self, partition: Partition) -> Claim | None:
+        return await self._do("peek", self.kept.peek(partition))
+
+    async def ping(self) -> None:
+        await self.kept.ping()
+
+    async def close(self) -> None:
+        await self.kept.close()
+
+
+class FaultyPublisher(MemoryPublisher):
+    """A MemoryPublisher that fails where it is told to; after the fact, the messages are out."""
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__()
+        self.faults = faults
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        self.faults.point("before publish", PublishFailed)
+        await super().publish(messages)
+        self.faults.point("after publish", PublishFailed)
+
+
+# --- what is left behind -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Left:
+    """Everything a partition leaves: states and due times, progress, and the distinct messages by
+    topic. Two deliveries of one log are alike when these are equal."""
+
+    states: dict[str, Stored]
+    next_offset: int | None
+    high_ts_ms: int | None
+    outbox: int
+    messages: dict[str, set[Message]]
+
+
+def left(
+    store: MemoryStore,
+    publisher: MemoryPublisher,
+    users: Iterable[str],
+    partition: Partition = ORDERS_0,
+) -> Left:
+    names = sorted(set(users))
+    stood = done(store.peek(partition))
+    return Left(
+        states=dict(zip(names, done(store.load(partition, names)), strict=True)),
+        next_offset=stood.next_offset if stood else None,
+        high_ts_ms=stood.high_ts_ms if stood else None,
+        outbox=len(done(store.outbox(partition, 10**6)).entries),
+        messages={
+            topic: set(publisher.of(topic))
+            for topic in (TOPICS.warnings, TOPICS.scores, TOPICS.dead_letters)
+        },
+    )
+
+
+def users_of(log: Iterable[Rec]) -> set[str]:
+    return {record.key.decode() for record in log if record.key}
+
+
+def claimed(
+    log: Sequence[Rec],
+    store: Any,
+    publisher: Any,
+    through: Pipeline | None = None,
+    **options: Any,
+) -> PartitionRunner:
+    """A runner that owns the partition."""
+    runner = PartitionRunner(ORDERS_0, store, publisher, through or pipeline(), **options)
+    done(runner.claim(log_of(log)))
+    return runner

@@ -1,0 +1,225 @@
+"""The twin of the judge: one event and one day at a time, one score at a time.
+
+It asks the same rule (`model.decide.rule`) and the same fold, which have twins of their own, and
+knows nothing of batches, due times computed ahead or instants that may be left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+import numpy as np
+
+from features.buckets import DTYPE, MS_PER_DAY, day_of
+from features.ledger import entries_newest_first, id_hash
+from features.orders import Order, OrderType
+from features.state import BeyondMemory, apply
+from model.decide import rule
+from model.decide.codec import UNKNOWN, Customer
+from model.decide.history import History
+from model.decide.judge import Event, Judge, Scoring, Track
+from model.decide.outcome import Answered
+from model.decide.rule import Happening
+from model.decide.rule_state import Fired, Peak, Trigger
+from model.decide.scoring import Score
+
+
+class TwinCustomer:
+    """One customer; `passed_ms` is the instant up to which silence has been judged."""
+
+    def __init__(self, judge: Judge, user_id: str, customer: Customer = UNKNOWN) -> None:
+        self.judge = judge
+        self.user_id = user_id
+        self.facts = customer.facts
+        self.judgement = customer.judgement
+        self.passed_ms: int | None = None
+        self.scorings: list[Scoring] = []
+        self.repeats: list[int] = []
+        self.set_aside: list[int] = []
+
+    def event(self, event: Event) -> None:
+        self._take_on_the_model()
+        order = event.order
+        after = apply(self.facts, order, self.judge.memory)
+        if after is self.facts:
+            self.repeats.append(event.place)
+            return
+        if isinstance(after, BeyondMemory):
+            self.set_aside.append(event.place)
+            return
+        self.until(event.watermark_ms)
+        before, self.facts = self.facts, after
+        as_of_ms = max(self.judgement.as_of_ms, order.ts_ms, event.watermark_ms)
+        reference = self.judgement.reference(as_of_ms, self.judge.rules)
+        score = self._score(as_of_ms)
+        without = self.judge.scorer.scores([(before, as_of_ms)])[0]
+        happening = Happening(
+            order.type,
+            order.ts_ms,
+            id_hash(order.order_id),
+            late=order.ts_ms < event.watermark_ms,
+            void=before.buckets == after.buckets,
+            known=any(
+                (known.id_hash, known.type) == (id_hash(order.order_id), order.type)
+                for known in entries_newest_first(before.ledger)
+            ),
+        )
+        verdict = rule.on_event(
+            self.judgement,
+            happening,
+            as_of_ms,
+            score.clv_minor,
+            without.clv_minor,
+            self._history(),
+            self.judge.rules,
+        )
+        self.judgement = verdict.judgement
+        if not self.judgement.model_version:
+            self.judgement = msgspec.structs.replace(
+                self.judgement, model_version=self.judge.scorer.model_version
+            )
+        trigger = Trigger.ORDER if order.type is OrderType.ORDER else Trigger.REFUND
+        answered = None
+        if verdict.answered:
+            answered = Answered(verdict.answered, order.ts_ms, before.last_purchase_day)
+        self._tell(event.place, as_of_ms, trigger, score, reference, verdict.fired, answered)
+        self.passed_ms = as_of_ms
+
+    def until(self, until_ms: int) -> None:
+        """Judges every day up to an instant that was not judged yet."""
+        if self.passed_ms is None or until_ms <= self.passed_ms:
+            return
+        for day in range(day_of(self.passed_ms) + 1, day_of(until_ms) + 1):
+            if self._past_the_horizon(day):
+                break
+            if self._due(day):
+                self._take_on_the_model()
+                self._silent(day)
+        self.passed_ms = until_ms
+
+    def track(self) -> Track:
+        return Track(Customer(self.facts, self.judgement), self._next_due())
+
+    def _silent(self, day: int) -> None:
+        as_of_ms = day * MS_PER_DAY
+        reference = self.judgement.reference(as_of_ms, self.judge.rules)
+        score = self._score(as_of_ms)
+        history = self._history()
+        assert history is not None
+        self.judgement, fired, _ = rule.on_instant(
+            self.judgement,
+            as_of_ms,
+            score.clv_minor,
+            score.churn_probability,
+            history,
+            self.judge.rules,
+        )
+        if fired or self._refresh(day):
+            trigger = fired.trigger if fired else Trigger.SILENCE
+            self._tell(None, as_of_ms, trigger, score, reference, fired)
+
+    def _next_due(self) -> int | None:
+        last_day = self.facts.last_purchase_day
+        if last_day is None or self.passed_ms is None:
+            return None
+        first = day_of(self.passed_ms) + 1
+        days = range(first, last_day + self.judge.rules.horizon_days + 1)
+        return next((day * MS_PER_DAY for day in days if self._due(day)), None)
+
+    def _past_the_horizon(self, day: int) -> bool:
+        last_day = self.facts.last_purchase_day
+        return last_day is None or day > last_day + self.judge.rules.horizon_days
+
+    def _due(self, day: int) -> bool:
+        return self._refresh(day) or self._could_fire(day)
+
+    def _could_fire(self, day: int) -> bool:
+        rules, history = self.judge.rules, self._history()
+        if history is None or day % rules.policy.grid_days:
+            return False
+        if not self.judgement.may_fire(day * MS_PER_DAY, rules):
+            return False
+        first_day = self.judgement.first_day(history, rules)
+        return self.judgement.held is not None or (first_day is not None and day >= first_day)
+
+    def _history(self) -> History | None:
+        before, last_day = self.facts.before, self.facts.last_purchase_day
+        table = np.frombuffer(self.facts.buckets, DTYPE)
+        days = table["day"][table["orders"] > 0].tolist()
+        if last_day is None:
+            return None
+        first_day = before.first_day if before.purchase_days else min(days)
+        count = len(days) + before.purchase_days
+        return History(first_day, last_day, min(count, self.judge.rules.enough_purchase_days))
+
+    def _refresh(self, day: int) -> bool:
+        rules, last_day = self.judge.rules, self.facts.last_purchase_day
+        every, grid = rules.policy.refresh_days, rules.policy.grid_days
+        if last_day is None or every is None or day % grid:
+            return False
+        return any(
+            ago > 0 and ago % every == 0
+            for ago in range(day - grid + 1 - last_day, day + 1 - last_day)
+        )
+
+    def _take_on_the_model(self) -> None:
+        scorer = self.judge.scorer
+        last = self.judgement.scored_last
+        if last and self.judgement.model_version != scorer.model_version:
+            new = self._score(last.day * MS_PER_DAY)
+            self.judgement = rule.rebased(
+                self.judgement,
+                scorer.model_version,
+                last.clv_minor,
+                new.clv_minor,
+            )
+
+    def _score(self, as_of_ms: int) -> Score:
+        return self.judge.scorer.scores([(self.facts, as_of_ms)])[0]
+
+    def _tell(
+        self,
+        place: int | None,
+        as_of_ms: int,
+        trigger: Trigger,
+        score: Score,
+        reference: Peak | None,
+        fired: Fired | None,
+        answered: Answered | None = None,
+    ) -> None:
+        self.scorings.append(
+            Scoring(
+                user_id=self.user_id,
+                place=place,
+                as_of_ms=as_of_ms,
+                trigger=trigger,
+                score=score,
+                reference=reference,
+                facts=self.facts,
+                fired=fired,
+                answered=answered,
+            )
+        )
+
+
+def events_of(orders: Iterable[Order], lateness_ms: int) -> list[Event]:
+    """The orders as events of one partition, each with the watermark that it brings about."""
+    events = []
+    high_ms = -1
+    for place, order in enumerate(orders):
+        high_ms = max(high_ms, order.ts_ms)
+        events.append(Event(place, order, high_ms - lateness_ms))
+    return events
+
+
+def twins(judge: Judge, events: Iterable[Event], until_ms: int | None) -> dict[str, TwinCustomer]:
+    """Every customer of a partition's log, judged event by event and day by day."""
+    found: dict[str, TwinCustomer] = {}
+    for event in events:
+        user = event.order.user_id
+        found.setdefault(user, TwinCustomer(judge, user)).event(event)
+    if until_ms is not None:
+        for twin in found.values():
+            twin.until(until_ms)
+    return found

@@ -1,0 +1,95 @@
+"""A made-up shop and the model trained on it, made once for all tests that need one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features.buckets import day_of
+from features.orders import Order, OrderRules
+from model.artifact.artifact import ManifestFields
+from model.data.order_log import read_orders
+from model.data.synthetic import Shop, generate
+from model.data.training_rows import (
+    Labels,
+    TrainingConfig,
+    default_cutoff_day,
+    fit,
+    population,
+    sorted_orders,
+    training_set,
+)
+from model.estimators.clv import ClvModel, Floats
+from model.evaluate.holdout import score_quantiles
+
+SHOP = Shop(customers=400, days=420, arrival_days=300, seed=7)
+CONFIG = TrainingConfig(horizon_days=60)
+_REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@cache
+def orders() -> tuple[Order, ...]:
+    return tuple(generate(SHOP).orders)
+
+
+def cutoff_day() -> int:
+    return default_cutoff_day(orders(), CONFIG.horizon_days)
+
+
+@cache
+def known() -> Floats:
+    """Feature vectors of all customers at the cutoff."""
+    return population(orders(), cutoff_day())
+
+
+@cache
+def model() -> ClvModel:
+    return fit(training_set(orders(), CONFIG, cutoff_day()), CONFIG, known())
+
+
+@cache
+def scaled_model(factor: float) -> ClvModel:
+    """A model that says the same times a factor: fitted on revenue times that factor."""
+    rows, config = training_set(orders(), CONFIG, cutoff_day()), replace(CONFIG, kind="poisson")
+    labels = Labels(rows.labels.revenue_minor * factor, rows.labels.churned)
+    return fit(replace(rows, labels=labels), config, known())
+
+
+def fields(of: ClvModel | None = None) -> ManifestFields:
+    """What `save` asks for, without a report."""
+    return ManifestFields(
+        snapshot_every_days=30,
+        trained_from="2023-01-01",
+        cutoff="2023-12-27",
+        training_rows=100,
+        training_customers=50,
+        score_quantiles=score_quantiles((of or model()).clv(known())),
+        canary_features=known()[:5].tolist(),
+        metrics={},
+    )
+
+
+@cache
+def real_orders(name: str) -> tuple[Order, ...]:
+    """A real log in event time; skips the test where the log is not there."""
+    path = _REAL / f"{name}.csv.gz"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here; it is not part of the project")
+    return tuple(sorted_orders(o for o in read_orders([path], OrderRules()) if type(o) is Order))
+
+
+def day_after_first(log: tuple[Order, ...], days: int) -> int:
+    """The UTC day that lies `days` after the first order's."""
+    return day_of(log[0].ts_ms) + days
+
+
+def random_rows(seed: int, count: int) -> Floats:
+    """Rows of the population, stretched and with signs turned: within and outside of training."""
+    rng = np.random.default_rng(seed)
+    rows = known()[rng.integers(len(known()), size=count)]
+    stretched: Floats = np.round(rows * rng.choice([1.0, 1.0, 0.0, 3.7, 1e6], rows.shape), 3)
+    return stretched
