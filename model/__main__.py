@@ -1,8 +1,8 @@
-"""`python -m model`: see `model.commands`."""
+"""`python -m model`: see `model.commands.cli`."""
 
 from __future__ import annotations
 
-from model.commands import cli
+from model.commands.cli import cli
 
 if __name__ == "__main__":
     cli(prog_name="python -m model")

@@ -31,7 +31,7 @@ from typing import Any, Final
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 
 from model.decide.judge import Judge
-from streamer.commands import cli
+from streamer.commands.cli import cli
 from streamer.kafka.lane import Fetched, Lane, LaneThread
 from streamer.kafka.publisher import KafkaPublisher, PublishFailed
 from streamer.store.redis_store import RedisStore

@@ -26,7 +26,7 @@ from model.artifact.artifact import save
 from model.data.synthetic import write_csv
 from streamer.admin.outcomes import WeekOutcomes, by_week, endings
 from streamer.admin.produce import order_message
-from streamer.commands import cli
+from streamer.commands.cli import cli
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.pipeline.messages import Message
 from tests.conftest import required
@@ -375,7 +375,7 @@ async def test_produce_leaves_out_bad_rows_and_says_which(live: Deployment, tmp_
 async def test_commands_start_without_scikit_learn() -> None:
     """It takes seconds to import: a worker does so while the group assigns its partitions."""
     program = (
-        "import streamer.commands, sys; "
+        "import streamer.commands.cli, sys; "
         "print([m for m in ('sklearn', 'scipy') if m in sys.modules])"
     )
     python = await asyncio.create_subprocess_exec(

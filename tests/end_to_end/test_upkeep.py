@@ -20,7 +20,7 @@ from features.vector import FEATURE_NAMES, vectors
 from model.artifact.artifact import save
 from model.decide import codec as customer_bytes
 from streamer.admin.produce import order_message
-from streamer.commands import cli
+from streamer.commands.cli import cli
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.kafka.topics import Topic, ensure_topics
 from streamer.pipeline.erasures import digest

@@ -23,7 +23,7 @@ from features.orders import OrderType
 from model.artifact.artifact import Artifact
 from model.data.synthetic import Shop, generate, write_csv
 from streamer import testing
-from streamer.commands import cli
+from streamer.commands.cli import cli
 from streamer.replay.customer_builder import Customer, instant_ms, span_ms
 from streamer.replay.order_log import NoSuchCustomer, OrderLog, ReplayedLog
 from streamer.testing import customer, order_log

@@ -16,7 +16,7 @@ from model.backtest.panel import Ranked, calibration, first_of_each, quality, ra
 from model.backtest.result import Backtest, BacktestError
 from model.backtest.run import Plan, backtest
 from model.backtest.simulate import Walk
-from model.commands import cli
+from model.commands.cli import cli
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import sorted_orders
 from model.decide.judge import Judge

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from model.artifact.artifact import load
-from model.commands import cli
+from model.commands.cli import cli
 from model.data.synthetic import write_csv
 from model.estimators.kinds import KINDS
 from tests.support import modelling

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order
 from model.artifact.artifact import save
-from model.commands import cli
+from model.commands.cli import cli
 from model.commands.monitor import ALARM
 from model.data.synthetic import Shop, generate, write_csv
 from model.decide.scoring import Scorer

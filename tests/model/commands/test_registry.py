@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from model.artifact import registry
 from model.artifact import trial as isolation
 from model.artifact.artifact import load, save
-from model.commands import cli
+from model.commands.cli import cli
 from tests.support import modelling
 
 

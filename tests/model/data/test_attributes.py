@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from features.buckets import MS_PER_DAY
 from features.vector import FEATURE_NAMES, vectors
 from model.artifact.artifact import load, save, version_of
-from model.commands import cli
+from model.commands.cli import cli
 from model.commands.monitor import ALARM
 from model.data.attributes import (
     Attributes,

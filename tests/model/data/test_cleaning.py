@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from features.buckets import MS_PER_DAY
 from features.orders import Order, OrderRules, OrderType
 from model.artifact.artifact import load
-from model.commands import cli
+from model.commands.cli import cli
 from model.data.cleaning import Cleaned, cleaned, write_orders
 from model.data.columns import OrderColumns
 from model.data.order_log import read_orders

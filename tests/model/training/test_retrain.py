@@ -19,7 +19,7 @@ from model.artifact import artifact, registry, signature
 from model.artifact import trial as isolation
 from model.artifact.artifact import Artifact, load
 from model.artifact.signature import Trust
-from model.commands import cli
+from model.commands.cli import cli
 from model.data.fingerprint import data_of
 from model.data.synthetic import write_csv
 from model.data.training_rows import TrainingConfig

@@ -222,7 +222,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _train(shop: Path, out: Path, *arguments: object) -> Any:
     words = ["train", shop, "--out", out, "--horizon", 60, "--search", *arguments]
-    from model.commands import cli
+    from model.commands.cli import cli
 
     return CliRunner().invoke(cli, [str(word) for word in words])
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from features.orders import Order
 from model.decide.policy import Policy
 from streamer.admin.outcomes import OutcomesRefused, by_week, endings, read_file, text
-from streamer.commands import cli
+from streamer.commands.cli import cli
 from streamer.kafka.publisher import MemoryPublisher
 from streamer.pipeline.messages import ChurnWarning
 from streamer.store.base import MemoryStore

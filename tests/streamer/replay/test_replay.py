@@ -18,7 +18,7 @@ from features.orders import Order, OrderRules
 from model.artifact import artifact
 from model.data.order_log import OrderLogError, Row, read_orders
 from model.data.synthetic import Shop, generate, write_csv
-from streamer.commands import cli
+from streamer.commands.cli import cli
 from streamer.kafka.publisher import MemoryPublisher
 from streamer.pipeline.messages import Message
 from streamer.pipeline.partition import Pipeline
