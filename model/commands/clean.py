@@ -8,8 +8,7 @@ import click
 import msgspec
 
 from model.commands.shared import CURRENCY, JSON, ORDERS, one_line_errors, read_clean_log
-from model.data.order_log import OrderLogError
-from model.data.rejections import REJECTED_FILE
+from model.data.order_log import REJECTED_FILE, OrderLogError
 
 _TOLD = (OrderLogError, OSError)
 

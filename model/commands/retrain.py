@@ -20,8 +20,7 @@ from model.artifact.signature import SigningError, Trust
 from model.commands.shared import ATTRIBUTES, one_line_errors, read_log, step
 from model.commands.signing import trust_options
 from model.data.attributes import AttributesError
-from model.data.order_log import OrderLogError
-from model.data.rejections import Rejections
+from model.data.order_log import OrderLogError, Rejections
 from model.data.training_rows import TrainingError
 from model.estimators.kinds import KINDS, OptionError
 from model.evaluate.holdout import EvaluationError

@@ -16,8 +16,7 @@ from tqdm import tqdm
 from features.buckets import day_of
 from features.orders import OrderRules
 from model.data.columns import OrderColumns
-from model.data.order_log import read_orders
-from model.data.rejections import REJECTED_FILE, Rejections
+from model.data.order_log import REJECTED_FILE, Rejections, read_orders
 
 if TYPE_CHECKING:
     from model.data.cleaning import Cleaned

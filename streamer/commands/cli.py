@@ -42,7 +42,8 @@ from streamer.metrics import metrics_table
 from streamer.pipeline.messages import ChurnWarning
 from streamer.pipeline.partition import Pipeline
 from streamer.pipeline.rebuild import LogUnavailable
-from streamer.replay.replay import LogFiles, Pace, Replay, Replayed, replay_log
+from streamer.replay.files import LogFiles
+from streamer.replay.replay import Pace, Replay, Replayed, replay_log
 from streamer.settings import Settings, unknown_variables
 from streamer.worker.run import run_worker, topics_to_make
 

@@ -10,143 +10,28 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import BinaryIO, Final
-
-import msgspec
+from typing import Final
 
 from features.buckets import day_of
 from features.orders import Order
 from model.data.order_log import RejectedRow, Row
 from streamer.kafka.publisher import Publisher
 from streamer.pipeline.dead_letters import NO_LIMITS
-from streamer.pipeline.messages import Message, Topics, rfc3339
 from streamer.pipeline.partition import LogRange, Parsed, PartitionRunner, Pipeline, Tally
 from streamer.pipeline.partitioner import partition_for
+from streamer.replay.files import LogFiles
 from streamer.store.base import MemoryStore, Partition
 
 _BATCH: Final = 2_000
 _NO_END: Final = 2**62
 # Customers kept decoded beside the store: enough for those of a busy day, a few MB.
 _CACHE_CUSTOMERS: Final = 20_000
-# Lines held back at most for a partition that has fallen silent, some 60 MB.
-_MOST_HELD: Final = 200_000
 
 Progress = Callable[[int], None]
 Sleep = Callable[[float], Awaitable[None]]
-
-
-class _Head(msgspec.Struct, frozen=True, gc=False):
-    """By what lines are put in order: warnings and scores alike have both."""
-
-    as_of: str
-    user_id: str
-
-
-class _Lines:
-    """Lines on their way to a file, put in the order of `as_of`, then of customer.
-
-    Partitions and batches hand them in as they come about; in order they are the same whatever
-    the batches were. Those of one customer and instant stay as they came.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._held: list[tuple[str, str, int, bytes]] = []
-        self._count = 0
-        self._head = msgspec.json.Decoder(_Head).decode
-
-    def add(self, value: bytes) -> None:
-        head = self._head(value)
-        self._count += 1
-        # Without its Z, a stamp with milliseconds comes after the one without, as it must.
-        self._held.append((head.as_of[:-1], head.user_id, self._count, value))
-
-    def release(self, before: str | None) -> None:
-        """Writes what is as of an instant before this one; None: all that is held."""
-        self._held.sort()
-        end = len(self._held) if before is None else bisect_left(self._held, (before,))
-        if len(self._held) - end > _MOST_HELD:
-            end = len(self._held) - _MOST_HELD // 2
-        self._file.writelines(value + b"\n" for *_, value in self._held[:end])
-        del self._held[:end]
-        self._file.flush()
-
-
-class LogFiles:
-    """A publisher that writes each topic to a JSON Lines file of its own; a context manager.
-
-    `warnings.jsonl` and `scores.jsonl` have the very bytes that Kafka would get, one a line, by
-    `as_of`; `dead-letters.jsonl` has each dead letter's reason, detail, source and value.
-    """
-
-    def __init__(self, directory: Path, topics: Topics) -> None:
-        self._directory = directory
-        self._names = {topics.warnings: "warnings.jsonl", topics.scores: "scores.jsonl"}
-        self._lines: dict[str, _Lines] = {}
-        self._rejected: list[bytes] = []
-        self._dead_letters: list[tuple[int, int, bytes]] = []
-        self._stack = ExitStack()
-
-    def __enter__(self) -> LogFiles:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        for topic, name in self._names.items():
-            self._lines[topic] = _Lines(self._opened(name))
-        self._dead_letter_file = self._opened("dead-letters.jsonl")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release(None)
-        self.end_page()
-        self._stack.close()
-
-    async def publish(self, messages: Sequence[Message]) -> None:
-        """Takes the messages; they are written by `release` and `end_page`."""
-        for message in messages:
-            lines = self._lines.get(message.topic)
-            if lines is None:
-                self._add_dead_letter(message)
-            elif message.value is not None:
-                lines.add(message.value)
-
-    def reject(self, row: RejectedRow) -> None:
-        """Takes a row of an order log that is no order."""
-        record = {
-            "reason": row.rejected.reason.value,
-            "detail": row.rejected.detail,
-            "source": f"{row.path.name}:{row.line}",
-        }
-        self._rejected.append(msgspec.json.encode(record) + b"\n")
-
-    def release(self, watermark_ms: int | None) -> None:
-        """Writes warnings and scores as of instants before the watermark, for which no more can
-        come; None: all."""
-        before = None if watermark_ms is None else rfc3339(max(watermark_ms, 0))[:-1]
-        for lines in self._lines.values():
-            lines.release(before)
-
-    def end_page(self) -> None:
-        """Writes the dead letters of the last rows: those that are no orders, then the others."""
-        self._dead_letters.sort()
-        self._dead_letter_file.writelines(self._rejected)
-        self._dead_letter_file.writelines(line for *_, line in self._dead_letters)
-        self._rejected.clear()
-        self._dead_letters.clear()
-
-    def _opened(self, name: str) -> BinaryIO:
-        return self._stack.enter_context((self._directory / name).open("wb"))
-
-    def _add_dead_letter(self, message: Message) -> None:
-        record = {name: value.decode() for name, value in message.headers}
-        if message.value is not None:
-            record["value"] = message.value.decode(errors="replace")
-        place = int(record["source_partition"]), int(record["source_offset"])
-        self._dead_letters.append((*place, msgspec.json.encode(record) + b"\n"))
 
 
 @dataclass(frozen=True, slots=True)
