@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from model.errors import ModelError
+
 MODEL_FILE: Final = "model.joblib"
 MANIFEST_FILE: Final = "manifest.json"
 REPORT_FILE: Final = "report.txt"
@@ -24,7 +26,7 @@ ARTIFACT_FILES: Final = (MODEL_FILE, REPORT_FILE, CARD_FILE, SIGNATURE_FILE, MAN
 MAX_BYTES: Final = 200_000_000
 
 
-class ArtifactRefused(Exception):
+class ArtifactRefused(ModelError):
     """The model on disk is not used. Train it anew here, or put back the one that fits.
 
     `field`, `found` and `expected` say what does not fit.

@@ -34,6 +34,7 @@ from model.artifact.files import (
     read_bytes,
     replace_durably,
 )
+from model.errors import ModelError
 
 CURRENT_FILE: Final = "current"
 HISTORY_FILE: Final = "history.jsonl"
@@ -49,7 +50,7 @@ _MAX_CURRENT: Final = 200
 _NO_LOCKS: Final = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK}
 
 
-class RegistryError(Exception):
+class RegistryError(ModelError):
     """The registry was left as it is; the message says why, and what to do."""
 
 

@@ -26,6 +26,7 @@ from model.artifact.files import (
     read_bytes,
     replace_durably,
 )
+from model.errors import ModelError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -40,7 +41,7 @@ _INSTALL: Final = "install it: pip install 'clv-streamer[sign]'"
 _T = TypeVar("_T")
 
 
-class SigningError(Exception):
+class SigningError(ModelError):
     """Nothing was signed and no key was made; the message says why, and what to do."""
 
 

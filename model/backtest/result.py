@@ -6,9 +6,10 @@ import msgspec
 
 from model.backtest.baselines import Baseline
 from model.backtest.panel import Bin, Quality, Ranked
+from model.errors import ModelError
 
 
-class BacktestError(Exception):
+class BacktestError(ModelError):
     """These orders cannot tell how good warnings are; the message says what would be enough."""
 
 

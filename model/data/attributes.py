@@ -23,6 +23,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from model.errors import ModelError
+
 Floats: TypeAlias = NDArray[np.float64]
 
 USER_ID: Final = "user_id"
@@ -35,7 +37,7 @@ MAX_NUMBER: Final = 1e15
 _MISSING: Final = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
 
-class AttributesError(ValueError):
+class AttributesError(ModelError, ValueError):
     """A file of customer attributes cannot be used; the message names line, column, value and
     remedy."""
 

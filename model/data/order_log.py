@@ -22,6 +22,7 @@ from typing import IO, Any, Final, Self, TypeAlias
 import msgspec
 
 from features.orders import Order, OrderRules, Reason, Rejected, from_fields, is_unicode
+from model.errors import ModelError
 
 REQUIRED: Final = ("order_id", "user_id", "ts", "amount")
 OPTIONAL: Final = ("type", "currency")
@@ -30,7 +31,7 @@ REJECTED_FILE: Final = "rejected.csv"
 _BATCH_ROWS: Final = 10_000
 
 
-class OrderLogError(Exception):
+class OrderLogError(ModelError):
     """A file cannot be read as an order log. Mend or replace the file that the message names."""
 
 

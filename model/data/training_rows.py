@@ -30,6 +30,7 @@ from features.state import EMPTY, HISTORY_DAYS, BeyondMemory, CustomerState, app
 from features.table import tabulate
 from features.vector import FEATURE_NAMES, vectors
 from model.data.attributes import Attributes
+from model.errors import ModelError
 from model.estimators.base import Examples
 from model.estimators.bgnbd import FitError
 from model.estimators.clv import ClvModel
@@ -42,7 +43,7 @@ MIN_ROWS: Final = 50
 MIN_CUSTOMERS: Final = 20
 
 
-class TrainingError(Exception):
+class TrainingError(ModelError):
     """There is no model to be had from these orders; the message says what would be enough."""
 
 

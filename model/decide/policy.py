@@ -16,11 +16,13 @@ from typing import Final
 
 import msgspec
 
+from model.errors import ModelError
+
 SEGMENTS: Final = ("top", "high", "middle", "low")
 SEVERITIES: Final = ("high", "medium", "low")
 
 
-class PolicyError(ValueError):
+class PolicyError(ModelError, ValueError):
     """A policy that cannot be meant; the message names the field, its value and what it may be."""
 
 

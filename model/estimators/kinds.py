@@ -19,6 +19,7 @@ from sklearn.ensemble import (
 from sklearn.linear_model import LogisticRegression, Ridge, TweedieRegressor
 from sklearn.neural_network import MLPRegressor
 
+from model.errors import ModelError
 from model.estimators.base import Examples, ValueModel
 from model.estimators.blend import CORRECTION_WEIGHT, POISSON_ALPHA, Blend
 from model.estimators.clv import ClvModel
@@ -34,7 +35,7 @@ DEFAULT: Final = "blend"
 Setting: TypeAlias = int | float | str
 
 
-class OptionError(ValueError):
+class OptionError(ModelError, ValueError):
     """There is no such kind of model, or it has no such option or value. The message says which
     there are; `python -m model kinds` lists all."""
 

@@ -24,6 +24,7 @@ from features.rfm import rfm
 from features.vector import FEATURE_NAMES
 from model.data.attributes import Attributes
 from model.data.training_rows import Snapshot, labels_of, rows_of, snapshots
+from model.errors import ModelError
 from model.estimators.bgnbd import BGNBD, FitError, GammaGamma
 from model.estimators.bgnbd import clv as bgnbd_clv
 from model.estimators.clv import ClvModel, Floats
@@ -34,7 +35,7 @@ BGNBD_GG: Final = "BG/NBD + GG"
 SAME_AGAIN: Final = "same again"
 
 
-class EvaluationError(Exception):
+class EvaluationError(ModelError):
     """These orders cannot judge a model at this cutoff; the message says which cutoff can."""
 
 

@@ -14,6 +14,7 @@ from features.money import minor_exponent
 from features.orders import Order
 from features.state import EMPTY, BeyondMemory, CustomerState, apply
 from model.decide.scoring import Scorer
+from model.errors import ModelError
 from model.evaluate.holdout import iso_day
 from model.monitor.drift import (
     MAX_WINDOWS,
@@ -38,7 +39,7 @@ from model.monitor.result import Reference, Week
 MAX_CUSTOMERS = 20_000
 
 
-class MonitorError(Exception):
+class MonitorError(ModelError):
     """The log or the model does not allow it; the message says what would."""
 
 

@@ -39,6 +39,7 @@ from model.data.cleaning import Cleaned, cleaned
 from model.data.columns import OrderColumns
 from model.data.fingerprint import Data, data_of
 from model.data.training_rows import TrainingConfig, default_cutoff_day
+from model.errors import ModelError
 from model.estimators.clv import ClvModel, Floats
 from model.estimators.kinds import options_of
 from model.evaluate.bootstrap import RESAMPLES, SEED, Difference, Judged, differences
@@ -59,7 +60,7 @@ _WHOLE: Final = 0.9
 _Z95: Final = 1.959964
 
 
-class RetrainError(Exception):
+class RetrainError(ModelError):
     """Nothing was trained or promoted; the message says why, and what to do."""
 
 

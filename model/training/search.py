@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 
 from model.data.training_rows import TrainingConfig, TrainingError, TrainingSet
+from model.errors import ModelError
 from model.estimators.kinds import DEFAULT, KINDS, Setting, options_of
 from model.evaluate.holdout import iso_day
 from model.evaluate.metrics import ClvMetrics
@@ -40,7 +41,7 @@ _LEAST: Final = 1e-3
 Progress = Callable[[int], object]
 
 
-class SearchError(Exception):
+class SearchError(ModelError):
     """The journal beside the output is not of this search: remove it, or name another --out."""
 
 
