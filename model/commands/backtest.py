@@ -12,7 +12,6 @@ from tqdm import tqdm
 from features.buckets import day_of
 from features.orders import Order
 from model.artifact import artifact
-from model.artifact.artifact import ArtifactRefused
 from model.artifact.signature import Trust
 from model.backtest.result import BacktestError
 from model.backtest.run import Plan, backtest
@@ -29,24 +28,10 @@ from model.commands.shared import (
     say,
 )
 from model.commands.signing import trust_options
-from model.data.attributes import AttributesError
-from model.data.order_log import OrderLogError
-from model.data.training_rows import TrainingError
-from model.decide.policy import Policy, PolicyError
+from model.decide.policy import Policy
 from model.decide.scoring import Scorer
-from model.evaluate.holdout import EvaluationError, iso_day
+from model.evaluate.holdout import iso_day
 from model.report.backtest_page import page, text
-
-_TOLD = (
-    ArtifactRefused,
-    AttributesError,
-    BacktestError,
-    EvaluationError,
-    OrderLogError,
-    OSError,
-    PolicyError,
-    TrainingError,
-)
 
 
 @click.command("backtest")
@@ -98,7 +83,7 @@ def backtest_command(
     Example:
       python -m model backtest orders.csv.gz --model models/shop --html report.html
     """
-    with one_line_errors(*_TOLD):
+    with one_line_errors():
         manifest, log, scorer = _scorer(model_path, trust, orders, attributes)
         cutoff_day = day_of_date(manifest.cutoff)
         if from_day is not None and from_day < cutoff_day:

@@ -8,9 +8,7 @@ import click
 import msgspec
 
 from model.commands.shared import CURRENCY, JSON, ORDERS, one_line_errors, read_clean_log
-from model.data.order_log import REJECTED_FILE, OrderLogError
-
-_TOLD = (OrderLogError, OSError)
+from model.data.order_log import REJECTED_FILE
 
 
 @click.command("clean")
@@ -33,7 +31,7 @@ def clean_command(
     """
     from model.data.cleaning import ORDERS_FILE, write_orders
 
-    with one_line_errors(*_TOLD):
+    with one_line_errors():
         if (out / ORDERS_FILE).resolve() in [path.resolve() for path in orders]:
             raise click.UsageError(f"--out {out} would overwrite {out / ORDERS_FILE}; name another")
         found = read_clean_log(orders, currency, out, drop_outliers=drop_outliers)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from features.buckets import day_of
 from features.orders import Order
 from model.artifact import artifact
-from model.artifact.artifact import ArtifactRefused, Manifest
+from model.artifact.artifact import Manifest
 from model.artifact.signature import Trust
 from model.commands.shared import (
     ATTRIBUTES,
@@ -25,15 +25,12 @@ from model.commands.shared import (
     step,
 )
 from model.commands.signing import trust_options
-from model.data.attributes import Attributes, AttributesError, attributes_for
-from model.data.order_log import OrderLogError
-from model.data.training_rows import TrainingConfig, TrainingError, default_cutoff_day
+from model.data.attributes import Attributes, attributes_for
+from model.data.training_rows import TrainingConfig, default_cutoff_day
 from model.evaluate import holdout as evaluation
 from model.evaluate.holdout import EvaluationError, iso_day, table
 from model.evaluate.rolling import Rolled, as_it_is, cutoff_days, rolled
 from model.report.evaluation_text import differences_text, text
-
-_TOLD = (ArtifactRefused, AttributesError, EvaluationError, OrderLogError, OSError, TrainingError)
 
 
 @click.command("evaluate")
@@ -87,7 +84,7 @@ def evaluate_command(
     """
     if every_days is not None and cutoffs is None:
         raise click.UsageError("--every goes with --cutoffs N")
-    with one_line_errors(*_TOLD):
+    with one_line_errors():
         loaded = artifact.load(model_path, trust)
         manifest = loaded.manifest
         known = attributes_for(manifest.attributes, attributes)

@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from features.buckets import day_of
 from model.artifact import artifact
-from model.artifact.files import ArtifactRefused
 from model.artifact.signature import Trust
 from model.commands.shared import (
     ATTRIBUTES,
@@ -25,8 +24,6 @@ from model.commands.shared import (
     say,
 )
 from model.commands.signing import trust_options
-from model.data.attributes import AttributesError
-from model.data.order_log import OrderLogError
 from model.evaluate.holdout import iso_day
 from model.monitor.drift import WINDOW_DAYS
 from model.monitor.result import Monitored, age_at
@@ -35,8 +32,6 @@ from model.report.monitor import page, text
 
 ALARM: int = 3
 """The exit code where the newest week rings."""
-
-_TOLD = (ArtifactRefused, AttributesError, MonitorError, OrderLogError, OSError)
 
 
 @click.command("monitor")
@@ -64,7 +59,7 @@ def monitor_command(
     Example:
       python -m model monitor orders.csv.gz --model models/shop --html drift.html
     """
-    with one_line_errors(*_TOLD):
+    with one_line_errors():
         loaded = artifact.load(model_path, trust)
         manifest, scorer = loaded.manifest, loaded.scorer(attributes)
         if manifest.reference is None:

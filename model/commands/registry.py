@@ -10,15 +10,12 @@ import msgspec
 
 from model.artifact import registry
 from model.artifact import trial as isolation
-from model.artifact.files import ArtifactRefused
-from model.artifact.registry import Change, RegistryError, Version
+from model.artifact.registry import Change, Version
 from model.artifact.signature import Trust
 from model.commands import retrain as retrain_cli
 from model.commands import signing as signing_cli
 from model.commands.shared import one_line_errors
 from model.commands.signing import trust_options
-
-_TOLD = (ArtifactRefused, RegistryError, OSError)
 
 _ROOT = click.argument("root", type=click.Path(path_type=Path), metavar="ROOT")
 _WHY = click.option("--why", default="", metavar="TEXT", help="Goes into the history.")
@@ -42,7 +39,7 @@ def publish_command(
     Example:
       python -m model publish models models/shop --promote
     """
-    with one_line_errors(*_TOLD):
+    with one_line_errors():
         isolation.load(artifact, trust)
         version = registry.publish(root, artifact, replace=replace)
         click.echo(f"Published {version} in {root}")
@@ -64,7 +61,7 @@ def promote_command(root: Path, version: str, why: str, trust: Trust) -> None:
     Example:
       python -m model promote models 3f9a1c2b7d4e --why "newer Christmas"
     """
-    with one_line_errors(*_TOLD):
+    with one_line_errors():
         registry.check_there(root, version)
         isolation.load(root / version, trust)
         click.echo(_told(root, version, registry.promote(root, version, why=why)))
@@ -80,7 +77,7 @@ def rollback_command(root: Path, why: str) -> None:
     Example:
       python -m model rollback models --why "too many warnings"
     """
-    with one_line_errors(*_TOLD):
+    with one_line_errors():
         change = registry.rollback(root, why=why)
         click.echo(_told(root, change.version, change))
 
@@ -95,7 +92,7 @@ def versions_command(root: Path, as_json: bool) -> None:
     Example:
       python -m model versions models
     """
-    with one_line_errors(*_TOLD):
+    with one_line_errors():
         found = registry.versions(root)
     click.echo(msgspec.json.encode(found) if as_json else _table(root, found))
 

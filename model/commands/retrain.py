@@ -14,30 +14,13 @@ import click
 import msgspec
 
 from features.orders import Order
-from model.artifact.artifact import ArtifactRefused
-from model.artifact.registry import RegistryError
-from model.artifact.signature import SigningError, Trust
+from model.artifact.signature import Trust
 from model.commands.shared import ATTRIBUTES, one_line_errors, read_log, step
 from model.commands.signing import trust_options
-from model.data.attributes import AttributesError
-from model.data.order_log import OrderLogError, Rejections
-from model.data.training_rows import TrainingError
-from model.estimators.kinds import KINDS, OptionError
-from model.evaluate.holdout import EvaluationError
-from model.training.retrain import Asked, Busy, Read, RetrainError, retrain, text
+from model.data.order_log import Rejections
+from model.estimators.kinds import KINDS
+from model.training.retrain import Asked, Busy, Read, retrain, text
 
-_TOLD = (
-    ArtifactRefused,
-    AttributesError,
-    EvaluationError,
-    OptionError,
-    OrderLogError,
-    OSError,
-    RegistryError,
-    RetrainError,
-    SigningError,
-    TrainingError,
-)
 EXIT_BUSY: Final = 75
 """EX_TEMPFAIL of sysexits.h: another retraining is running, come again."""
 
@@ -106,7 +89,7 @@ def retrain_command(
 
 def run(root: Path, read: Read, asked: Asked, *, as_json: bool) -> None:
     """Retrains and prints the verdict; ends with an exit code of the command otherwise."""
-    with one_line_errors(*_TOLD):
+    with one_line_errors():
         try:
             outcome = retrain(root, read, asked)
         except Busy as busy:

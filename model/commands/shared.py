@@ -17,6 +17,7 @@ from features.buckets import day_of
 from features.orders import OrderRules
 from model.data.columns import OrderColumns
 from model.data.order_log import REJECTED_FILE, Rejections, read_orders
+from model.errors import ModelError
 
 if TYPE_CHECKING:
     from model.data.cleaning import Cleaned
@@ -29,8 +30,9 @@ ORDERS = click.argument(
 
 
 @contextmanager
-def one_line_errors(*told: type[Exception]) -> Iterator[None]:
+def one_line_errors(*also: type[Exception]) -> Iterator[None]:
     """What a person can mend ends as one line and exit code 1, never as a traceback."""
+    told: tuple[type[Exception], ...] = (ModelError, OSError, *also)
     try:
         yield
     except told as error:

@@ -11,12 +11,10 @@ import click
 
 from model.artifact import signature
 from model.artifact import trial as isolation
-from model.artifact.files import ArtifactRefused
 from model.artifact.registry import resolve
-from model.artifact.signature import SigningError, Trust
+from model.artifact.signature import Trust
 from model.commands.shared import one_line_errors
 
-_TOLD = (ArtifactRefused, SigningError, OSError)
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -40,7 +38,7 @@ def trust_options(command: _F) -> _F:
     def with_trust(
         *arguments: Any, keys: Path | None, require_signature: bool | None, **more: Any
     ) -> Any:
-        with one_line_errors(SigningError):
+        with one_line_errors():
             trust = Trust.of(keys, require_signature)
         return command(*arguments, trust=trust, **more)
 
@@ -60,7 +58,7 @@ def keygen_command(private: Path, owner: str) -> None:
     Example:
       python -m model keygen alice.pem --owner alice >> trusted.keys
     """
-    with one_line_errors(*_TOLD):
+    with one_line_errors():
         click.echo(signature.generate(private, owner))
 
 
@@ -83,7 +81,7 @@ def sign_command(artifact: Path, key: Path) -> None:
     Example:
       python -m model sign models/shop --key alice.pem
     """
-    with one_line_errors(*_TOLD):
+    with one_line_errors():
         directory = resolve(artifact)
         isolation.load(directory)
         public = signature.sign(directory, key)

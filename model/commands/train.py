@@ -21,34 +21,22 @@ from model.commands.shared import (
     read_clean_log,
     step,
 )
-from model.data.attributes import AttributesError, read_attributes
+from model.data.attributes import read_attributes
 from model.data.columns import OrderColumns
-from model.data.order_log import OrderLogError
 from model.data.training_rows import TrainingConfig, TrainingError, TrainingSet, default_cutoff_day
-from model.estimators.kinds import DEFAULT, KINDS, Option, OptionError, options_of
-from model.evaluate.holdout import EvaluationError, iso_day
+from model.estimators.kinds import DEFAULT, KINDS, Option, options_of
+from model.evaluate.holdout import iso_day
 from model.evaluate.rolling import cutoff_days
 from model.training.build import Choose, made
 from model.training.search import (
     DEFAULT_FOLDS,
     DEFAULT_TRIALS,
     History,
-    SearchError,
     Trial,
     journal_of,
     plan,
     search,
     table,
-)
-
-_TOLD = (
-    AttributesError,
-    EvaluationError,
-    OptionError,
-    OrderLogError,
-    OSError,
-    SearchError,
-    TrainingError,
 )
 
 
@@ -140,7 +128,7 @@ def train_command(
         --select 12 --option learning_rate=0.1
       python -m model train orders.csv.gz --out models/best --search --trials 40
     """
-    with one_line_errors(*_TOLD):
+    with one_line_errors():
         own = _given(given, columns)
         if searched and own:
             raise click.UsageError(

@@ -22,6 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import betaln, gammaln, hyp2f1
 
+from model.errors import ModelError
+
 Floats: TypeAlias = NDArray[np.float64]
 
 # Parameters are fitted as logarithms within these bounds: far beyond any real cohort, and close
@@ -30,7 +32,7 @@ _LOG_BOUND = 12.0
 _START = 0.0
 
 
-class FitError(ValueError):
+class FitError(ModelError, ValueError):
     """The customers' history does not determine the model: fit on more customers or more time."""
 
 
