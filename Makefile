@@ -9,7 +9,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet --no-input
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kafka chaos soak lint format bench clean
+.PHONY: help demo test test-kafka chaos soak lint format shape bench clean
 
 help:
 	@echo "make demo     a real order log through embedded Kafka and Redis to churn warnings (KEEP=1 leaves it running)"
@@ -19,6 +19,7 @@ help:
 	@echo "make soak     half an hour of orders with a worker killed each minute (MINUTES=10 for a shorter one)"
 	@echo "make lint     formatting, lint rules and types, checked"
 	@echo "make format   formatting and lint rules, applied"
+	@echo "make shape    sizes of the code against their limits, and which package imports which"
 	@echo "make bench    the measurements in benchmarks/ (ARGS goes to them)"
 	@echo "make clean    remove caches and what demos left; ALL=1 removes $(VENV) as well"
 
@@ -46,6 +47,9 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	@$(RUN) -m ruff format .
 	@$(RUN) -m ruff check --fix .
+
+shape: $(VENV)/.dev
+	@$(RUN) -m tests.support.shape
 
 bench: $(VENV)/.dev
 	@$(RUN) -m benchmarks $(ARGS)

@@ -1,6 +1,6 @@
 """Orders in: whole lists of records from Kafka to the sink, past Faust's per-record machinery.
 
-The only module that knows private names of Faust and aiokafka; `tests/contracts` holds each of
+The only module that knows private names of Faust and aiokafka; `tests/streamer/kafka` holds each of
 them. What stays Faust's: group membership, rebalancing, the subscription, the web server. What is
 replaced: `_drain_messages` (two asyncio tasks per record, 45 us), `perform_seek` (positions come
 from the store, Kafka's committed offset is only a hint for lag tools) and everything about acks
