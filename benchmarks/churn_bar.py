@@ -33,9 +33,10 @@ from benchmarks.clv_bar import (
     silent_days,
 )
 from features.orders import Order
+from features.times import iso_day
 from model.data.training_rows import TrainingConfig, fit, population, training_set
 from model.estimators.clv import ClvModel, Floats
-from model.evaluate.holdout import iso_day, predicted
+from model.evaluate.holdout import predicted
 from model.evaluate.metrics import ChurnMetrics, churn_metrics
 
 HEADER = """\

@@ -26,8 +26,8 @@ from statistics import fmean
 
 import numpy as np
 
-from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order, OrderRules
+from features.times import MS_PER_DAY, day_of
 from features.vector import vectors
 from model.data.order_log import RejectedRow, read_orders
 from model.data.training_rows import (

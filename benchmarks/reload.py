@@ -19,8 +19,8 @@ from typing import Final
 
 import numpy as np
 
-from features.buckets import day_of
 from features.orders import Order, OrderRules
+from features.times import day_of
 from model.artifact import trial as isolation
 from model.artifact.artifact import ManifestFields, save
 from model.artifact.registry import promote, publish

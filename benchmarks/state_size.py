@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order, OrderType
 from features.state import EMPTY, BeyondMemory, CustomerState, apply, encode
+from features.times import MS_PER_DAY
 
 ORDERS = (1, 10, 100, 1_000, 10_000)
 SPANS_DAYS = (30, 365, 3 * 365, 10 * 365)

@@ -28,8 +28,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.buckets import day_of
 from features.orders import Order, OrderRules, OrderType
+from features.times import day_of, iso_day
 from model.backtest.baselines import SIMPLE, TOP_SHARE, budget_weight, rankings, silence_fires
 from model.backtest.panel import Panel, Quality, Ranked, quality_of, ranking
 from model.backtest.result import Backtest
@@ -37,7 +37,6 @@ from model.backtest.run import Plan, Run, trained
 from model.data.order_log import RejectedRow, read_orders
 from model.data.training_rows import TrainingConfig, sorted_orders
 from model.decide.policy import Policy, Stake
-from model.evaluate.holdout import iso_day
 
 
 class Log(NamedTuple):

@@ -12,8 +12,6 @@ from typing import Final
 import msgspec
 import numpy as np
 
-MS_PER_DAY: Final = 86_400_000
-
 # Day since the epoch, orders, gross revenue, refunded: orders and money of that UTC day.
 _RECORD: Final = struct.Struct("<iIqq")
 RECORD_BYTES: Final = _RECORD.size
@@ -29,11 +27,6 @@ class Bucket(msgspec.Struct, frozen=True):
     orders: int
     gross: int
     refunded: int
-
-
-def day_of(ts_ms: int) -> int:
-    """The UTC day, counted from 1970-01-01, of an instant in epoch milliseconds."""
-    return ts_ms // MS_PER_DAY
 
 
 def add(buckets: bytes, change: Bucket) -> bytes:

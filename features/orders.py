@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from features.money import AmountError, minor_exponent, to_minor
+from features.times import MS_PER_DAY, InstantError, NaiveInstant, text_ms, wire_ms
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
-_YEAR_10000_MS: Final = 253_402_300_800_000
-# An integer below this is 1973 in milliseconds but a plausible present in seconds.
-_MIN_EPOCH_MS: Final = 100_000_000_000
 MAX_ID_CHARS: Final = 128
 _SHOWN_CHARS: Final = 80
 
@@ -81,7 +77,7 @@ class OrderRules:
     """
 
     currency: str = "USD"
-    max_future_ms: int = 86_400_000
+    max_future_ms: int = MS_PER_DAY
 
     @property
     def exponent(self) -> int:
@@ -149,7 +145,7 @@ def from_fields(fields: Mapping[str, str | None], rules: OrderRules) -> Order | 
     try:
         order_id = _id(fields.get("order_id"), "order_id", Reason.BAD_ORDER_ID)
         user_id = _id(fields.get("user_id"), "user_id", Reason.BAD_USER_ID)
-        ts_ms = _text_to_ms(fields.get("ts") or "")
+        ts_ms = _ts(fields.get("ts") or "", text_ms)
         kind = _TYPES.get(fields.get("type") or "order")
         if kind is None:
             raise _bad_type(fields.get("type"))
@@ -173,8 +169,7 @@ def _accept(wire: _Wire, key: bytes | None, record_ts_ms: int | None, rules: Ord
             "the record's key is not its user_id; key every order by its user_id",
         )
     ts = wire.ts
-    ts_ms = _epoch_ms(ts) if isinstance(ts, int) else (ts - _EPOCH) // _MILLISECOND
-    _check_year(ts_ms, ts)
+    ts_ms = _ts(ts, wire_ms)
     if record_ts_ms is not None and ts_ms > record_ts_ms + rules.max_future_ms:
         raise _Broken(
             Reason.FUTURE_TS,
@@ -220,49 +215,18 @@ def _check_currency(currency: str | None, rules: OrderRules) -> None:
         )
 
 
-def _epoch_ms(value: int) -> int:
-    if 0 <= value < _MIN_EPOCH_MS:
+def _ts(value: Any, read: Callable[[Any], int]) -> int:
+    try:
+        return read(value)
+    except NaiveInstant as error:
+        raise _Broken(Reason.NAIVE_TS, f"ts {_shown(value)} {error}; append Z or +hh:mm") from None
+    except InstantError as error:
+        shown = value.isoformat() if isinstance(value, datetime) else value
         raise _Broken(
             Reason.BAD_TS,
-            f"ts {value} as epoch milliseconds lies before 1973; it looks like seconds:"
-            " multiply by 1000",
-        )
-    return value
-
-
-def _text_to_ms(text: str) -> int:
-    if text.isascii() and text.isdigit():
-        # int() refuses thousands of digits; past twenty, only leading zeros could still be a time.
-        ts_ms = _epoch_ms(int(text)) if len(text) <= 20 else _YEAR_10000_MS
-        _check_year(ts_ms, text)
-        return ts_ms
-    try:
-        when = msgspec.convert(text, datetime, strict=True)
-    except (msgspec.ValidationError, UnicodeEncodeError):
-        raise _bad_ts(text) from None
-    if when.tzinfo is None:
-        raise _naive_ts(text)
-    ts_ms = (when - _EPOCH) // _MILLISECOND
-    _check_year(ts_ms, text)
-    return ts_ms
-
-
-def _check_year(ts_ms: int, shown: object) -> None:
-    if not 0 <= ts_ms < _YEAR_10000_MS:
-        text = shown.isoformat() if isinstance(shown, datetime) else shown
-        raise _Broken(Reason.BAD_TS, f"ts {_shown(text)} lies outside the years 1970 to 9999")
-
-
-def _bad_ts(value: object) -> _Broken:
-    return _Broken(
-        Reason.BAD_TS,
-        f"ts {_shown(value)} is no time; send RFC 3339 with offset (2026-03-01T12:00:00Z)"
-        " or integer epoch milliseconds",
-    )
-
-
-def _naive_ts(value: object) -> _Broken:
-    return _Broken(Reason.NAIVE_TS, f"ts {_shown(value)} has no offset; append Z or +hh:mm")
+            f"ts {_shown(shown)} {error}; send RFC 3339 with offset (2026-03-01T12:00:00Z)"
+            " or integer epoch milliseconds",
+        ) from None
 
 
 def _id(value: object, field: str, reason: Reason) -> str:
@@ -307,13 +271,7 @@ def _find_fault(document: Mapping[str, Any]) -> None:
             raise _Broken(Reason.MISSING_FIELD, f"{field} is missing; it is required")
     _id(document["order_id"], "order_id", Reason.BAD_ORDER_ID)
     _id(document["user_id"], "user_id", Reason.BAD_USER_ID)
-    ts = document["ts"]
-    if isinstance(ts, str):
-        _text_to_ms(ts)
-        if ts.isdigit():
-            raise _bad_ts(ts)  # a file may have it so; in JSON a number is written as one
-    elif not isinstance(ts, int) or isinstance(ts, bool) or not 0 <= ts < _YEAR_10000_MS:
-        raise _bad_ts(ts)
+    _ts(document["ts"], wire_ms)
     kind = document.get("type", "order")
     if not isinstance(kind, str) or kind not in _TYPES:
         raise _bad_type(kind)

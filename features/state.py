@@ -19,9 +19,10 @@ import msgspec
 
 from features import buckets as day_buckets
 from features import ledger as order_ledger
-from features.buckets import MS_PER_DAY, Bucket, day_of
+from features.buckets import Bucket
 from features.ledger import Entry, IdMemory
 from features.orders import Order, OrderType
+from features.times import MS_PER_DAY, day_of
 
 # The longest window is 365 days; what is older matters for lifetime values only.
 HISTORY_DAYS: Final = order_ledger.MAX_MEMORY_DAYS

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from features import buckets
-from features.buckets import day_of
 from features.state import NOTHING_BEFORE, Before, CustomerState
+from features.times import day_of
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

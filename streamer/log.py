@@ -16,11 +16,12 @@ from __future__ import annotations
 import logging
 import re
 import sys
-import time
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, TextIO
+
+from features.times import rfc3339
 
 ROOT: Final = "streamer"
 _TAMED: Final = ("faust", "mode", "aiokafka", "aiohttp", "asyncio", "kafka")
@@ -92,8 +93,8 @@ class EventFormatter(logging.Formatter):
         return line if self._secret is None else self._secret.sub(BLOT, line)
 
     def _line(self, record: logging.LogRecord) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        head = f"{stamp}.{int(record.msecs):03d}Z {record.levelname}"
+        created_ms = int(record.created) * 1000 + int(record.msecs)
+        head = f"{rfc3339(created_ms, milliseconds=True)} {record.levelname}"
         fields = getattr(record, "fields", None)
         if fields is None:
             line = f"{head} {record.name} message={_quoted(record.getMessage())}"

@@ -25,6 +25,7 @@ from typing import Final
 
 import msgspec
 
+from features.times import epoch_ms, rfc3339
 from model.artifact.files import (
     ARTIFACT_FILES,
     MANIFEST_FILE,
@@ -291,7 +292,7 @@ def _switch(
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(epoch_ms(datetime.now(UTC)), milliseconds=True)
 
 
 def _append(root: Path, change: Change) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from features.orders import Order, OrderType
+from features.times import day_of
 
 Days = Sequence[int]
 
@@ -32,7 +33,7 @@ def purchase_days(orders: Iterable[Order]) -> dict[str, list[int]]:
     days: dict[str, set[int]] = {}
     for order in orders:
         if order.type is OrderType.ORDER:
-            days.setdefault(order.user_id, set()).add(order.ts_ms // 86_400_000)
+            days.setdefault(order.user_id, set()).add(day_of(order.ts_ms))
     return {user_id: sorted(of_user) for user_id, of_user in days.items()}
 
 

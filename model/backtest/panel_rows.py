@@ -10,7 +10,7 @@ from zlib import crc32
 
 import numpy as np
 
-from features.buckets import MS_PER_DAY
+from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES, vectors
 from model.backtest.panel import Floats, Panel, Rows, Silences
 from model.backtest.purchases import Period, Purchases

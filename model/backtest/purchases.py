@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.buckets import day_of
 from features.orders import Order, OrderType
+from features.times import day_of
 from model.backtest.panel import NEVER
 
 

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from features.buckets import day_of
 from features.orders import Order
+from features.times import day_of, iso_day
 from model.backtest.baselines import (
     baselines,
     budget_name,
@@ -38,7 +38,7 @@ from model.decide.rule_state import Trigger
 from model.decide.scoring import Scorer
 from model.estimators.clv import ClvModel
 from model.estimators.kinds import DEFAULT
-from model.evaluate.holdout import churn_quantiles, iso_day, score_quantiles
+from model.evaluate.holdout import churn_quantiles, score_quantiles
 
 Progress = Callable[[int], None]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 import numpy as np
 
-from features.buckets import MS_PER_DAY
+from features.times import MS_PER_DAY
 from model.backtest.panel import Silences
 from model.backtest.purchases import Period, Purchases
 from model.backtest.simulate import Walk

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order
+from features.times import MS_PER_DAY, day_of
 from model.decide.budget import settle, share, split
 from model.decide.codec import UNKNOWN
 from model.decide.judge import Event, Judge, Judged, Scoring, Track

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from features.buckets import day_of
+from features.times import day_of, iso_day
 from model.backtest.panel import Bools, Ints, Quality, Silences, quality
 from model.backtest.purchases import Period
 from model.backtest.result import Week
@@ -17,7 +17,6 @@ from model.backtest.silences import Spell
 from model.decide.history import Standing, history_of
 from model.decide.judge import Scoring
 from model.decide.rule_state import Trigger
-from model.evaluate.holdout import iso_day
 
 
 class Warned(msgspec.Struct, frozen=True, gc=False):

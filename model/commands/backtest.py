@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from features.buckets import day_of
 from features.orders import Order
+from features.times import day_of, day_of_date, iso_day
 from model.artifact import artifact
 from model.artifact.signature import Trust
 from model.backtest.result import BacktestError
@@ -21,7 +21,6 @@ from model.commands.shared import (
     JSON,
     MODEL,
     ORDERS,
-    day_of_date,
     from_option,
     one_line_errors,
     read_log,
@@ -30,7 +29,6 @@ from model.commands.shared import (
 from model.commands.signing import trust_options
 from model.decide.policy import Policy
 from model.decide.scoring import Scorer
-from model.evaluate.holdout import iso_day
 from model.report.backtest_page import page, text
 
 

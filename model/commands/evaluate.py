@@ -9,8 +9,8 @@ import click
 import msgspec
 from tqdm import tqdm
 
-from features.buckets import day_of
 from features.orders import Order
+from features.times import day_of, iso_day
 from model.artifact import artifact
 from model.artifact.artifact import Manifest
 from model.artifact.signature import Trust
@@ -28,7 +28,7 @@ from model.commands.signing import trust_options
 from model.data.attributes import Attributes, attributes_for
 from model.data.training_rows import TrainingConfig, default_cutoff_day
 from model.evaluate import holdout as evaluation
-from model.evaluate.holdout import EvaluationError, iso_day, table
+from model.evaluate.holdout import EvaluationError, table
 from model.evaluate.rolling import Rolled, as_it_is, cutoff_days, rolled
 from model.report.evaluation_text import differences_text, text
 

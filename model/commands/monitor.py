@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from features.buckets import day_of
+from features.times import day_of, day_of_date, iso_day
 from model.artifact import artifact
 from model.artifact.signature import Trust
 from model.commands.shared import (
@@ -17,14 +17,12 @@ from model.commands.shared import (
     JSON,
     MODEL,
     ORDERS,
-    day_of_date,
     from_option,
     one_line_errors,
     read_log,
     say,
 )
 from model.commands.signing import trust_options
-from model.evaluate.holdout import iso_day
 from model.monitor.drift import WINDOW_DAYS
 from model.monitor.result import Monitored, age_at
 from model.monitor.weekly import MonitorError, of_everybody, weeks

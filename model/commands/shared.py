@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,8 +13,8 @@ import click
 import msgspec
 from tqdm import tqdm
 
-from features.buckets import day_of
 from features.orders import OrderRules
+from features.times import day_of_date
 from model.data.columns import OrderColumns
 from model.data.order_log import REJECTED_FILE, Rejections, read_orders
 from model.errors import ModelError
@@ -43,16 +43,7 @@ def day_option(_: click.Context, __: click.Parameter, value: datetime | None) ->
     """The UTC day of a date given as an option."""
     if value is None:
         return None
-    return _day_of(value)
-
-
-def day_of_date(date: str) -> int:
-    """The UTC day of an ISO date."""
-    return _day_of(datetime.fromisoformat(date))
-
-
-def _day_of(when: datetime) -> int:
-    return day_of(int(when.replace(tzinfo=UTC).timestamp()) * 1000)
+    return day_of_date(value.date())
 
 
 CUTOFF = click.option(

@@ -11,6 +11,7 @@ import click
 import msgspec
 from tqdm import tqdm
 
+from features.times import iso_day
 from model.artifact import artifact
 from model.commands.shared import (
     ATTRIBUTES,
@@ -25,7 +26,6 @@ from model.data.attributes import read_attributes
 from model.data.columns import OrderColumns
 from model.data.training_rows import TrainingConfig, TrainingError, TrainingSet, default_cutoff_day
 from model.estimators.kinds import DEFAULT, KINDS, Option, options_of
-from model.evaluate.holdout import iso_day
 from model.evaluate.rolling import cutoff_days
 from model.training.build import Choose, made
 from model.training.search import (

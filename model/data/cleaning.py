@@ -22,7 +22,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -31,9 +30,9 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from features.buckets import MS_PER_DAY
 from features.money import minor_exponent
 from features.orders import Order, OrderType
+from features.times import MS_PER_DAY, iso_day
 from model.data.columns import OrderColumns
 
 OUTLIERS_FILE: Final = "outliers.csv"
@@ -151,7 +150,7 @@ def cleaned(
     )
     names = list(dict.fromkeys(order.user_id for order in log)) if len(far) else []
     listed = [
-        Outlier(names[user], _iso(day), orders, net / unit)
+        Outlier(names[user], iso_day(day), orders, net / unit)
         for user, day, orders, net in far.head(_MOST_LISTED)
         .loc[:, ["user", "day", "orders", "net"]]
         .itertuples(index=False)
@@ -251,7 +250,3 @@ def _fence(net: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
         return None
     low, high = np.percentile(logs, [25, 75])
     return float(np.exp(high + _FENCE_IQR * max(float(high - low), _LEAST_IQR)))
-
-
-def _iso(day: int) -> str:
-    return datetime.fromtimestamp(day * MS_PER_DAY / 1000, UTC).date().isoformat()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
 from features.orders import Order
+from features.times import rfc3339
 
 _BITS: Final = 128
 
@@ -57,7 +57,4 @@ def _hash(order: Order) -> int:
 
 
 def _instant(ms: int | None) -> str:
-    if ms is None:
-        return ""
-    when = datetime.fromtimestamp(ms / 1000, UTC)
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return "" if ms is None else rfc3339(ms, milliseconds=True)

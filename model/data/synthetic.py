@@ -11,14 +11,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order, OrderType
+from features.times import MS_PER_DAY, rfc3339
 
 START_MS: Final = 1_672_531_200_000  # 2023-01-01T00:00:00Z
 
@@ -80,9 +79,14 @@ def write_csv(orders: Iterable[Order], path: str | Path) -> None:
         rows = csv.writer(file)
         rows.writerow(("order_id", "user_id", "ts", "amount", "type"))
         for order in orders:
-            ts = datetime.fromtimestamp(order.ts_ms / 1000, UTC).isoformat(timespec="milliseconds")
             amount = f"{order.amount_minor // 100}.{order.amount_minor % 100:02d}"
-            row = (order.order_id, order.user_id, ts, amount, order.type.name.lower())
+            row = (
+                order.order_id,
+                order.user_id,
+                rfc3339(order.ts_ms),
+                amount,
+                order.type.name.lower(),
+            )
             rows.writerow(row)
 
 

@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
 
-from features.buckets import MS_PER_DAY, day_of
 from features.catalog import sign_of
 from features.money import minor_exponent
 from features.orders import Order
 from features.state import EMPTY, HISTORY_DAYS, BeyondMemory, CustomerState, apply
 from features.table import tabulate
+from features.times import MS_PER_DAY, day_of
 from features.vector import FEATURE_NAMES, vectors
 from model.data.attributes import Attributes
 from model.errors import ModelError

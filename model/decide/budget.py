@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from features import buckets
-from features.buckets import MS_PER_DAY, day_of
 from features.state import CustomerState
+from features.times import MS_PER_DAY, day_of
 from model.decide.judge import Contested, Judged, Scoring
 from model.decide.policy import Policy, Rules, Stake
 

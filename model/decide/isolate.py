@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order
 from features.state import EMPTY, CustomerState, apply
+from features.times import MS_PER_DAY
 from model.decide.judge import Event, Judge, Judged, Track, telling_order
 from model.decide.scoring import Scorer
 

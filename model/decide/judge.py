@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from features.buckets import MS_PER_DAY
 from features.ledger import IdMemory, id_hash
 from features.orders import Order
 from features.state import DEFAULT_MEMORY, BeyondMemory, CustomerState, apply, knows
+from features.times import MS_PER_DAY
 from model.decide import rule, schedule
 from model.decide.codec import Customer
 from model.decide.history import History, history_of

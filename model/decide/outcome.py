@@ -15,7 +15,7 @@ import enum
 
 import msgspec
 
-from features.buckets import MS_PER_DAY, day_of
+from features.times import MS_PER_DAY, day_of
 from model.decide.rule_state import Fired
 
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from features import buckets as day_buckets
-from features.buckets import MS_PER_DAY
 from features.state import CustomerState
+from features.times import MS_PER_DAY
 from model.decide.judge import Scoring
 from model.decide.scoring import Scorer
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from features.buckets import MS_PER_DAY, day_of
 from features.orders import OrderType
+from features.times import MS_PER_DAY, day_of
 from model.decide.history import History
 from model.decide.policy import Reference, Rules
 from model.decide.rule_state import Fired, Judgement, Peak, Trigger

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from features.buckets import MS_PER_DAY, day_of
+from features.times import MS_PER_DAY, day_of
 from model.decide.history import History
 from model.decide.policy import Reference, Rules
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from features.buckets import MS_PER_DAY, day_of
+from features.times import MS_PER_DAY, day_of
 from model.decide.history import History
 from model.decide.policy import Rules
 from model.decide.rule_state import Judgement

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from features.buckets import day_of
 from features.money import minor_exponent
+from features.times import day_of
 from model.decide.history import history_of
 from model.decide.judge import Scoring
 from model.decide.outcome import Answered, Ending

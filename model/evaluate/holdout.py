@@ -10,17 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from features.buckets import MS_PER_DAY, day_of
 from features.money import minor_exponent
 from features.orders import Order
 from features.rfm import rfm
+from features.times import day_of, iso_day
 from features.vector import FEATURE_NAMES
 from model.data.attributes import Attributes
 from model.data.training_rows import Snapshot, labels_of, rows_of, snapshots
@@ -155,11 +154,6 @@ def bgnbd_prediction(holdout: Snapshot, horizon_days: int, unit: float) -> Float
     if not np.isfinite(said).all():
         raise FitError("the fitted parameters are so large that some customers have no number")
     return said
-
-
-def iso_day(day: int) -> str:
-    """The ISO date of a UTC day counted from the epoch."""
-    return datetime.fromtimestamp(day * MS_PER_DAY / 1000, UTC).date().isoformat()
 
 
 # Columns and their widths; with the names, less than 80 characters.

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import msgspec
 
-from features.buckets import day_of
 from features.orders import Order
+from features.times import day_of, iso_day
 from model.data.attributes import Attributes
 from model.data.training_rows import TooLittleData, TrainingConfig, fit, population, training_set
 from model.estimators.clv import ClvModel
@@ -27,7 +27,6 @@ from model.evaluate.holdout import (
     EvaluationError,
     Holdout,
     evaluation_of,
-    iso_day,
     predicted,
 )
 

@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2
 
-from features.buckets import MS_PER_DAY
 from features.state import HISTORY_DAYS, CustomerState
 from features.table import BEFORE_COLUMNS, tabulate
+from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES, vectors
 from model.monitor.result import SCORE, Bias, Bins, Drift, Level, Reference
 

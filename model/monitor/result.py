@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date
 from typing import Final
 
 import msgspec
+
+from features.times import day_of_date
 
 SCORE: Final = "clv"
 """How the model's own output is named beside the features."""
@@ -32,8 +33,7 @@ class Age(msgspec.Struct, frozen=True):
 def age_at(cutoff: str, horizon_days: int, day: int, old_after: int = OLD_AFTER_DAYS) -> Age:
     """The age on a UTC day since the epoch. A horizon is granted on top of `old_after`: that long
     before the newest orders `retrain` ends training, since it judges by what came then."""
-    born = date.fromisoformat(cutoff).toordinal() - date(1970, 1, 1).toordinal()
-    return Age(cutoff, max(0, day - born), horizon_days + old_after)
+    return Age(cutoff, max(0, day - day_of_date(cutoff)), horizon_days + old_after)
 
 
 class Bins(msgspec.Struct, frozen=True):

@@ -9,13 +9,12 @@ from zlib import crc32
 import msgspec
 import numpy as np
 
-from features.buckets import MS_PER_DAY, day_of
 from features.money import minor_exponent
 from features.orders import Order
 from features.state import EMPTY, BeyondMemory, CustomerState, apply
+from features.times import MS_PER_DAY, day_of, iso_day
 from model.decide.scoring import Scorer
 from model.errors import ModelError
-from model.evaluate.holdout import iso_day
 from model.monitor.drift import (
     MAX_WINDOWS,
     MIN_CUSTOMERS,

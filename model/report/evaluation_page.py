@@ -8,9 +8,10 @@ from html import escape
 from typing import Final
 
 from features.money import minor_exponent
+from features.times import iso_day
 from model.evaluate.bootstrap import Difference
 from model.evaluate.diagnostics import BEST, Dependence, Diagnostics, diagnostics
-from model.evaluate.holdout import BGNBD_GG, MODEL, Evaluation, iso_day
+from model.evaluate.holdout import BGNBD_GG, MODEL, Evaluation
 from model.evaluate.metrics import ChurnMetrics, Decile
 from model.evaluate.rolling import Rolled, Rolling
 from model.report import svg

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from features.buckets import MS_PER_DAY, day_of
+from features.times import MS_PER_DAY, day_of
 from model.decide.judge import Event, Judge, Judged, Scoring, Track
 from model.evaluate.metrics import spearman
 from model.shadow.protocol import MIN_PAIRS, QUANTILES, Agreement, Step

@@ -10,8 +10,8 @@ from typing import Final, TypeAlias
 import msgspec
 import numpy as np
 
-from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order
+from features.times import MS_PER_DAY, day_of, iso_day
 from model.artifact.artifact import ManifestFields
 from model.data.attributes import Attributes
 from model.data.fingerprint import data_of
@@ -23,7 +23,6 @@ from model.evaluate.holdout import (
     as_json,
     churn_quantiles,
     evaluate,
-    iso_day,
     score_quantiles,
     table,
 )

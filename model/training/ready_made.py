@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from features.buckets import day_of
+from features.times import day_of, iso_day
 from model.artifact import artifact
 from model.artifact.artifact import Manifest, ManifestFields
 from model.data.synthetic import Shop, generate
@@ -16,7 +16,7 @@ from model.data.training_rows import (
     population,
     training_set,
 )
-from model.evaluate.holdout import iso_day, score_quantiles
+from model.evaluate.holdout import score_quantiles
 from model.explain.shapley import typical
 
 SHOP: Final = Shop(customers=400, days=540, arrival_days=360, seed=1)

@@ -28,8 +28,8 @@ import numpy as np
 
 import features
 import model
-from features.buckets import MS_PER_DAY
 from features.orders import Order
+from features.times import MS_PER_DAY, day_of_date, iso_day
 from model.artifact import artifact, registry, signature
 from model.artifact import trial as isolation
 from model.artifact.artifact import Artifact, ArtifactRefused
@@ -43,7 +43,7 @@ from model.errors import ModelError
 from model.estimators.clv import ClvModel, Floats
 from model.estimators.kinds import options_of
 from model.evaluate.bootstrap import RESAMPLES, SEED, Difference, Judged, differences
-from model.evaluate.holdout import Holdout, iso_day, predicted
+from model.evaluate.holdout import Holdout, predicted
 from model.evaluate.metrics import clv_metrics
 from model.training.build import Made, made
 
@@ -366,8 +366,7 @@ def _code() -> Iterator[str]:
 
 
 def _ends(cutoff: str, horizon_days: int) -> str:
-    day = np.datetime64(cutoff) + np.timedelta64(horizon_days, "D")
-    return str(day)
+    return iso_day(day_of_date(cutoff) + horizon_days)
 
 
 # --- told ------------------------------------------------------------------------------------

@@ -23,10 +23,10 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from features.times import iso_day
 from model.data.training_rows import TrainingConfig, TrainingError, TrainingSet
 from model.errors import ModelError
 from model.estimators.kinds import DEFAULT, KINDS, Setting, options_of
-from model.evaluate.holdout import iso_day
 from model.evaluate.metrics import ClvMetrics
 from model.training.folds import Fold, folds
 

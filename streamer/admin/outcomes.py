@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from features.buckets import MS_PER_DAY
+from features.times import MS_PER_DAY, day_of, instant_ms, iso_day
 from model.decide.outcome import Ending
 from streamer.kafka import clients as servers
 from streamer.kafka.log_ends import log_ends
@@ -70,7 +69,7 @@ def endings(records: Iterable[ChurnWarning], as_of_ms: int | None = None) -> lis
     answers: dict[str, ChurnWarning] = {}
     newest = 0
     for record in records:
-        newest = max(newest, _ms(record.as_of))
+        newest = max(newest, instant_ms(record.as_of))
         if record.kind == WARNING_KIND:
             warnings.setdefault(record.warning_id, record)
         elif record.kind == RECOVERED_KIND and record.closes:
@@ -79,13 +78,13 @@ def endings(records: Iterable[ChurnWarning], as_of_ms: int | None = None) -> lis
     return [
         Sent(warning, _ending(warning, answers.get(warning_id), now_ms))
         for warning_id, warning in warnings.items()
-        if _ms(warning.as_of) <= now_ms
+        if instant_ms(warning.as_of) <= now_ms
     ]
 
 
 def _ending(warning: ChurnWarning, answer: ChurnWarning | None, now_ms: int) -> Ending:
-    end_ms = _ms(warning.as_of) + warning.horizon_days * MS_PER_DAY
-    if answer and answer.outcome and _ms(answer.as_of) <= now_ms:
+    end_ms = instant_ms(warning.as_of) + warning.horizon_days * MS_PER_DAY
+    if answer and answer.outcome and instant_ms(answer.as_of) <= now_ms:
         return Ending(answer.outcome)
     return Ending.LOST if now_ms >= end_ms else Ending.OPEN
 
@@ -201,13 +200,9 @@ def _decoded(record: ConsumerRecord, part: TopicPartition) -> ChurnWarning:
         ) from None
 
 
-def _ms(instant: str) -> int:
-    return round(datetime.fromisoformat(instant).timestamp() * 1000)
-
-
 def _monday(instant: str) -> str:
-    day = datetime.fromisoformat(instant).astimezone(UTC).date()
-    return (day - timedelta(days=day.weekday())).isoformat()
+    day = day_of(instant_ms(instant))
+    return iso_day(day - (day + 3) % 7)  # the day 0 was a Thursday
 
 
 def _share(value: float | None) -> str:

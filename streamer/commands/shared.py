@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 from tqdm import tqdm
 
 from features.state import StateError
+from features.times import instant_ms
 from model.commands.shared import one_line_errors as refusals_as_lines
 from model.data.order_log import OrderLogError
 from streamer.demo.embedded import EmbeddedUnavailable
@@ -78,16 +78,9 @@ def instant(text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.UsageError(
-            f"{text!r} is no time; write 2011-06-01 or 2011-06-01T00:00:00Z"
-        ) from None
-    if when.tzinfo is None:
-        if len(text) > len("2011-06-01"):
-            raise click.UsageError(f"{text!r} has no offset; append Z or +hh:mm")
-        when = when.replace(tzinfo=UTC)
-    return int(when.timestamp() * 1000)
+        return instant_ms(text)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def progress_bar(name: str, unit: str = "orders") -> tqdm[NoReturn]:

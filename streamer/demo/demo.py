@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -23,8 +22,8 @@ import msgspec
 from aiokafka import TopicPartition
 from tqdm import tqdm
 
-from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order, OrderRules
+from features.times import MS_PER_DAY, day_of, instant_ms, rfc3339
 from model.artifact import artifact
 from model.backtest.hindsight import hindsight, purchase_days
 from model.data.order_log import RejectedRow, read_orders
@@ -33,7 +32,7 @@ from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.demo.sample import sample_orders
 from streamer.demo.summary import RunFigures, summary
 from streamer.kafka import clients as servers
-from streamer.pipeline.messages import WARNING_KIND, ChurnWarning, rfc3339
+from streamer.pipeline.messages import WARNING_KIND, ChurnWarning
 from streamer.settings import Settings
 from streamer.store.base import Partition
 from streamer.store.redis_store import RedisStore
@@ -273,7 +272,7 @@ def _look_back(run: Run, model: Path, streamed: Streamed, cutoff_day: int) -> st
     since = [warning for warning in warnings if warning.as_of >= cutoff]
     seen = hindsight(
         # A silence is judged at 00:00: an order of that day comes after it.
-        [(w.user_id, _day(w.as_of) - (w.trigger == "silence")) for w in since],
+        [(w.user_id, day_of(instant_ms(w.as_of)) - (w.trigger == "silence")) for w in since],
         purchase_days(run.orders),
         manifest.horizon_days,
         cutoff_day,
@@ -334,10 +333,6 @@ def _stay(run: Run, worker: subprocess.Popen[bytes]) -> None:
     )
     with contextlib.suppress(KeyboardInterrupt):
         worker.wait()
-
-
-def _day(stamp: str) -> int:
-    return day_of(int(datetime.fromisoformat(stamp).timestamp()) * 1000)
 
 
 def _free_port() -> int:

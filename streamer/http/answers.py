@@ -9,13 +9,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from features.times import rfc3339
 from features.vector import FEATURE_NAMES, vectors
 from model.decide.codec import Customer
 from model.decide.scoring import Scorer
 from streamer.http.customer_view import Contribution, Explained, Segment, segment_of
 from streamer.http.customer_view import explained as contributions_of
 from streamer.http.requests import MAX_FAULTS, BodyRefused, Fault, FromFeatures, FromOrders, Row
-from streamer.pipeline.messages import rfc3339
 from streamer.pipeline.partition import Pipeline
 
 Floats: TypeAlias = npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from features.buckets import MS_PER_DAY, day_of
+from features.times import MS_PER_DAY, day_of, rfc3339
 from features.vector import FEATURE_NAMES
 from features.windows import WINDOWS_DAYS
 from model.decide import codec as customer_bytes
@@ -19,7 +19,7 @@ from model.decide.codec import Customer
 from model.decide.outcome import Ending, ending
 from model.decide.scoring import score
 from model.explain.tree_shap import FeaturePart, by_feature
-from streamer.pipeline.messages import rfc3339, warning_id
+from streamer.pipeline.messages import warning_id
 from streamer.pipeline.partition import Pipeline
 from streamer.pipeline.partitioner import partition_for
 from streamer.store.base import Partition, StateStore

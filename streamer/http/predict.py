@@ -32,7 +32,7 @@ from streamer.clock import Clock, SystemClock
 from streamer.http.answers import newest_ms, predictions
 from streamer.http.customer_view import Found, UnknownCustomer, find_customer, view
 from streamer.http.openapi import document
-from streamer.http.requests import MAX_BODY_BYTES, BodyRefused, Fault, Terms, instant_ms, read
+from streamer.http.requests import MAX_BODY_BYTES, BodyRefused, Fault, Terms, instant_of, read
 from streamer.http.server import BodyTooLarge, GuardedWeb, body_of, is_from_here, problem
 from streamer.pipeline.partition import Pipeline
 from streamer.store.base import Claim, StateStore, StoreRefused, StoreUnavailable
@@ -234,7 +234,7 @@ def _looked_up(
 
 def _as_of(text: str) -> int:
     try:
-        return instant_ms(
+        return instant_of(
             int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
         )
     except ValueError as error:

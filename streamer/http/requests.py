@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +17,7 @@ import msgspec
 from features.ledger import IdMemory
 from features.orders import Order, OrderRules, Reason, Rejected, parse
 from features.state import EMPTY, BeyondMemory, CustomerState, apply
+from features.times import InstantError, rfc3339, wire_ms
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
 from model.data.attributes import Attributes
 
@@ -286,9 +286,9 @@ def _folded(
         # Clocks differ: as the stream does, never score before what is known.
         return facts, max(terms.now_ms, newest_ms)
     if newest_ms > as_of_ms:
-        newest = _utc(newest_ms)
+        newest = rfc3339(newest_ms, milliseconds=True)
         detail = f"as_of is before the newest order, {newest}; leave that out or choose a later one"
-        faults.add(place, "as_of", detail, _utc(as_of_ms))
+        faults.add(place, "as_of", detail, rfc3339(as_of_ms, milliseconds=True))
         return None
     return facts, as_of_ms
 
@@ -387,27 +387,14 @@ def _attributes(
 # --- pieces ---------------------------------------------------------------------------------------
 
 
-def instant_ms(value: object) -> int:
+def instant_of(value: object) -> int:
     """Epoch ms of an RFC 3339 time with offset, or of integer epoch ms. Raises ValueError with the
     remedy."""
-    remedy = "send RFC 3339 with offset (2026-03-01T12:00:00Z) or integer epoch milliseconds"
-    if isinstance(value, str) and not value.isdigit():
-        try:
-            when = msgspec.convert(value, datetime, strict=True)
-        except (msgspec.ValidationError, UnicodeEncodeError):
-            raise ValueError(f"as_of is no time; {remedy}") from None
-        if when.tzinfo is None:
-            raise ValueError(f"as_of has no offset; {remedy}")
-        ms = math.floor(when.timestamp() * 1000)
-    elif isinstance(value, int) and not isinstance(value, bool):
-        if 0 <= value < _MIN_EPOCH_MS:
-            raise ValueError("as_of looks like seconds: multiply by 1000 for milliseconds")
-        ms = value
-    else:
-        raise ValueError(f"as_of is no time; {remedy}")
-    if not 0 <= ms < _YEAR_10000_MS:
-        raise ValueError(f"as_of lies outside the years 1970 to 9999; {remedy}")
-    return ms
+    try:
+        return wire_ms(value)
+    except InstantError as error:
+        remedy = "send RFC 3339 with offset (2026-03-01T12:00:00Z) or integer epoch milliseconds"
+        raise ValueError(f"as_of {error}; {remedy}") from None
 
 
 def _instant(raw: msgspec.Raw | None, place: _Place, faults: _Faults) -> int | None:
@@ -416,7 +403,7 @@ def _instant(raw: msgspec.Raw | None, place: _Place, faults: _Faults) -> int | N
     if value is None:
         return None
     try:
-        return instant_ms(value)
+        return instant_of(value)
     except ValueError as error:
         faults.add(place, "as_of", str(error), value)
         return None
@@ -477,7 +464,3 @@ def _shown(value: object) -> str:
         value = bytes(value).decode(errors="replace")
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
-
-
-def _utc(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -29,7 +29,8 @@ from aiokafka.errors import (
     for_code,
 )
 
-_DAY_MS: Final = 86_400_000
+from features.times import MS_PER_DAY
+
 _POLL_S: Final = 0.05
 _BROKER_DEFAULT: Final = -1
 _ASK_WITHIN_MS: Final = 5_000
@@ -87,7 +88,7 @@ class Topic:
 
 # 28 days everywhere: longer than any outage that is caught up, shorter than the month within which
 # an erased customer has to be gone from topics that cannot delete a single record.
-_FOUR_WEEKS: Final = {"cleanup.policy": "delete", "retention.ms": str(28 * _DAY_MS)}
+_FOUR_WEEKS: Final = {"cleanup.policy": "delete", "retention.ms": str(28 * MS_PER_DAY)}
 
 ORDERS: Final = Topic("orders", 4, _FOUR_WEEKS, exact=True)
 CHURN_WARNINGS: Final = Topic("churn-warnings", 4, _FOUR_WEEKS)

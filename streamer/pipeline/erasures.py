@@ -22,7 +22,8 @@ from typing import Final
 import msgspec
 
 from features.orders import Order
-from streamer.pipeline.messages import Message, rfc3339
+from features.times import rfc3339
+from streamer.pipeline.messages import Message
 from streamer.pipeline.partitioner import PARTITIONERS, Partitioner
 
 ERASE: Final = "clv-erase"

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
 
 import msgspec
 
-from features.buckets import day_of
 from features.money import minor_exponent
 from features.orders import Rejected
+from features.times import day_of, rfc3339
 from model.decide.history import Standing, history_of
 from model.decide.judge import Scoring
 from model.decide.policy import Rules
@@ -122,19 +120,6 @@ def pack(message: Message) -> bytes:
 def unpack(entry: bytes) -> Message:
     """The message in an outbox entry."""
     return _unpacked.decode(entry)
-
-
-@lru_cache(maxsize=4096)
-def rfc3339(ts_ms: int) -> str:
-    """An instant in epoch milliseconds as RFC 3339 in UTC, with milliseconds only where there are
-    any.
-
-    >>> rfc3339(852_076_800_000)
-    '1997-01-01T00:00:00Z'
-    """
-    seconds, ms = divmod(ts_ms, 1000)
-    stamp = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{stamp}.{ms:03d}Z" if ms else f"{stamp}Z"
 
 
 def warning_id(user_id: str, fired: Fired, policy_version: str, kind: str = WARNING_KIND) -> str:

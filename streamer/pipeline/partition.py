@@ -36,9 +36,9 @@ from typing import NamedTuple, Protocol
 import msgspec
 from cachetools import LRUCache
 
-from features.buckets import day_of
 from features.orders import Order, OrderRules, Reason, Rejected, parse
 from features.state import BeyondMemory, StateError
+from features.times import day_of, rfc3339
 from model.decide import codec as customer_bytes
 from model.decide.budget import pieces, settle, share, split
 from model.decide.codec import UNKNOWN, CustomerDamaged, CustomerNewer
@@ -56,7 +56,6 @@ from streamer.pipeline.messages import (
     Writer,
     dead_letter,
     pack,
-    rfc3339,
     times_redriven,
     unpack,
 )

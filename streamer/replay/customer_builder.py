@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Final, TypeAlias
 
-from features.buckets import MS_PER_DAY
 from features.money import to_minor
 from features.orders import Order, OrderType
+from features.times import MS_PER_DAY, Instant, instant_ms, rfc3339
 from streamer.settings.fields import duration_ms
 
-Instant: TypeAlias = str | date | datetime
 Span: TypeAlias = str | timedelta
 Amount: TypeAlias = str | int | float | Decimal
 
@@ -82,7 +81,7 @@ class Customer:
             count = (until_ms - first_ms) // step_ms + 1
         if count < 1:
             raise ValueError(
-                f"{self.user_id}: no order lies between {_shown(first_ms)} and until; choose a"
+                f"{self.user_id}: no order lies between {rfc3339(first_ms)} and until; choose a"
                 " later until or an earlier start"
             )
         return self._with_orders([first_ms + n * step_ms for n in range(count)], amount)
@@ -162,25 +161,6 @@ class Customer:
             raise ValueError(f'{self.user_id} is silent to the end; say then_silent("60d") instead')
 
 
-def instant_ms(when: Instant) -> int:
-    """Epoch milliseconds of an instant: a date (00:00 UTC) or a time with an offset.
-
-    >>> instant_ms("2026-03-01") == instant_ms("2026-03-01T01:00:00+01:00")
-    True
-    """
-    try:
-        parsed = datetime.fromisoformat(when) if isinstance(when, str) else when
-    except ValueError:
-        raise ValueError(f"{when!r} is no time; write 2026-03-01 or 2026-03-01T12:00:00Z") from None
-    if not isinstance(parsed, datetime):
-        parsed = datetime(parsed.year, parsed.month, parsed.day, tzinfo=UTC)
-    elif parsed.tzinfo is None:
-        if not isinstance(when, str) or len(when) > len("2026-03-01"):
-            raise ValueError(f"{str(when)!r} has no offset; append Z or +hh:mm")
-        parsed = parsed.replace(tzinfo=UTC)
-    return round(parsed.timestamp() * 1000)
-
-
 def span_ms(span: Span) -> int:
     """Milliseconds of a span such as `36h`, `7d` or a timedelta; more than none."""
     ms = duration_ms(span) if isinstance(span, str) else round(span / timedelta(milliseconds=1))
@@ -194,7 +174,3 @@ def _money(amount: Amount) -> str:
     if to_minor(text, 4) < 0:
         raise ValueError(f"amount {text} is negative; what goes back is a refund")
     return text
-
-
-def _shown(ts_ms: int) -> str:
-    return datetime.fromtimestamp(ts_ms / 1000, UTC).isoformat()

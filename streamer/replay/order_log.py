@@ -16,8 +16,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order
+from features.times import MS_PER_DAY, Instant, instant_ms, rfc3339
 from model.artifact import artifact
 from model.artifact.artifact import Artifact
 from model.artifact.files import MANIFEST_FILE
@@ -25,9 +25,9 @@ from model.artifact.registry import resolve
 from model.data.order_log import RejectedRow, read_orders
 from streamer.http import customer_view as show
 from streamer.kafka.publisher import MemoryPublisher
-from streamer.pipeline.messages import ChurnWarning, ClvScore, Message, rfc3339
+from streamer.pipeline.messages import ChurnWarning, ClvScore, Message
 from streamer.pipeline.partition import Pipeline
-from streamer.replay.customer_builder import Customer, Instant, instant_ms
+from streamer.replay.customer_builder import Customer
 from streamer.replay.replay import Replay, Replayed
 from streamer.settings import Settings
 from streamer.worker.partitions import pipeline_of

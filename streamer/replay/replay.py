@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from features.buckets import day_of
 from features.orders import Order
+from features.times import day_of
 from model.data.order_log import RejectedRow, Row
 from streamer.kafka.publisher import Publisher
 from streamer.pipeline.dead_letters import NO_LIMITS

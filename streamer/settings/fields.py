@@ -13,11 +13,12 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from features.times import MS_PER_DAY
 from model.artifact.signature import SigningError, read_keys
 
 PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT")
 PERCENTILES: Final = {2: "95,85", 3: "90,70,40"}
-_UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": MS_PER_DAY}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")

@@ -14,8 +14,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from features.buckets import day_of
 from features.state import CustomerState, StateError
+from features.times import day_of
 from model.artifact.files import MANIFEST_FILE
 from model.decide import codec as customer_bytes
 from model.decide.scoring import Scorer

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from features.buckets import day_of
+from features.times import day_of
 from model.artifact.files import MANIFEST_FILE
 from model.monitor.result import Age, age_at
 from streamer import log

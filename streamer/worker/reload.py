@@ -18,10 +18,10 @@ from typing import Final, Protocol
 
 import msgspec
 
+from features.times import rfc3339
 from model.artifact import registry
 from model.artifact.files import MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, ArtifactRefused
 from streamer import log
-from streamer.pipeline.messages import rfc3339
 from streamer.pipeline.partition import Pipeline
 
 _log = log.get(__name__)

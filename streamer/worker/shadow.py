@@ -18,7 +18,7 @@ from zlib import crc32
 
 import msgspec
 
-from features.buckets import day_of
+from features.times import day_of
 from model.artifact.files import ArtifactRefused
 from model.decide import codec as customer_bytes
 from model.decide.judge import Track

@@ -20,8 +20,8 @@ from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
 from yarl import URL
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order, Reason
+from features.times import MS_PER_DAY
 from model.artifact.artifact import save
 from model.data.synthetic import write_csv
 from streamer.admin.outcomes import WeekOutcomes, by_week, endings

@@ -14,8 +14,8 @@ from urllib.request import Request, urlopen
 import pytest
 from redis.asyncio import Redis
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order
+from features.times import MS_PER_DAY
 from model.artifact.artifact import save
 from streamer.admin.produce import order_message
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis

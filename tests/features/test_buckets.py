@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,13 +28,6 @@ def _filled(changes: list[Bucket]) -> bytes:
 
 def _taken_back(change: Bucket) -> Bucket:
     return Bucket(change.day, -change.orders, -change.gross, -change.refunded)
-
-
-@pytest.mark.parametrize(
-    ("ts_ms", "day"), [(0, 0), (86_399_999, 0), (86_400_000, 1), (1_735_689_600_000, 20_089)]
-)
-def test_a_day_begins_at_midnight_utc(ts_ms: int, day: int) -> None:
-    assert buckets.day_of(ts_ms) == day
 
 
 @given(_CHANGES)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order, OrderType
 from features.rfm import rfm
 from features.state import EMPTY, CustomerState, apply
+from features.times import MS_PER_DAY
 from tests.support import strategies
 from tests.support.strategies import START_MS, USER
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from benchmarks import state_size
 from features import buckets as day_buckets
-from features.buckets import MS_PER_DAY
 from features.ledger import IdMemory
 from features.orders import Order, OrderType
 from features.state import (
@@ -28,6 +27,7 @@ from features.state import (
     decode,
     encode,
 )
+from features.times import MS_PER_DAY
 from tests.support import strategies
 from tests.support.strategies import START_MS, USER
 from tests.support.twin import Facts, twin_facts

@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order, OrderType
 from features.state import EMPTY, HISTORY_DAYS, CustomerState, apply
+from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES, FEATURE_VERSION, vectors
 from tests.support import strategies
 from tests.support.twin import twin_vector, unlike

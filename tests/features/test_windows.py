@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order
 from features.state import EMPTY, HISTORY_DAYS, CustomerState, apply
 from features.table import tabulate
+from features.times import MS_PER_DAY
 from features.windows import HALF_LIVES_DAYS, WINDOWS_DAYS, decayed_columns, window_columns
 
 _DAY = 20_089

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Final
 
-from features.buckets import MS_PER_DAY
+from features.times import MS_PER_DAY
 from streamer.pipeline.messages import Message
 from tests.features.test_orders import BAD, ODD_AMOUNTS, ODD_IDS, UNKNOWN_FIELDS, WRONG_KEYS
 

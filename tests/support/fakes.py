@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from features.buckets import MS_PER_DAY
 from features.ledger import IdMemory
 from features.orders import Order, OrderRules, OrderType
+from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES
 from model.decide.judge import Judge
 from model.decide.policy import Policy

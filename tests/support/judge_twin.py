@@ -11,10 +11,11 @@ from collections.abc import Iterable
 import msgspec
 import numpy as np
 
-from features.buckets import DTYPE, MS_PER_DAY, day_of
+from features.buckets import DTYPE
 from features.ledger import entries_newest_first, id_hash
 from features.orders import Order, OrderType
 from features.state import BeyondMemory, apply
+from features.times import MS_PER_DAY, day_of
 from model.decide import rule
 from model.decide.codec import UNKNOWN, Customer
 from model.decide.history import History

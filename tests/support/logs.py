@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order
+from features.times import MS_PER_DAY
 from model.decide.policy import Policy, Reference
 from tests.support.fakes import HOUR_MS, renamed
 from tests.support.strategies import histories

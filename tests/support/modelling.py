@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.buckets import day_of
 from features.orders import Order, OrderRules
+from features.times import day_of
 from model.artifact.artifact import ManifestFields
 from model.data.order_log import read_orders
 from model.data.synthetic import Shop, generate

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order, OrderType
+from features.times import MS_PER_DAY
 
 T = TypeVar("T")
 

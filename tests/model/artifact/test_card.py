@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from features.buckets import MS_PER_DAY
+from features.times import MS_PER_DAY
 from model.artifact.artifact import Manifest, save
 from model.artifact.card import card
 from model.data.attributes import Column

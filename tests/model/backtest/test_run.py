@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order, OrderType
+from features.times import MS_PER_DAY, day_of
 from model.backtest.panel import Ranked, calibration, first_of_each, quality, ranking
 from model.backtest.result import Backtest, BacktestError
 from model.backtest.run import Plan, backtest

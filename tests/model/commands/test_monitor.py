@@ -9,14 +9,13 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order
+from features.times import MS_PER_DAY, day_of, iso_day
 from model.artifact.artifact import save
 from model.commands.cli import cli
 from model.commands.monitor import ALARM
 from model.data.synthetic import Shop, generate, write_csv
 from model.decide.scoring import Scorer
-from model.evaluate.holdout import iso_day
 from model.monitor.result import Monitored, age_at
 from model.monitor.weekly import reference
 from model.report.monitor import text

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from features.buckets import MS_PER_DAY
+from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES, vectors
 from model.artifact.artifact import load, save, version_of
 from model.commands.cli import cli

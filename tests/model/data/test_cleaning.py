@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order, OrderRules, OrderType
+from features.times import MS_PER_DAY
 from model.artifact.artifact import load
 from model.commands.cli import cli
 from model.data.cleaning import Cleaned, cleaned, write_orders

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order, OrderType
 from features.state import CustomerState
+from features.times import MS_PER_DAY, day_of
 from features.vector import FEATURE_NAMES, vectors
 from model.data import training_rows as training
 from model.data.training_rows import (

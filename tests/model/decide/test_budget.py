@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.buckets import day_of
 from features.orders import Order, OrderType
 from features.state import EMPTY, CustomerState, apply
+from features.times import day_of
 from model.decide.budget import Piece, chosen, pieces, share, spent_minor
 from model.decide.judge import Scoring
 from model.decide.policy import Policy, Rules, Stake

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order
+from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES
 from model.decide.codec import UNKNOWN
 from model.decide.isolate import FEW, judge_apart

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from features.buckets import MS_PER_DAY
+from features.times import MS_PER_DAY
 from model.decide.outcome import Answered, Ending, ending
 from model.decide.rule_state import Fired, Peak, Trigger
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.buckets import MS_PER_DAY
 from features.ledger import id_hash
 from features.orders import OrderType
+from features.times import MS_PER_DAY
 from model.decide.history import History
 from model.decide.policy import Policy, PolicyError, Reference, Rules, Stake
 from model.decide.rule import Happening, is_down_by, on_event, on_instant, rebased, withheld

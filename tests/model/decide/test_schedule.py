@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.buckets import MS_PER_DAY
+from features.times import MS_PER_DAY
 from model.decide.history import History
 from model.decide.policy import Policy, Rules
 from model.decide.rule_state import Fired, Judgement, Peak, Trigger

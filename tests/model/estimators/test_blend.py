@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from features.buckets import MS_PER_DAY
 from features.catalog import never_negative, sign_of, smooth_in_silence
 from features.orders import Order, OrderType
 from features.state import EMPTY, CustomerState, apply
+from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES, vectors
 from model.data.training_rows import (
     TrainingConfig,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.buckets import MS_PER_DAY
 from features.catalog import sign_of, smooth_in_silence, smooth_rows
+from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES, vectors
 from model.data.training_rows import snapshots
 from model.estimators.base import Examples

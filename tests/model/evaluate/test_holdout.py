@@ -7,6 +7,7 @@ from statistics import fmean
 import pytest
 
 from features.orders import Order
+from features.times import iso_day
 from model.data.training_rows import TrainingConfig, fit, population, training_set
 from model.evaluate.holdout import (
     BGNBD_GG,
@@ -15,7 +16,6 @@ from model.evaluate.holdout import (
     Evaluation,
     EvaluationError,
     evaluate,
-    iso_day,
     score_quantiles,
     table,
 )

@@ -9,11 +9,11 @@ from statistics import fmean
 
 import pytest
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order
+from features.times import MS_PER_DAY, iso_day
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import TrainingConfig
-from model.evaluate.holdout import BGNBD_GG, MODEL, SAME_AGAIN, EvaluationError, evaluate, iso_day
+from model.evaluate.holdout import BGNBD_GG, MODEL, SAME_AGAIN, EvaluationError, evaluate
 from model.evaluate.rolling import Rolled, as_it_is, cutoff_days, rolled
 from model.report.evaluation_text import text
 from tests.support import modelling

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.buckets import day_of
 from features.orders import Order, OrderType
 from features.state import EMPTY, CustomerState, apply
+from features.times import day_of
 from features.vector import FEATURE_NAMES
 from model.data.synthetic import Shop, generate
 from model.decide.scoring import Scorer

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order, OrderType
+from features.times import MS_PER_DAY
 from model.artifact import artifact, registry, signature
 from model.artifact import trial as isolation
 from model.artifact.artifact import Artifact, load

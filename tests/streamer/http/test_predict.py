@@ -27,7 +27,7 @@ from model.explain.shapley import typical
 from streamer.clock import ManualClock
 from streamer.http import predict as api_module
 from streamer.http.predict import Api
-from streamer.http.requests import MAX_BODY_BYTES, instant_ms
+from streamer.http.requests import MAX_BODY_BYTES, instant_of
 from streamer.http.server import GuardedWeb
 from streamer.kafka.publisher import MemoryPublisher
 from streamer.pipeline.partition import LogRange, PartitionRunner, Pipeline
@@ -207,7 +207,7 @@ async def test_the_score_is_that_of_the_scores_topic() -> None:
         found = await api.predict(
             *(
                 of_orders([order for order in history if order.ts_ms <= as_of_ms], as_of=as_of_ms)
-                for as_of_ms in (instant_ms(score["as_of"]) for score in said)
+                for as_of_ms in (instant_of(score["as_of"]) for score in said)
             )
         )
     for one, score in zip(found, said, strict=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import pairwise
 
 import msgspec
@@ -20,7 +19,6 @@ from streamer.pipeline.messages import (
     Message,
     in_holdout,
     pack,
-    rfc3339,
     times_redriven,
     unpack,
     warning_id,
@@ -188,28 +186,6 @@ def test_the_holdout_is_stamped_and_nothing_else_changes() -> None:
 
 
 # --- forms ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("ts_ms", "text"),
-    [
-        (0, "1970-01-01T00:00:00Z"),
-        (1, "1970-01-01T00:00:00.001Z"),
-        (852_076_800_000, "1997-01-01T00:00:00Z"),
-        (852_076_800_120, "1997-01-01T00:00:00.120Z"),
-        (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
-    ],
-)
-def test_an_instant_has_milliseconds_only_where_there_are_any(ts_ms: int, text: str) -> None:
-    assert rfc3339(ts_ms) == text
-
-
-@given(ts_ms=st.integers(0, 253_402_300_799_999))
-def test_an_instant_can_be_read_back_exactly(ts_ms: int) -> None:
-    read = datetime.fromisoformat(rfc3339(ts_ms))
-    assert read.tzinfo == UTC
-    seconds, ms = divmod(ts_ms, 1000)
-    assert read == datetime.fromtimestamp(seconds, UTC).replace(microsecond=1000 * ms)
 
 
 @given(

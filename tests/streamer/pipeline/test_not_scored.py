@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.buckets import MS_PER_DAY
 from features.orders import Order
 from features.state import EMPTY, CustomerState, apply
+from features.times import MS_PER_DAY
 from model.decide import codec as customer
 from model.decide.policy import Policy
 from streamer.kafka.publisher import MemoryPublisher

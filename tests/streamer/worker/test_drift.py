@@ -12,8 +12,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from features.buckets import MS_PER_DAY, day_of
 from features.orders import Order
+from features.times import MS_PER_DAY, day_of
 from model.data.synthetic import Shop, generate
 from model.decide import codec as customer
 from model.decide.codec import Customer

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from features.buckets import MS_PER_DAY
+from features.times import MS_PER_DAY
 from model.monitor.result import Age, age_at
 from streamer.metrics import Metrics
 from streamer.settings import Settings
