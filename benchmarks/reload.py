@@ -30,8 +30,9 @@ from model.decide.judge import Judge
 from model.decide.policy import Policy
 from model.evaluate.holdout import score_quantiles
 from streamer.metrics import Metrics
-from streamer.pipeline.messages import Topics, Writer
+from streamer.pipeline.messages import Writer
 from streamer.pipeline.partition import Pipeline
+from streamer.records import Topics
 from streamer.worker.reload import Reloader
 
 SWAPS: Final = 3

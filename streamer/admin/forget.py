@@ -11,12 +11,11 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streamer.errors import StreamerError
 from streamer.kafka import log_ends as logends
-from streamer.kafka.publisher import Publisher
 from streamer.pipeline.erasures import Forgotten, erasure_headers, marker
-from streamer.pipeline.messages import Message
-from streamer.pipeline.rebuild import LogUnavailable
-from streamer.store.base import Partition, StateStore
+from streamer.records import LogUnavailable, Message, Partition, Publisher
+from streamer.store.base import StateStore
 
 _TO: Final = "to_partition"
 _POLL_S: Final = 0.2
@@ -26,7 +25,7 @@ _SILENT_MS: Final = 5_000
 Connect = Callable[..., AIOKafkaConsumer]
 
 
-class NotForgottenYet(Exception):
+class NotForgottenYet(StreamerError):
     """Start a worker: the erasure stands in the log, and is applied when it is read. Run the
     command again to see whether it was; to say it twice changes nothing."""
 

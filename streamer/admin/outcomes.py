@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 
 from features.times import MS_PER_DAY, day_of, instant_ms, iso_day
 from model.decide.outcome import Ending
+from streamer.errors import StreamerError
 from streamer.kafka import clients as servers
 from streamer.kafka.log_ends import log_ends
 from streamer.pipeline.messages import RECOVERED_KIND, WARNING_KIND, ChurnWarning
@@ -31,7 +32,7 @@ _SILENT_MS: Final = 10_000
 _warning = msgspec.json.Decoder(ChurnWarning)
 
 
-class OutcomesRefused(Exception):
+class OutcomesRefused(StreamerError):
     """Name a file that `replay` wrote as warnings.jsonl, or the topic that the worker writes to;
     the message has the line or the offset."""
 

@@ -13,8 +13,7 @@ from features.money import minor_exponent
 from features.orders import Order
 from features.times import rfc3339
 from model.data.order_log import RejectedRow, Row
-from streamer.kafka.publisher import Publisher
-from streamer.pipeline.messages import Message
+from streamer.records import Message, Publisher
 
 # Awaited as a whole: with 4 partitions a few hundred records a batch, which brokers like.
 _CHUNK: Final = 2_000

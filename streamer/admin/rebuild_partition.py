@@ -15,15 +15,16 @@ from aiokafka.errors import KafkaError
 from streamer.admin import forget, redrive
 from streamer.admin.redrive import Choice, Redriven
 from streamer.admin.repartition import KafkaLog, Moved, Repartition
+from streamer.errors import StreamerError
 from streamer.kafka import clients as servers
-from streamer.kafka.publisher import KafkaPublisher, Publisher, Route
+from streamer.kafka.publisher import KafkaPublisher, Route
 from streamer.kafka.reader import KafkaHistory
 from streamer.kafka.topics import Topic
 from streamer.pipeline.erasures import Forgotten
-from streamer.pipeline.partition import LogRange, PartitionRunner, Pipeline
-from streamer.pipeline.rebuild import LogUnavailable
+from streamer.pipeline.partition import PartitionRunner, Pipeline
+from streamer.records import LogRange, LogUnavailable, Partition, Publisher
 from streamer.settings import Settings
-from streamer.store.base import Partition, StateStore
+from streamer.store.base import StateStore
 from streamer.store.redis_store import RedisStore
 
 Progress = Callable[[int], object]
@@ -123,7 +124,7 @@ async def move_customers(
         return await move.run()
 
 
-class RebuildRefused(Exception):
+class RebuildRefused(StreamerError):
     """Restore the Redis from a backup; or say what to do without, as the message tells."""
 
 

@@ -19,11 +19,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from features.orders import Reason
 from features.times import rfc3339
 from streamer.kafka.log_ends import log_ends
-from streamer.kafka.publisher import Publisher
-from streamer.pipeline.messages import REDRIVEN, Message, times_redriven
-from streamer.pipeline.partition import Record as OrderRecord
+from streamer.pipeline.messages import REDRIVEN, times_redriven
 from streamer.pipeline.partitioner import partition_for
-from streamer.store.base import Partition
+from streamer.records import Message, Partition, Publisher
+from streamer.records import Record as OrderRecord
 
 CHUNK: Final = 500
 SAMPLES: Final = 5

@@ -24,14 +24,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from features.orders import Order, OrderRules, parse
+from streamer.errors import StreamerError
 from streamer.kafka.log_ends import log_ends
-from streamer.kafka.publisher import Publisher
 from streamer.pipeline.erasures import erasure_in, move
 from streamer.pipeline.messages import unpack
-from streamer.pipeline.partition import LogRange, LogTooShort, Record, RetentionGap
+from streamer.pipeline.partition import LogTooShort, RetentionGap
 from streamer.pipeline.partitioner import MURMUR2, PARTITIONERS
-from streamer.pipeline.rebuild import LogUnavailable
-from streamer.store.base import MovableStore, Outcome, Partition, Write
+from streamer.records import LogRange, LogUnavailable, Partition, Publisher, Record
+from streamer.store.base import MovableStore, Outcome, Write
 
 _ROUNDS: Final = 3
 _OUTBOX_CHUNK: Final = 500
@@ -39,7 +39,7 @@ _READ_CHUNK: Final = 1_000
 _SILENT_MS: Final = 5_000
 
 
-class RepartitionRefused(Exception):
+class RepartitionRefused(StreamerError):
     """Nothing was moved, or what was is moved on by the next run. The message has the remedy."""
 
 

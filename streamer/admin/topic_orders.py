@@ -18,11 +18,11 @@ from streamer.kafka.reader import KafkaHistory
 from streamer.kafka.topics import Topic
 from streamer.pipeline.erasures import Forgotten, erasure_in
 from streamer.pipeline.rebuild import History
+from streamer.records import Partition
 from streamer.settings import Settings
-from streamer.store.base import Partition
 
 if TYPE_CHECKING:
-    from streamer.pipeline.partition import Record
+    from streamer.records import Record
 
 Progress = Callable[[int], object]
 

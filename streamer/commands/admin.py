@@ -11,9 +11,7 @@ import click
 from features.orders import MAX_ID_CHARS, Reason
 from streamer.admin import rebuild_partition as upkeep
 from streamer.admin import redrive, repartition
-from streamer.admin.forget import NotForgottenYet
 from streamer.admin.redrive import Choice
-from streamer.admin.repartition import RepartitionRefused
 from streamer.clock import SystemClock
 from streamer.commands.shared import (
     KAFKA,
@@ -25,10 +23,7 @@ from streamer.commands.shared import (
     one_line_errors,
     progress_bar,
 )
-from streamer.pipeline.dead_letters import DeadLettersExceeded
-from streamer.pipeline.partition import Fenced
 from streamer.pipeline.partitioner import MURMUR2, PARTITIONERS
-from streamer.pipeline.rebuild import LogUnavailable
 from streamer.settings import Settings
 from streamer.worker.run import topics_to_make
 
@@ -57,7 +52,7 @@ def forget_command(user_id: str, within_s: float) -> None:
     """
     if not 1 <= len(user_id) <= MAX_ID_CHARS:
         raise click.UsageError(f"USER has {len(user_id)} characters; ids have 1 to {MAX_ID_CHARS}")
-    with one_line_errors(NotForgottenYet, LogUnavailable):
+    with one_line_errors():
         settings = Settings.load(os.environ, needs=(KAFKA, REDIS))
         count = asyncio.run(
             upkeep.forget_customer(
@@ -124,7 +119,7 @@ def redrive_command(
         max_times=max_times,
         again=again,
     )
-    with one_line_errors(LogUnavailable), progress_bar("redriving", "dead letters") as bar:
+    with one_line_errors(), progress_bar("redriving", "dead letters") as bar:
         settings = Settings.load(os.environ, needs=(KAFKA, REDIS))
         result = asyncio.run(
             upkeep.redrive_letters(
@@ -159,7 +154,7 @@ def repartition_command(partitioner: str) -> None:
       KAFKA_BOOTSTRAP_SERVERS=localhost:9092 REDIS_URL=redis://localhost \\
       CLV_MODEL=models/shop python -m streamer repartition
     """
-    with one_line_errors(RepartitionRefused, LogUnavailable, Fenced, DeadLettersExceeded):
+    with one_line_errors():
         if os.environ.get(MODEL):
             settings, pipeline = loaded_pipeline(dict(os.environ), needs=(KAFKA, REDIS, MODEL))
         else:
@@ -199,7 +194,7 @@ def rebuild_command(number: int, partly: bool, yes: bool) -> None:
       KAFKA_BOOTSTRAP_SERVERS=localhost:9092 REDIS_URL=redis://localhost \\
       python -m streamer rebuild --partition 3 --yes
     """
-    with one_line_errors(upkeep.RebuildRefused, LogUnavailable):
+    with one_line_errors():
         settings = Settings.load(os.environ, needs=(KAFKA, REDIS))
         found = asyncio.run(
             upkeep.rebuild_partition(

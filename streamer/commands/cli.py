@@ -41,7 +41,6 @@ from streamer.kafka import clients as servers
 from streamer.metrics import metrics_table
 from streamer.pipeline.messages import ChurnWarning
 from streamer.pipeline.partition import Pipeline
-from streamer.pipeline.rebuild import LogUnavailable
 from streamer.replay.files import LogFiles
 from streamer.replay.replay import Pace, Replay, Replayed, replay_log
 from streamer.settings import Settings, unknown_variables
@@ -194,12 +193,11 @@ def demo_command(keep: bool, directory: Path) -> None:
     Example:
       make demo
     """
-    from model.artifact.artifact import ArtifactRefused
     from streamer.demo import demo
 
     # Told to end, it ends the worker that it has started, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with one_line_errors(demo.DemoFailed, ArtifactRefused):
+    with one_line_errors():
         demo.run_demo(directory, keep=keep)
 
 
@@ -224,7 +222,7 @@ def outcomes_command(files: tuple[Path, ...], as_of: str | None, as_json: bool) 
       python -m streamer outcomes replayed/warnings.jsonl
     """
     as_of_ms = SystemClock().now_ms() if as_of == "now" else instant(as_of)
-    with one_line_errors(outcomes.OutcomesRefused):
+    with one_line_errors():
         if files:
             records = [record for path in files for record in outcomes.read_file(path)]
         else:
@@ -266,7 +264,7 @@ def retrain_command(
     from model.commands.retrain import run
     from model.training.retrain import Asked
 
-    with one_line_errors(LogUnavailable):
+    with one_line_errors():
         settings = Settings.load(os.environ, needs=(KAFKA,))
         if currency is None and os.environ.get("CLV_CURRENCY"):
             currency = settings.currency

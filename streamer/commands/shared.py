@@ -12,40 +12,21 @@ from tqdm import tqdm
 from features.state import StateError
 from features.times import instant_ms
 from model.commands.shared import one_line_errors as refusals_as_lines
-from model.data.order_log import OrderLogError
-from streamer.demo.embedded import EmbeddedUnavailable
-from streamer.demo.sample import SampleRefused
-from streamer.http.customer_view import UnknownCustomer
-from streamer.kafka.publisher import PublishFailed
-from streamer.kafka.topics import TopicsError
-from streamer.settings import Settings, SettingsRefused
-from streamer.store.base import StoreError
+from streamer.errors import StreamerError
+from streamer.settings import Settings
 from streamer.worker.partitions import pipeline_of
 
 if TYPE_CHECKING:
     from streamer.pipeline.partition import Pipeline
 
-# What a person can mend, whatever the command.
-TOLD: tuple[type[Exception], ...] = (
-    EmbeddedUnavailable,
-    OrderLogError,
-    OSError,
-    PublishFailed,
-    SampleRefused,
-    SettingsRefused,
-    StateError,
-    StoreError,
-    TopicsError,
-    UnknownCustomer,
-)
 KAFKA, REDIS, MODEL = "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "CLV_MODEL"
 
 
 @contextmanager
-def one_line_errors(*also: type[Exception]) -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """What a person can mend ends as a clear message and exit code 1, never as a traceback."""
     try:
-        with refusals_as_lines(*TOLD, *also):
+        with refusals_as_lines(StreamerError, StateError):
             yield
     except KeyboardInterrupt:
         raise click.ClickException("interrupted") from None
@@ -57,7 +38,7 @@ def loaded_pipeline(environ: dict[str, str], needs: tuple[str, ...]) -> tuple[Se
     assert settings.model is not None
     from model.artifact import artifact
 
-    with one_line_errors(artifact.ArtifactRefused):
+    with one_line_errors():
         loaded = artifact.load(settings.model, settings.trust)
     if not environ.get("CLV_CURRENCY"):
         environ["CLV_CURRENCY"] = loaded.manifest.currency

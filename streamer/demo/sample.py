@@ -23,6 +23,7 @@ from typing import Final
 import click
 
 from model.data.synthetic import Shop, generate, write_csv
+from streamer.errors import StreamerError
 
 REQUIREMENT: Final = "lifetimes==0.11.3"
 WHEEL_SHA256: Final = "261e3dc89977c2b60767ca6728aaa29d429de0c814635070a749c36555895da8"
@@ -44,11 +45,11 @@ Fetch = Callable[[Path], Path]
 Make = Callable[[Path], None]
 
 
-class SampleUnavailable(Exception):
+class SampleUnavailable(StreamerError):
     """The wheel cannot be had here: check pip's index settings, or give the demo your own log."""
 
 
-class SampleRefused(Exception):
+class SampleRefused(StreamerError):
     """The wheel is not the published one: find out which index served it before trusting others."""
 
 

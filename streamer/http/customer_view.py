@@ -19,17 +19,19 @@ from model.decide.codec import Customer
 from model.decide.outcome import Ending, ending
 from model.decide.scoring import score
 from model.explain.tree_shap import FeaturePart, by_feature
+from streamer.errors import StreamerError
 from streamer.pipeline.messages import warning_id
 from streamer.pipeline.partition import Pipeline
 from streamer.pipeline.partitioner import partition_for
-from streamer.store.base import Partition, StateStore
+from streamer.records import Partition
+from streamer.store.base import StateStore
 
 Segment: TypeAlias = Literal["top", "high", "middle", "low"]
 # Where a customer is, its bytes, and its due time.
 Found: TypeAlias = tuple[Partition, bytes, int | None]
 
 
-class UnknownCustomer(Exception):
+class UnknownCustomer(StreamerError):
     """The store has no such customer. Check the id, CLV_STATE_NAMESPACE and CLV_ORDERS_TOPIC."""
 
 

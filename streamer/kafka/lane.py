@@ -63,8 +63,9 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP
 
 from streamer import log
+from streamer.errors import StreamerError
 from streamer.kafka.topic_id import topic_id
-from streamer.pipeline.partition import LogRange
+from streamer.records import LogRange
 
 _log = log.get(__name__)
 # mode gives every service a logger; ours tell of starting and stopping as Faust's own do.
@@ -147,7 +148,7 @@ class Vitals:
     ends: Mapping[int, int] = field(default_factory=dict)  # of the partitions' logs, as last heard
 
 
-class LogGone(Exception):
+class LogGone(StreamerError):
     """The position lies outside the partition's log: it was cut or the topic was made anew."""
 
     def __init__(self, partitions: Collection[int]) -> None:

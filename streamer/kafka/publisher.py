@@ -18,7 +18,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -30,8 +30,8 @@ from aiokafka.errors import (
 )
 
 from streamer import log
-from streamer.pipeline.messages import Message
 from streamer.pipeline.partitioner import partition_for
+from streamer.records import Message, PublishFailed
 
 _log = log.get(__name__)
 
@@ -45,51 +45,6 @@ RENEW_AFTER: Final = 3
 
 Route = Callable[["Message", int], int | None]
 """The partition for a message, of so many; None: as its key says."""
-
-
-class PublishFailed(Exception):
-    """Some messages were not acknowledged. Publish the whole list again: ids make repeats harmless.
-
-    With `retriable` False a repetition will fail as well until somebody acts on the message
-    (not authorised, too large for the topic's max.message.bytes); but for the few errors that
-    another producer cures, and the publisher has one from then on.
-    """
-
-    def __init__(self, message: str, *, retriable: bool = True) -> None:
-        super().__init__(message)
-        self.retriable = retriable
-
-
-class Publisher(Protocol):
-    """Takes messages out of the process."""
-
-    async def publish(self, messages: Sequence[Message]) -> None:
-        """Returns when every message is acknowledged; raises PublishFailed (retry in place)."""
-        ...
-
-
-class MemoryPublisher:
-    """Keeps the messages, in order, in `messages`; for tests and replays.
-
-    `fail_next(n)` makes the next n calls raise PublishFailed without keeping anything.
-    """
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self._failures = 0
-
-    def fail_next(self, times: int = 1) -> None:
-        self._failures = times
-
-    async def publish(self, messages: Sequence[Message]) -> None:
-        if self._failures:
-            self._failures -= 1
-            raise PublishFailed("told to fail")
-        self.messages.extend(messages)
-
-    def of(self, topic: str) -> list[Message]:
-        """The messages of one topic, in the order in which they were published."""
-        return [message for message in self.messages if message.topic == topic]
 
 
 class KafkaPublisher:

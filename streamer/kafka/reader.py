@@ -12,8 +12,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streamer.pipeline.rebuild import LogUnavailable
-from streamer.store.base import Partition
+from streamer.records import LogUnavailable, Partition
 
 _BATCH: Final = 1_000
 # A log that gives nothing for so long is not there; what is missing at its end was compacted away

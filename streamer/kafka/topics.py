@@ -30,6 +30,7 @@ from aiokafka.errors import (
 )
 
 from features.times import MS_PER_DAY
+from streamer.errors import StreamerError
 
 _POLL_S: Final = 0.05
 _BROKER_DEFAULT: Final = -1
@@ -43,7 +44,7 @@ _LOGIN_ERRORS: Final = (
 )
 
 
-class TopicsError(Exception):
+class TopicsError(StreamerError):
     """The topics are not as they must be; the subclass says what to do."""
 
 

@@ -16,7 +16,8 @@ from typing import Final
 
 import msgspec
 
-from streamer.store.base import Partition
+from streamer.errors import StreamerError
+from streamer.records import Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Exceeded:
     reason_count: int
 
 
-class DeadLettersExceeded(Exception):
+class DeadLettersExceeded(StreamerError):
     """Correct what is sent or how it is read, or raise the limit that the message names, and start
     the worker again. Nothing was skipped: it goes on with the record that it stopped at."""
 

@@ -23,8 +23,8 @@ import msgspec
 
 from features.orders import Order
 from features.times import rfc3339
-from streamer.pipeline.messages import Message
 from streamer.pipeline.partitioner import PARTITIONERS, Partitioner
+from streamer.records import Message
 
 ERASE: Final = "clv-erase"
 """Header of an erasure: epoch milliseconds. A record without a value and without it is no order,

@@ -19,6 +19,7 @@ from model.decide.reasons import Share
 from model.decide.rule_state import Fired
 from model.decide.scoring import Scorer
 from model.decide.summary import answer_sentence, warning_sentence
+from streamer.records import Message, Topics
 
 WARNING_SCHEMA: Final = "churn-warning/1"
 SCORE_SCHEMA: Final = "clv-score/1"
@@ -27,25 +28,6 @@ RECOVERED_KIND: Final = "recovered"
 REDRIVEN: Final = "redriven"
 """Header of an order that was a dead letter, and of the dead letter that it became again: how many
 times it has been redriven."""
-
-
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """Names of the four topics."""
-
-    orders: str = "orders"
-    warnings: str = "churn-warnings"
-    scores: str = "clv-scores"
-    dead_letters: str = "orders-dead-letter"
-
-
-class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One record to be produced; Kafka adds partition and offset."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Reason(msgspec.Struct, frozen=True):

@@ -46,19 +46,11 @@ from model.decide.isolate import Apart, judge_apart
 from model.decide.judge import Event, Judge, Judged, Track
 from model.decide.reasons import explain
 from streamer import log
-from streamer.kafka.publisher import Publisher
+from streamer.errors import StreamerError
 from streamer.pipeline import dead_letters as deadletters
 from streamer.pipeline.dead_letters import NO_LIMITS, DeadLettersExceeded, Limits
 from streamer.pipeline.erasures import Erasure, Forgotten, digest, erasure_in
-from streamer.pipeline.messages import (
-    Message,
-    Topics,
-    Writer,
-    dead_letter,
-    pack,
-    times_redriven,
-    unpack,
-)
+from streamer.pipeline.messages import Writer, dead_letter, pack, times_redriven, unpack
 from streamer.pipeline.partitioner import partition_for
 from streamer.pipeline.rebuild import (
     MOST_REBUILDS,
@@ -68,10 +60,10 @@ from streamer.pipeline.rebuild import (
     StoreDamaged,
     set_aside,
 )
+from streamer.records import LogRange, Message, Partition, Publisher, Record, Topics
 from streamer.store.base import (
     NewerSchema,
     Outcome,
-    Partition,
     StartAt,
     StateStore,
     Stored,
@@ -87,46 +79,15 @@ _HEARD_WITHIN_S = 1.0
 _ALL = 2**31
 
 
-class Record(Protocol):
-    """A record of the orders topic; aiokafka's ConsumerRecord is one."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class LogRange:
-    """What the broker has of a partition: offsets `start` to `end` (the next to be written), and
-    how many partitions the topic has.
-
-    `committed`: what the group was told last of how far the partition is applied, None if it never
-    was. `topic_id`: tells topics of one name apart; empty where the broker has no ids.
-    """
-
-    start: int
-    end: int
-    partition_count: int
-    committed: int | None = None
-    topic_id: str = ""
-
-
-class Fenced(Exception):
+class Fenced(StreamerError):
     """Another worker has claimed the partition. Drop it; nothing of ours was applied."""
 
 
-class WentBack(Exception):
+class WentBack(StreamerError):
     """The store has lost writes that it had confirmed. Stop, and start from what it has."""
 
 
-class OutOfSequence(Exception):
+class OutOfSequence(StreamerError):
     """The records do not continue what was applied. Seek to `expected` and read again."""
 
     def __init__(self, expected: int, found: int) -> None:

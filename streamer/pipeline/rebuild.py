@@ -19,20 +19,17 @@ from features.orders import OrderRules, Rejected, parse
 from model.decide.codec import UNKNOWN
 from model.decide.judge import Event, Judge, Track
 from streamer.pipeline.erasures import Forgotten, erasure_in
-from streamer.store.base import Partition, Stored, StoreRefused
+from streamer.records import Partition
+from streamer.store.base import Stored, StoreRefused
 
 if TYPE_CHECKING:
-    from streamer.pipeline.partition import Record
+    from streamer.records import Record
 
 MOST_REBUILDS: Final = 20
 """Readings of one partition's log by one owner. More damage than that is no accident."""
 
 _FOREVER_MS: Final = 2**52
 _KEPT_BYTES: Final = 65_536
-
-
-class LogUnavailable(Exception):
-    """The log cannot be read now. Wait and read again."""
 
 
 class History(Protocol):

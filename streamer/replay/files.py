@@ -12,7 +12,7 @@ import msgspec
 
 from features.times import rfc3339
 from model.data.order_log import RejectedRow
-from streamer.pipeline.messages import Message, Topics
+from streamer.records import Message, Topics
 
 # Lines held back at most for a partition that has fallen silent, some 60 MB.
 _MOST_HELD: Final = 200_000

@@ -24,9 +24,9 @@ from model.artifact.files import MANIFEST_FILE
 from model.artifact.registry import resolve
 from model.data.order_log import RejectedRow, read_orders
 from streamer.http import customer_view as show
-from streamer.kafka.publisher import MemoryPublisher
-from streamer.pipeline.messages import ChurnWarning, ClvScore, Message
+from streamer.pipeline.messages import ChurnWarning, ClvScore
 from streamer.pipeline.partition import Pipeline
+from streamer.records import MemoryPublisher, Message
 from streamer.replay.customer_builder import Customer
 from streamer.replay.replay import Replay, Replayed
 from streamer.settings import Settings

@@ -18,12 +18,12 @@ from typing import Final
 from features.orders import Order
 from features.times import day_of
 from model.data.order_log import RejectedRow, Row
-from streamer.kafka.publisher import Publisher
 from streamer.pipeline.dead_letters import NO_LIMITS
-from streamer.pipeline.partition import LogRange, Parsed, PartitionRunner, Pipeline, Tally
+from streamer.pipeline.partition import Parsed, PartitionRunner, Pipeline, Tally
 from streamer.pipeline.partitioner import partition_for
+from streamer.records import LogRange, Partition, Publisher
 from streamer.replay.files import LogFiles
-from streamer.store.base import MemoryStore, Partition
+from streamer.store.base import MemoryStore
 
 _BATCH: Final = 2_000
 _NO_END: Final = 2**62

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from streamer.errors import StreamerError
 from streamer.settings.faults import refusal, together
 from streamer.settings.servers import ServerSettings
 from streamer.settings.warnings import WarningSettings
@@ -23,7 +24,7 @@ from streamer.settings.worker import WorkerSettings
 _PREFIX: Final = "CLV_"
 
 
-class SettingsRefused(Exception):
+class SettingsRefused(StreamerError):
     """Set, correct or unset the variables that the message names, and start again."""
 
     def __init__(self, faults: list[str]) -> None:

@@ -24,11 +24,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Protocol
 
+from streamer.errors import StreamerError
+from streamer.records import Partition
+
 QUARANTINE_SIZE: Final = 1_000
 """Most customers of a partition whose damaged bytes are kept."""
 
 
-class StoreError(Exception):
+class StoreError(StreamerError):
     """The store could not do what it was asked; the subclass says what to do next."""
 
 
@@ -93,19 +96,6 @@ class EvictionPolicyUnsafe(StoreRefused):
             "silence when memory is full; set it to 'noeviction'"
         )
         self.policy = policy
-
-
-@dataclass(frozen=True, slots=True)
-class Partition:
-    """One partition of the orders topic, by topic and number."""
-
-    topic: str
-    number: int
-
-    @property
-    def tag(self) -> str:
-        """`orders-3`: what the keys of the partition share."""
-        return f"{self.topic}-{self.number}"
 
 
 @dataclass(frozen=True, slots=True)

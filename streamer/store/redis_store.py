@@ -45,6 +45,7 @@ from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from streamer.records import Partition
 from streamer.store.base import (
     QUARANTINE_SIZE,
     Claim,
@@ -52,7 +53,6 @@ from streamer.store.base import (
     NewerSchema,
     Outbox,
     Outcome,
-    Partition,
     PartitionCountChanged,
     Stored,
     StoreRefused,

@@ -21,7 +21,8 @@ from model.decide import codec as customer_bytes
 from model.decide.scoring import Scorer
 from model.monitor.result import Reference, Week
 from streamer import log
-from streamer.store.base import Partition, StateStore, StoreError
+from streamer.records import Partition
+from streamer.store.base import StateStore, StoreError
 from streamer.worker.reload import Reloader
 
 _log = log.get(__name__)

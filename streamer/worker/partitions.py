@@ -18,15 +18,13 @@ from streamer.admin.forget import KafkaErasures
 from streamer.clock import Clock, SystemClock
 from streamer.http.server import GuardedWeb
 from streamer.kafka.lane import Lane, being_cancelled
-from streamer.kafka.publisher import Publisher, PublishFailed
 from streamer.kafka.reader import KafkaHistory
 from streamer.kafka.security import faust_credentials
 from streamer.metrics import FENCED, OUTAGE_TRIES, OUTAGES, RESEEKS, Metrics, Standing
 from streamer.pipeline.erasures import Forgotten
-from streamer.pipeline.messages import Topics, Writer
+from streamer.pipeline.messages import Writer
 from streamer.pipeline.partition import (
     Fenced,
-    LogRange,
     LogTooShort,
     Observer,
     OutOfSequence,
@@ -34,9 +32,9 @@ from streamer.pipeline.partition import (
     Pipeline,
     Tally,
 )
-from streamer.pipeline.rebuild import LogUnavailable
+from streamer.records import LogRange, LogUnavailable, Partition, Publisher, PublishFailed, Topics
 from streamer.settings import Settings
-from streamer.store.base import Partition, StateStore, StoreUnavailable, TopicRecreated
+from streamer.store.base import StateStore, StoreUnavailable, TopicRecreated
 
 if TYPE_CHECKING:
     # scikit-learn takes a second and more to import; `worker` does it while the group assigns.

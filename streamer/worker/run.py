@@ -22,13 +22,15 @@ from mode import Service
 from model.artifact import trial as isolation
 from model.artifact.files import ArtifactRefused
 from model.artifact.trial import Trial
+from model.errors import ModelError
 from streamer import log
 from streamer.admin.forget import KafkaErasures
+from streamer.errors import StreamerError
 from streamer.http.predict import Api
 from streamer.http.server import GuardedWeb, answering, serve
 from streamer.kafka import clients as servers
 from streamer.kafka.lane import Lane, LaneOptions, install
-from streamer.kafka.publisher import KafkaPublisher, PublishFailed
+from streamer.kafka.publisher import KafkaPublisher
 from streamer.kafka.reader import KafkaHistory
 from streamer.kafka.topics import (
     CHURN_WARNINGS,
@@ -38,12 +40,11 @@ from streamer.kafka.topics import (
     ORDERS_DEAD_LETTER,
     KafkaUnreachable,
     Topic,
-    TopicsError,
 )
 from streamer.metrics import Metrics
-from streamer.pipeline.dead_letters import DeadLettersExceeded
-from streamer.pipeline.partition import Pipeline, WentBack
-from streamer.settings import Settings, SettingsRefused
+from streamer.pipeline.partition import Pipeline
+from streamer.records import PublishFailed
+from streamer.settings import Settings
 from streamer.store.base import StoreRefused, StoreUnavailable
 from streamer.store.redis_store import RedisStore
 from streamer.worker.models import Models
@@ -73,21 +74,8 @@ SILENT_BROKER_S: Final = 10.0
 # Niceness of the process that tries the next model.
 GIVES_WAY: Final = 10
 
-# What an operator can act on; their messages are sentences with the remedy.
-_TOLD: Final = (
-    ArtifactRefused,
-    DeadLettersExceeded,
-    PublishFailed,
-    SettingsRefused,
-    StoreRefused,
-    StoreUnavailable,
-    TopicsError,
-    ValueError,
-    WentBack,
-)
 
-
-class WorkerStopped(Exception):
+class WorkerStopped(StreamerError):
     """The worker ended for the reason that the message gives."""
 
 
@@ -133,7 +121,7 @@ def describe(error: BaseException) -> str:
 
 def is_told(error: BaseException) -> bool:
     """Whether the error's message is a sentence for an operator, with the remedy."""
-    return isinstance(error, _TOLD)
+    return isinstance(error, StreamerError | ModelError | ValueError)
 
 
 class _Worker:

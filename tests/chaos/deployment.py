@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from features.orders import Order
 from streamer.admin.produce import order_message
-from streamer.pipeline.messages import Message
+from streamer.records import Message
 from tests.chaos.results import Entry
 from tests.support.deployment import POLL_S, Deployment, Servers, WorkerGone, WorkerProcess
 from tests.support.verifier import Verdict, verify

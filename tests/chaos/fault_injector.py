@@ -33,7 +33,8 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from model.decide.judge import Judge
 from streamer.commands.cli import cli
 from streamer.kafka.lane import Fetched, Lane, LaneThread
-from streamer.kafka.publisher import KafkaPublisher, PublishFailed
+from streamer.kafka.publisher import KafkaPublisher
+from streamer.records import PublishFailed
 from streamer.store.redis_store import RedisStore
 
 PLAN: Final[dict[str, Any]] = json.loads(os.environ.get("CHAOS_PLAN", "{}"))

@@ -12,10 +12,10 @@ import msgspec
 from model.artifact import artifact
 from streamer.clock import ManualClock
 from streamer.demo.embedded import EmbeddedRedis
-from streamer.kafka.publisher import MemoryPublisher
-from streamer.pipeline.partition import Fenced, LogRange, PartitionRunner, Pipeline
+from streamer.pipeline.partition import Fenced, PartitionRunner, Pipeline
+from streamer.records import LogRange, MemoryPublisher, Partition
 from streamer.settings import Settings
-from streamer.store.base import MemoryStore, Partition
+from streamer.store.base import MemoryStore
 from streamer.store.redis_store import RedisStore
 from streamer.worker.partitions import TICK_LIMIT, Partitions, pipeline_of
 from tests.chaos.deployment import size

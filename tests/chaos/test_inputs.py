@@ -13,7 +13,7 @@ import redis
 from features.orders import Order
 from model.data.synthetic import Shop, generate
 from streamer.admin.produce import order_message
-from streamer.pipeline.messages import Message
+from streamer.records import Message
 from tests.chaos.conftest import SetStage, named
 from tests.chaos.deployment import WITHIN_S, last_words, size
 from tests.chaos.results import Book

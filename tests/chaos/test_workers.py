@@ -14,7 +14,7 @@ from model.data.synthetic import Shop, generate
 from model.decide import codec as customer
 from model.decide.judge import Judge
 from streamer.pipeline.partitioner import partition_for
-from streamer.store.base import Partition
+from streamer.records import Partition
 from tests.chaos.conftest import SetStage, named
 from tests.chaos.deployment import FULL, SESSION_S, WITHIN_S, Stage, last_words, owns, size
 from tests.chaos.fault_injector import STEPS, poisoned_by

@@ -28,7 +28,7 @@ from streamer.admin.outcomes import WeekOutcomes, by_week, endings
 from streamer.admin.produce import order_message
 from streamer.commands.cli import cli
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
-from streamer.pipeline.messages import Message
+from streamer.records import Message
 from tests.conftest import required
 from tests.kafka.cluster import ApacheKafka
 from tests.streamer.admin.test_outcomes import said

@@ -14,7 +14,7 @@ from aiokafka import ConsumerRecord
 
 from streamer.kafka.lane import Lane, LaneOptions
 from streamer.kafka.topics import Topic, ensure_topics
-from streamer.pipeline.partition import LogRange
+from streamer.records import LogRange
 from tests.kafka.cluster import Kafka
 from tests.support.lane_kit import Recorder, SharedLog, join, numbered, publishing, until
 

@@ -17,8 +17,8 @@ from redis.asyncio import Redis
 from model.artifact.artifact import save
 from streamer.admin.produce import order_message
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
-from streamer.pipeline.messages import Message
 from streamer.pipeline.rebuild import read_aside
+from streamer.records import Message
 from tests.conftest import required
 from tests.kafka.cluster import ApacheKafka
 from tests.support import modelling

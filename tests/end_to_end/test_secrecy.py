@@ -19,7 +19,7 @@ from features.times import MS_PER_DAY
 from model.artifact.artifact import save
 from streamer.admin.produce import order_message
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
-from streamer.pipeline.messages import Message
+from streamer.records import Message
 from tests.conftest import required
 from tests.support import modelling
 from tests.support.deployment import Deployment, Servers

@@ -24,7 +24,7 @@ from streamer.commands.cli import cli
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.kafka.topics import Topic, ensure_topics
 from streamer.pipeline.erasures import digest
-from streamer.pipeline.messages import Message
+from streamer.records import Message
 from tests.conftest import required
 from tests.kafka.cluster import ApacheKafka
 from tests.support import modelling

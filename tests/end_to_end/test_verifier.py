@@ -13,8 +13,8 @@ from model.artifact import artifact
 from streamer.admin.produce import order_message
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.kafka.publisher import KafkaPublisher
-from streamer.pipeline.messages import Message
-from streamer.pipeline.partition import LogRange, PartitionRunner
+from streamer.pipeline.partition import PartitionRunner
+from streamer.records import LogRange, Message
 from streamer.store.redis_store import RedisStore
 from streamer.worker.partitions import pipeline_of
 from tests.conftest import required

@@ -17,8 +17,8 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 
 from features.orders import Order
 from streamer.admin.produce import order_message
-from streamer.kafka.publisher import KafkaPublisher, PublishFailed
-from streamer.pipeline.messages import Message
+from streamer.kafka.publisher import KafkaPublisher
+from streamer.records import Message, PublishFailed
 from tests.conftest import required
 from tests.kafka.cluster import ApacheKafka
 from tests.kafka.conftest import Deploy

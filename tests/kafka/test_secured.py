@@ -12,7 +12,7 @@ from aiokafka.protocol.admin import CreateAclsRequest
 
 from model.data.synthetic import write_csv
 from streamer.admin.produce import order_message
-from streamer.pipeline.messages import Message
+from streamer.records import Message
 from tests.conftest import required
 from tests.kafka.cluster import ApacheKafka
 from tests.kafka.conftest import Deploy

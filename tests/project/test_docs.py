@@ -17,7 +17,8 @@ from streamer.pipeline.partition import (
     StoreLost,
 )
 from streamer.pipeline.rebuild import CustomerUnrecoverable, StoreDamaged
-from streamer.store.base import NewerSchema, Partition, PartitionCountChanged, TopicRecreated
+from streamer.records import Partition
+from streamer.store.base import NewerSchema, PartitionCountChanged, TopicRecreated
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md"))

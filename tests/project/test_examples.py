@@ -20,7 +20,8 @@ from model.artifact.artifact import Artifact
 from streamer.demo.embedded import EmbeddedKafka
 from streamer.kafka.publisher import KafkaPublisher
 from streamer.kafka.topics import CHURN_WARNINGS, CLV_SCORES, Topic, ensure_topics
-from streamer.pipeline.messages import ChurnWarning, ClvScore, Message
+from streamer.pipeline.messages import ChurnWarning, ClvScore
+from streamer.records import Message
 from streamer.replay.order_log import ReplayedLog
 from streamer.testing import customer, order_log
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from features.times import MS_PER_DAY
-from streamer.pipeline.messages import Message
+from streamer.records import Message
 from tests.features.test_orders import BAD, ODD_AMOUNTS, ODD_IDS, UNKNOWN_FIELDS, WRONG_KEYS
 
 # What Kafka takes by default, less what a batch has of its own.

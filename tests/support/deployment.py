@@ -23,9 +23,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.kafka.publisher import KafkaPublisher
 from streamer.kafka.topics import ensure_topics
-from streamer.pipeline.messages import Message
+from streamer.records import Message, Partition
 from streamer.settings import Settings
-from streamer.store.base import Partition
 from streamer.store.redis_store import RedisStore
 from streamer.worker.run import topics_to_make
 from tests.kafka.cluster import ApacheKafka

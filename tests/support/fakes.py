@@ -18,19 +18,10 @@ from features.vector import FEATURE_NAMES
 from model.decide.judge import Judge
 from model.decide.policy import Policy
 from model.decide.scoring import Floats, Scorer
-from streamer.kafka.publisher import MemoryPublisher, PublishFailed
-from streamer.pipeline.messages import Message, Topics, Writer
-from streamer.pipeline.partition import LogRange, PartitionRunner, Pipeline
-from streamer.store.base import (
-    Claim,
-    MemoryStore,
-    Outbox,
-    Outcome,
-    Partition,
-    Stored,
-    StoreUnavailable,
-    Write,
-)
+from streamer.pipeline.messages import Writer
+from streamer.pipeline.partition import PartitionRunner, Pipeline
+from streamer.records import LogRange, MemoryPublisher, Message, Partition, PublishFailed, Topics
+from streamer.store.base import Claim, MemoryStore, Outbox, Outcome, Stored, StoreUnavailable, Write
 
 T = TypeVar("T")
 

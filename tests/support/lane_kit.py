@@ -13,8 +13,7 @@ from aiokafka import ConsumerRecord
 
 from streamer.kafka.lane import Lane, LaneOptions, install
 from streamer.kafka.publisher import KafkaPublisher
-from streamer.pipeline.messages import Message
-from streamer.pipeline.partition import LogRange
+from streamer.records import LogRange, Message
 from streamer.settings import Settings
 from streamer.worker.partitions import faust_app
 

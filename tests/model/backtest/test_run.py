@@ -22,7 +22,7 @@ from model.data.training_rows import sorted_orders
 from model.decide.judge import Judge
 from model.decide.policy import Policy, Stake
 from model.report.backtest_page import page, text
-from streamer.kafka.publisher import MemoryPublisher
+from streamer.records import MemoryPublisher
 from streamer.store.base import MemoryStore
 from tests.support.fakes import (
     START_MS,

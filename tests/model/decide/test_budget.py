@@ -19,7 +19,7 @@ from model.decide.judge import Scoring
 from model.decide.policy import Policy, Rules, Stake
 from model.decide.rule_state import Fired, Peak, Trigger
 from model.decide.scoring import Score
-from streamer.kafka.publisher import MemoryPublisher
+from streamer.records import MemoryPublisher
 from streamer.store.base import MemoryStore
 from tests.support.fakes import (
     HOUR_MS,

@@ -20,12 +20,11 @@ from streamer.admin.forget import (
     to_its_partition,
 )
 from streamer.demo.embedded import EmbeddedKafka
-from streamer.kafka.publisher import KafkaPublisher, MemoryPublisher, PublishFailed
+from streamer.kafka.publisher import KafkaPublisher
 from streamer.kafka.topics import Topic, ensure_topics
 from streamer.pipeline.erasures import Forgotten, erasure_in, marker
-from streamer.pipeline.messages import Message
-from streamer.pipeline.rebuild import LogUnavailable
-from streamer.store.base import MemoryStore, Partition, Write
+from streamer.records import LogUnavailable, MemoryPublisher, Message, Partition, PublishFailed
+from streamer.store.base import MemoryStore, Write
 from tests.kafka.cluster import ApacheKafka
 
 Kafka = EmbeddedKafka | ApacheKafka

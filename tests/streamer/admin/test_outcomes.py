@@ -12,8 +12,8 @@ from features.orders import Order
 from model.decide.policy import Policy
 from streamer.admin.outcomes import OutcomesRefused, by_week, endings, read_file, text
 from streamer.commands.cli import cli
-from streamer.kafka.publisher import MemoryPublisher
 from streamer.pipeline.messages import ChurnWarning
+from streamer.records import MemoryPublisher
 from streamer.store.base import MemoryStore
 from tests.support.fakes import (
     TOPICS,

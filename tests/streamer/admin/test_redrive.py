@@ -11,9 +11,9 @@ import pytest
 from features.orders import Reason, Rejected
 from streamer.admin.redrive import Choice, Left, Marks, Record, Redriven, redrive, text, to_source
 from streamer.demo.embedded import EmbeddedRedis
-from streamer.kafka.publisher import MemoryPublisher, PublishFailed
-from streamer.pipeline.messages import Message, dead_letter
-from streamer.store.base import MemoryStore, Partition
+from streamer.pipeline.messages import dead_letter
+from streamer.records import MemoryPublisher, Message, Partition, PublishFailed
+from streamer.store.base import MemoryStore
 from streamer.store.redis_store import RedisStore
 
 ALL = Choice()

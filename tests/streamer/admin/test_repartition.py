@@ -27,21 +27,14 @@ from streamer.admin.repartition import (
     text,
 )
 from streamer.demo.embedded import EmbeddedRedis
-from streamer.kafka.publisher import MemoryPublisher
 from streamer.pipeline.erasures import Forgotten, erasure_headers, move
 from streamer.pipeline.messages import pack
-from streamer.pipeline.partition import (
-    CustomersMoved,
-    LogRange,
-    LogTooShort,
-    PartitionRunner,
-    Record,
-)
+from streamer.pipeline.partition import CustomersMoved, LogTooShort, PartitionRunner
 from streamer.pipeline.partitioner import MURMUR2, PARTITIONERS, partition_for
+from streamer.records import LogRange, MemoryPublisher, Partition, Record
 from streamer.store.base import (
     MemoryStore,
     MovableStore,
-    Partition,
     PartitionCountChanged,
     StoreUnavailable,
     Write,

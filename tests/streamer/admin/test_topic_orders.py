@@ -8,7 +8,7 @@ from dataclasses import replace
 from features.orders import Order, OrderRules, Reason
 from streamer.admin.topic_orders import TopicLog, read_topic
 from streamer.pipeline.erasures import Forgotten, digest, erasure_headers
-from streamer.store.base import Partition
+from streamer.records import Partition
 from tests.support.fakes import Rec, an_order, at, done, records
 
 

@@ -17,7 +17,8 @@ import pytest
 from streamer.demo import embedded
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis, EmbeddedUnavailable
 from streamer.kafka.topics import Topic, cluster_id, ensure_topics
-from streamer.store.base import Outcome, Partition, Stored, StoreUnavailable, Write
+from streamer.records import Partition
+from streamer.store.base import Outcome, Stored, StoreUnavailable, Write
 from streamer.store.redis_store import RedisStore
 from tests.conftest import required
 

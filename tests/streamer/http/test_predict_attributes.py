@@ -13,9 +13,9 @@ from features.vector import FEATURE_NAMES
 from model.data.attributes import Attributes, Column
 from model.decide.scoring import Floats, Scorer
 from streamer.http.requests import BodyRefused, Terms, read
-from streamer.kafka.publisher import MemoryPublisher
-from streamer.pipeline.partition import LogRange, PartitionRunner, Pipeline
-from streamer.store.base import MemoryStore, Partition
+from streamer.pipeline.partition import PartitionRunner, Pipeline
+from streamer.records import LogRange, MemoryPublisher, Partition
+from streamer.store.base import MemoryStore
 from tests.streamer.http.test_predict import of_features, of_orders, request, served
 from tests.streamer.http.test_requests import TERMS, body, features, orders, refused
 from tests.support.fakes import LinearModel, every, judge, pipeline, records, scorer

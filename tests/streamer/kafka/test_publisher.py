@@ -18,10 +18,10 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streamer.demo.embedded import EmbeddedKafka
 from streamer.kafka import publisher as publishing
-from streamer.kafka.publisher import KafkaPublisher, MemoryPublisher, PublishFailed
+from streamer.kafka.publisher import KafkaPublisher
 from streamer.kafka.topics import Topic, ensure_topics
-from streamer.pipeline.messages import Message
 from streamer.pipeline.partitioner import partition_for
+from streamer.records import MemoryPublisher, Message, PublishFailed
 from tests.kafka.cluster import Kafka
 
 TOPICS = [Topic("scores", 4), Topic("dead", 1), Topic("big", 1)]

@@ -16,9 +16,7 @@ from streamer.kafka.publisher import KafkaPublisher
 from streamer.kafka.reader import KafkaHistory
 from streamer.kafka.topic_id import topic_id
 from streamer.kafka.topics import Topic, ensure_topics
-from streamer.pipeline.messages import Message
-from streamer.pipeline.rebuild import LogUnavailable
-from streamer.store.base import Partition
+from streamer.records import LogUnavailable, Message, Partition
 from tests.kafka.cluster import ApacheKafka
 
 

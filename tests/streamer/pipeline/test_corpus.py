@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from features.orders import Order, OrderRules, parse
-from streamer.kafka.publisher import MemoryPublisher
-from streamer.pipeline.messages import Message
+from streamer.records import MemoryPublisher, Message
 from streamer.store.base import MemoryStore
 from tests.support import corpus
 from tests.support.fakes import ORDERS_0, TOPICS, Rec, at, by_time, claimed, done, every, records

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from features.ledger import IdMemory
 from features.orders import Reason
-from streamer.kafka.publisher import MemoryPublisher, PublishFailed
 from streamer.pipeline.dead_letters import (
     CLEAN,
     NO_LIMITS,
@@ -27,7 +26,8 @@ from streamer.pipeline.dead_letters import (
     follow,
 )
 from streamer.pipeline.partition import PartitionRunner, Pipeline
-from streamer.store.base import MemoryStore, Partition, StoreUnavailable
+from streamer.records import MemoryPublisher, Partition, PublishFailed
+from streamer.store.base import MemoryStore, StoreUnavailable
 from tests.support.fakes import (
     TOPICS,
     Faults,

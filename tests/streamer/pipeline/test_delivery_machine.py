@@ -27,10 +27,9 @@ from hypothesis.stateful import (
 from features.orders import Order, OrderType
 from features.state import EMPTY, CustomerState, apply
 from model.decide import codec as customer
-from streamer.kafka.publisher import MemoryPublisher, PublishFailed
 from streamer.pipeline.erasures import Erasure, Forgotten, digest, erasure_headers
-from streamer.pipeline.messages import Message
-from streamer.pipeline.partition import Fenced, LogRange, OutOfSequence, PartitionRunner, WentBack
+from streamer.pipeline.partition import Fenced, OutOfSequence, PartitionRunner, WentBack
+from streamer.records import LogRange, MemoryPublisher, Message, PublishFailed
 from streamer.store.base import Claim, MemoryStore, StoreUnavailable
 from tests.support.fakes import (
     HOUR_MS,

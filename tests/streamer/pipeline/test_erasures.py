@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.orders import Order
-from streamer.kafka.publisher import MemoryPublisher, PublishFailed
 from streamer.pipeline.erasures import (
     Erasure,
     Forgotten,
@@ -19,8 +18,9 @@ from streamer.pipeline.erasures import (
     erasure_in,
     marker,
 )
-from streamer.pipeline.messages import Message, pack
+from streamer.pipeline.messages import pack
 from streamer.pipeline.partition import PartitionRunner
+from streamer.records import MemoryPublisher, Message, PublishFailed
 from streamer.store.base import MemoryStore, StoreUnavailable, Write
 from tests.support.fakes import (
     ORDERS_0,

@@ -13,16 +13,15 @@ from hypothesis import strategies as st
 from features.ledger import id_hash
 from model.decide.policy import Policy
 from model.decide.rule_state import Fired, Peak, Trigger
-from streamer.kafka.publisher import MemoryPublisher
 from streamer.pipeline.messages import (
     REDRIVEN,
-    Message,
     in_holdout,
     pack,
     times_redriven,
     unpack,
     warning_id,
 )
+from streamer.records import MemoryPublisher, Message
 from streamer.store.base import MemoryStore
 from tests.support.fakes import (
     TOPICS,

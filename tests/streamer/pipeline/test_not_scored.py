@@ -14,10 +14,9 @@ from features.state import EMPTY, CustomerState, apply
 from features.times import MS_PER_DAY
 from model.decide import codec as customer
 from model.decide.policy import Policy
-from streamer.kafka.publisher import MemoryPublisher
 from streamer.pipeline.dead_letters import DeadLettersExceeded, Limits
-from streamer.pipeline.messages import Message
 from streamer.pipeline.partition import PartitionRunner
+from streamer.records import MemoryPublisher, Message
 from streamer.store.base import MemoryStore
 from tests.model.decide.test_isolate import CannotScore, Raising
 from tests.support.fakes import (

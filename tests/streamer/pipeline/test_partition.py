@@ -17,11 +17,9 @@ from features.orders import Order, OrderType
 from model.decide import codec as customer
 from model.decide.policy import Policy
 from streamer.clock import ManualClock
-from streamer.kafka.publisher import MemoryPublisher, PublishFailed
 from streamer.pipeline.messages import warning_id
 from streamer.pipeline.partition import (
     Fenced,
-    LogRange,
     LogTooShort,
     OutOfSequence,
     PartitionRunner,
@@ -29,6 +27,7 @@ from streamer.pipeline.partition import (
     RetentionGap,
     WentBack,
 )
+from streamer.records import LogRange, MemoryPublisher, PublishFailed
 from streamer.store.base import MemoryStore, PartitionCountChanged, Stored, StoreUnavailable
 from tests.support.fakes import (
     HOUR_MS,

@@ -10,20 +10,13 @@ from hypothesis import strategies as st
 
 from features.orders import Order
 from model.decide import codec as customer
-from streamer.kafka.publisher import MemoryPublisher
 from streamer.pipeline.partition import PartitionRunner, Pipeline, WentBack
-from streamer.pipeline.rebuild import (
-    MOST_REBUILDS,
-    CustomerUnrecoverable,
-    LogUnavailable,
-    StoreDamaged,
-    read_aside,
-)
+from streamer.pipeline.rebuild import MOST_REBUILDS, CustomerUnrecoverable, StoreDamaged, read_aside
+from streamer.records import LogUnavailable, MemoryPublisher, Partition
 from streamer.store.base import (
     QUARANTINE_SIZE,
     MemoryStore,
     NewerSchema,
-    Partition,
     Stored,
     StoreUnavailable,
     Write,

@@ -19,11 +19,8 @@ import pytest
 from redis.asyncio import Redis
 
 from streamer.demo.embedded import EmbeddedRedis
-from streamer.kafka.publisher import MemoryPublisher
-from streamer.pipeline.messages import Message
 from streamer.pipeline.partition import (
     Fenced,
-    LogRange,
     LogTooShort,
     NothingStored,
     PartitionRunner,
@@ -31,6 +28,7 @@ from streamer.pipeline.partition import (
     StoreLost,
     WentBack,
 )
+from streamer.records import LogRange, MemoryPublisher, Message
 from streamer.store.base import MemoryStore, StartAt, StateStore, Stored, TopicRecreated
 from streamer.store.redis_store import RedisStore
 from streamer.worker import partitions as app

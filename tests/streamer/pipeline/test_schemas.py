@@ -22,9 +22,9 @@ from model.data.synthetic import Shop, generate
 from model.decide.policy import Policy, Reference
 from model.decide.reasons import Factor
 from model.decide.rule_state import Trigger
-from streamer.kafka.publisher import MemoryPublisher
 from streamer.pipeline.erasures import Marker, Move, marker, move
-from streamer.pipeline.messages import ChurnWarning, ClvScore, Message, dead_letter
+from streamer.pipeline.messages import ChurnWarning, ClvScore, dead_letter
+from streamer.records import MemoryPublisher, Message
 from streamer.store.base import MemoryStore
 from tests.support.fakes import TOPICS, at, by_time, claimed, done, judge, pipeline, records, wire
 from tests.support.strategies import histories

@@ -10,9 +10,8 @@ import pytest
 from features.state import EMPTY, CustomerState, apply
 from model.decide import codec as customer
 from model.decide.policy import Policy
-from streamer.kafka.publisher import MemoryPublisher, PublishFailed
-from streamer.pipeline.messages import Message
 from streamer.pipeline.partition import PartitionRunner, Pipeline
+from streamer.records import MemoryPublisher, Message, PublishFailed
 from streamer.store.base import MemoryStore, StoreUnavailable
 from tests.support.fakes import (
     ORDERS_0,

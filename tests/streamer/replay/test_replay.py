@@ -19,9 +19,8 @@ from model.artifact import artifact
 from model.data.order_log import OrderLogError, Row, read_orders
 from model.data.synthetic import Shop, generate, write_csv
 from streamer.commands.cli import cli
-from streamer.kafka.publisher import MemoryPublisher
-from streamer.pipeline.messages import Message
 from streamer.pipeline.partition import Pipeline
+from streamer.records import MemoryPublisher, Message
 from streamer.replay.replay import LogFiles, Pace, Replay, Replayed, replay_log
 from tests.support import modelling
 from tests.support.fakes import an_order, at, by_time, done, every, judge, pipeline

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from streamer.demo.embedded import EmbeddedRedis
+from streamer.records import Partition
 from streamer.store.base import (
     QUARANTINE_SIZE,
     Claim,
@@ -28,7 +29,6 @@ from streamer.store.base import (
     NewerSchema,
     Outbox,
     Outcome,
-    Partition,
     PartitionCountChanged,
     StateStore,
     Stored,

@@ -10,19 +10,17 @@ import pytest
 
 from streamer.clock import ManualClock
 from streamer.kafka.lane import Lane
-from streamer.kafka.publisher import MemoryPublisher, PublishFailed
 from streamer.pipeline.partition import (
     Fenced,
-    LogRange,
     LogTooShort,
     OutOfSequence,
     Pipeline,
     Tally,
     WentBack,
 )
-from streamer.pipeline.rebuild import LogUnavailable
+from streamer.records import LogRange, LogUnavailable, MemoryPublisher, Partition, PublishFailed
 from streamer.settings import Settings
-from streamer.store.base import MemoryStore, Partition, StoreUnavailable, TopicRecreated
+from streamer.store.base import MemoryStore, StoreUnavailable, TopicRecreated
 from streamer.worker import partitions as app
 from streamer.worker.partitions import Outage, Partitions, faust_app, pipeline_of
 

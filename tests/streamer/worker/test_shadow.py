@@ -18,9 +18,9 @@ from model.decide.policy import Policy
 from model.shadow.compare import Comparison
 from model.shadow.process import Task, Told, follow
 from model.shadow.protocol import Agreement, Step
-from streamer.kafka.publisher import MemoryPublisher
 from streamer.metrics import Metrics
 from streamer.pipeline.partition import PartitionRunner, Pipeline, Seen
+from streamer.records import MemoryPublisher
 from streamer.store.base import MemoryStore
 from streamer.worker.reload import look_at
 from streamer.worker.shadow import MAX_WAITING_BYTES, Shadow
