@@ -34,13 +34,13 @@ from model.data.training_rows import (
     TooLittleData,
     TrainingConfig,
     default_cutoff_day,
-    fit,
     population,
     snapshots,
     sorted_orders,
     training_set,
 )
 from model.estimators.clv import ClvModel
+from model.estimators.fit import fit
 from model.evaluate.holdout import BGNBD_GG, MODEL, SAME_AGAIN, evaluate
 from model.evaluate.metrics import ClvMetrics
 

@@ -25,9 +25,10 @@ from model.artifact import trial as isolation
 from model.artifact.artifact import ManifestFields, save
 from model.artifact.registry import promote, publish
 from model.data.synthetic import Shop, generate
-from model.data.training_rows import TrainingConfig, fit, population, training_set
+from model.data.training_rows import TrainingConfig, population, training_set
 from model.decide.judge import Judge
 from model.decide.policy import Policy
+from model.estimators.fit import fit
 from model.evaluate.holdout import score_quantiles
 from streamer.metrics import Metrics
 from streamer.pipeline.messages import Writer

@@ -31,12 +31,13 @@ from model.backtest.simulate import Walk
 from model.backtest.thresholds import points, suggestions
 from model.backtest.warned import Sent, Warned, by_week
 from model.data.attributes import Attributes
-from model.data.training_rows import TrainingConfig, fit, population, training_set
+from model.data.training_rows import TrainingConfig, population, training_set
 from model.decide.judge import Judge
 from model.decide.policy import Policy, Rules
 from model.decide.rule_state import Trigger
 from model.decide.scoring import Scorer
 from model.estimators.clv import ClvModel
+from model.estimators.fit import fit
 from model.estimators.kinds import DEFAULT
 from model.evaluate.holdout import churn_quantiles, score_quantiles
 

@@ -20,24 +20,19 @@ from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
 
-from features.catalog import sign_of
-from features.money import minor_exponent
 from features.orders import Order
 from features.state import EMPTY, HISTORY_DAYS, BeyondMemory, CustomerState, apply
-from features.table import tabulate
+from features.table import Floats, tabulate
 from features.times import MS_PER_DAY, day_of
-from features.vector import FEATURE_NAMES, vectors
+from features.vector import vectors
 from model.data.attributes import Attributes
 from model.errors import ModelError
-from model.estimators.base import Examples
-from model.estimators.bgnbd import FitError
-from model.estimators.clv import ClvModel
-from model.estimators.kinds import DEFAULT, fitted
 
-Floats: TypeAlias = NDArray[np.float64]
 States: TypeAlias = dict[str, CustomerState]
+
+# The kind of `model.estimators.kinds` that is trained where none is named.
+DEFAULT_KIND: Final = "blend"
 
 MIN_ROWS: Final = 50
 MIN_CUSTOMERS: Final = 20
@@ -68,7 +63,7 @@ class TrainingConfig:
     max_rows: int = 500_000
     currency: str = "USD"
     attributes: Attributes | None = None
-    kind: str = DEFAULT
+    kind: str = DEFAULT_KIND
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -243,39 +238,6 @@ def check(rows: TrainingSet, config: TrainingConfig) -> None:
             f"no customer of {n} training rows brought any net revenue: every amount is 0, or was"
             " taken back; look at the column amount of the log"
         )
-
-
-def fit(rows: TrainingSet, config: TrainingConfig, known: Floats) -> ClvModel:
-    """The model of a training set and of the `population` known at its cutoff; the same rows give
-    the same model. Raises TooLittleData where a kind needs what they do not have, and OptionError.
-    """
-    # One thread: sums, and so the model, do not depend on the number of cores, and several threads
-    # on matrices this narrow take many times longer on a busy machine.
-    with threadpool_limits(limits=1):
-        try:
-            return fitted(examples(rows, config, known), config.kind, config.options)
-        except FitError as error:
-            raise TooLittleData(f"kind {config.kind} cannot be fitted: {error}") from None
-
-
-def examples(rows: TrainingSet, config: TrainingConfig, known: Floats) -> Examples:
-    """The rows as a model is fitted on them: in major units, the newest weighing most."""
-    age_days = rows.day.max() - rows.day
-    attributes = () if config.attributes is None else config.attributes.columns
-    return Examples(
-        X=rows.X,
-        revenue=rows.labels.revenue_minor / 10.0 ** minor_exponent(config.currency),
-        churned=rows.labels.churned,
-        weight=0.5 ** (age_days / config.half_life_days),
-        day=rows.day,
-        population=known,
-        columns=(*FEATURE_NAMES, *(column.feature for column in attributes)),
-        horizon_days=config.horizon_days,
-        currency=config.currency,
-        # An attribute may move a CLV either way.
-        signs=(*(sign_of(name) for name in FEATURE_NAMES), *(0,) * len(attributes)),
-        attributes=attributes,
-    )
 
 
 def population(orders: Sequence[Order], day: int, attributes: Attributes | None = None) -> Floats:

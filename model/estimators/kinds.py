@@ -19,6 +19,7 @@ from sklearn.ensemble import (
 from sklearn.linear_model import LogisticRegression, Ridge, TweedieRegressor
 from sklearn.neural_network import MLPRegressor
 
+from model.data.training_rows import DEFAULT_KIND
 from model.errors import ModelError
 from model.estimators.base import Examples, ValueModel
 from model.estimators.blend import CORRECTION_WEIGHT, POISSON_ALPHA, Blend
@@ -30,7 +31,7 @@ from model.estimators.pipelines import PipelineValue
 from model.estimators.regression import SignedPoissonRegressor
 from model.estimators.selection import SelectBy
 
-DEFAULT: Final = "blend"
+DEFAULT: Final = DEFAULT_KIND
 
 Setting: TypeAlias = int | float | str
 

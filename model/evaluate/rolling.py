@@ -18,8 +18,9 @@ import msgspec
 from features.orders import Order
 from features.times import day_of, iso_day
 from model.data.attributes import Attributes
-from model.data.training_rows import TooLittleData, TrainingConfig, fit, population, training_set
+from model.data.training_rows import TooLittleData, TrainingConfig, population, training_set
 from model.estimators.clv import ClvModel
+from model.estimators.fit import fit
 from model.evaluate.bootstrap import RESAMPLES, SEED, Difference, Judged, differences
 from model.evaluate.holdout import (
     MODEL,

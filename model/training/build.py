@@ -15,9 +15,10 @@ from features.times import MS_PER_DAY, day_of, iso_day
 from model.artifact.artifact import ManifestFields
 from model.data.attributes import Attributes
 from model.data.fingerprint import data_of
-from model.data.training_rows import TrainingConfig, TrainingSet, fit, population, training_set
+from model.data.training_rows import TrainingConfig, TrainingSet, population, training_set
 from model.decide.scoring import Scorer
 from model.estimators.clv import ClvModel, Floats
+from model.estimators.fit import fit
 from model.evaluate.holdout import (
     Evaluation,
     as_json,

@@ -18,11 +18,10 @@ from model.data.training_rows import (
     TrainingConfig,
     TrainingSet,
     check,
-    examples,
-    fit,
     part,
 )
 from model.estimators.clv import ClvModel
+from model.estimators.fit import examples, fit
 from model.evaluate.metrics import ClvMetrics, clv_metrics
 
 

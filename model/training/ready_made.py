@@ -9,13 +9,8 @@ from features.times import day_of, iso_day
 from model.artifact import artifact
 from model.artifact.artifact import Manifest, ManifestFields
 from model.data.synthetic import Shop, generate
-from model.data.training_rows import (
-    TrainingConfig,
-    default_cutoff_day,
-    fit,
-    population,
-    training_set,
-)
+from model.data.training_rows import TrainingConfig, default_cutoff_day, population, training_set
+from model.estimators.fit import fit
 from model.evaluate.holdout import score_quantiles
 from model.explain.shapley import typical
 

@@ -18,12 +18,12 @@ from model.data.training_rows import (
     Labels,
     TrainingConfig,
     default_cutoff_day,
-    fit,
     population,
     sorted_orders,
     training_set,
 )
 from model.estimators.clv import ClvModel, Floats
+from model.estimators.fit import fit
 from model.evaluate.holdout import score_quantiles
 
 SHOP = Shop(customers=400, days=420, arrival_days=300, seed=7)

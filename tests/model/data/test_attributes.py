@@ -26,9 +26,10 @@ from model.data.attributes import (
     read_attributes,
 )
 from model.data.synthetic import write_csv
-from model.data.training_rows import fit, population, snapshots, training_set
+from model.data.training_rows import population, snapshots, training_set
 from model.decide.policy import Policy
 from model.estimators.clv import ClvModel, FeatureError
+from model.estimators.fit import fit
 from model.explain.shapley import explain
 from model.monitor.weekly import rate_of
 from model.shadow.process import Task, judge_of

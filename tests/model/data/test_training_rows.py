@@ -17,12 +17,12 @@ from model.data.training_rows import (
     TrainingConfig,
     TrainingError,
     default_cutoff_day,
-    fit,
     population,
     snapshots,
     sorted_orders,
     training_set,
 )
+from model.estimators.fit import fit
 from tests.support import modelling
 
 _DAY = 20_000

@@ -12,17 +12,11 @@ from features.orders import Order, OrderType
 from features.state import EMPTY, CustomerState, apply
 from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES, vectors
-from model.data.training_rows import (
-    TrainingConfig,
-    examples,
-    fit,
-    population,
-    snapshots,
-    training_set,
-)
+from model.data.training_rows import TrainingConfig, population, snapshots, training_set
 from model.estimators.base import Examples
 from model.estimators.blend import CORRECTION_WEIGHT, Blend
 from model.estimators.clv import ClvModel, Floats
+from model.estimators.fit import examples, fit
 from model.estimators.glm import PoissonValue
 from model.estimators.lifetime import LifetimeValue
 from tests.support import modelling

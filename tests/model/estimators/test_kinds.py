@@ -17,9 +17,10 @@ from threadpoolctl import threadpool_limits
 from features.catalog import sign_of
 from features.vector import FEATURE_NAMES
 from model.artifact.artifact import load, save, version_of
-from model.data.training_rows import examples, fit, training_set
+from model.data.training_rows import training_set
 from model.estimators.base import Examples
 from model.estimators.clv import ClvModel
+from model.estimators.fit import examples, fit
 from model.estimators.hurdle import HurdleRegressor
 from model.estimators.kinds import KINDS, OptionError, fitted, options_of
 from model.estimators.pipelines import PipelineValue, coarse

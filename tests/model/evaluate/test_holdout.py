@@ -8,7 +8,8 @@ import pytest
 
 from features.orders import Order
 from features.times import iso_day
-from model.data.training_rows import TrainingConfig, fit, population, training_set
+from model.data.training_rows import TrainingConfig, population, training_set
+from model.estimators.fit import fit
 from model.evaluate.holdout import (
     BGNBD_GG,
     MODEL,

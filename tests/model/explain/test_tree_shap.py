@@ -12,8 +12,9 @@ import pytest
 
 from features.vector import FEATURE_NAMES
 from model.backtest.run import scorer_of
-from model.data.training_rows import fit, training_set
+from model.data.training_rows import training_set
 from model.decide.scoring import Scorer
+from model.estimators.fit import fit
 from model.explain import tree_shap
 from model.explain.shapley import typical
 from model.explain.tree_shap import by_feature
