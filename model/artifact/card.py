@@ -241,7 +241,7 @@ from. Never open it with `joblib.load` or `pickle.load`, which check nothing of 
 
 ```sh
 sha256sum {MODEL_FILE}    # {manifest.sha256}
-python -m model publish REGISTRY . --keys trusted.keys    # refused unless one of them signed it
+python -m model registry publish REGISTRY . --keys trusted.keys    # only if one of them signed it
 ```"""
 
 

@@ -396,4 +396,5 @@ def _facts(directory: Path) -> dict[str, object]:
 
 
 def _promote(root: Path) -> str:
-    return f"choose one: python -m model versions {root}, python -m model promote {root} VERSION"
+    command = "python -m model registry"
+    return f"choose one: {command} versions {root}, {command} promote {root} VERSION"

@@ -103,7 +103,9 @@ def read_keys(path: Path) -> frozenset[bytes]:
                 )
             keys.add(key)
     if not keys:
-        raise SigningError(f"{path} has no public key; python -m model keygen makes a pair")
+        raise SigningError(
+            f"{path} has no public key; python -m model registry keygen makes a pair"
+        )
     return frozenset(keys)
 
 
@@ -155,7 +157,7 @@ def verify(directory: Path, manifest: bytes, signature: bytes | None, trust: Tru
         if trust.required:
             raise ArtifactRefused(
                 directory, SIGNATURE_FILE, "not there", "the signature of a key that is trusted",
-                "sign it (python -m model sign) or do not use it",
+                "sign it (python -m model registry sign) or do not use it",
             )  # fmt: skip
         return
     try:

@@ -25,8 +25,8 @@ from model.commands.shared import (
     one_line_errors,
     read_log,
     say,
+    trust_options,
 )
-from model.commands.signing import trust_options
 from model.decide.policy import Policy
 from model.decide.scoring import Scorer
 from model.report.backtest_page import page, text
@@ -109,9 +109,6 @@ def backtest_command(
         if html is not None:
             html.write_text(page(report), encoding="utf-8")
     say(report, lambda: text(report), html, as_json=as_json)
-
-
-COMMANDS = (backtest_command,)
 
 
 def _scorer(

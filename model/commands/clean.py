@@ -44,6 +44,3 @@ def clean_command(
         f"\n{len(found.orders):,} orders, refunds and cancellations written to {out / ORDERS_FILE};"
         f" rows set aside to {out / REJECTED_FILE}"
     )
-
-
-COMMANDS = (clean_command,)

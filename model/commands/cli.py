@@ -1,27 +1,16 @@
-"""The commands of `python -m model`, gathered: each is in the `_cli` module named for it."""
+"""The commands of `python -m model`, gathered."""
 
 from __future__ import annotations
 
 import click
 
-from model.commands import (
-    backtest as backtest_cli,
-)
-from model.commands import (
-    clean as cleaning_cli,
-)
-from model.commands import (
-    evaluate as evaluation_cli,
-)
-from model.commands import (
-    monitor as monitor_cli,
-)
-from model.commands import (
-    registry as registry_cli,
-)
-from model.commands import (
-    train as training_cli,
-)
+from model.commands.backtest import backtest_command
+from model.commands.clean import clean_command
+from model.commands.evaluate import evaluate_command
+from model.commands.monitor import monitor_command
+from model.commands.registry import registry_group
+from model.commands.retrain import retrain_command
+from model.commands.train import train_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
@@ -34,11 +23,12 @@ def cli() -> None:
 
 
 for _command in (
-    *backtest_cli.COMMANDS,
-    *training_cli.COMMANDS,
-    *cleaning_cli.COMMANDS,
-    *registry_cli.COMMANDS,
-    *monitor_cli.COMMANDS,
-    *evaluation_cli.COMMANDS,
+    backtest_command,
+    clean_command,
+    evaluate_command,
+    monitor_command,
+    registry_group,
+    retrain_command,
+    train_command,
 ):
     cli.add_command(_command)

@@ -23,8 +23,8 @@ from model.commands.shared import (
     one_line_errors,
     read_log,
     step,
+    trust_options,
 )
-from model.commands.signing import trust_options
 from model.data.attributes import Attributes, attributes_for
 from model.data.training_rows import TrainingConfig, default_cutoff_day
 from model.evaluate import holdout as evaluation
@@ -106,9 +106,6 @@ def evaluate_command(
     click.echo(f"Model {manifest.model_version}\n\n{_text(found)}")
     if html is not None:
         click.echo(f"\nWritten to {html}")
-
-
-COMMANDS = (evaluate_command,)
 
 
 def _as_it_is(

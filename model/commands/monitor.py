@@ -21,8 +21,8 @@ from model.commands.shared import (
     one_line_errors,
     read_log,
     say,
+    trust_options,
 )
-from model.commands.signing import trust_options
 from model.monitor.drift import WINDOW_DAYS
 from model.monitor.result import Monitored, age_at
 from model.monitor.weekly import MonitorError, of_everybody, weeks
@@ -86,6 +86,3 @@ def monitor_command(
             html.write_text(page(report), encoding="utf-8")
     say(report, lambda: text(report), html, as_json=as_json)
     sys.exit(ALARM if report.weeks and report.weeks[-1].alarms else 0)
-
-
-COMMANDS = (monitor_command,)

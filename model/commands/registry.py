@@ -1,5 +1,4 @@
-"""The commands of `python -m model` for models that exist: publish, promote, rollback, versions,
-and those of `model.commands.signing` and `model.commands.retrain`."""
+"""`python -m model registry`: versions of a model, which of them is current, and who made them."""
 
 from __future__ import annotations
 
@@ -7,21 +6,24 @@ from pathlib import Path
 
 import click
 import msgspec
+from tabulate import tabulate
 
-from model.artifact import registry
+from model.artifact import registry, signature
 from model.artifact import trial as isolation
 from model.artifact.registry import Change, Version
 from model.artifact.signature import Trust
-from model.commands import retrain as retrain_cli
-from model.commands import signing as signing_cli
-from model.commands.shared import one_line_errors
-from model.commands.signing import trust_options
+from model.commands.shared import one_line_errors, trust_options
 
 _ROOT = click.argument("root", type=click.Path(path_type=Path), metavar="ROOT")
 _WHY = click.option("--why", default="", metavar="TEXT", help="Goes into the history.")
 
 
-@click.command("publish")
+@click.group("registry")
+def registry_group() -> None:
+    """Keep versions of a model, choose the current one, and sign them."""
+
+
+@registry_group.command("publish")
 @_ROOT
 @click.argument("artifact", type=click.Path(path_type=Path), metavar="MODEL")
 @click.option("--replace", is_flag=True, help="Also over a version with other bytes.")
@@ -37,7 +39,7 @@ def publish_command(
 
     \b
     Example:
-      python -m model publish models models/shop --promote
+      python -m model registry publish models models/shop --promote
     """
     with one_line_errors():
         isolation.load(artifact, trust)
@@ -47,7 +49,7 @@ def publish_command(
             click.echo(_told(root, version, registry.promote(root, version, why=why)))
 
 
-@click.command("promote")
+@registry_group.command("promote")
 @_ROOT
 @click.argument("version", metavar="VERSION")
 @_WHY
@@ -59,7 +61,7 @@ def promote_command(root: Path, version: str, why: str, trust: Trust) -> None:
 
     \b
     Example:
-      python -m model promote models 3f9a1c2b7d4e --why "newer Christmas"
+      python -m model registry promote models 3f9a1c2b7d4e --why "newer Christmas"
     """
     with one_line_errors():
         registry.check_there(root, version)
@@ -67,7 +69,7 @@ def promote_command(root: Path, version: str, why: str, trust: Trust) -> None:
         click.echo(_told(root, version, registry.promote(root, version, why=why)))
 
 
-@click.command("rollback")
+@registry_group.command("rollback")
 @_ROOT
 @_WHY
 def rollback_command(root: Path, why: str) -> None:
@@ -75,14 +77,14 @@ def rollback_command(root: Path, why: str) -> None:
 
     \b
     Example:
-      python -m model rollback models --why "too many warnings"
+      python -m model registry rollback models --why "too many warnings"
     """
     with one_line_errors():
         change = registry.rollback(root, why=why)
         click.echo(_told(root, change.version, change))
 
 
-@click.command("versions")
+@registry_group.command("versions")
 @_ROOT
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def versions_command(root: Path, as_json: bool) -> None:
@@ -90,21 +92,54 @@ def versions_command(root: Path, as_json: bool) -> None:
 
     \b
     Example:
-      python -m model versions models
+      python -m model registry versions models
     """
     with one_line_errors():
         found = registry.versions(root)
     click.echo(msgspec.json.encode(found) if as_json else _table(root, found))
 
 
-COMMANDS = (
-    publish_command,
-    promote_command,
-    rollback_command,
-    versions_command,
-    *signing_cli.COMMANDS,
-    *retrain_cli.COMMANDS,
+@registry_group.command("keygen")
+@click.argument("private", type=click.Path(path_type=Path), metavar="PRIVATE")
+@click.option("--owner", default="", metavar="NAME", help="Stands beside the public key.")
+def keygen_command(private: Path, owner: str) -> None:
+    """Make a pair of keys: the private one in the file PRIVATE, the public one on stdout.
+
+    Keep PRIVATE where models are made, and nowhere else. The line on stdout belongs into the file
+    that CLV_MODEL_KEYS names.
+
+    \b
+    Example:
+      python -m model registry keygen alice.pem --owner alice >> trusted.keys
+    """
+    with one_line_errors():
+        click.echo(signature.generate(private, owner))
+
+
+@registry_group.command("sign")
+@click.argument("artifact", type=click.Path(path_type=Path), metavar="MODEL")
+@click.option(
+    "--key",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="PRIVATE",
+    help="As keygen has made it.",
 )
+def sign_command(artifact: Path, key: Path) -> None:
+    """Sign a model, so that others can tell who made it.
+
+    MODEL may be a registry: its current version is signed. Every check of loading is made first,
+    but whether a model is any good is yours to know.
+
+    \b
+    Example:
+      python -m model registry sign models/shop --key alice.pem
+    """
+    with one_line_errors():
+        directory = registry.resolve(artifact)
+        isolation.load(directory)
+        public = signature.sign(directory, key)
+    click.echo(f"Signed {directory} with the key {public}")
 
 
 def _told(root: Path, version: str, change: Change | None) -> str:
@@ -116,14 +151,19 @@ def _told(root: Path, version: str, change: Change | None) -> str:
 
 def _table(root: Path, found: list[Version]) -> str:
     if not found:
-        return f"{root} has no versions; python -m model publish {root} MODEL"
-    lines = [f"  {'version':<14}{'trained on':<26}{'signed':<8}last made current"]
-    lines += [
-        f"{'*' if one.current else ' '} {one.version:<14}"
-        f"{one.trained_from + ' to ' + one.cutoff:<26}"
-        f"{'yes' if one.signed else 'no':<8}{one.since or '-'}"
+        return f"{root} has no versions; python -m model registry publish {root} MODEL"
+    rows = [
+        (
+            "*" if one.current else "",
+            one.version,
+            f"{one.trained_from} to {one.cutoff}",
+            "yes" if one.signed else "no",
+            one.since or "-",
+        )
         for one in found
     ]
+    heads = ("", "version", "trained on", "signed", "last made current")
+    lines = [tabulate(rows, heads, tablefmt="plain", disable_numparse=True)]
     if not any(one.current for one in found):
-        lines += ["", f"None is current: python -m model promote {root} VERSION"]
+        lines += ["", f"None is current: python -m model registry promote {root} VERSION"]
     return "\n".join(lines)

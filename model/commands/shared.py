@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from features.orders import OrderRules
 from features.times import day_of_date
+from model.artifact.signature import Trust
 from model.data.columns import OrderColumns
 from model.data.order_log import REJECTED_FILE, Rejections, read_orders
 from model.errors import ModelError
@@ -65,6 +67,33 @@ def from_option(what: str) -> Callable[[_F], _F]:
         metavar="YYYY-MM-DD",
         help=f"{what} Default: the model's cutoff.",
     )
+
+
+def trust_options(command: _F) -> _F:
+    """The command with --keys and --require-signature, given to it as `trust`."""
+
+    @click.option(
+        "--keys",
+        type=click.Path(path_type=Path),
+        envvar="CLV_MODEL_KEYS",
+        metavar="FILE",
+        help="Public keys: only a model that one of them signed. Default: $CLV_MODEL_KEYS.",
+    )
+    @click.option(
+        "--require-signature/--no-require-signature",
+        default=None,
+        envvar="CLV_REQUIRE_SIGNATURE",
+        help="Whether a model must be signed. Default: with --keys.",
+    )
+    @functools.wraps(command)
+    def with_trust(
+        *arguments: Any, keys: Path | None, require_signature: bool | None, **more: Any
+    ) -> Any:
+        with one_line_errors():
+            trust = Trust.of(keys, require_signature)
+        return command(*arguments, trust=trust, **more)
+
+    return with_trust  # type: ignore[return-value]  # click reads its options from it
 
 
 MODEL = click.option("--model", "model_path", required=True, type=click.Path(path_type=Path))

@@ -1,4 +1,4 @@
-"""The commands of `python -m model` that make a model: train, kinds."""
+"""`python -m model train`: a model of an order log."""
 
 from __future__ import annotations
 
@@ -40,6 +40,21 @@ from model.training.search import (
 )
 
 
+def _list_kinds(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Prints the kinds of model with their options, and ends."""
+    if not asked:
+        return
+    shown = click.HelpFormatter(width=80)
+    for name, kind in KINDS.items():
+        shown.write_text(f"{name}: {kind.summary}")
+        if kind.options:
+            with shown.indentation():
+                shown.write_dl([(option, _described(of)) for option, of in kind.options.items()])
+        shown.write_paragraph()
+    click.echo(shown.getvalue().strip("\n"))
+    context.exit()
+
+
 @click.command("train")
 @ORDERS
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Where the model goes.")
@@ -50,7 +65,15 @@ from model.training.search import (
 @click.option(
     "--kind",
     metavar="KIND",
-    help=f"See python -m model kinds. Default: {DEFAULT}; with --search, all.",
+    help=f"See --list-kinds. Default: {DEFAULT}; with --search, all.",
+)
+@click.option(
+    "--list-kinds",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_kinds,
+    help="List the kinds of model, with the options of each.",
 )
 @click.option("--select", type=int, metavar="N", help="Keep the best N features only.")
 @click.option(
@@ -162,23 +185,6 @@ def train_command(
         f"orders from {manifest.trained_from} to before {manifest.cutoff}\n"
         f"\n{result.fields.report}\n\n{found.report.text(currency)}\n\nWritten to {out}"
     )
-
-
-@click.command("kinds")
-def kinds_command() -> None:
-    """List the kinds of model that can be trained, and the options of each.
-
-    \b
-    Example:
-      python -m model kinds
-    """
-    for name, kind in KINDS.items():
-        click.echo(f"{name:<10}{kind.summary}")
-        for option, what in kind.options.items():
-            click.echo(f"  {option:<18}{_described(what)}")
-
-
-COMMANDS = (train_command, kinds_command)
 
 
 def _cutoff_day(log: OrderColumns, horizon_days: int, wanted: int | None) -> int:

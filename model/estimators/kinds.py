@@ -38,7 +38,7 @@ Setting: TypeAlias = int | float | str
 
 class OptionError(ModelError, ValueError):
     """There is no such kind of model, or it has no such option or value. The message says which
-    there are; `python -m model kinds` lists all."""
+    there are; `python -m model train --list-kinds` lists all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Final
 
 import click
 
@@ -213,6 +212,3 @@ def rebuild_command(number: int, partly: bool, yes: bool) -> None:
     )
     if start:
         click.echo("Start its worker with CLV_START_AT=log-start, this once.")
-
-
-COMMANDS: Final = (forget_command, redrive_command, repartition_command, rebuild_command)

@@ -1,13 +1,31 @@
-"""The settings for people: docs/configuration.md."""
+"""`python -m streamer reference`: what the code says of its settings, metrics and pages."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import click
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from streamer.metrics import metrics_table
 from streamer.settings import variables
+
+
+@click.command("reference")
+@click.argument("what", type=click.Choice(["settings", "metrics", "openapi"]))
+def reference_command(what: str) -> None:
+    """Print every setting or metric as Markdown, or the API's OpenAPI document.
+
+    \b
+    Example:
+      python -m streamer reference settings > docs/configuration.md
+    """
+    # The document brings the pages' models along.
+    from streamer.http.openapi import document
+
+    pages = {"settings": settings_page, "metrics": metrics_table}
+    click.echo(pages[what]() if what in pages else document(), nl=False)
 
 
 def settings_page() -> str:
@@ -16,8 +34,8 @@ def settings_page() -> str:
 
 Everything comes from the environment, read once at the start; all faults are named at once. An
 empty variable counts as unset. Durations have a unit: `200ms`, `90s`, `15m`, `24h`, `7d`. This page
-is what `python -m streamer settings` prints; a test holds the two together. What TLS, logins and
-the token need is told in [security](security.md).
+is what `python -m streamer reference settings` prints; a test holds the two together. What TLS,
+logins and the token need is told in [security](security.md).
 
 {settings_table()}
 """

@@ -1,5 +1,5 @@
 """The OpenAPI document of the prediction API, made of the types that answer and the schema of an
-order: `python -m streamer openapi > docs/openapi.json`."""
+order: `python -m streamer reference openapi > docs/openapi.json`."""
 
 from __future__ import annotations
 

@@ -114,5 +114,5 @@ def test_names_units_and_labels_are_as_prometheus_wants_them(metric: Any) -> Non
 
 def test_the_operations_page_has_the_table() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
-    assert metrics_table() in page, "run: python -m streamer metrics, and paste it"
+    assert metrics_table() in page, "run: python -m streamer reference metrics, and paste it"
     assert {DEAD_LETTERS, WARNINGS, LAG, BATCH} <= set(DECLARED)

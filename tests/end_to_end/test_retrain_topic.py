@@ -1,9 +1,7 @@
-"""`python -m model retrain --topic`: from the orders topic of a broker to a promoted model."""
+"""`python -m streamer retrain`: from the orders topic of a broker to a promoted model."""
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from pathlib import Path
 
 import msgspec
@@ -16,7 +14,7 @@ from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from tests.conftest import required
 from tests.kafka.cluster import ApacheKafka
 from tests.support import modelling
-from tests.support.deployment import ROOT, Deployment, Servers
+from tests.support.deployment import Deployment, Servers
 
 
 @pytest.mark.slow
@@ -30,15 +28,9 @@ async def test_the_topic_is_trained_on_and_its_model_promoted(
         deployment = Deployment("retrain", servers, root, tmp_path)
         produced = await deployment.run("produce", str(tmp_path / "orders.csv"))
         assert produced.code == 0, produced.err
-        command = ("retrain", str(root), "--topic", "retrain-orders", "--horizon", "60", "--json")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "model", *command,
-            cwd=ROOT, env=deployment.environ,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        out, err = await process.communicate()
-        assert process.returncode == 0, err.decode()
-        outcome = msgspec.json.decode(out)
+        retrained = await deployment.run("retrain", str(root), "--horizon", "60", "--json")
+        assert retrained.code == 0, retrained.err
+        outcome = msgspec.json.decode(retrained.out)
         assert outcome["action"] == "promoted"
         assert outcome["data"]["hash"] == data_of(modelling.orders()).hash
         assert registry.current(root) == outcome["candidate"]

@@ -27,7 +27,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 
 def test_every_setting_is_on_the_configuration_page() -> None:
     page = (ROOT / "docs/configuration.md").read_text()
-    assert page == settings_page(), "run: python -m streamer settings > docs/configuration.md"
+    assert page == settings_page(), (
+        "run: python -m streamer reference settings > docs/configuration.md"
+    )
 
 
 def test_the_readme_says_of_settings_what_the_configuration_page_says() -> None:

@@ -173,7 +173,7 @@ def test_a_torn_or_foreign_pointer_is_refused_with_what_to_do(root: Path, conten
     with pytest.raises(ArtifactRefused, match="current") as refused:
         resolve(root)
     if len(content) < 300:
-        assert f"python -m model promote {root} VERSION" in str(refused.value)
+        assert f"python -m model registry promote {root} VERSION" in str(refused.value)
 
 
 def test_a_pointer_to_a_version_that_is_not_there_is_refused(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""`python -m model publish, promote, rollback, versions`: what a person sees of a registry."""
+"""`python -m model registry`: what a person sees of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    return CliRunner().invoke(cli, ["registry", *map(str, arguments)])
 
 
 def _said(*arguments: object) -> str:
@@ -43,12 +43,12 @@ def test_a_published_and_promoted_model_is_what_the_registry_loads(
     root = tmp_path / "models"
     version = load(made).manifest.model_version
     assert f"Published {version}" in _said("publish", root, made)
-    assert "None is current: python -m model promote" in _said("versions", root)
+    assert "None is current: python -m model registry promote" in _said("versions", root)
     assert f"{version} is now the current" in _said("promote", root, version, "--why", "the first")
     assert load(root).manifest == load(made).manifest
     assert registry.history(root)[0].why == "the first"
     (line,) = [line for line in _said("versions", root).splitlines() if version in line]
-    assert line.startswith(f"* {version}  2023-01-01 to 2023-12-27  no")
+    assert line.startswith(f"*   {version}  2023-01-01 to 2023-12-27  no")
     (one,) = json.loads(_said("versions", root, "--json"))
     assert one["current"]
     assert "is the current version of" in _said("promote", root, version)
@@ -105,11 +105,11 @@ def test_to_require_a_signature_without_keys_is_a_mistake(made: Path, tmp_path: 
 
 @pytest.mark.parametrize("command", ["publish", "promote", "rollback", "versions"])
 def test_help_has_an_example(command: str) -> None:
-    assert f"python -m model {command} models" in _said(command, "--help")
+    assert f"python -m model registry {command} models" in _said(command, "--help")
 
 
 def test_help_of_signing_has_examples() -> None:
-    assert "python -m model keygen alice.pem --owner alice >> trusted.keys" in _said(
+    assert "python -m model registry keygen alice.pem --owner alice >> trusted.keys" in _said(
         "keygen", "--help"
     )
-    assert "python -m model sign models/shop --key alice.pem" in _said("sign", "--help")
+    assert "python -m model registry sign models/shop --key alice.pem" in _said("sign", "--help")

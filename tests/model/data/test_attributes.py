@@ -291,7 +291,7 @@ def test_replay_scores_customers_by_their_attributes(shop: Path, tmp_path: Path)
 
 def test_retraining_keeps_the_attributes_of_the_current_model(shop: Path, tmp_path: Path) -> None:
     root = tmp_path / "models"
-    assert _run("publish", root, shop / "model", "--promote").exit_code == 0
+    assert _run("registry", "publish", root, shop / "model", "--promote").exit_code == 0
     arguments = ("retrain", root, "--orders", shop / "orders.csv")
     refused = _run(*arguments)
     assert refused.exit_code == 1

@@ -46,7 +46,7 @@ def test_it_is_openapi_3_1() -> None:
 
 def test_the_published_document_is_the_one_that_is_served() -> None:
     published = (ROOT / "docs" / "openapi.json").read_bytes()
-    assert published == document(), "run: python -m streamer openapi > docs/openapi.json"
+    assert published == document(), "run: python -m streamer reference openapi > docs/openapi.json"
 
 
 def test_every_example_is_taken_by_the_code_and_fits_its_schema() -> None:

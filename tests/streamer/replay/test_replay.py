@@ -139,7 +139,7 @@ def test_files_hold_the_very_bytes_that_kafka_would_get(tmp_path: Path) -> None:
 
 
 def test_lines_are_held_back_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamer.replay.replay._MOST_HELD", 10)
+    monkeypatch.setattr("streamer.replay.files._MOST_HELD", 10)
     topics = pipeline().topics
     with LogFiles(tmp_path, topics) as files:
         for day in range(100):

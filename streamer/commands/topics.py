@@ -1,0 +1,203 @@
+"""What goes into the topics and what comes of them: produce, outcomes, retrain, show."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import click
+import msgspec
+
+from features.orders import Order
+from model.commands.shared import ORDERS
+from model.data.order_log import read_orders
+from streamer.admin import outcomes, topic_orders
+from streamer.admin.produce import Produced, produce
+from streamer.clock import SystemClock
+from streamer.commands.shared import (
+    KAFKA,
+    MODEL,
+    REDIS,
+    SPEED,
+    Rejects,
+    counted,
+    instant,
+    loaded_pipeline,
+    one_line_errors,
+    progress_bar,
+)
+from streamer.http import customer_view
+from streamer.kafka import clients as servers
+from streamer.pipeline.messages import ChurnWarning
+from streamer.settings import Settings
+from streamer.worker.run import topics_to_make
+
+
+@click.command("produce")
+@ORDERS
+@SPEED
+def produce_command(orders: tuple[Path, ...], speed: float | None) -> None:
+    """Send an order log into the orders topic.
+
+    Rows that are no orders are left out and counted by reason.
+
+    \b
+    Example:
+      KAFKA_BOOTSTRAP_SERVERS=localhost:9092 python -m streamer produce orders.csv
+    """
+    with one_line_errors():
+        settings = Settings.load(os.environ, needs=(KAFKA,))
+        rejects = Rejects()
+        produced = asyncio.run(_produce(orders, settings, rejects, speed))
+    rejects.tell()
+    click.echo(f"{produced.orders:,} orders acknowledged by {settings.orders_topic}")
+
+
+async def _produce(
+    orders: tuple[Path, ...], settings: Settings, rejects: Rejects, speed: float | None
+) -> Produced:
+    rows = read_orders(orders, settings.order_rules)
+    await servers.ensure_topics(settings, topics_to_make(settings))
+    publisher = servers.kafka_publisher(settings)
+    await publisher.start()
+    try:
+        with progress_bar("producing") as bar:
+            return await produce(
+                rows,
+                publisher,
+                settings.orders_topic,
+                settings.currency,
+                reject=rejects,
+                speed=speed,
+                progress=bar.update,
+            )
+    finally:
+        await publisher.close()
+
+
+@click.command("outcomes")
+@click.argument(
+    "files", nargs=-1, type=click.Path(path_type=Path, dir_okay=False), metavar="[WARNINGS...]"
+)
+@click.option(
+    "--as-of",
+    metavar="T",
+    help="Event time has come to T. Default: to the newest record; or 'now'.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON array of weeks.")
+def outcomes_command(files: tuple[Path, ...], as_of: str | None, as_json: bool) -> None:
+    """Show how warnings ended, week by week: kept, recovered or lost.
+
+    From the warnings topic, or from WARNINGS: files as `replay` writes them.
+
+    \b
+    Example:
+      KAFKA_BOOTSTRAP_SERVERS=localhost:9092 python -m streamer outcomes
+      python -m streamer outcomes replayed/warnings.jsonl
+    """
+    as_of_ms = SystemClock().now_ms() if as_of == "now" else instant(as_of)
+    with one_line_errors():
+        if files:
+            records = [record for path in files for record in outcomes.read_file(path)]
+        else:
+            settings = Settings.load(os.environ, needs=(KAFKA,))
+            records = asyncio.run(_warnings(settings))
+        weeks = outcomes.by_week(outcomes.endings(records, as_of_ms))
+    click.echo(msgspec.json.encode(weeks) if as_json else outcomes.text(weeks))
+
+
+async def _warnings(settings: Settings) -> list[ChurnWarning]:
+    counts = await servers.ensure_topics(settings, topics_to_make(settings))
+    return await outcomes.read_topic(settings, counts[settings.warnings_topic])
+
+
+@click.command("retrain")
+@click.argument("root", type=click.Path(path_type=Path), metavar="ROOT")
+@click.option("--horizon", type=click.IntRange(min=1), help="Default: the current model's, or 90.")
+@click.option("--currency", help="Default: the current model's, or CLV_CURRENCY.")
+@click.option("--kind", help="Default: the current model's, and its options.")
+@click.option("--key", type=click.Path(path_type=Path), help="Private key to sign with.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def retrain_command(
+    root: Path,
+    horizon: int | None,
+    currency: str | None,
+    kind: str | None,
+    key: Path | None,
+    as_json: bool,
+) -> None:
+    """Train anew on the orders topic, and promote in the registry ROOT what is better.
+
+    Reads the topic from its start to its present end; workers are not disturbed. For the
+    rest see python -m model retrain --help.
+
+    \b
+    Example:
+      KAFKA_BOOTSTRAP_SERVERS=localhost:9092 python -m streamer retrain models
+    """
+    from model.commands.retrain import run
+    from model.training.retrain import Asked
+
+    with one_line_errors():
+        settings = Settings.load(os.environ, needs=(KAFKA,))
+        if currency is None and os.environ.get("CLV_CURRENCY"):
+            currency = settings.currency
+        asked = Asked(horizon, currency, kind, settings.trust, key, settings.attributes)
+        run(root, partial(_topic_orders, settings), asked, as_json=as_json)
+
+
+def _topic_orders(settings: Settings, currency: str) -> tuple[list[Order], Counter[str]]:
+    """The orders of the topic, and counts of what is none; says both on stderr, and what is
+    missing."""
+    with progress_bar("reading") as bar:
+        log = asyncio.run(
+            topic_orders.read_orders_topic(settings, topics_to_make(settings), currency, bar.update)
+        )
+    for number, start in log.cut.items():
+        click.echo(
+            f"{settings.orders_topic}-{number} begins at offset {start}: its first orders are gone",
+            err=True,
+        )
+    for reason, count in log.rejected.most_common():
+        click.echo(f"{counted(count, 'record')} set aside ({reason})", err=True)
+    return log.orders, Counter({str(reason): count for reason, count in log.rejected.items()})
+
+
+@click.command("show")
+@click.argument("user_id", metavar="USER")
+@click.option("--as-of", metavar="T", help="Score as of T. Default: the last scoring; or 'now'.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def show_command(user_id: str, as_of: str | None, as_json: bool) -> None:
+    """Show a customer: what is known, CLV and churn probability, the last warning.
+
+    The CLV comes as a sum: that of the model's typical customer, and what silence, baskets and so
+    on add to it. With the extra "explain", models made of trees also say which features did it.
+
+    \b
+    Example:
+      KAFKA_BOOTSTRAP_SERVERS=localhost:9092 REDIS_URL=redis://localhost \\
+      CLV_MODEL=models/shop python -m streamer show alice
+    """
+    with one_line_errors():
+        settings, pipeline = loaded_pipeline(dict(os.environ), needs=(KAFKA, REDIS, MODEL))
+        as_of_ms = SystemClock().now_ms() if as_of == "now" else instant(as_of)
+        partition, state, due_ms = asyncio.run(_found(user_id, settings))
+        shown = customer_view.view(user_id, partition, state, due_ms, pipeline, as_of_ms)
+        features = customer_view.features_of(user_id, state, pipeline, as_of_ms)
+    if as_json:
+        click.echo(msgspec.json.encode(msgspec.to_builtins(shown) | {"features": features}))
+    else:
+        click.echo(customer_view.text(shown, features))
+
+
+async def _found(user_id: str, settings: Settings) -> customer_view.Found:
+    counts = await servers.ensure_topics(settings, topics_to_make(settings))
+    store = servers.redis_store(settings, await servers.cluster_id(settings))
+    try:
+        topic = settings.orders_topic
+        return await customer_view.find_customer(user_id, store, topic, counts[topic])
+    finally:
+        await store.close()
