@@ -4,11 +4,11 @@
 
 Reads `online_retail_ii.csv.gz` and `cdnow.csv.gz` from the directory CLV_BENCH_DATA.
 
-Method: each log is walked day by day through the live judge, with a model trained on what was known
-at the period's first day, and again every 30 days. The early period runs from day 180 of the log to
-the split day; on it the defaults were chosen (`--tune` prints that choice). The late period runs
-from the split day to the end; all figures of the tables are of it. Silences belong to the period
-that they begin in, call lists to that of their day.
+Method: each log is simulated day by day through the live judge, with a model trained on what was
+known at the period's first day, and again every 30 days. The early period runs from day 180 of the
+log to the split day; on it the defaults were chosen (`--tune` prints that choice). The late period
+runs from the split day to the end; all figures of the tables are of it. Silences belong to the
+period that they begin in, call lists to that of their day.
 
 A call list: every 30 days, a tenth of the better half (by reference CLV) of the customers who
 ordered within the last H days. `--live` sends as many warnings through the budget itself, a
@@ -31,9 +31,9 @@ import numpy as np
 from features.orders import Order, OrderRules, OrderType
 from features.times import day_of, iso_day
 from model.backtest.baselines import SIMPLE, TOP_SHARE, budget_weight, rankings, silence_fires
-from model.backtest.panel import Panel, Quality, Ranked, quality_of, ranking
+from model.backtest.panel import CallList, Panel, Quality, quality_of, ranking
 from model.backtest.result import Backtest
-from model.backtest.run import Plan, Run, trained
+from model.backtest.run import BacktestRun, Plan, trained
 from model.data.order_log import RejectedRow, read_orders
 from model.data.training_rows import TrainingConfig, sorted_orders
 from model.decide.policy import Policy, Stake
@@ -61,9 +61,9 @@ CERTAINTIES = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
 
 @dataclass(frozen=True)
 class Period:
-    """A part of a log that was walked: its report, and the panel behind it."""
+    """A part of a log that was simulated: its report, and the panel behind it."""
 
-    run: Run
+    run: BacktestRun
     report: Backtest
 
     @property
@@ -72,17 +72,17 @@ class Period:
         return self.run.panel
 
     @property
-    def lists(self) -> dict[str, Ranked]:
+    def lists(self) -> dict[str, CallList]:
         """The call lists of the period."""
         return rankings(self.panel, Policy(), self.days)
 
     @property
-    def lists_of_all(self) -> dict[str, Ranked]:
+    def lists_of_all(self) -> dict[str, CallList]:
         """The same of a tenth of all who are worth a warning, not only of the better half."""
         everybody = np.ones(len(self.panel.day), bool)
         return rankings(self.panel, Policy(), self.days, everybody)
 
-    def list_by(self, policy: Policy) -> Ranked:
+    def list_by(self, policy: Policy) -> CallList:
         """The call list that a policy's budget would make."""
         return ranking(self.panel, budget_weight(self.panel, policy), self.days, TOP_SHARE)
 
@@ -98,13 +98,15 @@ def orders_of(name: str) -> list[Order]:
     return sorted_orders(row for row in rows if not isinstance(row, RejectedRow))
 
 
-def walked(orders: Sequence[Order], from_day: int, until_day: int | None, policy: Policy) -> Period:
+def simulated(
+    orders: Sequence[Order], from_day: int, until_day: int | None, policy: Policy
+) -> Period:
     """A period of a log, from one of its days (0 is that of the first order) to another."""
     started = time.process_time()
     first = day_of(orders[0].ts_ms)
     scorer = trained(orders, first + from_day, TrainingConfig())
     until = None if until_day is None else first + until_day
-    run = Run(orders, scorer, Plan(first + from_day, policy, RETRAIN_EVERY_DAYS, until))
+    run = BacktestRun(orders, scorer, Plan(first + from_day, policy, RETRAIN_EVERY_DAYS, until))
     report = run.report()
     ends = iso_day(until) if until else report.end
     print(
@@ -154,7 +156,7 @@ def bar(name: str, log: Log, period: Period) -> list[str]:
     return [f"| {name} | {row}" for row in rows]
 
 
-def _listed(log: Log, lists: dict[str, Ranked]) -> list[str]:
+def _listed(log: Log, lists: dict[str, CallList]) -> list[str]:
     """The call list of the budget against the best simple one, in precision and in value."""
     ours = next(iter(lists.values()))
     rows = []
@@ -183,7 +185,7 @@ def _lead(found: Quality) -> float:
     return found.median_lead_days or 0.0
 
 
-def list_rows(name: str, lists: dict[str, Ranked]) -> list[str]:
+def list_rows(name: str, lists: dict[str, CallList]) -> list[str]:
     """The rows of a table of call lists."""
     return [
         f"| {name} | {by} | {_share(r.precision)} | {_share(r.value_captured)} |"
@@ -198,7 +200,7 @@ LISTS_HEAD = (
 )
 
 
-def frontier(period: Period) -> dict[str, Ranked]:
+def frontier(period: Period) -> dict[str, CallList]:
     """The call lists of all certainties, by what was spent and by the reference."""
     return {
         f"P(churn)^{certainty:g} x {value.value}": period.list_by(
@@ -217,7 +219,7 @@ def live(name: str, orders: Sequence[Order], log: Log) -> list[str]:
     per_day = max(1, round(active(orders, log.split) / 2 * TOP_SHARE / RETRAIN_EVERY_DAYS))
     rows = []
     for policy in (Policy(), Policy(budget_value=Stake.REFERENCE, budget_certainty=1.0)):
-        done = walked(orders, log.split, None, replace(policy, budget_per_day=per_day))
+        done = simulated(orders, log.split, None, replace(policy, budget_per_day=per_day))
         rule = done.report.rule
         fits = f"P(churn)^{policy.budget_certainty:g} x {policy.budget_value.value}"
         rows.append(
@@ -319,7 +321,7 @@ def main() -> None:
             sent += live(name, orders, log)
             continue
         days = (FIRST_DAY, log.split) if tune else (log.split, None)
-        periods[name] = walked(orders, *days, Policy())
+        periods[name] = simulated(orders, *days, Policy())
     if through:
         head = "| log | budget | ranked by | warnings | strict | value in CLV |"
         print("\n".join([head, "| --- | --- | --- | ---: | ---: | ---: |", *sent]))

@@ -1,15 +1,26 @@
 """What the rule and the budget are held against: simple rules that warn as early, and call lists
-sorted by something simpler. All are read off the panel; definitions in `docs/warnings.md`."""
+sorted by something simpler; the rule at other thresholds. All are read off the panel; definitions
+in `docs/warnings.md`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import msgspec
 import numpy as np
 
-from model.backtest.panel import Bools, Floats, Panel, Quality, Ranked, quality_of, ranking
+from model.backtest.panel import (
+    Bools,
+    CallList,
+    Floats,
+    Panel,
+    Quality,
+    first_of_each,
+    quality_of,
+    ranking,
+)
+from model.backtest.purchases import Period
+from model.backtest.result import Baseline, Point, Suggestion
 from model.decide.policy import Policy, Rules, Stake
 
 TOP_SHARE: Final = 0.10
@@ -26,14 +37,6 @@ SIMPLE: Final = (
     "most own gaps",
     "lowest P(alive)",
 )
-
-
-class Baseline(msgspec.Struct, frozen=True):
-    """A simple rule, its threshold set so that its lead comes closest to the rule's."""
-
-    name: str
-    threshold: float
-    quality: Quality
 
 
 def silence_fires(
@@ -126,7 +129,7 @@ def budget_weight(panel: Panel, policy: Policy) -> Floats:
 
 def rankings(
     panel: Panel, policy: Policy, days: Sequence[int], among: Bools | None = None
-) -> dict[str, Ranked]:
+) -> dict[str, CallList]:
     """What a call list of a tenth of the better half of the active customers (or of the rows
     `among`) is worth, on each of the days, by each order; first that of the policy's budget, last
     the simple ones."""
@@ -147,3 +150,50 @@ def rankings(
         "lowest P(alive)": -np.nan_to_num(panel.alive, nan=1.0),
     }
     return {name: ranking(panel, value, days, TOP_SHARE, among) for name, value in by.items()}
+
+
+def points(panel: Panel, rules: Rules, period: Period, every: int) -> list[Point]:
+    """The rule at every fifth percentile; the panel has one of `every` customers."""
+    weeks = len(period.days) / 7
+    found = []
+    for late in (True, False):
+        for percentile in range(0, 100, 5):
+            fires = silence_fires(panel, rules.policy, rules, percentile, late=late)
+            quality = quality_of(panel, fires)
+            if not quality.judged:
+                continue
+            begun = panel.silences.counted[panel.silence]
+            count = len(first_of_each(panel, fires & begun)) * every
+            found.append(Point(float(percentile), late, count / weeks, quality))
+    return found
+
+
+def suggestions(points: Sequence[Point], rules: Rules, precision: float | None) -> list[Suggestion]:
+    """Settings that keep to the policy's budget on average, and that reach a strict precision,
+    where either is given."""
+    found = []
+    budget, horizon = rules.policy.budget_per_day, rules.horizon_days
+    if budget is not None:
+        within = [point for point in points if point.per_week <= 7 * budget]
+        wish = f"at most {budget} warnings a day on average"
+        found.append(_suggestion(wish, within, horizon))
+    if precision is not None:
+        reaching = [p for p in points if (p.quality.strict_precision or 0.0) >= precision]
+        wish = f"strict precision of {precision:.0%} or more"
+        found.append(_suggestion(wish, reaching, horizon))
+    return found
+
+
+def _suggestion(wish: str, fitting: Sequence[Point], horizon_days: int) -> Suggestion:
+    """The fitting point that finds most, and of equals the more precise."""
+    best = max(
+        fitting,
+        key=lambda p: (p.quality.value_captured or 0, p.quality.strict_precision or 0),
+        default=None,
+    )
+    if best is None:
+        return Suggestion(wish, {}, None)
+    settings = {"CLV_CHURN_PERCENTILE": f"{best.churn_percentile:g}"}
+    if not best.late:
+        settings["CLV_LATE_SILENCE"] = str(horizon_days + 1)
+    return Suggestion(wish, settings, best)

@@ -215,7 +215,7 @@ def calibration(panel: Panel, bins: int = 10) -> list[Bin]:
     ]
 
 
-class Ranked(msgspec.Struct, frozen=True):
+class CallList(msgspec.Struct, frozen=True):
     """A ranking's top share of customers: how many of them did not order in the H days after
     (precision), and how much of what all who did not had spent in the H days before was theirs
     (value). `clv_captured`: the same in reference CLV, which is the model's own opinion."""
@@ -227,7 +227,7 @@ class Ranked(msgspec.Struct, frozen=True):
 
 def ranking(
     panel: Panel, value: Floats, days: Sequence[int], top: float, among: Bools | None = None
-) -> Ranked:
+) -> CallList:
     """What the `top` share by `value` (one element a row) of the better half of the active
     customers (or of the rows `among`) is worth, on each of the days, all together."""
     right = picked = 0
@@ -245,7 +245,7 @@ def ranking(
         captured += gone[:, best].sum(axis=1)
         lost += gone[:, rows].sum(axis=1)
     spend, clv = (_share(float(c), float(w)) for c, w in zip(captured, lost, strict=True))
-    return Ranked(_share(right, picked), spend, clv)
+    return CallList(_share(right, picked), spend, clv)
 
 
 def _mean(values: NDArray[np.bool_]) -> float | None:

@@ -1,4 +1,4 @@
-"""Every day of every silence worth a warning, scored as a log is walked: the panel as it grows."""
+"""Every day of every silence worth a warning, scored day by day: the panel as it grows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from features.vector import FEATURE_NAMES, vectors
 from model.backtest.panel import Floats, Panel, Rows, Silences
 from model.backtest.purchases import Period, Purchases
 from model.backtest.result import BacktestError
-from model.backtest.silences import Spell
-from model.backtest.simulate import Walk
+from model.backtest.silences import LoggedSilence
+from model.backtest.simulate import Simulation
 from model.decide.budget import spent_minor
 from model.decide.history import history_of
-from model.decide.judge import Track
+from model.decide.judge import ScheduledCustomer
 from model.decide.scoring import Scorer
 from model.estimators.bgnbd import BGNBD, FitError
 
@@ -37,15 +37,20 @@ class SilentDays:
 
     def __init__(
         self,
-        walk: Walk,
+        simulation: Simulation,
         purchases: Purchases,
         period: Period,
-        spells: Mapping[tuple[str, int], Spell],
+        logged: Mapping[tuple[str, int], LoggedSilence],
     ) -> None:
-        """`spells` are written down elsewhere as the log is walked."""
-        self.scorers: list[Scorer] = [walk.judge.scorer]
+        """`logged` are written down elsewhere as the log is simulated."""
+        self.scorers: list[Scorer] = [simulation.judge.scorer]
         self.active: dict[int, int] = {}
-        self._walk, self._purchases, self._period, self._spells = walk, purchases, period, spells
+        self._simulation, self._purchases, self._period, self._logged = (
+            simulation,
+            purchases,
+            period,
+            logged,
+        )
         self.every = max(1, round(self._rows_of_all() / MAX_ROWS))
         self._sampled = {u for u in purchases.by_user if crc32(u.encode()) % self.every == 0}
         self._parts: list[Rows] = []
@@ -62,18 +67,18 @@ class SilentDays:
             for this, following in zip(days, [*days[1:], self._period.end_day], strict=True)
             if this >= self._period.from_day
         )
-        policy = self._walk.judge.rules.policy
+        policy = self._simulation.judge.rules.policy
         share = 1 - policy.floor_percentile / 100 if policy.floor is None else 1.0
         return days * min(1.0, 1.5 * share)
 
     def rescale(self) -> None:
-        """Goes on with the scorer that the walk has now, another one than before."""
-        self.scorers.append(self._walk.judge.scorer)
+        """Goes on with the scorer that the simulation has now, another one than before."""
+        self.scorers.append(self._simulation.judge.scorer)
         self._ratios.clear()
 
     def fit_alive(self, day: int) -> None:
         """Fits the BG/NBD of the baselines, whatever the model is made of, on who is known then."""
-        known = [track.customer.facts for track in self._walk.tracks.values()]
+        known = [track.customer.facts for track in self._simulation.tracks.values()]
         facts = [each for each in known if history_of(each)]
         facts = facts[:: 1 + len(facts) // _BGNBD_CUSTOMERS]
         self._alive = None
@@ -84,7 +89,7 @@ class SilentDays:
 
     def score(self, day: int) -> None:
         """Adds the rows of a day, as of 00:00, before anything is judged or ordered."""
-        spells, tracks, users = [], [], []
+        logged, tracks, users = [], [], []
         silent = self._silent(day)
         self.active[day] = len(silent)
         active = 0
@@ -92,41 +97,41 @@ class SilentDays:
             if user not in self._sampled:
                 continue
             active += 1
-            spell = self._spells.get((user, since))
-            if spell is not None:
-                tracks.append(self._walk.tracks[user])
+            silence = self._logged.get((user, since))
+            if silence is not None:
+                tracks.append(self._simulation.tracks[user])
                 users.append(user)
-                spells.append(spell.number)
-        if spells:
-            self._parts.append(self._rows(day, spells, tracks, users, active))
+                logged.append(silence.number)
+        if logged:
+            self._parts.append(self._rows(day, logged, tracks, users, active))
 
     def _rows(
         self,
         day: int,
-        spells: Sequence[int],
-        tracks: Sequence[Track],
+        logged: Sequence[int],
+        tracks: Sequence[ScheduledCustomer],
         users: Sequence[str],
         active: int,
     ) -> Rows:
         """The rows of silences, one an element, of the `active` customers of the sample."""
         as_of_ms, horizon = day * MS_PER_DAY, self._period.horizon_days
-        scorer = self._walk.judge.scorer
+        scorer = self._simulation.judge.scorer
         X = scorer.rows([(track.customer.facts, as_of_ms) for track in tracks], users)
         clv, churn = scorer.rate(X)
-        references = np.array(self._references(day, spells, tracks, users), np.float64)
-        better = np.zeros(len(spells), bool)
+        references = np.array(self._references(day, logged, tracks, users), np.float64)
+        better = np.zeros(len(logged), bool)
         better[np.argsort(-references, kind="stable")[: (active + 1) // 2]] = True
         spend = [spent_minor(track.customer.facts, as_of_ms, horizon) for track in tracks]
         return Rows(
-            silence=np.array(spells, np.int64),
-            day=np.full(len(spells), day, np.int64),
+            silence=np.array(logged, np.int64),
+            day=np.full(len(logged), day, np.int64),
             clv=clv.astype(np.float64),
             reference=references,
             churn=churn,
             alive=self._probability_alive(X),
             spend=np.array(spend, np.float64),
             better=better,
-            model=np.full(len(spells), len(self.scorers) - 1, np.int64),
+            model=np.full(len(logged), len(self.scorers) - 1, np.int64),
         )
 
     def _probability_alive(self, X: Floats) -> Floats:
@@ -135,18 +140,22 @@ class SilentDays:
         return self._alive.probability_alive(*(X[:, column] for column in _RFM))
 
     def _references(
-        self, day: int, spells: Sequence[int], tracks: Sequence[Track], users: Sequence[str]
+        self,
+        day: int,
+        logged: Sequence[int],
+        tracks: Sequence[ScheduledCustomer],
+        users: Sequence[str],
     ) -> list[float]:
         """The references in the scale of the model now, also of who was not judged by it yet."""
-        judge = self._walk.judge
+        judge = self._simulation.judge
         scorer = judge.scorer
         old = [
-            (spell, track, user)
-            for spell, track, user in zip(spells, tracks, users, strict=True)
-            if track.customer.judgement.model_version != scorer.model_version
-            and spell not in self._ratios
+            (silence, track, user)
+            for silence, track, user in zip(logged, tracks, users, strict=True)
+            if track.customer.rule_state.model_version != scorer.model_version
+            and silence not in self._ratios
         ]
-        lasts = [track.customer.judgement.scored_last for _, track, _ in old]
+        lasts = [track.customer.rule_state.scored_last for _, track, _ in old]
         news = scorer.scores(
             [
                 (track.customer.facts, last.day * MS_PER_DAY if last else 0)
@@ -154,14 +163,16 @@ class SilentDays:
             ],
             [user for _, _, user in old],
         )
-        for (spell, _, _), last, new in zip(old, lasts, news, strict=True):
-            self._ratios[spell] = new.clv_minor / last.clv_minor if last and last.clv_minor else 1.0
+        for (silence, _, _), last, new in zip(old, lasts, news, strict=True):
+            self._ratios[silence] = (
+                new.clv_minor / last.clv_minor if last and last.clv_minor else 1.0
+            )
         found = []
-        for spell, track in zip(spells, tracks, strict=True):
-            judgement = track.customer.judgement
-            reference = judgement.reference(day * MS_PER_DAY, judge.rules)
-            moved = judgement.model_version == scorer.model_version
-            ratio = 1.0 if moved else self._ratios[spell]
+        for silence, track in zip(logged, tracks, strict=True):
+            rule_state = track.customer.rule_state
+            reference = rule_state.reference(day * MS_PER_DAY, judge.rules)
+            moved = rule_state.model_version == scorer.model_version
+            ratio = 1.0 if moved else self._ratios[silence]
             found.append(reference.clv_minor * ratio if reference else 0.0)
         return found
 

@@ -1,9 +1,10 @@
-"""What a backtest knows that nobody knew then: when everybody bought, and when next."""
+"""What a log tells of a past day that nobody knew then: when everybody bought, when next, and how
+many of the warned did not come back."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,7 @@ class Purchases:
 
     def __init__(self, orders: Sequence[Order]) -> None:
         """`orders` sorted by event time."""
-        self.by_user = _purchase_days(orders)
+        self.by_user = purchase_days(orders)
         self._buyers: dict[int, list[str]] = {}
         for user, days in self.by_user.items():
             for day in days:
@@ -63,7 +64,9 @@ class Purchases:
         return float(np.median(np.diff(known))) if len(known) > 1 else 0.0
 
 
-def _purchase_days(orders: Iterable[Order]) -> dict[str, list[int]]:
+def purchase_days(orders: Sequence[Order]) -> dict[str, list[int]]:
+    """The UTC days with an order that nobody took back, ascending, of each customer; `orders`
+    sorted by event time."""
     taken_back = {(o.user_id, o.order_id) for o in orders if o.type is OrderType.CANCELLATION}
     days: dict[str, list[int]] = {}
     same: dict[int, int] = {}  # one object a day, not one an order
@@ -74,3 +77,64 @@ def _purchase_days(orders: Iterable[Order]) -> dict[str, list[int]]:
             if not of_user or of_user[-1] != day:
                 of_user.append(same.setdefault(day, day))
     return days
+
+
+@dataclass(frozen=True, slots=True)
+class RealisedPrecision:
+    """Warnings that can be judged, how many of them were of customers who did not order within the
+    horizon after it, and the base rate: the share of all days of customers still active (an order
+    within the horizon before) on which the same would have been true."""
+
+    judged: int
+    gone: int
+    base_rate: float
+
+    @property
+    def precision(self) -> float:
+        """Share of the judged warnings that were right; 0 without any."""
+        return self.gone / self.judged if self.judged else 0.0
+
+
+def realised_precision(
+    warned: Iterable[tuple[str, int]],
+    purchases: Mapping[str, Sequence[int]],
+    horizon_days: int,
+    from_day: int,
+    last_day: int,
+) -> RealisedPrecision:
+    """What became of (user, UTC day) warnings of days `from_day` to `last_day - horizon_days`;
+    later ones cannot be judged by a log that ends on `last_day`."""
+    until = last_day - horizon_days
+    judged = [(user, day) for user, day in warned if from_day <= day <= until]
+    gone = sum(_gone(purchases.get(user, ()), day, horizon_days) for user, day in judged)
+    return RealisedPrecision(
+        len(judged), gone, _base_rate(purchases.values(), horizon_days, from_day, until)
+    )
+
+
+def _gone(purchases: Sequence[int], day: int, horizon_days: int) -> bool:
+    at = bisect_right(purchases, day)
+    return at == len(purchases) or purchases[at] > day + horizon_days
+
+
+def _base_rate(
+    customers: Iterable[Sequence[int]], horizon_days: int, from_day: int, until: int
+) -> float:
+    """Share of active customer-days without an order in the horizon after them."""
+    active = gone = 0
+    for days in customers:
+        for this, following in zip(days, [*days[1:], None], strict=True):
+            end = (
+                this + horizon_days
+                if following is None
+                else min(following - 1, this + horizon_days)
+            )
+            # Gone on a day d of this gap means that the next order is later than d + horizon.
+            gone_end = end if following is None else min(end, following - horizon_days - 1)
+            active += _overlap(this + 1, end, from_day, until)
+            gone += _overlap(this + 1, gone_end, from_day, until)
+    return gone / active if active else 0.0
+
+
+def _overlap(first: int, last: int, low: int, high: int) -> int:
+    return max(0, min(last, high) - max(first, low) + 1)

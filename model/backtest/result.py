@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import msgspec
 
-from model.backtest.baselines import Baseline
-from model.backtest.panel import Bin, Quality, Ranked
+from model.backtest.panel import Bin, CallList, Quality
 from model.errors import ModelError
 
 
 class BacktestError(ModelError):
     """These orders cannot tell how good warnings are; the message says what would be enough."""
+
+
+class Baseline(msgspec.Struct, frozen=True):
+    """A simple rule, its threshold set so that its lead comes closest to the rule's."""
+
+    name: str
+    threshold: float
+    quality: Quality
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -23,7 +30,7 @@ class Point(msgspec.Struct, frozen=True):
     quality: Quality
 
 
-class Week(msgspec.Struct, frozen=True):
+class WarningWeek(msgspec.Struct, frozen=True):
     """Warnings of a week that begins on an ISO date, by trigger."""
 
     start: str
@@ -81,7 +88,7 @@ class Backtest(msgspec.Struct, frozen=True):
     mean_baseline: Baseline | None
     points: list[Point]
     ranked_by: str
-    rankings: dict[str, Ranked]
+    rankings: dict[str, CallList]
     calibration: list[Bin]
-    weeks: list[Week]
+    weeks: list[WarningWeek]
     suggestions: list[Suggestion]

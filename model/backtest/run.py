@@ -17,19 +17,20 @@ from features.times import day_of, iso_day
 from model.backtest.baselines import (
     baselines,
     budget_name,
+    points,
     rank_days,
     rankings,
     silence_fires,
     silent_as_early,
+    suggestions,
 )
 from model.backtest.panel import Panel, Silences, base_rate, calibration, quality_of
 from model.backtest.panel_rows import SilentDays
 from model.backtest.purchases import Period, Purchases
+from model.backtest.raised import LoggedWarning, RaisedWarnings, by_week
 from model.backtest.result import Backtest, BacktestError
-from model.backtest.silences import Spells
-from model.backtest.simulate import Walk
-from model.backtest.thresholds import points, suggestions
-from model.backtest.warned import Sent, Warned, by_week
+from model.backtest.silences import SilenceLog
+from model.backtest.simulate import Simulation
 from model.data.attributes import Attributes
 from model.data.training_rows import TrainingConfig, population, training_set
 from model.decide.judge import Judge
@@ -101,12 +102,12 @@ def backtest(orders: Sequence[Order], scorer: Scorer, plan: Plan) -> Backtest:
             f" {iso_day(plan.from_day)}, where the judging begins; a horizon of"
             f" {scorer.horizon_days} days needs more than that: train with an earlier --cutoff"
         )
-    return Run(orders, scorer, plan).report()
+    return BacktestRun(orders, scorer, plan).report()
 
 
-class Run:
-    """One backtest: the walk, and what is written down on the way. `report` walks; after it `panel`
-    has every row."""
+class BacktestRun:
+    """One backtest: the simulation, and what is written down on the way. `report` runs it; after
+    that `panel` has every row."""
 
     def __init__(self, orders: Sequence[Order], scorer: Scorer, plan: Plan) -> None:
         # What is published between decisions decides nothing.
@@ -119,29 +120,33 @@ class Run:
             end_day=day_of(orders[-1].ts_ms) + 1,
             horizon_days=scorer.horizon_days,
         )
-        self.walk = Walk(orders, Judge(scorer, scorer.rules(self.policy)))
+        self.simulation = Simulation(orders, Judge(scorer, scorer.rules(self.policy)))
         self.purchases = Purchases(orders)
-        self.spells = Spells(self.walk, self.purchases, self.period)
-        self.silent_days = SilentDays(self.walk, self.purchases, self.period, self.spells.by_start)
+        self.silence_log = SilenceLog(self.simulation, self.purchases, self.period)
+        self.silent_days = SilentDays(
+            self.simulation, self.purchases, self.period, self.silence_log.by_start
+        )
         self.swap_days: set[int] = set()
-        self.fired: list[Warned] = []
+        self.raised: list[LoggedWarning] = []
         self.panel: Panel | None = None
 
     def report(self) -> Backtest:
-        """The whole log, walked and summed up."""
+        """The whole log, simulated and summed up."""
         period = self.period
         for day in range(period.first_day, period.end_day):
             if self._is_swap_day(day):
                 self._swap(day)
             if day == max(period.from_day, period.first_day):
                 self.silent_days.fit_alive(day)
-            before = self.spells.references_before(day)
+            before = self.silence_log.references_before(day)
             if day >= period.from_day:
                 self.silent_days.score(day)
-            fired, users = self.walk.day(day)
+            raised, users = self.simulation.day(day)
             if day >= period.from_day - period.horizon_days:
-                self.fired += [Warned.of(scoring, period.horizon_days) for scoring in fired]
-                self.spells.begin(day, users, before)
+                self.raised += [
+                    LoggedWarning.of(scoring, period.horizon_days) for scoring in raised
+                ]
+                self.silence_log.begin(day, users, before)
             self.plan.progress(1)
         return self._summed_up()
 
@@ -161,21 +166,21 @@ class Run:
         scorer = trained(self.orders, day, config)
         self.swap_days.add(day)
         # As live: every customer moves to the new scale when it is next judged.
-        self.walk.judge = Judge(scorer, scorer.rules(self.policy))
+        self.simulation.judge = Judge(scorer, scorer.rules(self.policy))
         self.silent_days.rescale()
         self.silent_days.fit_alive(day)
 
     @property
     def rules(self) -> Rules:
         """The policy in the scale of the model now."""
-        return self.walk.judge.rules
+        return self.simulation.judge.rules
 
     def rank_days(self, panel: Panel) -> range:
         """The days of the call lists of the judged period."""
         return rank_days(panel, self.plan.from_day, self.plan.until_day)
 
     def _summed_up(self) -> Backtest:
-        silences = self.spells.table()
+        silences = self.silence_log.table()
         if not silences.counted.any():
             raise BacktestError(
                 "no silence of a customer worth a warning begins and ends within the judged period;"
@@ -186,10 +191,10 @@ class Run:
 
     def _report(self, silences: Silences, panel: Panel) -> Backtest:
         period, rules, every = self.period, self.rules, self.silent_days.every
-        sent = Sent.of(self.fired, self.spells.by_start, silences)
+        sent = RaisedWarnings.of(self.raised, self.silence_log.by_start, silences)
         fires = silence_fires(panel, self.policy, rules, self.policy.churn_percentile, late=True)
         panel_rule = quality_of(panel, fires)
-        everything = [warning for warning in self.fired if warning.day >= period.from_day]
+        everything = [warning for warning in self.raised if warning.day >= period.from_day]
         swapped = [warning for warning in everything if warning.day in self.swap_days]
         per_day = Counter(warning.day for warning in everything)
         found = points(panel, rules, period, every)
@@ -211,15 +216,15 @@ class Run:
                 for trigger in Trigger
             },
             by_standing=dict(Counter(warning.standing for warning in everything)),
-            left_out=dict(self.spells.left_out),
-            withheld=self.walk.withheld,
+            left_out=dict(self.silence_log.left_out),
+            withheld=self.simulation.deferred,
             per_1000_a_week=self._per_1000(len(everything)),
             most_on_a_day=max(per_day.values(), default=0),
             swap_days_share=len(self.swap_days) / len(period.days) if self.swap_days else None,
             swap_warnings_share=len(swapped) / len(everything)
             if self.swap_days and everything
             else None,
-            order_only_recall=self.spells.order_only_recall(silences),
+            order_only_recall=self.silence_log.order_only_recall(silences),
             panel_share=1 / every,
             panel_rule=panel_rule,
             baselines=baselines(panel, panel_rule),

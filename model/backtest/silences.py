@@ -1,4 +1,4 @@
-"""The silences worth a warning, written down as they begin while a log is walked."""
+"""The silences worth a warning, written down as they begin while a log is simulated."""
 
 from __future__ import annotations
 
@@ -11,52 +11,55 @@ import numpy as np
 from features.times import MS_PER_DAY
 from model.backtest.panel import Silences
 from model.backtest.purchases import Period, Purchases
-from model.backtest.simulate import Walk
+from model.backtest.simulate import Simulation
 from model.decide.history import history_of
 from model.decide.rule import is_down_by
 
 
-class Spell(msgspec.Struct, frozen=True):
+class LoggedSilence(msgspec.Struct, frozen=True):
     """A silence: its place among them, and the reference CLV that it begins with (minor units)."""
 
     number: int
     reference: int
 
 
-class Spells:
+class SilenceLog:
     """Silences `by_start`: customer and UTC day of the order that begins one.
 
     `left_out`: churns of customers whom the policy leaves out, by standing.
     """
 
-    def __init__(self, walk: Walk, purchases: Purchases, period: Period) -> None:
-        self.by_start: dict[tuple[str, int], Spell] = {}
+    def __init__(self, simulation: Simulation, purchases: Purchases, period: Period) -> None:
+        self.by_start: dict[tuple[str, int], LoggedSilence] = {}
         self.left_out: Counter[str] = Counter()
-        self._walk, self._purchases, self._period = walk, purchases, period
+        self._simulation, self._purchases, self._period = simulation, purchases, period
         self._order_only: set[tuple[str, int]] = set()
 
     def references_before(self, day: int) -> dict[str, int]:
-        """Of the customers who order on a day, not walked yet, the reference that the order is
+        """Of the customers who order on a day, not simulated yet, the reference that the order is
         compared with."""
         found: dict[str, int] = {}
-        rules = self._walk.judge.rules
+        rules = self._simulation.judge.rules
         for user in self._purchases.buyers(day):
-            track = self._walk.tracks.get(user)
-            reference = track and track.customer.judgement.reference(day * MS_PER_DAY, rules)
+            track = self._simulation.tracks.get(user)
+            reference = track and track.customer.rule_state.reference(day * MS_PER_DAY, rules)
             if reference and reference.clv_minor >= rules.floor_minor:
                 found[user] = reference.clv_minor
         return found
 
     def begin(self, day: int, users: Iterable[str], before: Mapping[str, int]) -> None:
-        """Writes down the silences that begin on a day, walked by now, and what scoring on orders
-        alone would say. `users` had an event; `before` are the references before it."""
-        rules = self._walk.judge.rules
+        """Writes down the silences that begin on a simulated day, and what scoring on orders alone
+        would find. `users` had an event; `before` are the references before it."""
+        rules = self._simulation.judge.rules
         for user in self._purchases.buyers(day):
             if user not in users:
                 continue
-            track = self._walk.tracks[user]
-            judgement = track.customer.judgement
-            scored, reference = judgement.scored_last, judgement.reference(day * MS_PER_DAY, rules)
+            track = self._simulation.tracks[user]
+            rule_state = track.customer.rule_state
+            scored, reference = (
+                rule_state.scored_last,
+                rule_state.reference(day * MS_PER_DAY, rules),
+            )
             drop = rules.policy.event_drop
             if scored and user in before and is_down_by(drop, scored.clv_minor, before[user]):
                 self._order_only.add((user, day))
@@ -67,10 +70,10 @@ class Spells:
                 continue
             if history.purchase_days < rules.policy.min_orders:
                 if self._is_judged_churn(user, day):
-                    standing = history.standing(day, self._period.horizon_days)
-                    self.left_out[standing.value] += 1
+                    tenure = history.tenure(day, self._period.horizon_days)
+                    self.left_out[tenure.value] += 1
                 continue
-            self.by_start[user, day] = Spell(len(self.by_start), reference.clv_minor)
+            self.by_start[user, day] = LoggedSilence(len(self.by_start), reference.clv_minor)
 
     def _is_judged_churn(self, user: str, day: int) -> bool:
         silent_days = self._purchases.following(user, day) - day
@@ -80,7 +83,7 @@ class Spells:
         """The silences as arrays, with how each of them ended."""
         keys = list(self.by_start)
         bought = self._purchases
-        references = [spell.reference for spell in self.by_start.values()]
+        references = [silence.reference for silence in self.by_start.values()]
         return Silences(
             user=[user for user, _ in keys],
             since=np.array([day for _, day in keys], np.int64),

@@ -11,46 +11,45 @@ from collections.abc import Iterable, Sequence
 
 from features.orders import Order
 from features.times import MS_PER_DAY, day_of
-from model.decide.budget import settle, share, split
+from model.decide.budget import joined, settle, share, split
 from model.decide.codec import UNKNOWN
-from model.decide.judge import Event, Judge, Judged, Scoring, Track
+from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer, Scoring
 
 
-class Walk:
+class Simulation:
     """Where the log has got to: every customer's track, and who is due when."""
 
     def __init__(self, orders: Sequence[Order], judge: Judge) -> None:
         """`orders` sorted by event time."""
         self.judge = judge
-        self.tracks: dict[str, Track] = {}
-        self.withheld = 0
+        self.tracks: dict[str, ScheduledCustomer] = {}
+        self.deferred = 0
         self._orders = orders
         self._place = 0
         self._due: defaultdict[int, set[str]] = defaultdict(set)
         self._due_days: dict[str, int] = {}
 
     def day(self, day: int) -> tuple[list[Scoring], set[str]]:
-        """Judges a UTC day; days must come in order. What fired, and who had an event."""
+        """Judges a UTC day; days must come in order. What raised, and who had an event."""
         judged = self._judge_due(day)
-        fired = [scoring for scoring in judged.scorings if scoring.fired]
+        raised = [scoring for scoring in judged.scorings if scoring.raised]
         events = self._events_of(day)
         if events:
             judged = self.judge.judge(self._tracks_of(events), events)
             self._take(judged)
-            fired += [scoring for scoring in judged.scorings if scoring.fired]
-        return fired, set(events)
+            raised += [scoring for scoring in judged.scorings if scoring.raised]
+        return raised, set(events)
 
-    def _judge_due(self, day: int) -> Judged:
+    def _judge_due(self, day: int) -> JudgedBatch:
         users = sorted(self._due.pop(day, ()))
         judged = self.judge.judge(self._tracks_of(users), {}, day * MS_PER_DAY)
         budget = self.judge.rules.policy.budget_per_day
         if budget is not None and judged.contested:
-            candidates = Judged()
-            split(judged, candidates)
             places = share(budget, 0, 1, day)
-            self.withheld += settle(candidates, places, day * MS_PER_DAY, self.judge.rules)
-            self._take(judged)
-            judged = candidates
+            others, candidates = split(judged)
+            settled = settle(candidates, places, day * MS_PER_DAY, self.judge.rules)
+            self.deferred += settled.newly_deferred
+            judged = joined(others, settled.judged)
         self._take(judged)
         return judged
 
@@ -64,11 +63,11 @@ class Walk:
             self._place += 1
         return events
 
-    def _tracks_of(self, users: Iterable[str]) -> dict[str, Track]:
-        unknown = Track(UNKNOWN, None)
+    def _tracks_of(self, users: Iterable[str]) -> dict[str, ScheduledCustomer]:
+        unknown = ScheduledCustomer(UNKNOWN, None)
         return {user: self.tracks.get(user, unknown) for user in users}
 
-    def _take(self, judged: Judged) -> None:
+    def _take(self, judged: JudgedBatch) -> None:
         for user, track in judged.tracks.items():
             self.tracks[user] = track
             before = self._due_days.pop(user, None)

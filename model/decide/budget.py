@@ -9,12 +9,13 @@ anything later is: `pieces` cuts a batch where its events close instants. With o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from features import buckets
 from features.state import CustomerState
 from features.times import MS_PER_DAY, day_of
-from model.decide.judge import Contested, Judged, Scoring
+from model.decide.judge import Contested, JudgedBatch, Scoring
 from model.decide.policy import Policy, Rules, Stake
 
 
@@ -45,14 +46,14 @@ def spent_minor(facts: CustomerState, as_of_ms: int, days: int) -> int:
 
 
 def stake_minor(scoring: Scoring, rules: Rules) -> int:
-    """What is at stake with a scoring that fired, as the policy counts it, in minor units."""
-    assert scoring.fired is not None
+    """What is at stake with a scoring that raised, as the policy counts it, in minor units."""
+    assert scoring.raised is not None
     if rules.policy.budget_value == Stake.REFERENCE:
-        return scoring.fired.reference.clv_minor
+        return scoring.raised.reference.clv_minor
     return spent_minor(scoring.facts, scoring.as_of_ms, rules.horizon_days)
 
 
-def chosen(fired: Iterable[Scoring], places: int, rules: Rules) -> set[str]:
+def chosen(raised: Iterable[Scoring], places: int, rules: Rules) -> set[str]:
     """The customers of the largest weight, as many as there are places; ties go to the lower user
     id, so that nothing depends on the order in which they were found."""
 
@@ -60,41 +61,72 @@ def chosen(fired: Iterable[Scoring], places: int, rules: Rules) -> set[str]:
         stake = stake_minor(scoring, rules)
         return -weight(scoring.score.churn_probability, stake, rules.policy), scoring.user_id
 
-    return {scoring.user_id for scoring in sorted(fired, key=rank)[: max(places, 0)]}
+    return {scoring.user_id for scoring in sorted(raised, key=rank)[: max(places, 0)]}
 
 
-def split(judged: Judged, candidates: Judged) -> None:
-    """Moves everyone contested out of `judged` and to the candidates, in place."""
+def split(judged: JudgedBatch) -> tuple[JudgedBatch, JudgedBatch]:
+    """A batch in two: what is settled, and everyone contested."""
     contested = judged.contested
     if not contested:
-        return
-    candidates.contested |= contested
-    candidates.changed |= contested.keys()
-    candidates.tracks |= {user: judged.tracks.pop(user) for user in contested}
-    judged.changed -= contested.keys()
-    candidates.scorings += [s for s in judged.scorings if s.user_id in contested]
-    judged.scorings = [s for s in judged.scorings if s.user_id not in contested]
-    judged.contested = {}
+        return judged, JudgedBatch()
+    candidates = JudgedBatch(
+        tracks={user: judged.tracks[user] for user in contested},
+        changed=set(contested),
+        scorings=[s for s in judged.scorings if s.user_id in contested],
+        contested=contested,
+    )
+    settled = replace(
+        judged,
+        tracks={user: t for user, t in judged.tracks.items() if user not in contested},
+        changed=judged.changed - contested.keys(),
+        scorings=[s for s in judged.scorings if s.user_id not in contested],
+        contested={},
+    )
+    return settled, candidates
 
 
-def settle(candidates: Judged, places: int, instant_ms: int, rules: Rules) -> int:
-    """Decides, in place, who of the candidates of an instant is warned of; the others stay armed.
-    Returns for how many of those it is the first time in their episode."""
-    winners = chosen((s for s in candidates.scorings if s.fired), places, rules)
-    losers = {user: c for user, c in candidates.contested.items() if user not in winners}
-    candidates.tracks |= {user: contested.track for user, contested in losers.items()}
-    candidates.scorings = [
-        told for scoring in candidates.scorings if (told := _without_place(scoring, losers))
-    ]
-    candidates.contested = {}
-    return sum(
-        contested.track.customer.judgement.withheld_ms == instant_ms
-        for contested in losers.values()
+def joined(one: JudgedBatch, other: JudgedBatch) -> JudgedBatch:
+    """Two batches, of different customers, as one."""
+    return JudgedBatch(
+        tracks=one.tracks | other.tracks,
+        changed=one.changed | other.changed,
+        scorings=one.scorings + other.scorings,
+        duplicates=one.duplicates + other.duplicates,
+        beyond_memory=one.beyond_memory + other.beyond_memory,
+        contested=one.contested | other.contested,
+        instants=one.instants + other.instants,
     )
 
 
+class Settled(NamedTuple):
+    """The candidates of an instant once it is decided who of them is warned of, and how many of the
+    others are deferred for the first time in their episode."""
+
+    judged: JudgedBatch
+    newly_deferred: int
+
+
+def settle(candidates: JudgedBatch, places: int, instant_ms: int, rules: Rules) -> Settled:
+    """Warns of as many candidates of an instant as there are places; the others stay armed."""
+    winners = chosen((s for s in candidates.scorings if s.raised), places, rules)
+    losers = {user: c for user, c in candidates.contested.items() if user not in winners}
+    judged = replace(
+        candidates,
+        tracks=candidates.tracks | {user: contested.track for user, contested in losers.items()},
+        scorings=[
+            told for scoring in candidates.scorings if (told := _without_place(scoring, losers))
+        ],
+        contested={},
+    )
+    newly = sum(
+        contested.track.customer.rule_state.deferred_since_ms == instant_ms
+        for contested in losers.values()
+    )
+    return Settled(judged, newly)
+
+
 def _without_place(scoring: Scoring, losers: Mapping[str, Contested]) -> Scoring | None:
-    contested = losers.get(scoring.user_id) if scoring.fired else None
+    contested = losers.get(scoring.user_id) if scoring.raised else None
     return contested.scoring if contested else scoring
 
 

@@ -1,12 +1,13 @@
-"""A customer as stored: facts and judgement, framed with a version and a checksum.
+"""A customer as stored: facts and rule state, framed with a version and a checksum.
 
 The frame outlives the versions: the first byte is the version, the last four are the CRC-32 of all
 before them, whatever a version puts in between. So bytes that fit their checksum are what some
 version wrote, and may be refused as newer; bytes that do not are damage, whatever they begin with.
 
 To change what is written: raise CUSTOMER_VERSION, give READERS a reader of the version before that
-makes today's Customer of it, and put bytes of that version under `tests/data/states`. Customers
-are read in the version they have and written in the newest, so they move over as they are touched.
+makes today's CustomerRecord of it, and put bytes of that version under `tests/data/states`.
+Customers are read in the version they have and written in the newest, so they move over as they are
+touched.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ import msgspec
 
 from features import state as facts_module
 from features.state import EMPTY, CustomerState, StateError, StateNewer
-from model.decide.rule_state import NEW, Judgement
+from model.decide.rule_state import NEW, RuleState
 
 CUSTOMER_VERSION: Final = 1
 _HEADER: Final = struct.Struct("<BH")
 _CHECKSUM: Final = struct.Struct("<I")
 
-_judgement_encoder = msgspec.msgpack.Encoder()
-_judgement_decoder = msgspec.msgpack.Decoder(Judgement)
+_rule_state_encoder = msgspec.msgpack.Encoder()
+_rule_state_decoder = msgspec.msgpack.Decoder(RuleState)
 
 
-class Customer(msgspec.Struct, frozen=True, gc=False):
-    """Facts and judgement of one customer."""
+class CustomerRecord(msgspec.Struct, frozen=True, gc=False):
+    """Facts and rule state of one customer."""
 
     facts: CustomerState = EMPTY
-    judgement: Judgement = NEW
+    rule_state: RuleState = NEW
 
 
-UNKNOWN: Final = Customer()
+UNKNOWN: Final = CustomerRecord()
 
 
 class CustomerNewer(StateNewer):
@@ -48,18 +49,18 @@ class CustomerDamaged(StateError):
     """The bytes are not what was written. Rebuild the customer from the log, as the worker does."""
 
 
-def encode(customer: Customer) -> bytes:
+def encode(customer: CustomerRecord) -> bytes:
     """The customer as bytes of the newest version, with a checksum over all of them."""
-    judgement = _judgement_encoder.encode(customer.judgement)
+    rule_state = _rule_state_encoder.encode(customer.rule_state)
     body = (
-        _HEADER.pack(CUSTOMER_VERSION, len(judgement))
-        + judgement
+        _HEADER.pack(CUSTOMER_VERSION, len(rule_state))
+        + rule_state
         + facts_module.encode(customer.facts)
     )
     return body + _CHECKSUM.pack(zlib.crc32(body))
 
 
-def decode(data: bytes) -> Customer:
+def decode(data: bytes) -> CustomerRecord:
     """The customer that `encode` of this or an older version wrote.
 
     Raises CustomerNewer where a newer one did, CustomerDamaged for anything else.
@@ -82,12 +83,12 @@ def decode(data: bytes) -> Customer:
         raise CustomerDamaged(f"the bytes cannot be read: {error}") from None
 
 
-def _read_1(body: bytes) -> Customer:
+def _read_1(body: bytes) -> CustomerRecord:
     _, size = _HEADER.unpack_from(body)
     at = _HEADER.size + size
-    judgement = _judgement_decoder.decode(body[_HEADER.size : at])
-    return Customer(facts_module.decode(body[at:]), judgement)
+    rule_state = _rule_state_decoder.decode(body[_HEADER.size : at])
+    return CustomerRecord(facts_module.decode(body[at:]), rule_state)
 
 
-READERS: Final[dict[int, Callable[[bytes], Customer]]] = {1: _read_1}
-"""A reader of each version, from what the checksum covers to today's Customer."""
+READERS: Final[dict[int, Callable[[bytes], CustomerRecord]]] = {1: _read_1}
+"""A reader of each version, from what the checksum covers to today's CustomerRecord."""

@@ -10,7 +10,7 @@ from features import buckets
 from features.state import CustomerState
 
 
-class Standing(enum.StrEnum):
+class Tenure(enum.StrEnum):
     """A customer's history as a code: bought on one day only; on several, but for less than one
     horizon; longer."""
 
@@ -19,7 +19,7 @@ class Standing(enum.StrEnum):
     ESTABLISHED = "established"
 
 
-class History(msgspec.Struct, frozen=True, gc=False):
+class PurchaseHistory(msgspec.Struct, frozen=True, gc=False):
     """When a customer bought: first and last UTC day, and on how many days (no more are counted
     than were asked for)."""
 
@@ -27,15 +27,15 @@ class History(msgspec.Struct, frozen=True, gc=False):
     last_day: int
     purchase_days: int
 
-    def standing(self, as_of_day: int, horizon_days: int) -> Standing:
+    def tenure(self, as_of_day: int, horizon_days: int) -> Tenure:
         """The code as of a day."""
         if self.purchase_days < 2:
-            return Standing.ONE_TIME
+            return Tenure.ONE_TIME
         young = as_of_day - self.first_day < horizon_days
-        return Standing.YOUNG if young else Standing.ESTABLISHED
+        return Tenure.YOUNG if young else Tenure.ESTABLISHED
 
 
-def history_of(facts: CustomerState, enough: int = 2) -> History | None:
+def history_of(facts: CustomerState, enough: int = 2) -> PurchaseHistory | None:
     """The history of a customer, purchase days counted up to `enough`; None without a purchase."""
     days = facts.buckets
     before = facts.before
@@ -51,7 +51,7 @@ def history_of(facts: CustomerState, enough: int = 2) -> History | None:
         return None
     if not before.purchase_days:
         first = _first_purchase_day(days)
-    return History(first, last, min(count + before.purchase_days, enough))
+    return PurchaseHistory(first, last, min(count + before.purchase_days, enough))
 
 
 def _first_purchase_day(days: bytes) -> int:

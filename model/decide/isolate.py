@@ -15,7 +15,8 @@ from typing import Final
 from features.orders import Order
 from features.state import EMPTY, CustomerState, apply
 from features.times import MS_PER_DAY
-from model.decide.judge import Event, Judge, Judged, Track, telling_order
+from model.decide.budget import joined
+from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer, telling_order
 from model.decide.scoring import Scorer
 
 FEW: Final = 20
@@ -23,44 +24,44 @@ FEW: Final = 20
 
 
 @dataclass(slots=True)
-class Apart:
+class Isolated:
     """A batch judged without what could not be.
 
-    `unscored`: by place, the error of each event that is not folded. `put_off`: the errors of
+    `unscored`: by offset, the error of each event that is not folded. `rescheduled`: the errors of
     customers whose instants could not be judged; they are due again on the next day. `users`:
     whom all of these belong to.
     """
 
-    judged: Judged = field(default_factory=Judged)
+    judged: JudgedBatch = field(default_factory=JudgedBatch)
     unscored: dict[int, Exception] = field(default_factory=dict)
-    put_off: list[Exception] = field(default_factory=list)
+    rescheduled: list[Exception] = field(default_factory=list)
     users: set[str] = field(default_factory=set)
 
 
-def judge_apart(
+def judge_isolated(
     judge: Judge,
-    tracks: Mapping[str, Track],
+    tracks: Mapping[str, ScheduledCustomer],
     events: Mapping[str, Sequence[Event]],
     until_ms: int | None = None,
-) -> Apart:
+) -> Isolated:
     """What `Judge.judge` gives, and what it could not be asked for; see there for the arguments.
 
     Raises what scoring raises where it is the model, and not some customers.
     """
     try:
-        return Apart(judge.judge(tracks, events, until_ms))
+        return Isolated(judge.judge(tracks, events, until_ms))
     except MemoryError:
         raise
     except Exception as error:
-        found = _Search(judge, tracks, events, until_ms)
+        search = _Search(judge, tracks, events, until_ms)
         if not scores_a_plain_customer(judge.scorer):
             raise
-        found.among(list(tracks))
-        failed = len(found.apart.users)
+        search.among(list(tracks))
+        failed = len(search.found.users)
         if failed > FEW and 2 * failed > len(tracks):
             raise error
-    found.apart.judged.scorings.sort(key=telling_order)
-    return found.apart
+    search.found.judged.scorings.sort(key=telling_order)
+    return search.found
 
 
 def scores_a_plain_customer(scorer: Scorer) -> bool:
@@ -77,10 +78,10 @@ def scores_a_plain_customer(scorer: Scorer) -> bool:
 @dataclass(slots=True)
 class _Search:
     judge: Judge
-    tracks: Mapping[str, Track]
+    tracks: Mapping[str, ScheduledCustomer]
     events: Mapping[str, Sequence[Event]]
     until_ms: int | None
-    apart: Apart = field(default_factory=Apart)
+    found: Isolated = field(default_factory=Isolated)
 
     def among(self, users: Sequence[str]) -> None:
         """Judges these customers, together where that is possible."""
@@ -105,35 +106,28 @@ class _Search:
         for event in self.events.get(user_id, ()):
             error = self._try(user_id, track, [event], None)
             if error is not None:
-                self.apart.unscored[event.place] = error
+                self.found.unscored[event.offset] = error
             else:
-                track = self.apart.judged.tracks[user_id]
+                track = self.found.judged.tracks[user_id]
         if self.until_ms is None:
             return
         error = self._try(user_id, track, [], self.until_ms)
         if error is not None:
-            self.apart.put_off.append(error)
+            self.found.rescheduled.append(error)
             tomorrow_ms = (self.until_ms // MS_PER_DAY + 1) * MS_PER_DAY
-            self.apart.judged.tracks[user_id] = Track(track.customer, tomorrow_ms)
+            self.found.judged.tracks[user_id] = ScheduledCustomer(track.customer, tomorrow_ms)
 
     def _try(
-        self, user_id: str, track: Track, events: Sequence[Event], until_ms: int | None
+        self, user_id: str, track: ScheduledCustomer, events: Sequence[Event], until_ms: int | None
     ) -> Exception | None:
         try:
             self._add(self.judge.judge({user_id: track}, {user_id: events}, until_ms))
         except MemoryError:
             raise
         except Exception as error:
-            self.apart.users.add(user_id)
+            self.found.users.add(user_id)
             return error
         return None
 
-    def _add(self, part: Judged) -> None:
-        whole = self.apart.judged
-        whole.tracks |= part.tracks
-        whole.changed |= part.changed
-        whole.scorings += part.scorings
-        whole.repeats += part.repeats
-        whole.set_aside += part.set_aside
-        whole.contested |= part.contested
-        whole.instants += part.instants
+    def _add(self, part: JudgedBatch) -> None:
+        self.found.judged = joined(self.found.judged, part)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -19,44 +20,44 @@ from features.orders import Order
 from features.state import DEFAULT_MEMORY, BeyondMemory, CustomerState, apply, knows
 from features.times import MS_PER_DAY
 from model.decide import rule, schedule
-from model.decide.codec import Customer
-from model.decide.history import History, history_of
+from model.decide.codec import CustomerRecord
+from model.decide.history import PurchaseHistory, history_of
 from model.decide.outcome import Answered
 from model.decide.policy import Rules
-from model.decide.rule import Happening
-from model.decide.rule_state import NEW, Fired, Judgement, Peak, Trigger
+from model.decide.rule import RuleEvent
+from model.decide.rule_state import NEW, Peak, RaisedWarning, RuleState, Trigger
 from model.decide.scoring import Score, Scorer
 
 
-class Track(msgspec.Struct, frozen=True, gc=False):
+class ScheduledCustomer(msgspec.Struct, frozen=True, gc=False):
     """A customer, and the next grid instant (epoch ms) at which it is due."""
 
-    customer: Customer
+    customer: CustomerRecord
     due_ms: int | None
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """An order event at a place in the log. `watermark_ms` is the partition's watermark with this
+    """An order event at an offset of the log. `watermark_ms` is the partition's watermark with this
     event counted in: instants up to it are closed and judged before the event is folded."""
 
-    place: int
+    offset: int
     order: Order
     watermark_ms: int
 
 
 class Scoring(msgspec.Struct, frozen=True, gc=False):
-    """One scoring that others may want to hear of. `place` is that of the event behind it, None
+    """One scoring that others may want to hear of. `offset` is that of the event behind it, None
     for a grid instant; `facts` are those scored; `reference` that of the rule at that moment;
     `answered` the warning that an order came after."""
 
     user_id: str
-    place: int | None
+    offset: int | None
     as_of_ms: int
     trigger: Trigger
     score: Score
     reference: Peak | None
     facts: CustomerState
-    fired: Fired | None
+    raised: RaisedWarning | None
     answered: Answered | None = None
 
 
@@ -64,32 +65,32 @@ class Contested(NamedTuple):
     """What becomes of a customer whose warning the budget has no place for: the track, and the
     scoring if it is to be told anyway."""
 
-    track: Track
+    track: ScheduledCustomer
     scoring: Scoring | None
 
 
 @dataclass(slots=True)
-class Judged:
-    """What a batch did: the customers as they are now, every scoring worth telling, the places
-    of repeated events, and the events set aside because they lie beyond the id memory.
+class JudgedBatch:
+    """What a batch did: the customers as they are now, every scoring worth publishing, the
+    offsets of duplicates, and the events that lie beyond the id memory.
 
-    `changed` names the customers whose facts or judgement changed; of the others only the due time
-    may have. `contested`: under a budget, everyone who fired at an instant; `model.decide.budget`
-    settles who does.
+    `changed` names the customers whose facts or rule state changed; of the others only the due time
+    may have. `contested`: under a budget, everyone for whom a warning was raised at an instant;
+    `model.decide.budget` settles who is warned of.
     """
 
-    tracks: dict[str, Track] = field(default_factory=dict)
+    tracks: dict[str, ScheduledCustomer] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     scorings: list[Scoring] = field(default_factory=list)
-    repeats: list[int] = field(default_factory=list)
-    set_aside: list[tuple[int, BeyondMemory]] = field(default_factory=list)
+    duplicates: list[int] = field(default_factory=list)
+    beyond_memory: list[tuple[int, BeyondMemory]] = field(default_factory=list)
     contested: dict[str, Contested] = field(default_factory=dict)
     instants: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Everything that a judgement depends on beside the customer: model, rules, id memory."""
+    """Everything that a rule state depends on beside the customer: model, rules, id memory."""
 
     scorer: Scorer
     rules: Rules
@@ -97,203 +98,227 @@ class Judge:
 
     def judge(
         self,
-        tracks: Mapping[str, Track],
+        tracks: Mapping[str, ScheduledCustomer],
         events: Mapping[str, Sequence[Event]],
         until_ms: int | None = None,
-    ) -> Judged:
+    ) -> JudgedBatch:
         """The tracks after their events, and after the due instants up to `until_ms` if given.
 
         Every user in `events` must be in `tracks`. Scorings come by instant; those of one customer
         in the order in which they were made. Under a budget whoever is due at an instant must be
         judged for it before anything later is: see `model.decide.budget`.
         """
-        judged = Judged()
         courses = [
-            self._course(user_id, track, events.get(user_id, ()), until_ms, judged)
+            self._course(user_id, track, events.get(user_id, ()), until_ms)
             for user_id, track in tracks.items()
         ]
-        _score(self.scorer, courses)
-        self._score_before(courses)
-        for course in courses:
-            self._decide(course, until_ms, judged)
+        scores = _scores(self.scorer, courses)
+        before = self._scores_before(courses, scores)
+        judged = JudgedBatch(
+            duplicates=[offset for course in courses for offset in course.duplicates],
+            beyond_memory=[event for course in courses for event in course.beyond_memory],
+            instants=sum(isinstance(step, _Instant) for c in courses for step in c.steps),
+        )
+        for course, of_course in zip(courses, scores, strict=True):
+            decided = self._decide(course, of_course, before, until_ms)
+            judged.tracks[course.user_id] = decided.track
+            judged.scorings += decided.scorings
+            if decided.changed:
+                judged.changed.add(course.user_id)
+            if decided.contested:
+                judged.contested[course.user_id] = decided.contested
         judged.scorings.sort(key=telling_order)
         return judged
 
     def _course(
         self,
         user_id: str,
-        track: Track,
+        track: ScheduledCustomer,
         events: Sequence[Event],
         until_ms: int | None,
-        judged: Judged,
     ) -> _Course:
-        """Fold a customer's events and list what has to be scored on the way."""
-        facts, judgement = track.customer.facts, track.customer.judgement
-        course = _Course(user_id, track, facts)
-        scored = judgement.scored_last
-        if scored and judgement.model_version != self.scorer.model_version:
-            course.steps.append(_Rebase(facts, scored.day * MS_PER_DAY))
-        as_of_ms, due_ms = judgement.as_of_ms, track.due_ms
+        """A customer's events folded, and what has to be scored on the way."""
+        facts, rule_state = track.customer.facts, track.customer.rule_state
+        steps: list[_Instant | _Fold | _Rebase] = []
+        duplicates: list[int] = []
+        beyond_memory: list[tuple[int, BeyondMemory]] = []
+        scored = rule_state.scored_last
+        if scored and rule_state.model_version != self.scorer.model_version:
+            steps.append(_Rebase(facts, scored.day * MS_PER_DAY))
+        as_of_ms, due_ms = rule_state.as_of_ms, track.due_ms
         # Found once for what is scored and for what is judged after it.
         history = self._history(facts)
         for event in events:
             after = apply(facts, event.order, self.memory)
             if after is facts:
-                judged.repeats.append(event.place)
+                duplicates.append(event.offset)
                 continue
             if isinstance(after, BeyondMemory):
-                judged.set_aside.append((event.place, after))
+                beyond_memory.append((event.offset, after))
                 continue
-            self._add_instants(course, facts, history, due_ms, event.watermark_ms)
+            # What the rule remembers is known here only up to the first scoring in the batch.
+            known = None if steps else rule_state
+            steps += self._instants(facts, history, known, due_ms, event.watermark_ms)
             as_of_ms = max(as_of_ms, event.order.ts_ms, event.watermark_ms)
             history = self._history(after)
-            course.steps.append(_Fold(after, as_of_ms, facts, event, history))
-            course.events += 1
+            steps.append(_Fold(after, as_of_ms, facts, event, history))
             facts, due_ms = after, as_of_ms + 1
         if until_ms is not None:
-            self._add_instants(course, facts, history, due_ms, until_ms)
-        course.facts, course.history = facts, history
-        return course
+            known = None if steps else rule_state
+            steps += self._instants(facts, history, known, due_ms, until_ms)
+        return _Course(user_id, track, facts, history, steps, duplicates, beyond_memory)
 
-    def _add_instants(
+    def _instants(
         self,
-        course: _Course,
         facts: CustomerState,
-        history: History | None,
+        history: PurchaseHistory | None,
+        rule_state: RuleState | None,
         from_ms: int | None,
         until_ms: int,
-    ) -> None:
-        """List the grid instants that may be due while the facts stay as they are."""
+    ) -> list[_Instant]:
+        """The grid instants that may be due while the facts stay as they are."""
         if history is None or from_ms is None or from_ms > until_ms:
-            return
-        deciding_from = self._deciding_from(course, history, from_ms)
-        course.steps.extend(
-            [
-                _Instant(facts, at, history, refresh)
-                for at, refresh in schedule.possible_instants(
-                    history, from_ms, until_ms, self.rules, deciding_from=deciding_from
-                )
-            ]
-        )
+            return []
+        deciding_from = self._deciding_from(history, rule_state, from_ms)
+        return [
+            _Instant(facts, at, history, refresh)
+            for at, refresh in schedule.possible_instants(
+                history, from_ms, until_ms, self.rules, deciding_from=deciding_from
+            )
+        ]
 
-    def _deciding_from(self, course: _Course, history: History, from_ms: int) -> int | None:
-        """The first day on which the rule may decide something; None: never."""
+    def _deciding_from(
+        self, history: PurchaseHistory, rule_state: RuleState | None, from_ms: int
+    ) -> int | None:
+        """The first day on which the rule may decide something; None: never. `rule_state` is None
+        where it is not known yet."""
         from_day = -(-from_ms // MS_PER_DAY)
-        if not course.steps:
-            judgement = course.track.customer.judgement
-            return schedule.first_firing_day(history, judgement, from_day, self.rules)
-        # What the rule remembers is known here only up to the first scoring in the batch.
+        if rule_state is not None:
+            return schedule.first_firing_day(history, rule_state, from_day, self.rules)
         if self.rules.policy.budget_per_day is not None:
             return from_day
         return schedule.first_deciding_day(history, NEW, from_day, self.rules)
 
-    def _history(self, facts: CustomerState) -> History | None:
+    def _history(self, facts: CustomerState) -> PurchaseHistory | None:
         return history_of(facts, self.rules.enough_purchase_days)
 
-    def _score_before(self, courses: Sequence[_Course]) -> None:
-        """Scores, without the event but as of its instant, the events that may fire by themselves.
-        An event can only fire where the CLV is under what the highest reference of the customer,
-        before or within the batch, allows."""
-        suspects = []
+    def _scores_before(
+        self, courses: Sequence[_Course], scores: Sequence[Sequence[Score]]
+    ) -> dict[int, int]:
+        """The CLVs without the event but as of its instant, by offset, of the events that may fire
+        by themselves. An event can only fire where the CLV is under what the highest reference of
+        the customer, before or within the batch, allows."""
+        suspects: list[tuple[str, _Fold]] = []
         drop = self.rules.policy.event_drop
-        for course in courses:
-            if not course.events:
+        for course, of_course in zip(courses, scores, strict=True):
+            if not course.has_events:
                 continue
-            highest = max((p.clv_minor for p in course.track.customer.judgement.peaks), default=0)
+            highest = max((p.clv_minor for p in course.track.customer.rule_state.peaks), default=0)
             swapped = isinstance(course.steps[0], _Rebase)
-            for step, score in zip(course.steps, course.scores, strict=True):
+            for step, score in zip(course.steps, of_course, strict=True):
                 if isinstance(step, _Fold) and (
                     swapped or rule.is_down_by(drop, score.clv_minor, highest)
                 ):
-                    suspects.append((course, step))
-                # A mean of scorings is never above the highest of them, whichever made it up.
+                    suspects.append((course.user_id, step))
                 highest = max(highest, score.clv_minor)
         found = self.scorer.scores(
-            [(step.before, step.as_of_ms) for _, step in suspects],
-            [course.user_id for course, _ in suspects],
+            [(step.before, step.as_of_ms) for _, step in suspects], [user for user, _ in suspects]
         )
-        for (course, step), score in zip(suspects, found, strict=True):
-            course.before[step.event.place] = score.clv_minor
+        return {
+            step.event.offset: score.clv_minor
+            for (_, step), score in zip(suspects, found, strict=True)
+        }
 
-    def _decide(self, course: _Course, until_ms: int | None, judged: Judged) -> None:
+    def _decide(
+        self,
+        course: _Course,
+        scores: Sequence[Score],
+        before: Mapping[int, int],
+        until_ms: int | None,
+    ) -> _Decided:
+        """What the rule makes of a course whose steps have these scores; `before` are those of
+        `_scores_before`."""
         customer, due_ms = course.track.customer, course.track.due_ms
-        judgement = customer.judgement
-        contest: tuple[Judgement, Scoring | None] | None = None
-        for step, score in zip(course.steps, course.scores, strict=True):
+        rule_state = customer.rule_state
+        scorings: list[Scoring] = []
+        contest: tuple[RuleState, Scoring | None] | None = None
+        for step, score in zip(course.steps, scores, strict=True):
             if isinstance(step, _Instant):
-                judged.instants += 1
-                before = judgement
-                judgement, told = self._at_instant(course, before, step, score)
-                if told and told.fired and self.rules.policy.budget_per_day is not None:
-                    contest = self._without(before, step, told)
+                earlier = rule_state
+                rule_state, told = self._at_instant(course, earlier, step, score)
+                if told and told.raised and self.rules.policy.budget_per_day is not None:
+                    contest = self._without(earlier, step, told)
             elif isinstance(step, _Fold):
-                judgement, told = self._at_event(course, judgement, step, score)
+                clv_before = before.get(step.event.offset)
+                rule_state, told = self._at_event(course, rule_state, step, score, clv_before)
             else:
-                judgement, told = self._rebased(judgement, score), None
+                rule_state, told = self._rebased(rule_state, score), None
             if told:
-                judged.scorings.append(told)
-        history: History | None = None
+                scorings.append(told)
+        history: PurchaseHistory | None = None
         after_ms = -1
-        if course.events or until_ms is not None:
+        if course.has_events or until_ms is not None:
             # Without `until_ms` the last step is an event: instants only lead up to one.
             after_ms = max(course.steps[-1].as_of_ms if course.steps else -1, until_ms or -1)
             history = course.history
-            due_ms = schedule.next_due(history, judgement, after_ms, self.rules)
-        if course.events or judgement is not customer.judgement:
-            judged.changed.add(course.user_id)
-            customer = Customer(course.facts, judgement)
-        judged.tracks[course.user_id] = Track(customer, due_ms)
+            due_ms = schedule.next_due(history, rule_state, after_ms, self.rules)
+        changed = course.has_events or rule_state is not customer.rule_state
+        if changed:
+            customer = CustomerRecord(course.facts, rule_state)
+        contested = None
         if contest:
-            due_ms = schedule.next_due(history, contest[0], after_ms, self.rules)
-            track = Track(Customer(course.facts, contest[0]), due_ms)
-            judged.contested[course.user_id] = Contested(track, contest[1])
+            contest_due_ms = schedule.next_due(history, contest[0], after_ms, self.rules)
+            track = ScheduledCustomer(CustomerRecord(course.facts, contest[0]), contest_due_ms)
+            contested = Contested(track, contest[1])
+        return _Decided(ScheduledCustomer(customer, due_ms), changed, scorings, contested)
 
     def _without(
-        self, judgement: Judgement, step: _Instant, told: Scoring
-    ) -> tuple[Judgement, Scoring | None]:
+        self, rule_state: RuleState, step: _Instant, told: Scoring
+    ) -> tuple[RuleState, Scoring | None]:
         """What an instant comes to whose warning the budget has no place for."""
-        after = rule.withheld(judgement, step.as_of_ms, told.score.clv_minor, self.rules)
-        return after, msgspec.structs.replace(told, fired=None) if step.refresh else None
+        after = rule.deferred(rule_state, step.as_of_ms)
+        return after, msgspec.structs.replace(told, raised=None) if step.refresh else None
 
-    def _rebased(self, judgement: Judgement, score: Score) -> Judgement:
-        scored = judgement.scored_last
+    def _rebased(self, rule_state: RuleState, score: Score) -> RuleState:
+        scored = rule_state.scored_last
         assert scored is not None
         version = self.scorer.model_version
-        return rule.rebased(judgement, version, scored.clv_minor, score.clv_minor)
+        return rule.rebased(rule_state, version, scored.clv_minor, score.clv_minor)
 
     def _at_instant(
-        self, course: _Course, judgement: Judgement, step: _Instant, score: Score
-    ) -> tuple[Judgement, Scoring | None]:
+        self, course: _Course, rule_state: RuleState, step: _Instant, score: Score
+    ) -> tuple[RuleState, Scoring | None]:
         verdict = rule.on_instant(
-            judgement,
+            rule_state,
             step.as_of_ms,
             score.clv_minor,
             score.churn_probability,
             step.history,
             self.rules,
         )
-        if verdict.fired is None and not step.refresh:
-            return verdict.judgement, None
-        return verdict.judgement, Scoring(
+        if verdict.raised is None and not step.refresh:
+            return verdict.rule_state, None
+        return verdict.rule_state, Scoring(
             user_id=course.user_id,
-            place=None,
+            offset=None,
             as_of_ms=step.as_of_ms,
-            trigger=verdict.fired.trigger if verdict.fired else Trigger.SILENCE,
+            trigger=verdict.raised.trigger if verdict.raised else Trigger.SILENCE,
             score=score,
-            reference=judgement.reference(step.as_of_ms, self.rules),
+            reference=rule_state.reference(step.as_of_ms, self.rules),
             facts=step.facts,
-            fired=verdict.fired,
+            raised=verdict.raised,
         )
 
     def _at_event(
         self,
         course: _Course,
-        judgement: Judgement,
+        rule_state: RuleState,
         step: _Fold,
         score: Score,
-    ) -> tuple[Judgement, Scoring]:
+        clv_before_minor: int | None,
+    ) -> tuple[RuleState, Scoring]:
         order = step.event.order
-        happening = Happening(
+        event = RuleEvent(
             type=order.type,
             ts_ms=order.ts_ms,
             order_hash=id_hash(order.order_id),
@@ -301,31 +326,33 @@ class Judge:
             void=step.facts.buckets == step.before.buckets,
             known=knows(step.before, order),
         )
-        reference = judgement.reference(step.as_of_ms, self.rules)
+        reference = rule_state.reference(step.as_of_ms, self.rules)
         verdict = rule.on_event(
-            judgement,
-            happening,
+            rule_state,
+            event,
             step.as_of_ms,
             score.clv_minor,
-            course.before.get(step.event.place),
+            clv_before_minor,
             step.history,
             self.rules,
         )
-        judgement = verdict.judgement
-        if not judgement.model_version:
-            judgement = msgspec.structs.replace(judgement, model_version=self.scorer.model_version)
+        rule_state = verdict.rule_state
+        if not rule_state.model_version:
+            rule_state = msgspec.structs.replace(
+                rule_state, model_version=self.scorer.model_version
+            )
         answered = None
         if verdict.answered:
             answered = Answered(verdict.answered, order.ts_ms, step.before.last_purchase_day)
-        return judgement, Scoring(
+        return rule_state, Scoring(
             user_id=course.user_id,
-            place=step.event.place,
+            offset=step.event.offset,
             as_of_ms=step.as_of_ms,
-            trigger=happening.trigger,
+            trigger=event.trigger,
             score=score,
             reference=reference,
             facts=step.facts,
-            fired=verdict.fired,
+            raised=verdict.raised,
             answered=answered,
         )
 
@@ -335,7 +362,7 @@ class _Instant(msgspec.Struct, frozen=True, gc=False):
 
     facts: CustomerState
     as_of_ms: int
-    history: History
+    history: PurchaseHistory
     refresh: bool
 
 
@@ -346,7 +373,7 @@ class _Fold(msgspec.Struct, frozen=True, gc=False):
     as_of_ms: int
     before: CustomerState
     event: Event
-    history: History | None
+    history: PurchaseHistory | None
 
 
 class _Rebase(msgspec.Struct, frozen=True, gc=False):
@@ -356,37 +383,46 @@ class _Rebase(msgspec.Struct, frozen=True, gc=False):
     as_of_ms: int
 
 
-class _Course:
-    """One customer's way through a batch: what happens, the score at each step, and the CLVs
-    without the event, by place, of events that may fire by themselves."""
+class _Course(NamedTuple):
+    """One customer's way through a batch: the facts and history after it, what has to be scored on
+    the way, and the events that are not folded, by offset."""
 
-    __slots__ = ("before", "events", "facts", "history", "scores", "steps", "track", "user_id")
+    user_id: str
+    track: ScheduledCustomer
+    facts: CustomerState
+    history: PurchaseHistory | None
+    steps: list[_Instant | _Fold | _Rebase]
+    duplicates: list[int]
+    beyond_memory: list[tuple[int, BeyondMemory]]
 
-    def __init__(self, user_id: str, track: Track, facts: CustomerState) -> None:
-        self.user_id = user_id
-        self.track = track
-        self.facts = facts
-        self.history: History | None = None
-        self.events = 0
-        self.steps: list[_Instant | _Fold | _Rebase] = []
-        self.scores: list[Score] = []
-        self.before: dict[int, int] = {}
+    @property
+    def has_events(self) -> bool:
+        """Whether an event was folded."""
+        return self.facts is not self.track.customer.facts
 
 
-def _score(scorer: Scorer, courses: Sequence[_Course]) -> None:
-    """Scores every step of every customer in one model call."""
-    found = scorer.scores(
-        [(step.facts, step.as_of_ms) for c in courses for step in c.steps],
-        [c.user_id for c in courses for _ in c.steps] if scorer.attributes else None,
+class _Decided(NamedTuple):
+    """What became of one customer in a batch, as `JudgedBatch` has it of all."""
+
+    track: ScheduledCustomer
+    changed: bool
+    scorings: list[Scoring]
+    contested: Contested | None
+
+
+def _scores(scorer: Scorer, courses: Sequence[_Course]) -> list[list[Score]]:
+    """The scores of the steps of every customer, by one model call."""
+    found = iter(
+        scorer.scores(
+            [(step.facts, step.as_of_ms) for c in courses for step in c.steps],
+            [c.user_id for c in courses for _ in c.steps] if scorer.attributes else None,
+        )
     )
-    at = 0
-    for course in courses:
-        course.scores = found[at : at + len(course.steps)]
-        at += len(course.steps)
+    return [list(islice(found, len(course.steps))) for course in courses]
 
 
 def telling_order(scoring: Scoring) -> tuple[int, int, str]:
     """The key by which scorings are told of: by instant, and what an event closes before it."""
     # An instant that an event closes is judged before the event is, also where both have one time.
-    place = -1 if scoring.place is None else scoring.place
-    return scoring.as_of_ms, place, scoring.user_id
+    offset = -1 if scoring.offset is None else scoring.offset
+    return scoring.as_of_ms, offset, scoring.user_id

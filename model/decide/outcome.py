@@ -16,7 +16,7 @@ import enum
 import msgspec
 
 from features.times import MS_PER_DAY, day_of
-from model.decide.rule_state import Fired
+from model.decide.rule_state import RaisedWarning
 
 
 class Ending(enum.StrEnum):
@@ -32,14 +32,14 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     """A warning and the order that came after it; `silent_since_day` is the UTC day of the order
     before (None: there was none)."""
 
-    fired: Fired
+    raised: RaisedWarning
     order_ms: int
     silent_since_day: int | None
 
     def ending(self, horizon_days: int) -> Ending:
         """How the episode ended."""
         return ending(
-            self.fired.as_of_ms, self.silent_since_day, self.order_ms, self.order_ms, horizon_days
+            self.raised.as_of_ms, self.silent_since_day, self.order_ms, self.order_ms, horizon_days
         )
 
 

@@ -26,14 +26,12 @@ class PolicyError(ModelError, ValueError):
     """A policy that cannot be meant; the message names the field, its value and what it may be."""
 
 
-class Reference(enum.StrEnum):
-    """What a CLV is compared with: the highest at an event of the last `reference_days`; that at
-    the last order; that of the scoring before; or a mean of the scorings so far that forgets."""
+class ReferenceKind(enum.StrEnum):
+    """What a CLV is compared with: the highest at an event of the last `reference_days`, or that at
+    the last order."""
 
     PEAK = "peak"
     LAST_ORDER = "last_order"
-    PREVIOUS = "previous"
-    EWMA = "ewma"
 
 
 class Stake(enum.StrEnum):
@@ -49,9 +47,8 @@ class Policy:
     """What a user may set about warnings. Defaults are those measured in `docs/warnings.md`.
 
     What a fall is:
-    `reference`: what the CLV is compared with (`Reference`); `reference_days`: how far back a peak
-    counts; `ewma_half_life_days`: after how many days a scoring weighs half in the mean. The
-    scorings of `previous` and `ewma` are the events and the instants at which silence may warn.
+    `reference`: what the CLV is compared with (`ReferenceKind`); `reference_days`: how far back a
+    peak counts.
     `drop`: share of the reference that must be gone after a silence. `event_drop`: the same where
     an order or refund lowers the CLV itself.
 
@@ -84,9 +81,8 @@ class Policy:
     chosen by a stable hash.
     """
 
-    reference: Reference = Reference.PEAK
+    reference: ReferenceKind = ReferenceKind.PEAK
     reference_days: int = 90
-    ewma_half_life_days: int = 30
     drop: float = 0.10
     event_drop: float = 0.30
     floor_percentile: float = 70.0
@@ -109,14 +105,14 @@ class Policy:
     holdout_share: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, known in (("reference", Reference), ("budget_value", Stake)):
+        for name, known in (("reference", ReferenceKind), ("budget_value", Stake)):
             kinds, kind = [each.value for each in known], getattr(self, name)
             _demand(kind in kinds, name, kind, f"one of {', '.join(kinds)}")
         for name in ("drop", "event_drop"):
             _demand(
                 0 < getattr(self, name) < 1, name, getattr(self, name), "a share between 0 and 1"
             )
-        for name in ("reference_days", "ewma_half_life_days", "grid_days"):
+        for name in ("reference_days", "grid_days"):
             _demand(getattr(self, name) >= 1, name, getattr(self, name), "1 day or more")
         for name in _OPTIONAL_DAYS:
             days = getattr(self, name)
@@ -146,10 +142,11 @@ class Policy:
 @lru_cache(maxsize=64)
 def _version_of(policy: Policy) -> str:
     # 70 and 70.0 are the same policy, and JSON writes them differently.
-    said = {name: _plain(value) for name, value in asdict(policy).items()}
+    named = {name: _plain(value) for name, value in asdict(policy).items()}
+    named["ewma_half_life_days"] = 30.0  # versions named before stay as they are
     if policy.budget_per_day is None:
-        del said["budget_value"], said["budget_certainty"]  # how to rank, where nothing is
-    return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:8]
+        del named["budget_value"], named["budget_certainty"]  # how to rank, where nothing is
+    return hashlib.sha256(msgspec.json.encode(named, order="sorted")).hexdigest()[:8]
 
 
 _OPTIONAL_DAYS: Final = (

@@ -38,17 +38,17 @@ class Share(NamedTuple):
     share: float
 
 
-def explain(scorer: Scorer, fired: Sequence[Scoring]) -> list[tuple[Share, ...]]:
-    """The shares behind each scoring that fired, largest first, zeros left out."""
-    pairs = [pair for scoring in fired for pair in _counterfactuals(scoring)]
-    scores = iter(scorer.scores(pairs, [s.user_id for s in fired for _ in range(3)]))
-    return [_shares(scoring, [next(scores).clv_minor for _ in range(3)]) for scoring in fired]
+def explain(scorer: Scorer, raised: Sequence[Scoring]) -> list[tuple[Share, ...]]:
+    """The shares behind each scoring that raised, largest first, zeros left out."""
+    pairs = [pair for scoring in raised for pair in _counterfactuals(scoring)]
+    scores = iter(scorer.scores(pairs, [s.user_id for s in raised for _ in range(3)]))
+    return [_shares(scoring, [next(scores).clv_minor for _ in range(3)]) for scoring in raised]
 
 
 def _counterfactuals(scoring: Scoring) -> list[tuple[CustomerState, int]]:
     """The customer as of the last order, without the refunds since, with baskets as before."""
-    assert scoring.fired is not None
-    facts, since = scoring.facts, scoring.fired.reference.day
+    assert scoring.raised is not None
+    facts, since = scoring.facts, scoring.raised.reference.day
     last_day = facts.last_purchase_day
     awake_ms = scoring.as_of_ms if last_day is None else last_day * MS_PER_DAY
     return [
@@ -59,10 +59,10 @@ def _counterfactuals(scoring: Scoring) -> list[tuple[CustomerState, int]]:
 
 
 def _shares(scoring: Scoring, clvs: Sequence[int]) -> tuple[Share, ...]:
-    assert scoring.fired is not None
-    now = scoring.fired.clv_minor
+    assert scoring.raised is not None
+    now = scoring.raised.clv_minor
     silence, refunds, baskets = (max(clv - now, 0) for clv in clvs)
-    fall = scoring.fired.reference.clv_minor - now
+    fall = scoring.raised.reference.clv_minor - now
     frequency = max(fall - silence - refunds - baskets, 0)
     parts = {
         Factor.SILENCE: silence,

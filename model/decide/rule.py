@@ -1,6 +1,6 @@
 """When a fallen CLV becomes a warning: the drop rule.
 
-Pure: a decision is a function of the judgement so far and of one scoring. Silence is judged on a
+Pure: a decision is a function of the rule state so far and of one scoring. Silence is judged on a
 grid of UTC midnights (`schedule.py`), because somebody who stops ordering sends no event.
 """
 
@@ -14,12 +14,12 @@ import msgspec
 
 from features.orders import OrderType
 from features.times import MS_PER_DAY, day_of
-from model.decide.history import History
-from model.decide.policy import Reference, Rules
-from model.decide.rule_state import Fired, Judgement, Peak, Trigger
+from model.decide.history import PurchaseHistory
+from model.decide.policy import ReferenceKind, Rules
+from model.decide.rule_state import Peak, RaisedWarning, RuleState, Trigger
 
 
-class Happening(msgspec.Struct, frozen=True, gc=False):
+class RuleEvent(msgspec.Struct, frozen=True, gc=False):
     """An order event as the rule sees it. `late`: it came after its time was closed, so it counts
     but fires no warning for the past. `void`: an order that was taken back before it came.
     `known`: an order that had come before, and comes again with another time or amount."""
@@ -38,23 +38,23 @@ class Happening(msgspec.Struct, frozen=True, gc=False):
 
 
 class Verdict(NamedTuple):
-    """The judgement after a scoring, the warning if it fires, and the warning that the customer
+    """The rule state after a scoring, the warning if it fires, and the warning that the customer
     has answered with an order."""
 
-    judgement: Judgement
-    fired: Fired | None = None
-    answered: Fired | None = None
+    rule_state: RuleState
+    raised: RaisedWarning | None = None
+    answered: RaisedWarning | None = None
 
 
 def fallen(
-    judgement: Judgement, as_of_ms: int, clv_minor: int, drop: float, rules: Rules
+    rule_state: RuleState, as_of_ms: int, clv_minor: int, drop: float, rules: Rules
 ) -> Peak | None:
     """The reference that the CLV has fallen under by `drop`, where the rule could fire; else
     None."""
-    reference = judgement.reference(as_of_ms, rules)
+    reference = rule_state.reference(as_of_ms, rules)
     if (
         reference is None
-        or reference.clv_minor < judgement.floor(rules)
+        or reference.clv_minor < rule_state.floor(rules)
         or not is_down_by(drop, clv_minor, reference.clv_minor)
     ):
         return None
@@ -75,12 +75,12 @@ def _kept(drop: float) -> tuple[int, int]:
 
 
 def on_event(
-    judgement: Judgement,
-    happening: Happening,
+    rule_state: RuleState,
+    event: RuleEvent,
     as_of_ms: int,
     clv_minor: int,
     clv_before_minor: int | None,
-    history: History | None,
+    history: PurchaseHistory | None,
     rules: Rules,
 ) -> Verdict:
     """What follows from an order event scored as of `as_of_ms`; `history` knows the event.
@@ -92,110 +92,111 @@ def on_event(
     answered = None
     # The shop may send an order again with another amount; that is no new one, and would open the
     # episode of the first time once more, whose warning has its id already.
-    if happening.type is OrderType.ORDER and not happening.void and not happening.known:
-        answered = None if judgement.armed else judgement.fired
-        judgement = msgspec.structs.replace(
-            judgement,
+    if event.type is OrderType.ORDER and not event.void and not event.known:
+        answered = None if rule_state.armed else rule_state.raised
+        rule_state = msgspec.structs.replace(
+            rule_state,
             armed=True,
-            episode_ms=happening.ts_ms,
-            episode_id=happening.order_hash,
-            held=None,
-            withheld_ms=-1,
+            episode_ms=event.ts_ms,
+            episode_id=event.order_hash,
+            deferred=None,
+            deferred_since_ms=-1,
             quiet_until_day=-1,
         )
-    judgement = msgspec.structs.replace(judgement, floor_minor=rules.floor_minor, swapped=False)
-    reference = fallen(judgement, as_of_ms, clv_minor, rules.policy.event_drop, rules)
+    rule_state = msgspec.structs.replace(rule_state, floor_minor=rules.floor_minor, swapped=False)
+    reference = fallen(rule_state, as_of_ms, clv_minor, rules.policy.event_drop, rules)
     lowered = clv_before_minor is not None and clv_minor < clv_before_minor
-    fired, held = None, judgement.held
+    raised, deferred = None, rule_state.deferred
     if (
         reference
-        and judgement.armed
+        and rule_state.armed
         and lowered
-        and not happening.late
-        and _may_warn_at_event(judgement, history, as_of_ms, rules)
+        and not event.late
+        and _may_warn_at_event(rule_state, history, as_of_ms, rules)
     ):
-        fired = _fire(judgement, happening.trigger, as_of_ms, clv_minor, reference, rules)
+        raised = _raised(rule_state, event.trigger, as_of_ms, clv_minor, reference, rules)
         if rules.policy.budget_per_day is not None:
             # Who has no order left is due no more, and so never competes.
-            fired, held = None, fired if history else None
+            raised, deferred = None, raised if history else None
     scored = Peak(day_of(as_of_ms), clv_minor)
-    judgement = msgspec.structs.replace(
-        judgement,
+    rule_state = msgspec.structs.replace(
+        rule_state,
         as_of_ms=as_of_ms,
-        peaks=_remembered(judgement, happening.type, scored, rules),
-        armed=judgement.armed and fired is None,
-        fired=fired or judgement.fired,
-        scored=None if rules.policy.reference == Reference.PEAK else scored,
-        held=held,
+        peaks=_remembered(rule_state, event.type, scored, rules),
+        armed=rule_state.armed and raised is None,
+        raised=raised or rule_state.raised,
+        scored=None if rules.policy.reference == ReferenceKind.PEAK else scored,
+        deferred=deferred,
     )
-    return Verdict(judgement, fired, answered)
+    return Verdict(rule_state, raised, answered)
 
 
 def on_instant(
-    judgement: Judgement,
+    rule_state: RuleState,
     as_of_ms: int,
     clv_minor: int,
     churn_probability: float,
-    history: History,
+    history: PurchaseHistory,
     rules: Rules,
 ) -> Verdict:
-    """What follows from a grid instant. Where it decides nothing the judgement is the same object,
-    unless the reference moves with every scoring."""
+    """What follows from a grid instant. Where it decides nothing the rule state is the same
+    object."""
     day = day_of(as_of_ms)
     silent_days = day - history.last_day
-    if not judgement.may_fire(as_of_ms, rules) or silent_days > rules.horizon_days:
-        return Verdict(judgement)
-    held = judgement.held
-    if held is not None:
-        fired = _fire(judgement, held.trigger, as_of_ms, clv_minor, held.reference, rules)
-        return _warned(judgement, fired)
-    first_day = judgement.first_day(history, rules)
+    if not rule_state.may_fire(as_of_ms, rules) or silent_days > rules.horizon_days:
+        return Verdict(rule_state)
+    deferred = rule_state.deferred
+    if deferred is not None:
+        raised = _raised(
+            rule_state, deferred.trigger, as_of_ms, clv_minor, deferred.reference, rules
+        )
+        return _warned(rule_state, raised)
+    first_day = rule_state.first_day(history, rules)
     if first_day is None or day < first_day:
-        return Verdict(judgement)
+        return Verdict(rule_state)
     sure = silent_days >= rules.late_silence_days or churn_probability >= rules.churn_threshold
-    reference = fallen(judgement, as_of_ms, clv_minor, rules.policy.drop, rules) if sure else None
-    swapped = judgement.swapped
+    reference = fallen(rule_state, as_of_ms, clv_minor, rules.policy.drop, rules) if sure else None
+    swapped = rule_state.swapped
     if swapped:
-        judgement = msgspec.structs.replace(judgement, swapped=False)
+        rule_state = msgspec.structs.replace(rule_state, swapped=False)
     if reference is None:
-        return Verdict(_moved(judgement, Peak(day, clv_minor), rules))
+        return Verdict(rule_state)
     if swapped and day - rules.policy.grid_days >= first_day and rules.policy.swap_spread_days:
         # It did not fire at the instant before, with the model before: spread such warnings, or
         # they all come on the day of the new model.
-        days = 1 + int.from_bytes(judgement.episode_id) % rules.policy.swap_spread_days
-        judgement = msgspec.structs.replace(judgement, quiet_until_day=day + days)
-        return Verdict(_moved(judgement, Peak(day, clv_minor), rules))
-    fired = _fire(judgement, Trigger.SILENCE, as_of_ms, clv_minor, reference, rules)
-    return _warned(judgement, fired)
+        days = 1 + int.from_bytes(rule_state.episode_id) % rules.policy.swap_spread_days
+        rule_state = msgspec.structs.replace(rule_state, quiet_until_day=day + days)
+        return Verdict(rule_state)
+    raised = _raised(rule_state, Trigger.SILENCE, as_of_ms, clv_minor, reference, rules)
+    return _warned(rule_state, raised)
 
 
-def withheld(judgement: Judgement, as_of_ms: int, clv_minor: int, rules: Rules) -> Judgement:
-    """The judgement after an instant at which the rule fired and the budget had no place for it:
-    still armed, so that it competes again at the next."""
-    judgement = msgspec.structs.replace(judgement, swapped=False)
-    if judgement.held is None:
-        judgement = _moved(judgement, Peak(day_of(as_of_ms), clv_minor), rules)
-    if judgement.withheld_ms < 0:
-        judgement = msgspec.structs.replace(judgement, withheld_ms=as_of_ms)
-    return judgement
+def deferred(rule_state: RuleState, as_of_ms: int) -> RuleState:
+    """The rule state after an instant at which a warning was due and the budget had no place for
+    it: still armed, so that it competes again at the next."""
+    since_ms = rule_state.deferred_since_ms
+    return msgspec.structs.replace(
+        rule_state, swapped=False, deferred_since_ms=as_of_ms if since_ms < 0 else since_ms
+    )
 
 
 def rebased(
-    judgement: Judgement, model_version: str, old_clv_minor: int, new_clv_minor: int
-) -> Judgement:
-    """The judgement in the scale of another model, so that a model swap looks like no fall.
+    rule_state: RuleState, model_version: str, old_clv_minor: int, new_clv_minor: int
+) -> RuleState:
+    """The rule state in the scale of another model, so that a model swap looks like no fall.
 
     Every reference, and the floor, is multiplied by new / old score of the same facts as of the
     same instant.
     """
     ratio = new_clv_minor / old_clv_minor if old_clv_minor else 1.0
-    held, floor = judgement.held, judgement.floor_minor
+    deferred, floor = rule_state.deferred, rule_state.floor_minor
     return msgspec.structs.replace(
-        judgement,
+        rule_state,
         model_version=model_version,
-        peaks=tuple(_scaled(peak, ratio) for peak in judgement.peaks),
-        scored=judgement.scored and Peak(judgement.scored.day, new_clv_minor),
-        held=held and msgspec.structs.replace(held, reference=_scaled(held.reference, ratio)),
+        peaks=tuple(_scaled(peak, ratio) for peak in rule_state.peaks),
+        scored=rule_state.scored and Peak(rule_state.scored.day, new_clv_minor),
+        deferred=deferred
+        and msgspec.structs.replace(deferred, reference=_scaled(deferred.reference, ratio)),
         floor_minor=floor if floor < 0 else round(floor * ratio),
         swapped=True,
     )
@@ -206,76 +207,60 @@ def _scaled(peak: Peak, ratio: float) -> Peak:
 
 
 def _may_warn_at_event(
-    judgement: Judgement, history: History | None, as_of_ms: int, rules: Rules
+    rule_state: RuleState, history: PurchaseHistory | None, as_of_ms: int, rules: Rules
 ) -> bool:
     """Whether minimum history and cooldown allow a warning by an event. `history` is None where the
     event took the last order back, which is a loss of its own."""
     if history is None:
         return True
     policy, day = rules.policy, day_of(as_of_ms)
-    fired = judgement.fired
+    raised = rule_state.raised
     return (
         history.purchase_days >= policy.min_orders
         and day - history.first_day >= policy.min_history_days
-        and (fired is None or as_of_ms >= fired.as_of_ms + policy.cooldown_days * MS_PER_DAY)
+        and (raised is None or as_of_ms >= raised.as_of_ms + policy.cooldown_days * MS_PER_DAY)
     )
 
 
-def _warned(judgement: Judgement, fired: Fired) -> Verdict:
+def _warned(rule_state: RuleState, raised: RaisedWarning) -> Verdict:
     """The verdict of an instant at which a warning fires."""
-    judgement = msgspec.structs.replace(
-        judgement, as_of_ms=fired.as_of_ms, armed=False, fired=fired, held=None, withheld_ms=-1
+    rule_state = msgspec.structs.replace(
+        rule_state,
+        as_of_ms=raised.as_of_ms,
+        armed=False,
+        raised=raised,
+        deferred=None,
+        deferred_since_ms=-1,
     )
-    return Verdict(judgement, fired)
+    return Verdict(rule_state, raised)
 
 
-def _fire(
-    judgement: Judgement,
+def _raised(
+    rule_state: RuleState,
     trigger: Trigger,
     as_of_ms: int,
     clv_minor: int,
     reference: Peak,
     rules: Rules,
-) -> Fired:
-    return Fired(
+) -> RaisedWarning:
+    return RaisedWarning(
         trigger=trigger,
         as_of_ms=as_of_ms,
         clv_minor=clv_minor,
         reference=reference,
-        episode_ms=judgement.episode_ms,
-        episode_id=judgement.episode_id,
+        episode_ms=rule_state.episode_ms,
+        episode_id=rule_state.episode_id,
         policy_version=rules.policy.version,
     )
 
 
 def _remembered(
-    judgement: Judgement, type: OrderType, scored: Peak, rules: Rules
+    rule_state: RuleState, type: OrderType, scored: Peak, rules: Rules
 ) -> tuple[Peak, ...]:
     """What is remembered for the reference after an event."""
-    kind = rules.policy.reference
-    if kind == Reference.PEAK:
-        return _with_peak(judgement.peaks, scored, rules)
-    if kind == Reference.LAST_ORDER:
-        return (scored,) if type is OrderType.ORDER or not judgement.peaks else judgement.peaks[-1:]
-    return _moved(judgement, scored, rules).peaks
-
-
-def _moved(judgement: Judgement, scored: Peak, rules: Rules) -> Judgement:
-    """The judgement after a scoring, where the reference moves with every one of them."""
-    policy = rules.policy
-    if policy.reference in (Reference.PEAK, Reference.LAST_ORDER):
-        return judgement
-    mean = scored.clv_minor
-    if policy.reference == Reference.EWMA and judgement.peaks:
-        # The weight of what was known halves with every half-life since it was.
-        last = judgement.peaks[-1]
-        kept = 0.5 ** (max(scored.day - last.day, 0) / policy.ewma_half_life_days)
-        mean = round(kept * last.clv_minor + (1 - kept) * scored.clv_minor)
-    return msgspec.structs.replace(
-        judgement,
-        peaks=(Peak(scored.day, mean),),
-        scored=scored,
-    )
+    if rules.policy.reference == ReferenceKind.PEAK:
+        return _with_peak(rule_state.peaks, scored, rules)
+    return (scored,) if type is OrderType.ORDER or not rule_state.peaks else rule_state.peaks[-1:]
 
 
 def _with_peak(peaks: tuple[Peak, ...], new: Peak, rules: Rules) -> tuple[Peak, ...]:

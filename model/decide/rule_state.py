@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from features.times import MS_PER_DAY, day_of
-from model.decide.history import History
-from model.decide.policy import Reference, Rules
+from model.decide.history import PurchaseHistory
+from model.decide.policy import ReferenceKind, Rules
 
 
 class Trigger(enum.StrEnum):
@@ -27,7 +27,7 @@ class Peak(msgspec.Struct, frozen=True, array_like=True, gc=False):
     clv_minor: int
 
 
-class Fired(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class RaisedWarning(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A warning, as far as the rule knows it. `episode` names the silence or fall that it is
     about: the order that armed the rule, by time and id hash. `policy_version` is part of its id,
     which whatever answers it has to name under another policy too."""
@@ -46,15 +46,15 @@ class Fired(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return 1 - self.clv_minor / self.reference.clv_minor
 
 
-class Judgement(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class RuleState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the rule remembers of one customer.
 
     `peaks`: for the reference `peak` the CLVs at events that may yet be it: later ones are lower;
-    for the other kinds the reference itself. `armed`: no warning since the last order.
-    `episode_…`: that order. `as_of_ms`: the last scoring recorded. `fired`: the last warning, None
-    before the first. `scored`: the last scoring where `peaks` does not end with it. `held`: what an
-    event fired that waits for the budget of the next instant. `withheld_ms`: the first instant of
-    the episode at which a warning was not among the budget's largest; -1: none. `floor_minor`: the
+    for the other the reference itself. `armed`: no warning since the last order. `episode_…`: that
+    order. `as_of_ms`: the last scoring recorded. `raised`: the last warning, None before the first.
+    `scored`: the last scoring where `peaks` does not end with it. `deferred`: what an event raised
+    that waits for the budget of the next instant; `deferred_since_ms`: the first instant of the
+    episode at which a warning was not among the budget's largest; -1: none. `floor_minor`: the
     rules' floor at the last event, so that another model lifts nobody over it and drops nobody
     under it (-1: no event yet). `swapped`: another model has come since the last scoring.
     `quiet_until_day`: what another model made fire waits until this UTC day.
@@ -66,10 +66,10 @@ class Judgement(msgspec.Struct, frozen=True, array_like=True, gc=False):
     armed: bool = False
     episode_ms: int = -1
     episode_id: bytes = b"\0" * 8
-    fired: Fired | None = None
+    raised: RaisedWarning | None = None
     scored: Peak | None = None
-    held: Fired | None = None
-    withheld_ms: int = -1
+    deferred: RaisedWarning | None = None
+    deferred_since_ms: int = -1
     floor_minor: int = -1
     swapped: bool = False
     quiet_until_day: int = -1
@@ -80,7 +80,7 @@ class Judgement(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def reference(self, as_of_ms: int, rules: Rules) -> Peak | None:
         """What a CLV as of then is compared with, or None."""
-        if rules.policy.reference != Reference.PEAK:
+        if rules.policy.reference != ReferenceKind.PEAK:
             return self.peaks[-1] if self.peaks else None
         since = day_of(as_of_ms) - rules.policy.reference_days
         for peak in self.peaks:
@@ -93,18 +93,18 @@ class Judgement(msgspec.Struct, frozen=True, array_like=True, gc=False):
         next event: the reference only falls, or stays, while nothing is scored."""
         if not self.armed:
             return False
-        if self.held is not None:
+        if self.deferred is not None:
             return True
         reference = self.reference(as_of_ms, rules)
         return reference is not None and reference.clv_minor >= self.floor(rules)
 
     def free_from_day(self, rules: Rules) -> int:
         """The first UTC day at whose 00:00 the cooldown of the last warning is over."""
-        if self.fired is None:
+        if self.raised is None:
             return 0
-        return -(-self.fired.as_of_ms // MS_PER_DAY) + rules.policy.cooldown_days
+        return -(-self.raised.as_of_ms // MS_PER_DAY) + rules.policy.cooldown_days
 
-    def first_day(self, history: History, rules: Rules) -> int | None:
+    def first_day(self, history: PurchaseHistory, rules: Rules) -> int | None:
         """The first UTC day on which a silence since `history.last_day` may fire; None: never."""
         policy = rules.policy
         if history.purchase_days < policy.min_orders:
@@ -125,4 +125,4 @@ class Judgement(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.scored or (self.peaks[-1] if self.peaks else None)
 
 
-NEW: Final = Judgement()
+NEW: Final = RuleState()

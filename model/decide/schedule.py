@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from features.times import MS_PER_DAY, day_of
-from model.decide.history import History
+from model.decide.history import PurchaseHistory
 from model.decide.policy import Rules
-from model.decide.rule_state import Judgement
+from model.decide.rule_state import RuleState
 
 
 def next_due(
-    history: History | None, judgement: Judgement, after_ms: int, rules: Rules
+    history: PurchaseHistory | None, rule_state: RuleState, after_ms: int, rules: Rules
 ) -> int | None:
     """The first grid instant after `after_ms` (epoch ms) at which a customer has to be scored: one
     at which the rule could fire, or a refresh of the published score. None: there is none."""
@@ -21,14 +21,19 @@ def next_due(
     end = last_day + rules.horizon_days
     tomorrow = day_of(after_ms) + 1
     due = _next_refresh(last_day, tomorrow, rules)
-    firing = first_firing_day(history, judgement, tomorrow, rules)
+    firing = first_firing_day(history, rule_state, tomorrow, rules)
     if firing is not None and (due is None or firing < due):
         due = firing
     return due * MS_PER_DAY if due is not None and due <= end else None
 
 
 def possible_instants(
-    history: History, from_ms: int, until_ms: int, rules: Rules, *, deciding_from: int | None
+    history: PurchaseHistory,
+    from_ms: int,
+    until_ms: int,
+    rules: Rules,
+    *,
+    deciding_from: int | None,
 ) -> Iterator[tuple[int, bool]]:
     """All instants from `from_ms` to `until_ms`, both included, at which a silent customer could be
     due, and whether each is a refresh, whose score is published even if nothing fires. Those of the
@@ -52,23 +57,23 @@ def possible_instants(
 
 
 def first_deciding_day(
-    history: History, judgement: Judgement, from_day: int, rules: Rules
+    history: PurchaseHistory, rule_state: RuleState, from_day: int, rules: Rules
 ) -> int | None:
     """The first grid day, not before `from_day`, on which silence could fire, or what waits for the
     budget could; None: the policy leaves the customer out."""
-    first = from_day if judgement.held is not None else judgement.first_day(history, rules)
+    first = from_day if rule_state.deferred is not None else rule_state.first_day(history, rules)
     return None if first is None else _next_on_grid(max(from_day, first), rules.policy.grid_days)
 
 
 def first_firing_day(
-    history: History, judgement: Judgement, from_day: int, rules: Rules
+    history: PurchaseHistory, rule_state: RuleState, from_day: int, rules: Rules
 ) -> int | None:
     """The first deciding day where the rule could fire on it, by what it remembers; else None."""
     # Most customers are worth too little, or have been warned of: they need no calendar.
-    if not judgement.may_fire(from_day * MS_PER_DAY, rules):
+    if not rule_state.may_fire(from_day * MS_PER_DAY, rules):
         return None
-    day = first_deciding_day(history, judgement, from_day, rules)
-    return day if day is not None and judgement.may_fire(day * MS_PER_DAY, rules) else None
+    day = first_deciding_day(history, rule_state, from_day, rules)
+    return day if day is not None and rule_state.may_fire(day * MS_PER_DAY, rules) else None
 
 
 def _next_refresh(last_day: int, from_day: int, rules: Rules) -> int | None:

@@ -24,20 +24,20 @@ _MOSTLY: Final = 0.6
 
 
 def warning_sentence(scoring: Scoring, shares: Sequence[Share], currency: str) -> str:
-    """What happened and by how much the CLV fell, of a scoring that fired; for example "No order
-    for 61 days; usually orders every 19. CLV fell 42 % from 310.20 to 180.10 USD, mostly through
-    silence."."""
-    fired = scoring.fired
-    assert fired is not None
-    before = _money(fired.reference.clv_minor, currency)
-    after = _money(fired.clv_minor, currency)
-    fall = f"CLV fell {fired.drop:.0%} from {before} to {after} {currency}".replace("%", " %")
+    """What happened and by how much the CLV fell, of a scoring that raised a warning; for example
+    "No order for 61 days; usually orders every 19. CLV fell 42 % from 310.20 to 180.10 USD, mostly
+    through silence."."""
+    raised = scoring.raised
+    assert raised is not None
+    before = _money(raised.reference.clv_minor, currency)
+    after = _money(raised.clv_minor, currency)
+    fall = f"CLV fell {raised.drop:.0%} from {before} to {after} {currency}".replace("%", " %")
     return f"{_cause(scoring)} {fall}, {_through(shares)}."
 
 
 def answer_sentence(answered: Answered, horizon_days: int) -> str:
     """When an order came after a warning, and how the episode ended."""
-    after = _days(max(day_of(answered.order_ms) - day_of(answered.fired.as_of_ms), 0))
+    after = _days(max(day_of(answered.order_ms) - day_of(answered.raised.as_of_ms), 0))
     since = answered.silent_since_day
     silence = None if since is None else max(day_of(answered.order_ms) - since, 0)
     came = f"Ordered again {after} after the warning"
@@ -55,13 +55,13 @@ _ENDINGS: Final = {
 
 
 def _cause(scoring: Scoring) -> str:
-    assert scoring.fired is not None
+    assert scoring.raised is not None
     history = history_of(scoring.facts, sys.maxsize)
     if history is None:
         return "The last order was taken back."
-    if scoring.fired.trigger is Trigger.REFUND:
+    if scoring.raised.trigger is Trigger.REFUND:
         return "An order was refunded or cancelled."
-    if scoring.fired.trigger is Trigger.ORDER:
+    if scoring.raised.trigger is Trigger.ORDER:
         return "The latest order is worth less than what it was compared with."
     silent = _days(day_of(scoring.as_of_ms) - history.last_day)
     if history.purchase_days < 2:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from model.backtest.baselines import Baseline
 from model.backtest.panel import Quality
-from model.backtest.result import Backtest, Point
+from model.backtest.result import Backtest, Baseline, Point
 from model.report import html as pages
 from model.report import svg
 

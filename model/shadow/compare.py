@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from features.times import MS_PER_DAY, day_of
-from model.decide.judge import Event, Judge, Judged, Scoring, Track
+from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer, Scoring
 from model.evaluate.metrics import spearman
 from model.shadow.protocol import MIN_PAIRS, QUANTILES, Agreement, Step
 
@@ -29,8 +29,8 @@ MAX_EPISODES: Final = 100_000
 class _Pair:
     """A customer as the live model and the shadow would have it."""
 
-    live: Track
-    shadow: Track
+    live: ScheduledCustomer
+    shadow: ScheduledCustomer
 
 
 class _Said(NamedTuple):
@@ -55,7 +55,7 @@ class Comparison:
         self._scorings = 0
         self._failed = 0
 
-    def take(self, step: Step, track_of: Mapping[str, Track]) -> None:
+    def take(self, step: Step, track_of: Mapping[str, ScheduledCustomer]) -> None:
         """Follows a step; `track_of` has the tracks of the customers met in it."""
         if step.anew:
             gone = self._partitions.pop(step.partition, _Partition())
@@ -128,7 +128,7 @@ class Comparison:
             known.pairs[user] = _Pair(live.tracks[user], shadow.tracks[user])
         self._compare(live, shadow)
 
-    def _compare(self, live: Judged, shadow: Judged) -> None:
+    def _compare(self, live: JudgedBatch, shadow: JudgedBatch) -> None:
         said = {_key(scoring): scoring.score.clv_minor for scoring in shadow.scorings}
         for scoring in live.scorings:
             other = said.get(_key(scoring))
@@ -137,10 +137,10 @@ class Comparison:
                 self._scorings += 1
         for side, judged in enumerate((live, shadow)):
             for scoring in judged.scorings:
-                if scoring.fired:
-                    fired = scoring.fired
-                    key = scoring.user_id, fired.episode_ms, fired.episode_id
-                    self._episodes.setdefault(key, [None, None])[side] = fired.as_of_ms
+                if scoring.raised:
+                    raised = scoring.raised
+                    key = scoring.user_id, raised.episode_ms, raised.episode_id
+                    self._episodes.setdefault(key, [None, None])[side] = raised.as_of_ms
         while len(self._episodes) > MAX_EPISODES:
             self._episodes.popitem(last=False)
 
@@ -158,7 +158,7 @@ def _due(pair: _Pair, until_ms: int) -> bool:
 
 
 def _key(scoring: Scoring) -> tuple[str, int, int | None]:
-    return scoring.user_id, scoring.as_of_ms, scoring.place
+    return scoring.user_id, scoring.as_of_ms, scoring.offset
 
 
 def _without_budget(judge: Judge) -> Judge:

@@ -20,7 +20,7 @@ from features.ledger import IdMemory
 from model.artifact.files import ArtifactRefused
 from model.artifact.signature import Trust
 from model.decide.codec import decode
-from model.decide.judge import Judge, Track
+from model.decide.judge import Judge, ScheduledCustomer
 from model.decide.policy import Policy
 from model.shadow.protocol import Agreement, Step
 
@@ -106,7 +106,7 @@ def follow(steps: IO[bytes], out: IO[bytes], comparison: Comparison) -> None:
     while len(head := steps.read(_LENGTH.size)) == _LENGTH.size:
         (length,) = _LENGTH.unpack(head)
         step = read(steps.read(length))
-        met = {user: Track(decode(state), due) for user, due, state in step.met}
+        met = {user: ScheduledCustomer(decode(state), due) for user, due, state in step.met}
         with teller.busy:
             comparison.take(step, met)
             teller.news = True

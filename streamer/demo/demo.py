@@ -25,7 +25,7 @@ from tqdm import tqdm
 from features.orders import Order, OrderRules
 from features.times import MS_PER_DAY, day_of, instant_ms, rfc3339
 from model.artifact import artifact
-from model.backtest.hindsight import hindsight, purchase_days
+from model.backtest.purchases import purchase_days, realised_precision
 from model.data.order_log import RejectedRow, read_orders
 from streamer.admin.produce import produce
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
@@ -271,10 +271,10 @@ def _look_back(run: Run, model: Path, streamed: Streamed, cutoff_day: int) -> st
     cutoff = rfc3339(cutoff_day * MS_PER_DAY)
     warnings = [said for said in streamed.warnings if said.kind == WARNING_KIND]
     since = [warning for warning in warnings if warning.as_of >= cutoff]
-    seen = hindsight(
+    seen = realised_precision(
         # A silence is judged at 00:00: an order of that day comes after it.
         [(w.user_id, day_of(instant_ms(w.as_of)) - (w.trigger == "silence")) for w in since],
-        purchase_days(run.orders),
+        purchase_days(sorted(run.orders, key=lambda order: order.ts_ms)),
         manifest.horizon_days,
         cutoff_day,
         day_of(run.orders[-1].ts_ms),

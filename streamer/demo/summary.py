@@ -1,4 +1,5 @@
-"""What a run has to say at its end: warnings by trigger and severity, the largest, hindsight."""
+"""What a run has to say at its end: warnings by trigger and severity, the largest, how many
+were right."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from model.backtest.hindsight import Hindsight
+from model.backtest.purchases import RealisedPrecision
 from model.decide.policy import SEVERITIES
 from streamer.pipeline.messages import ChurnWarning
 
@@ -33,7 +34,7 @@ class RunFigures:
 
 
 def summary(
-    figures: RunFigures, warnings: Sequence[ChurnWarning], earlier: int, seen: Hindsight
+    figures: RunFigures, warnings: Sequence[ChurnWarning], earlier: int, seen: RealisedPrecision
 ) -> str:
     """The summary for a person, under 80 columns. `warnings` are those since the model's cutoff,
     `earlier` counts those before it."""
@@ -41,7 +42,7 @@ def summary(
         _head(figures, len(warnings), earlier),
         _by_trigger(warnings),
         _largest(warnings),
-        _hindsight(seen, warnings),
+        _realised(seen, warnings),
     ]
     return "\n\n".join(block for block in blocks if block)
 
@@ -93,7 +94,7 @@ def _reasons(warning: ChurnWarning) -> str:
     return f"{_FACTORS[reason.factor]} {reason.share:.0%}"
 
 
-def _hindsight(seen: Hindsight, warnings: Sequence[ChurnWarning]) -> str:
+def _realised(seen: RealisedPrecision, warnings: Sequence[ChurnWarning]) -> str:
     if not seen.judged:
         return "Too few days after the warnings to tell who came back."
     horizon = warnings[0].horizon_days

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from features.times import rfc3339
 from features.vector import FEATURE_NAMES, vectors
-from model.decide.codec import Customer
+from model.decide.codec import CustomerRecord
 from model.decide.scoring import Scorer
 from streamer.http.customer_view import Contribution, Explained, Segment, segment_of
 from streamer.http.customer_view import explained as contributions_of
@@ -87,7 +87,7 @@ def predictions(
     ]
 
 
-def newest_ms(customer: Customer) -> int:
+def newest_ms(customer: CustomerRecord) -> int:
     """The earliest instant that a customer can be scored as of: that of what is known last."""
     return max(customer.facts.newest_ms, 0)
 

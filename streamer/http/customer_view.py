@@ -15,7 +15,7 @@ from features.times import MS_PER_DAY, day_of, rfc3339
 from features.vector import FEATURE_NAMES
 from features.windows import WINDOWS_DAYS
 from model.decide import codec as customer_bytes
-from model.decide.codec import Customer
+from model.decide.codec import CustomerRecord
 from model.decide.outcome import Ending, ending
 from model.decide.scoring import score
 from model.explain.tree_shap import FeaturePart, by_feature
@@ -173,8 +173,8 @@ def features_of(
     return None if found is None else found[0]
 
 
-def _instant_ms(customer: Customer, as_of_ms: int | None) -> int:
-    return max(customer.judgement.as_of_ms, 0) if as_of_ms is None else as_of_ms
+def _instant_ms(customer: CustomerRecord, as_of_ms: int | None) -> int:
+    return max(customer.rule_state.as_of_ms, 0) if as_of_ms is None else as_of_ms
 
 
 def view(
@@ -187,14 +187,14 @@ def view(
 ) -> CustomerView:
     """The customer as of an instant (epoch ms; None: the last scoring that was recorded)."""
     customer = customer_bytes.decode(state)
-    facts, judgement = customer.facts, customer.judgement
+    facts, rule_state = customer.facts, customer.rule_state
     as_of_ms = _instant_ms(customer, as_of_ms)
     scorer, rules = pipeline.judge.scorer, pipeline.judge.rules
     now = score(facts, as_of_ms, scorer, user_id)
     X = scorer.rows([(facts, as_of_ms)], [user_id])
     named = dict(zip(FEATURE_NAMES, X[0].tolist(), strict=False))
     (parts,) = explained(pipeline, X)
-    reference = judgement.reference(as_of_ms, rules)
+    reference = rule_state.reference(as_of_ms, rules)
     last_day, last_ms = facts.last_purchase_day, facts.last_order_ms
     major = pipeline.writer.major
     first_day = day_of(as_of_ms) - int(named["T_days"])
@@ -230,8 +230,10 @@ def view(
             for days in WINDOWS_DAYS
         ),
         next_rescoring_at=None if due_ms is None else rfc3339(due_ms),
-        armed=judgement.armed,
-        withheld_since=None if judgement.withheld_ms < 0 else rfc3339(judgement.withheld_ms),
+        armed=rule_state.armed,
+        withheld_since=None
+        if rule_state.deferred_since_ms < 0
+        else rfc3339(rule_state.deferred_since_ms),
         open_warning=last_warning if last_warning and last_warning.open else None,
         last_warning=last_warning,
         state_bytes=len(state),
@@ -239,22 +241,22 @@ def view(
 
 
 def _last_warning(
-    user_id: str, customer: Customer, pipeline: Pipeline, as_of_ms: int
+    user_id: str, customer: CustomerRecord, pipeline: Pipeline, as_of_ms: int
 ) -> LastWarning | None:
-    judgement = customer.judgement
-    fired = judgement.fired
-    if fired is None:
+    rule_state = customer.rule_state
+    raised = rule_state.raised
+    if raised is None:
         return None
     writer, horizon_days = pipeline.writer, pipeline.judge.rules.horizon_days
-    unanswered = ending(fired.as_of_ms, None, None, as_of_ms, horizon_days)
+    unanswered = ending(raised.as_of_ms, None, None, as_of_ms, horizon_days)
     return LastWarning(
-        warning_id=warning_id(user_id, fired, fired.policy_version or writer.policy_version),
-        open=not judgement.armed and fired.as_of_ms <= as_of_ms and unanswered is Ending.OPEN,
-        as_of=rfc3339(fired.as_of_ms),
-        trigger=fired.trigger.value,
-        clv=writer.major(fired.clv_minor),
-        reference_clv=writer.major(fired.reference.clv_minor),
-        drop=round(fired.drop, 4),
+        warning_id=warning_id(user_id, raised, raised.policy_version or writer.policy_version),
+        open=not rule_state.armed and raised.as_of_ms <= as_of_ms and unanswered is Ending.OPEN,
+        as_of=rfc3339(raised.as_of_ms),
+        trigger=raised.trigger.value,
+        clv=writer.major(raised.clv_minor),
+        reference_clv=writer.major(raised.reference.clv_minor),
+        drop=round(raised.drop, 4),
     )
 
 

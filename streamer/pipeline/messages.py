@@ -12,11 +12,11 @@ import msgspec
 from features.money import minor_exponent
 from features.orders import Rejected
 from features.times import day_of, rfc3339
-from model.decide.history import Standing, history_of
+from model.decide.history import Tenure, history_of
 from model.decide.judge import Scoring
 from model.decide.policy import Rules
 from model.decide.reasons import Share
-from model.decide.rule_state import Fired
+from model.decide.rule_state import RaisedWarning
 from model.decide.scoring import Scorer
 from model.decide.summary import answer_sentence, warning_sentence
 from streamer.records import Message, Topics
@@ -66,7 +66,7 @@ class ChurnWarning(msgspec.Struct, frozen=True):
     policy_version: str
     holdout: bool
     expected_loss: float = 0.0
-    standing: str = Standing.ESTABLISHED.value
+    standing: str = Tenure.ESTABLISHED.value
     summary: str = ""
     closes: str | None = None
     outcome: str | None = None
@@ -104,10 +104,12 @@ def unpack(entry: bytes) -> Message:
     return _unpacked.decode(entry)
 
 
-def warning_id(user_id: str, fired: Fired, policy_version: str, kind: str = WARNING_KIND) -> str:
+def warning_id(
+    user_id: str, raised: RaisedWarning, policy_version: str, kind: str = WARNING_KIND
+) -> str:
     """The id of a warning, or of the answer to one: a hash of customer, episode and policy, and of
     nothing that depends on when or how often it was computed."""
-    cause = (user_id, fired.episode_ms, fired.episode_id, kind, policy_version)
+    cause = (user_id, raised.episode_ms, raised.episode_id, kind, policy_version)
     return hashlib.sha256(_packed.encode(cause)).hexdigest()[:32]
 
 
@@ -142,16 +144,16 @@ class Writer:
         return Message(self.topics.scores, scoring.user_id.encode(), _json.encode(record))
 
     def warning(self, scoring: Scoring, shares: Sequence[Share]) -> Message:
-        """The churn-warnings record of a scoring that fired."""
+        """The churn-warnings record of a scoring that raised."""
         record = self.warning_record(scoring, shares)
         return Message(self.topics.warnings, scoring.user_id.encode(), _json.encode(record))
 
     def warning_record(self, scoring: Scoring, shares: Sequence[Share]) -> ChurnWarning:
-        """The warning of a scoring that fired, as a value."""
-        fired = scoring.fired
-        assert fired is not None
+        """The warning of a scoring that raised, as a value."""
+        raised = scoring.raised
+        assert raised is not None
         summary = warning_sentence(scoring, shares, self.scorer.currency)
-        record = self._about(scoring, fired, WARNING_KIND, summary)
+        record = self._about(scoring, raised, WARNING_KIND, summary)
         reasons = tuple(Reason(share.factor.value, share.share) for share in shares)
         return msgspec.structs.replace(record, reasons=reasons)
 
@@ -162,27 +164,29 @@ class Writer:
         horizon_days = self.rules.horizon_days
         summary = answer_sentence(answered, horizon_days)
         record = msgspec.structs.replace(
-            self._about(scoring, answered.fired, RECOVERED_KIND, summary),
+            self._about(scoring, answered.raised, RECOVERED_KIND, summary),
             closes=warning_id(
                 scoring.user_id,
-                answered.fired,
-                answered.fired.policy_version or self.policy_version,
+                answered.raised,
+                answered.raised.policy_version or self.policy_version,
             ),
             outcome=answered.ending(horizon_days).value,
         )
         return Message(self.topics.warnings, scoring.user_id.encode(), _json.encode(record))
 
-    def _about(self, scoring: Scoring, fired: Fired, kind: str, summary: str) -> ChurnWarning:
+    def _about(
+        self, scoring: Scoring, raised: RaisedWarning, kind: str, summary: str
+    ) -> ChurnWarning:
         """A record about a customer as scored, against the reference of a warning."""
         last_ms, last_day = scoring.facts.last_order_ms, scoring.facts.last_purchase_day
         history = history_of(scoring.facts)
         as_of_day, horizon_days = day_of(scoring.as_of_ms), self.rules.horizon_days
-        clv_minor, reference_minor = scoring.score.clv_minor, fired.reference.clv_minor
-        standing = history.standing(as_of_day, horizon_days) if history else Standing.ONE_TIME
+        clv_minor, reference_minor = scoring.score.clv_minor, raised.reference.clv_minor
+        standing = history.tenure(as_of_day, horizon_days) if history else Tenure.ONE_TIME
         loss_minor = scoring.score.churn_probability * reference_minor
         return ChurnWarning(
             schema=WARNING_SCHEMA,
-            warning_id=warning_id(scoring.user_id, fired, self.policy_version, kind),
+            warning_id=warning_id(scoring.user_id, raised, self.policy_version, kind),
             kind=kind,
             user_id=scoring.user_id,
             as_of=rfc3339(scoring.as_of_ms),

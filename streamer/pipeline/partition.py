@@ -40,10 +40,10 @@ from features.orders import Order, OrderRules, Reason, Rejected, parse
 from features.state import BeyondMemory, StateError
 from features.times import day_of, rfc3339
 from model.decide import codec as customer_bytes
-from model.decide.budget import pieces, settle, share, split
+from model.decide.budget import joined, pieces, settle, share, split
 from model.decide.codec import UNKNOWN, CustomerDamaged, CustomerNewer
-from model.decide.isolate import Apart, judge_apart
-from model.decide.judge import Event, Judge, Judged, Track
+from model.decide.isolate import Isolated, judge_isolated
+from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer
 from model.decide.reasons import explain
 from streamer import log
 from streamer.errors import StreamerError
@@ -217,7 +217,7 @@ class Seen(NamedTuple):
     """What one write was judged from: customers before it, their events, and the instant up to
     which those who are due were judged, None where only the events closed any."""
 
-    tracks: Mapping[str, Track]
+    tracks: Mapping[str, ScheduledCustomer]
     events: Mapping[str, Sequence[Event]]
     until_ms: int | None
 
@@ -272,7 +272,7 @@ class PartitionRunner:
         self._partition_count = 1
         self._rebuilds = 0
         self._first: int = 0
-        self._cache: LRUCache[str, Track] = LRUCache(cache_customers)
+        self._cache: LRUCache[str, ScheduledCustomer] = LRUCache(cache_customers)
         self._epoch = 0
         self._sequence = 0
         self._next: int = 0
@@ -428,12 +428,12 @@ class PartitionRunner:
         tracks = await self._load(list(events))
         apart = self._judge(tracks, events)
         judged = apart.judged
-        left_out = len(judged.set_aside) + len(apart.unscored)
+        left_out = len(judged.beyond_memory) + len(apart.unscored)
         by_offset = {p.offset: p for p in batch} if left_out else {}
-        for place, beyond in judged.set_aside:
-            rejects.append((by_offset[place], _beyond_memory(by_offset[place], beyond)))
-        for place, error in apart.unscored.items():
-            rejects.append((by_offset[place], _not_scored(error)))
+        for offset, beyond in judged.beyond_memory:
+            rejects.append((by_offset[offset], _beyond_memory(by_offset[offset], beyond)))
+        for offset, error in apart.unscored.items():
+            rejects.append((by_offset[offset], _not_scored(error)))
         bad = {parsed.offset: why.reason.value for parsed, why in rejects}
         trail, exceeded = deadletters.follow(
             self._trail, [p.offset for p in batch], bad, self._pipeline.dead_letter_limits
@@ -532,12 +532,12 @@ class PartitionRunner:
         while earliest := await self._store.due(self.partition, until_ms, 1):
             instant_ms = earliest[0][1]
             due = await self._store.due(self.partition, instant_ms, _ALL)
-            candidates = Judged()
+            candidates = JudgedBatch()
             for start in range(0, len(due), self._due_batch):
                 users = [user_id for user_id, _ in due[start : start + self._due_batch]]
                 tracks = await self._load(users)
-                judged = self._judge(tracks, {}, instant_ms).judged
-                split(judged, candidates)
+                judged, contested = split(self._judge(tracks, {}, instant_ms).judged)
+                candidates = joined(candidates, contested)
                 seen = Seen(tracks, {}, instant_ms)
                 await self._carry_out(judged, next_offset=None, high_ts_ms=None, seen=seen)
             if candidates.contested:
@@ -546,28 +546,31 @@ class PartitionRunner:
                 assert budget is not None
                 number, count = self.partition.number, self._partition_count
                 places = share(budget, number, count, day_of(instant_ms))
-                withheld = settle(candidates, places, instant_ms, rules)
+                settled = settle(candidates, places, instant_ms, rules)
                 await self._carry_out(
-                    candidates, next_offset=None, high_ts_ms=None, withheld=withheld
+                    settled.judged,
+                    next_offset=None,
+                    high_ts_ms=None,
+                    withheld=settled.newly_deferred,
                 )
 
     def _judge(
         self,
-        tracks: Mapping[str, Track],
+        tracks: Mapping[str, ScheduledCustomer],
         events: Mapping[str, Sequence[Event]],
         until_ms: int | None = None,
-    ) -> Apart:
+    ) -> Isolated:
         """What is decided, without customers who cannot be scored; these are told of."""
-        apart = judge_apart(self._pipeline.judge, tracks, events, until_ms)
+        apart = judge_isolated(self._pipeline.judge, tracks, events, until_ms)
         if apart.users:
-            self.tally.put_off += len(apart.put_off)
+            self.tally.put_off += len(apart.rescheduled)
             _log.error(
                 "customers.not_scored",
                 partition=self.partition.number,
                 customers=len(apart.users),
                 orders=len(apart.unscored),
-                put_off=len(apart.put_off),
-                error=log.where([*apart.unscored.values(), *apart.put_off][0]),
+                put_off=len(apart.rescheduled),
+                error=log.where([*apart.unscored.values(), *apart.rescheduled][0]),
             )
         return apart
 
@@ -601,11 +604,11 @@ class PartitionRunner:
             )
         return events, None if high < 0 else high
 
-    async def _load(self, user_ids: Sequence[str]) -> dict[str, Track]:
+    async def _load(self, user_ids: Sequence[str]) -> dict[str, ScheduledCustomer]:
         """The customers' tracks, from memory where we have them."""
         missing = [user_id for user_id in user_ids if user_id not in self._cache]
         loaded = await self._store.load(self.partition, missing) if missing else []
-        fetched: dict[str, Track] = {}
+        fetched: dict[str, ScheduledCustomer] = {}
         damaged: dict[str, Stored] = {}
         for user_id, stored in zip(missing, loaded, strict=True):
             try:
@@ -622,7 +625,7 @@ class PartitionRunner:
             for user_id in user_ids
         }
 
-    async def _rebuilt(self, damaged: Mapping[str, Stored]) -> dict[str, Track]:
+    async def _rebuilt(self, damaged: Mapping[str, Stored]) -> dict[str, ScheduledCustomer]:
         """The damaged customers, rebuilt from the log and written in place of what was there.
 
         Raises CustomerUnrecoverable where that cannot be, StoreDamaged where it had to be done too
@@ -670,7 +673,7 @@ class PartitionRunner:
 
     async def _carry_out(
         self,
-        judged: Judged,
+        judged: JudgedBatch,
         *,
         orders: int = 0,
         rejects: Sequence[tuple[Parsed, Rejected]] = (),
@@ -682,15 +685,15 @@ class PartitionRunner:
     ) -> None:
         """Says and writes what was decided, in the order at the head of this module."""
         pipeline = self._pipeline
-        fired = [scoring for scoring in judged.scorings if scoring.fired]
-        shares = iter(explain(pipeline.judge.scorer, fired))
+        raised = [scoring for scoring in judged.scorings if scoring.raised]
+        shares = iter(explain(pipeline.judge.scorer, raised))
         warnings: list[Message] = []
         recovered = 0
         for scoring in judged.scorings:
             if scoring.answered:
                 warnings.append(pipeline.writer.recovered(scoring))
                 recovered += 1
-            if scoring.fired:
+            if scoring.raised:
                 warnings.append(pipeline.writer.warning(scoring, next(shares)))
         scores = (
             [pipeline.writer.score(scoring) for scoring in judged.scorings]
@@ -721,12 +724,12 @@ class PartitionRunner:
         self.tally.orders += orders
         self.tally.dead_letters += len(rejects)
         self.tally.reasons.update(why.reason.value for _, why in rejects)
-        self.tally.repeats += len(judged.repeats)
+        self.tally.repeats += len(judged.duplicates)
         self.tally.scores += len(scores)
-        self.tally.warnings += len(fired)
+        self.tally.warnings += len(raised)
         self.tally.recovered += recovered
         self.tally.withheld += withheld
-        self.tally.triggers.update(scoring.trigger.value for scoring in fired)
+        self.tally.triggers.update(scoring.trigger.value for scoring in raised)
         self.tally.instants += judged.instants
         self.unsaid += len(warnings)
         self._unsaid = self._unsaid or bool(warnings)
@@ -833,14 +836,14 @@ def _outcome(record: Record, rules: OrderRules) -> Order | Rejected | Erasure:
     return parse(record.value, record.key, record.timestamp, rules)
 
 
-def _track(stored: Stored) -> Track:
+def _track(stored: Stored) -> ScheduledCustomer:
     """Raises CustomerNewer, and CustomerDamaged also for one who is due and has no state: the two
     are written together."""
     if stored.state is None:
         if stored.due_ms is not None:
             raise CustomerDamaged("the state is missing")
-        return Track(UNKNOWN, None)
-    return Track(customer_bytes.decode(stored.state), stored.due_ms)
+        return ScheduledCustomer(UNKNOWN, None)
+    return ScheduledCustomer(customer_bytes.decode(stored.state), stored.due_ms)
 
 
 def _damage(stored: Stored) -> str:

@@ -3,8 +3,8 @@
 Their orders are folded and judged by the same code as the first time, up to the offset and the
 instant to which that had come, so the result is what was there before the damage. Nothing is said
 on the way: what was to be said has been said, or waits in the outbox. Where model or policy have
-changed meanwhile, the judgement is the one that today's would have made. Under a budget of
-warnings, a customer is taken to have been warned at the first instant that fired: who else was due
+changed meanwhile, the rule state is the one that today's would have made. Under a budget of
+warnings, a customer is taken to have been warned at the first instant that raised: who else was due
 then is not worked out again.
 """
 
@@ -17,7 +17,7 @@ import msgspec
 
 from features.orders import OrderRules, Rejected, parse
 from model.decide.codec import UNKNOWN
-from model.decide.judge import Event, Judge, Track
+from model.decide.judge import Event, Judge, ScheduledCustomer
 from streamer.pipeline.erasures import Forgotten, erasure_in
 from streamer.records import Partition
 from streamer.store.base import Stored, StoreRefused
@@ -127,15 +127,15 @@ class Rebuild:
                 watermark_ms = self._high_ts_ms - self._lateness_ms
                 events.append(Event(record.offset, order, watermark_ms))
 
-    def tracks(self, judge: Judge) -> dict[str, Track]:
+    def tracks(self, judge: Judge) -> dict[str, ScheduledCustomer]:
         """The customers as they were before the damage."""
         return {user_id: self._track(judge, user_id) for user_id in self._damaged}
 
-    def _track(self, judge: Judge, user_id: str) -> Track:
+    def _track(self, judge: Judge, user_id: str) -> ScheduledCustomer:
         due_ms = self._damaged[user_id].due_ms
         # What is due has not been judged, and what it says has not been said; all before it has.
         # Who is not due at all has no instants left.
         until_ms = _FOREVER_MS if due_ms is None else due_ms - 1
-        tracks = {user_id: Track(UNKNOWN, None)}
+        tracks = {user_id: ScheduledCustomer(UNKNOWN, None)}
         judged = judge.judge(tracks, {user_id: self._events[user_id]}, until_ms)
         return judged.tracks[user_id]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from model.decide.policy import Policy, Reference, Stake
+from model.decide.policy import Policy, ReferenceKind, Stake
 from streamer.settings.fields import (
     PERCENTILES,
     Days,
@@ -24,23 +24,17 @@ _POLICY: Final = Policy()
 class WarningSettings(Section):
     """When a customer is warned of, and how many are."""
 
-    reference: Literal["peak", "last_order", "previous", "ewma"] = Field(
+    reference: Literal["peak", "last_order"] = Field(
         default="peak",
         validation_alias="CLV_REFERENCE",
-        description="What a CLV is compared with: `peak` (the highest at an event of late),"
-        " `last_order`, `previous` (the scoring before) or `ewma` (a mean that forgets).",
+        description="What a CLV is compared with: `peak` (the highest at an event of late) or"
+        " `last_order`.",
     )
     reference_days: int = Field(
         default=90,
         validation_alias="CLV_REFERENCE_DAYS",
         ge=1,
         description="Days over which a peak counts.",
-    )
-    ewma_half_life_days: int = Field(
-        default=30,
-        validation_alias="CLV_EWMA_HALF_LIFE_DAYS",
-        ge=1,
-        description="Days after which a scoring weighs half in `ewma`.",
     )
     drop: float = Field(
         default=_POLICY.drop,
@@ -182,5 +176,8 @@ class WarningSettings(Section):
             for field in fields(Policy)
             if field.name in type(self).model_fields
         }
-        kinds = {"reference": Reference(self.reference), "budget_value": Stake(self.budget_value)}
+        kinds = {
+            "reference": ReferenceKind(self.reference),
+            "budget_value": Stake(self.budget_value),
+        }
         return Policy(**known | kinds)

@@ -21,7 +21,7 @@ import msgspec
 from features.times import day_of
 from model.artifact.files import ArtifactRefused
 from model.decide import codec as customer_bytes
-from model.decide.judge import Track
+from model.decide.judge import ScheduledCustomer
 from model.shadow.process import Task, Told, command, frame
 from model.shadow.protocol import Agreement, Step
 from streamer import log
@@ -105,7 +105,7 @@ class Shadow:
         known = self._known.setdefault(partition, _Known())
         users = self._followed(seen.events)
         events = [
-            (event.place, event.order, event.watermark_ms)
+            (event.offset, event.order, event.watermark_ms)
             for user in users
             for event in seen.events[user]
         ]
@@ -128,7 +128,9 @@ class Shadow:
     def _followed(self, users: Iterable[str]) -> list[str]:
         return [user for user in users if crc32(user.encode()) < self._limit]
 
-    def _met(self, known: _Known, users: Iterable[str], seen: Seen) -> list[tuple[str, Track]]:
+    def _met(
+        self, known: _Known, users: Iterable[str], seen: Seen
+    ) -> list[tuple[str, ScheduledCustomer]]:
         """Those who are met for the first time, while there is room."""
         room = MAX_CUSTOMERS - sum(len(one.users) for one in self._known.values())
         fresh = [user for user in users if user not in known.users][: max(room, 0)]

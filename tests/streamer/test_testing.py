@@ -182,7 +182,7 @@ def test_a_score_is_what_was_published_then(clv_model: Artifact) -> None:
         assert score.churn_probability == said.churn_probability
 
 
-@pytest.mark.parametrize("reference", ["peak", "last_order", "previous", "ewma"])
+@pytest.mark.parametrize("reference", ["peak", "last_order"])
 def test_warnings_are_those_of_the_worker_that_publishes_scores(
     reference: str, clv_model: Artifact, clv_model_path: Path, tmp_path: Path
 ) -> None:

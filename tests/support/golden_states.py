@@ -15,33 +15,39 @@ import msgspec
 
 from features.ledger import IdMemory
 from features.orders import Order, OrderType
-from model.decide.codec import CUSTOMER_VERSION, UNKNOWN, Customer, encode
-from model.decide.judge import Event, Track
+from model.decide.codec import CUSTOMER_VERSION, UNKNOWN, CustomerRecord, encode
+from model.decide.judge import Event, ScheduledCustomer
 from tests.support.fakes import an_order, at, every, judge, scorer
 
 STATES = Path(__file__).parents[1] / "data" / "states"
 
 
-def lived(*orders: Order, until_day: float | None = None, memory: IdMemory | None = None) -> Track:
+def lived(
+    *orders: Order, until_day: float | None = None, memory: IdMemory | None = None
+) -> ScheduledCustomer:
     """A customer after these orders, and after the instants up to a day."""
     by = judge(memory=memory, by=scorer(version="golden-1"))
     user = orders[0].user_id
     events = [Event(place, order, order.ts_ms) for place, order in enumerate(orders)]
     until_ms = None if until_day is None else at(until_day)
-    track = by.judge({user: Track(UNKNOWN, None)}, {user: events}, until_ms).tracks[user]
-    return Track(_under_a_fixed_policy(track.customer), track.due_ms)
+    track = by.judge({user: ScheduledCustomer(UNKNOWN, None)}, {user: events}, until_ms).tracks[
+        user
+    ]
+    return ScheduledCustomer(_under_a_fixed_policy(track.customer), track.due_ms)
 
 
-def _under_a_fixed_policy(customer: Customer) -> Customer:
+def _under_a_fixed_policy(customer: CustomerRecord) -> CustomerRecord:
     """The customer with a policy's name that no later setting changes."""
-    fired = customer.judgement.fired
-    if fired is None:
+    raised = customer.rule_state.raised
+    if raised is None:
         return customer
-    named = msgspec.structs.replace(fired, policy_version="c0ffee00")
-    return Customer(customer.facts, msgspec.structs.replace(customer.judgement, fired=named))
+    named = msgspec.structs.replace(raised, policy_version="c0ffee00")
+    return CustomerRecord(
+        customer.facts, msgspec.structs.replace(customer.rule_state, raised=named)
+    )
 
 
-def shapes() -> dict[str, Customer]:
+def shapes() -> dict[str, CustomerRecord]:
     """One customer of each kind that is stored differently."""
     weekly = every("ada", 7, 6)
     refund = an_order("cleo", 12.75, 40_000, OrderType.REFUND, id="cleo-12.5")
@@ -60,7 +66,7 @@ def shapes() -> dict[str, Customer]:
     }
 
 
-def meaning(customer: Customer) -> dict[str, Any]:
+def meaning(customer: CustomerRecord) -> dict[str, Any]:
     """The customer in plain values; byte strings in hexadecimal."""
     plain = msgspec.to_builtins(customer, builtin_types=(bytes,))
     return json.loads(json.dumps(plain, default=bytes.hex))

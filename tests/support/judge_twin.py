@@ -17,45 +17,45 @@ from features.orders import Order, OrderType
 from features.state import BeyondMemory, apply
 from features.times import MS_PER_DAY, day_of
 from model.decide import rule
-from model.decide.codec import UNKNOWN, Customer
-from model.decide.history import History
-from model.decide.judge import Event, Judge, Scoring, Track
+from model.decide.codec import UNKNOWN, CustomerRecord
+from model.decide.history import PurchaseHistory
+from model.decide.judge import Event, Judge, ScheduledCustomer, Scoring
 from model.decide.outcome import Answered
-from model.decide.rule import Happening
-from model.decide.rule_state import Fired, Peak, Trigger
+from model.decide.rule import RuleEvent
+from model.decide.rule_state import Peak, RaisedWarning, Trigger
 from model.decide.scoring import Score
 
 
 class TwinCustomer:
     """One customer; `passed_ms` is the instant up to which silence has been judged."""
 
-    def __init__(self, judge: Judge, user_id: str, customer: Customer = UNKNOWN) -> None:
+    def __init__(self, judge: Judge, user_id: str, customer: CustomerRecord = UNKNOWN) -> None:
         self.judge = judge
         self.user_id = user_id
         self.facts = customer.facts
-        self.judgement = customer.judgement
+        self.rule_state = customer.rule_state
         self.passed_ms: int | None = None
         self.scorings: list[Scoring] = []
-        self.repeats: list[int] = []
-        self.set_aside: list[int] = []
+        self.duplicates: list[int] = []
+        self.beyond_memory: list[int] = []
 
     def event(self, event: Event) -> None:
         self._take_on_the_model()
         order = event.order
         after = apply(self.facts, order, self.judge.memory)
         if after is self.facts:
-            self.repeats.append(event.place)
+            self.duplicates.append(event.offset)
             return
         if isinstance(after, BeyondMemory):
-            self.set_aside.append(event.place)
+            self.beyond_memory.append(event.offset)
             return
         self.until(event.watermark_ms)
         before, self.facts = self.facts, after
-        as_of_ms = max(self.judgement.as_of_ms, order.ts_ms, event.watermark_ms)
-        reference = self.judgement.reference(as_of_ms, self.judge.rules)
+        as_of_ms = max(self.rule_state.as_of_ms, order.ts_ms, event.watermark_ms)
+        reference = self.rule_state.reference(as_of_ms, self.judge.rules)
         score = self._score(as_of_ms)
         without = self.judge.scorer.scores([(before, as_of_ms)])[0]
-        happening = Happening(
+        seen = RuleEvent(
             order.type,
             order.ts_ms,
             id_hash(order.order_id),
@@ -67,24 +67,24 @@ class TwinCustomer:
             ),
         )
         verdict = rule.on_event(
-            self.judgement,
-            happening,
+            self.rule_state,
+            seen,
             as_of_ms,
             score.clv_minor,
             without.clv_minor,
             self._history(),
             self.judge.rules,
         )
-        self.judgement = verdict.judgement
-        if not self.judgement.model_version:
-            self.judgement = msgspec.structs.replace(
-                self.judgement, model_version=self.judge.scorer.model_version
+        self.rule_state = verdict.rule_state
+        if not self.rule_state.model_version:
+            self.rule_state = msgspec.structs.replace(
+                self.rule_state, model_version=self.judge.scorer.model_version
             )
         trigger = Trigger.ORDER if order.type is OrderType.ORDER else Trigger.REFUND
         answered = None
         if verdict.answered:
             answered = Answered(verdict.answered, order.ts_ms, before.last_purchase_day)
-        self._tell(event.place, as_of_ms, trigger, score, reference, verdict.fired, answered)
+        self._tell(event.offset, as_of_ms, trigger, score, reference, verdict.raised, answered)
         self.passed_ms = as_of_ms
 
     def until(self, until_ms: int) -> None:
@@ -99,26 +99,26 @@ class TwinCustomer:
                 self._silent(day)
         self.passed_ms = until_ms
 
-    def track(self) -> Track:
-        return Track(Customer(self.facts, self.judgement), self._next_due())
+    def track(self) -> ScheduledCustomer:
+        return ScheduledCustomer(CustomerRecord(self.facts, self.rule_state), self._next_due())
 
     def _silent(self, day: int) -> None:
         as_of_ms = day * MS_PER_DAY
-        reference = self.judgement.reference(as_of_ms, self.judge.rules)
+        reference = self.rule_state.reference(as_of_ms, self.judge.rules)
         score = self._score(as_of_ms)
         history = self._history()
         assert history is not None
-        self.judgement, fired, _ = rule.on_instant(
-            self.judgement,
+        self.rule_state, raised, _ = rule.on_instant(
+            self.rule_state,
             as_of_ms,
             score.clv_minor,
             score.churn_probability,
             history,
             self.judge.rules,
         )
-        if fired or self._refresh(day):
-            trigger = fired.trigger if fired else Trigger.SILENCE
-            self._tell(None, as_of_ms, trigger, score, reference, fired)
+        if raised or self._refresh(day):
+            trigger = raised.trigger if raised else Trigger.SILENCE
+            self._tell(None, as_of_ms, trigger, score, reference, raised)
 
     def _next_due(self) -> int | None:
         last_day = self.facts.last_purchase_day
@@ -139,12 +139,12 @@ class TwinCustomer:
         rules, history = self.judge.rules, self._history()
         if history is None or day % rules.policy.grid_days:
             return False
-        if not self.judgement.may_fire(day * MS_PER_DAY, rules):
+        if not self.rule_state.may_fire(day * MS_PER_DAY, rules):
             return False
-        first_day = self.judgement.first_day(history, rules)
-        return self.judgement.held is not None or (first_day is not None and day >= first_day)
+        first_day = self.rule_state.first_day(history, rules)
+        return self.rule_state.deferred is not None or (first_day is not None and day >= first_day)
 
-    def _history(self) -> History | None:
+    def _history(self) -> PurchaseHistory | None:
         before, last_day = self.facts.before, self.facts.last_purchase_day
         table = np.frombuffer(self.facts.buckets, DTYPE)
         days = table["day"][table["orders"] > 0].tolist()
@@ -152,7 +152,9 @@ class TwinCustomer:
             return None
         first_day = before.first_day if before.purchase_days else min(days)
         count = len(days) + before.purchase_days
-        return History(first_day, last_day, min(count, self.judge.rules.enough_purchase_days))
+        return PurchaseHistory(
+            first_day, last_day, min(count, self.judge.rules.enough_purchase_days)
+        )
 
     def _refresh(self, day: int) -> bool:
         rules, last_day = self.judge.rules, self.facts.last_purchase_day
@@ -166,11 +168,11 @@ class TwinCustomer:
 
     def _take_on_the_model(self) -> None:
         scorer = self.judge.scorer
-        last = self.judgement.scored_last
-        if last and self.judgement.model_version != scorer.model_version:
+        last = self.rule_state.scored_last
+        if last and self.rule_state.model_version != scorer.model_version:
             new = self._score(last.day * MS_PER_DAY)
-            self.judgement = rule.rebased(
-                self.judgement,
+            self.rule_state = rule.rebased(
+                self.rule_state,
                 scorer.model_version,
                 last.clv_minor,
                 new.clv_minor,
@@ -181,24 +183,24 @@ class TwinCustomer:
 
     def _tell(
         self,
-        place: int | None,
+        offset: int | None,
         as_of_ms: int,
         trigger: Trigger,
         score: Score,
         reference: Peak | None,
-        fired: Fired | None,
+        raised: RaisedWarning | None,
         answered: Answered | None = None,
     ) -> None:
         self.scorings.append(
             Scoring(
                 user_id=self.user_id,
-                place=place,
+                offset=offset,
                 as_of_ms=as_of_ms,
                 trigger=trigger,
                 score=score,
                 reference=reference,
                 facts=self.facts,
-                fired=fired,
+                raised=raised,
                 answered=answered,
             )
         )

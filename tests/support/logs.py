@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from features.orders import Order
 from features.times import MS_PER_DAY
-from model.decide.policy import Policy, Reference
+from model.decide.policy import Policy, ReferenceKind
 from tests.support.fakes import HOUR_MS, renamed
 from tests.support.strategies import histories
 
@@ -45,7 +45,7 @@ def policies(draw: st.DrawFn) -> Policy:
         "min_silence_days": draw(st.sampled_from([None, 1, 13, 39, 60])),
         "grid_days": draw(st.sampled_from([1, 2, 7, 50])),
         "refresh_days": draw(st.sampled_from([None, 1, 7, 10])),
-        "reference": draw(st.sampled_from(list(Reference))),
+        "reference": draw(st.sampled_from(list(ReferenceKind))),
         "event_drop": draw(st.sampled_from([0.05, 0.3])),
         "min_orders": draw(st.sampled_from([1, 1, 2])),
         "min_history_days": draw(st.sampled_from([0, 0, 60])),

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 from features.orders import Order, OrderType
 from features.times import MS_PER_DAY, day_of
-from model.backtest.panel import Ranked, calibration, first_of_each, quality, ranking
+from model.backtest.panel import CallList, calibration, first_of_each, quality, ranking
 from model.backtest.result import Backtest, BacktestError
 from model.backtest.run import Plan, backtest
-from model.backtest.simulate import Walk
+from model.backtest.simulate import Simulation
 from model.commands.cli import cli
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import sorted_orders
@@ -48,7 +48,7 @@ def report(orders: list[Order], from_day: int = 0, **plan: object) -> Backtest:
     return backtest(orders, scorer(), Plan(DAY_0 + from_day, **({"policy": POLICY} | plan)))  # type: ignore[arg-type]
 
 
-# --- the walk ------------------------------------------------------------------------------------
+# --- the simulation ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("budget", [None, 1, 3])
@@ -66,14 +66,14 @@ def test_the_walk_warns_of_whom_the_partition_warns(budget: int | None) -> None:
         if (said := msgspec.json.decode(message.value or b""))["kind"] == "warning"
     }
     by = scorer()
-    walk = Walk(orders, Judge(by, by.rules(policy)))
+    simulation = Simulation(orders, Judge(by, by.rules(policy)))
     found = set()
     for day in range(day_of(orders[0].ts_ms), last_day + 1):
-        fired, _ = walk.day(day)
+        raised, _ = simulation.day(day)
         found |= {
-            (s.user_id, str(np.datetime64(day, "D")), s.fired.trigger.value)
-            for s in fired
-            if s.fired
+            (s.user_id, str(np.datetime64(day, "D")), s.raised.trigger.value)
+            for s in raised
+            if s.raised
         }
     assert len(live) > 20
     assert found == live
@@ -227,9 +227,9 @@ def test_value_is_what_those_who_are_gone_had_spent(
     panel = a_panel()
     everybody = np.ones(len(panel.day), bool)
     found = ranking(panel, panel.reference, [day], top, everybody)
-    assert found == Ranked(precision, value, clv)
+    assert found == CallList(precision, value, clv)
     nobody = ranking(panel, panel.reference, [], top)
-    assert nobody == Ranked(None, None, None)
+    assert nobody == CallList(None, None, None)
 
 
 # --- for people ----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from features.times import day_of
 from model.decide.budget import Piece, chosen, pieces, share, spent_minor
 from model.decide.judge import Scoring
 from model.decide.policy import Policy, Rules, Stake
-from model.decide.rule_state import Fired, Peak, Trigger
+from model.decide.rule_state import Peak, RaisedWarning, Trigger
 from model.decide.scoring import Score
 from streamer.records import MemoryPublisher
 from streamer.store.base import MemoryStore
@@ -183,13 +183,13 @@ def test_of_equal_losses_the_lower_id_comes_first() -> None:
     ],
 )
 def test_a_budget_weighs_what_is_at_stake_against_being_sure(policy: Policy, first: str) -> None:
-    fired = [
+    raised = [
         a_warning("rich", 0.5, spent=90_000, reference=10_000),
         a_warning("sure", 0.9, spent=10_000, reference=9_000),
         a_warning("fond", 0.2, spent=20_000, reference=100_000),
     ]
-    assert chosen(fired, 1, replace(RULES, policy=policy)) == {first}
-    assert chosen(fired, 3, RULES) == {"rich", "sure", "fond"}
+    assert chosen(raised, 1, replace(RULES, policy=policy)) == {first}
+    assert chosen(raised, 3, RULES) == {"rich", "sure", "fond"}
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,8 @@ def a_warning(user: str, churn: float, spent: int, reference: int) -> Scoring:
     facts = apply(EMPTY, an_order(user, 1.5, spent))
     assert isinstance(facts, CustomerState)
     peak = Peak(day_of(at(1)), reference)
-    fired = Fired(Trigger.SILENCE, at(30), 0, peak, at(1.5), b"\0" * 8)
-    return Scoring(user, None, at(30), Trigger.SILENCE, Score(0, churn), peak, facts, fired)
+    raised = RaisedWarning(Trigger.SILENCE, at(30), 0, peak, at(1.5), b"\0" * 8)
+    return Scoring(user, None, at(30), Trigger.SILENCE, Score(0, churn), peak, facts, raised)
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from model.decide.codec import (
     CUSTOMER_VERSION,
     READERS,
     UNKNOWN,
-    Customer,
     CustomerDamaged,
     CustomerNewer,
+    CustomerRecord,
     decode,
     encode,
 )
@@ -62,8 +62,8 @@ def test_golden_bytes_are_never_written_over(tmp_path: Path) -> None:
 
 def test_the_shapes_are_of_every_kind() -> None:
     found = shapes()
-    assert found["warned-of-silence"].judgement.fired
-    assert found["warned-of-a-refund"].judgement.fired
+    assert found["warned-of-silence"].rule_state.raised
+    assert found["warned-of-a-refund"].rule_state.raised
     assert found["summarised"].facts.before.purchase_days > 1
     assert found["forgetful"].facts.forgotten_ms > 0
 
@@ -140,4 +140,4 @@ def test_a_customer_of_the_version_before_moves_over_with_the_next_write(
 
 
 def test_an_unknown_customer_is_encoded_like_any_other() -> None:
-    assert decode(encode(UNKNOWN)) == Customer()
+    assert decode(encode(UNKNOWN)) == CustomerRecord()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from features.orders import Order, OrderType
 from features.state import EMPTY, BeyondMemory, CustomerState, apply
-from model.decide.history import History, Standing, history_of
+from model.decide.history import PurchaseHistory, Tenure, history_of
 from tests.support.fakes import START_MS, an_order, at
 
 DAY_0 = START_MS // 86_400_000
@@ -35,7 +35,9 @@ def test_a_history_is_that_of_the_days_with_an_order(
     orders.append(an_order("ada", refund + 0.5, 100, OrderType.REFUND, id="refund"))
     distinct = sorted({int(day + n / 100) for n, day in enumerate(days)})
     found = history_of(facts(*sorted(orders, key=lambda order: order.ts_ms)), enough)
-    assert found == History(DAY_0 + distinct[0], DAY_0 + distinct[-1], min(len(distinct), enough))
+    assert found == PurchaseHistory(
+        DAY_0 + distinct[0], DAY_0 + distinct[-1], min(len(distinct), enough)
+    )
 
 
 def test_without_an_order_there_is_no_history() -> None:
@@ -46,13 +48,13 @@ def test_without_an_order_there_is_no_history() -> None:
 @pytest.mark.parametrize(
     ("history", "as_of_day", "standing"),
     [
-        (History(0, 0, 1), 1_000, Standing.ONE_TIME),
-        (History(0, 10, 2), 39, Standing.YOUNG),
-        (History(0, 10, 2), 40, Standing.ESTABLISHED),
+        (PurchaseHistory(0, 0, 1), 1_000, Tenure.ONE_TIME),
+        (PurchaseHistory(0, 10, 2), 39, Tenure.YOUNG),
+        (PurchaseHistory(0, 10, 2), 40, Tenure.ESTABLISHED),
     ],
 )
-def test_a_standing_is_a_code(history: History, as_of_day: int, standing: Standing) -> None:
-    assert history.standing(as_of_day, horizon_days=40) is standing
+def test_a_standing_is_a_code(history: PurchaseHistory, as_of_day: int, standing: Tenure) -> None:
+    assert history.tenure(as_of_day, horizon_days=40) is standing
 
 
 def test_two_orders_of_one_day_are_one_time() -> None:

@@ -13,8 +13,8 @@ from features.orders import Order
 from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES
 from model.decide.codec import UNKNOWN
-from model.decide.isolate import FEW, judge_apart
-from model.decide.judge import Event, Judge, Judged, Track
+from model.decide.isolate import FEW, judge_isolated
+from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer
 from model.decide.scoring import Floats
 from tests.support.fakes import LinearModel, at, by_time, every, judge, scorer
 from tests.support.strategies import batches
@@ -42,8 +42,8 @@ def judge_that_raises_at(orders: int) -> Judge:
     return judge(by=scorer(Raising(orders=orders)))
 
 
-def tracks_of(orders: Sequence[Order]) -> dict[str, Track]:
-    return {order.user_id: Track(UNKNOWN, None) for order in orders}
+def tracks_of(orders: Sequence[Order]) -> dict[str, ScheduledCustomer]:
+    return {order.user_id: ScheduledCustomer(UNKNOWN, None) for order in orders}
 
 
 def events_by_user(orders: Sequence[Order], first: int = 0) -> dict[str, list[Event]]:
@@ -55,7 +55,7 @@ def events_by_user(orders: Sequence[Order], first: int = 0) -> dict[str, list[Ev
     return found
 
 
-def alone(judged: Judged, user: str) -> tuple[Track, list[object]]:
+def alone(judged: JudgedBatch, user: str) -> tuple[ScheduledCustomer, list[object]]:
     return judged.tracks[user], [s for s in judged.scorings if s.user_id == user]
 
 
@@ -64,16 +64,16 @@ LOG = by_time(every("ada", 7, 6), every("ben", 9, 3), every("cleo", 5, 2), every
 
 def test_a_batch_without_trouble_is_judged_as_ever() -> None:
     tracks, events = tracks_of(LOG), events_by_user(LOG)
-    found = judge_apart(judge(), tracks, events)
+    found = judge_isolated(judge(), tracks, events)
     assert found.judged == judge().judge(tracks, events)
-    assert (found.unscored, found.put_off, found.users) == ({}, [], set())
+    assert (found.unscored, found.rescheduled, found.users) == ({}, [], set())
 
 
 def test_an_order_that_cannot_be_scored_is_left_out_and_nobody_else_is_touched() -> None:
     tracks, events = tracks_of(LOG), events_by_user(LOG)
-    found = judge_apart(judge_that_raises_at(4), tracks, events)
+    found = judge_isolated(judge_that_raises_at(4), tracks, events)
     # Ada's fourth order is never counted, so each after it would be the fourth again.
-    assert sorted(found.unscored) == [e.place for e in events["ada"]][3:]
+    assert sorted(found.unscored) == [e.offset for e in events["ada"]][3:]
     assert all(isinstance(error, CannotScore) for error in found.unscored.values())
     assert found.users == {"ada"}
     usual = judge().judge(tracks, events)
@@ -89,43 +89,43 @@ def test_an_order_that_cannot_be_scored_is_left_out_and_nobody_else_is_touched()
 @given(cut=batches(range(len(LOG))), orders=st.integers(2, 6))
 def test_who_is_left_out_does_not_depend_on_batches(cut: list[list[int]], orders: int) -> None:
     by = judge_that_raises_at(orders)
-    whole = judge_apart(by, tracks_of(LOG), events_by_user(LOG))
-    tracks: dict[str, Track] = {}
+    whole = judge_isolated(by, tracks_of(LOG), events_by_user(LOG))
+    tracks: dict[str, ScheduledCustomer] = {}
     unscored: list[int] = []
     every_event = events_by_user(LOG)
     for places in cut:
         events = {
             user: kept
             for user, of in every_event.items()
-            if (kept := [event for event in of if event.place in places])
+            if (kept := [event for event in of if event.offset in places])
         }
-        known = {user: tracks.get(user, Track(UNKNOWN, None)) for user in events}
-        found = judge_apart(by, known, events)
+        known = {user: tracks.get(user, ScheduledCustomer(UNKNOWN, None)) for user in events}
+        found = judge_isolated(by, known, events)
         tracks |= found.judged.tracks
         unscored += found.unscored
     assert (tracks, sorted(unscored)) == (whole.judged.tracks, sorted(whole.unscored))
 
 
-def test_instants_that_cannot_be_judged_are_put_off_to_the_next_day() -> None:
+def test_instants_that_cannot_be_judged_are_rescheduled_to_the_next_day() -> None:
     tracks = judge().judge(tracks_of(LOG), events_by_user(LOG)).tracks
     due = {user: track for user, track in tracks.items() if track.due_ms is not None}
     assert {"ada", "ben"} <= due.keys()
     until_ms = at(60.5)
-    found = judge_apart(judge_that_raises_at(6), due, {}, until_ms)
+    found = judge_isolated(judge_that_raises_at(6), due, {}, until_ms)
     assert found.users == {"ada"}
-    assert [type(error) for error in found.put_off] == [CannotScore]
-    put_off = found.judged.tracks["ada"]
-    assert put_off.customer == due["ada"].customer
-    assert put_off.due_ms == (until_ms // MS_PER_DAY + 1) * MS_PER_DAY
+    assert [type(error) for error in found.rescheduled] == [CannotScore]
+    rescheduled = found.judged.tracks["ada"]
+    assert rescheduled.customer == due["ada"].customer
+    assert rescheduled.due_ms == (until_ms // MS_PER_DAY + 1) * MS_PER_DAY
     assert "ada" not in found.judged.changed
     usual = judge().judge({u: t for u, t in due.items() if u != "ada"}, {}, until_ms)
-    assert found.judged.tracks == usual.tracks | {"ada": put_off}
+    assert found.judged.tracks == usual.tracks | {"ada": rescheduled}
     assert found.judged.scorings == usual.scorings
 
 
 def test_a_model_that_scores_nobody_is_no_matter_of_customers() -> None:
     with pytest.raises(CannotScore):
-        judge_apart(judge_that_raises_at(-1), tracks_of(LOG), events_by_user(LOG))
+        judge_isolated(judge_that_raises_at(-1), tracks_of(LOG), events_by_user(LOG))
 
 
 def test_many_who_fail_are_no_matter_of_customers_either() -> None:
@@ -133,9 +133,9 @@ def test_many_who_fail_are_no_matter_of_customers_either() -> None:
         return by_time(*(every(f"user-{n}", 7, 2) for n in range(count)))
 
     by, few, many = judge_that_raises_at(2), log(FEW), log(FEW + 1)
-    assert len(judge_apart(by, tracks_of(few), events_by_user(few)).users) == FEW
+    assert len(judge_isolated(by, tracks_of(few), events_by_user(few)).users) == FEW
     with pytest.raises(CannotScore):
-        judge_apart(by, tracks_of(many), events_by_user(many))
+        judge_isolated(by, tracks_of(many), events_by_user(many))
 
 
 class OutOfMemory(Judge):
@@ -143,10 +143,10 @@ class OutOfMemory(Judge):
 
     def judge(
         self,
-        tracks: Mapping[str, Track],
+        tracks: Mapping[str, ScheduledCustomer],
         events: Mapping[str, Sequence[Event]],
         until_ms: int | None = None,
-    ) -> Judged:
+    ) -> JudgedBatch:
         raise MemoryError
 
 
@@ -154,7 +154,7 @@ def test_want_of_memory_is_nobody_s_fault() -> None:
     usual = judge()
     short = OutOfMemory(usual.scorer, usual.rules, usual.memory)
     with pytest.raises(MemoryError):
-        judge_apart(short, tracks_of(LOG), events_by_user(LOG))
+        judge_isolated(short, tracks_of(LOG), events_by_user(LOG))
 
 
 def test_a_result_that_is_no_number_counts_as_not_scored() -> None:
@@ -164,6 +164,6 @@ def test_a_result_that_is_no_number_counts_as_not_scored() -> None:
             found[X[:, _ORDERS] == 4] = float("nan")
             return found
 
-    found = judge_apart(judge(by=scorer(Nan())), tracks_of(LOG), events_by_user(LOG))
+    found = judge_isolated(judge(by=scorer(Nan())), tracks_of(LOG), events_by_user(LOG))
     assert found.users == {"ada"}
     assert all("not finite" in str(error) for error in found.unscored.values())

@@ -14,7 +14,7 @@ from features.orders import Order, OrderType
 from features.state import BeyondMemory
 from model.decide import codec as customer
 from model.decide.codec import UNKNOWN
-from model.decide.judge import Event, Judge, Scoring, Track
+from model.decide.judge import Event, Judge, ScheduledCustomer, Scoring
 from model.decide.policy import Policy
 from model.decide.rule_state import Trigger
 from tests.support.fakes import HOUR_MS, LinearModel, an_order, at, by_time, every, judge, scorer
@@ -30,16 +30,16 @@ class Run:
     """Batches through a judge, with what each leaves kept for the next; as a partition does it."""
 
     judge: Judge
-    tracks: dict[str, Track] = field(default_factory=dict)
+    tracks: dict[str, ScheduledCustomer] = field(default_factory=dict)
     scorings: dict[str, list[Scoring]] = field(default_factory=dict)
-    repeats: list[int] = field(default_factory=list)
-    set_aside: list[tuple[int, BeyondMemory]] = field(default_factory=list)
+    duplicates: list[int] = field(default_factory=list)
+    beyond_memory: list[tuple[int, BeyondMemory]] = field(default_factory=list)
 
     def batch(self, events: Sequence[Event]) -> None:
         by_user: dict[str, list[Event]] = {}
         for event in events:
             by_user.setdefault(event.order.user_id, []).append(event)
-        tracks = {user: self.tracks.get(user, Track(UNKNOWN, None)) for user in by_user}
+        tracks = {user: self.tracks.get(user, ScheduledCustomer(UNKNOWN, None)) for user in by_user}
         self._judge(tracks, by_user, None)
 
     def until(self, until_ms: int) -> None:
@@ -59,7 +59,10 @@ class Run:
         }
 
     def _judge(
-        self, tracks: dict[str, Track], events: dict[str, list[Event]], until_ms: int | None
+        self,
+        tracks: dict[str, ScheduledCustomer],
+        events: dict[str, list[Event]],
+        until_ms: int | None,
     ) -> None:
         judged = self.judge.judge(tracks, events, until_ms)
         for user, track in judged.tracks.items():
@@ -69,8 +72,8 @@ class Run:
         self.tracks.update(judged.tracks)
         for scoring in judged.scorings:
             self.scorings.setdefault(scoring.user_id, []).append(scoring)
-        self.repeats += judged.repeats
-        self.set_aside += judged.set_aside
+        self.duplicates += judged.duplicates
+        self.beyond_memory += judged.beyond_memory
 
 
 def whole(by: Judge, events: Sequence[Event], until_ms: int | None = END_MS) -> Run:
@@ -82,12 +85,12 @@ def whole(by: Judge, events: Sequence[Event], until_ms: int | None = END_MS) -> 
     return run
 
 
-def fired(run: Run) -> list[tuple[str, Trigger, int]]:
+def raised(run: Run) -> list[tuple[str, Trigger, int]]:
     return [
         (user, scoring.trigger, scoring.as_of_ms)
         for user, scorings in sorted(run.scorings.items())
         for scoring in scorings
-        if scoring.fired
+        if scoring.raised
     ]
 
 
@@ -95,9 +98,9 @@ def assert_like_the_twins(run: Run, found: dict[str, TwinCustomer]) -> None:
     for user, twin in found.items():
         assert run.tracks[user] == twin.track()
         assert run.scorings.get(user, []) == twin.scorings
-    assert sorted(run.repeats) == sorted(place for t in found.values() for place in t.repeats)
-    assert sorted(place for place, _ in run.set_aside) == sorted(
-        place for t in found.values() for place in t.set_aside
+    assert sorted(run.duplicates) == sorted(place for t in found.values() for place in t.duplicates)
+    assert sorted(place for place, _ in run.beyond_memory) == sorted(
+        place for t in found.values() for place in t.beyond_memory
     )
 
 
@@ -150,8 +153,8 @@ def test_how_events_fall_into_batches_changes_nothing(
     expected = whole(by, events)
     assert cut.left() == expected.left()
     assert cut.scorings == expected.scorings
-    assert sorted(cut.repeats) == sorted(expected.repeats)
-    assert sorted(cut.set_aside) == sorted(expected.set_aside)
+    assert sorted(cut.duplicates) == sorted(expected.duplicates)
+    assert sorted(cut.beyond_memory) == sorted(expected.beyond_memory)
 
 
 @given(orders=shop_logs(max_orders=5), lateness_ms=LATENESSES_MS, policy=policies())
@@ -215,7 +218,7 @@ def test_the_same_events_again_change_nothing(orders: list[Order], lateness_ms: 
     events = events_of(orders, lateness_ms)
     run = whole(judge(), events)
     before, told = run.left(), {user: list(all_) for user, all_ in run.scorings.items()}
-    run.batch([Event(event.place, event.order, END_MS) for event in events])
+    run.batch([Event(event.offset, event.order, END_MS) for event in events])
     run.until(END_MS)
     assert run.left() == before
     assert run.scorings == told
@@ -233,42 +236,42 @@ def run_of(
 def test_a_weekly_customer_who_stops_is_warned_of_once_with_no_event_of_theirs() -> None:
     # 13 orders of 50.00 in 90 days are worth 650.00 + 250.00; the last is on day 140.
     run = run_of(every("ada", 7, 21), until_day=600)
-    assert fired(run) == [("ada", Trigger.SILENCE, at(174))]
-    (warning,) = [s for s in run.scorings["ada"] if s.fired]
+    assert raised(run) == [("ada", Trigger.SILENCE, at(174))]
+    (warning,) = [s for s in run.scorings["ada"] if s.raised]
     # Day 174: 8 orders are left in the window (days 91 to 140), 34 days have gone by.
     assert warning.score.clv_minor == 40_000 + 25_000 - 3_400
-    assert warning.fired is not None
-    assert warning.fired.reference.clv_minor == 65_000 + 25_000
+    assert warning.raised is not None
+    assert warning.raised.reference.clv_minor == 65_000 + 25_000
 
 
 @pytest.mark.parametrize("until_day", [173.99, 174, 174.01])
 def test_the_warning_comes_with_the_midnight_that_decides_it(until_day: float) -> None:
     run = run_of(every("ada", 7, 21), until_day)
-    assert bool(fired(run)) is (until_day >= 174)
+    assert bool(raised(run)) is (until_day >= 174)
 
 
 def test_a_late_watermark_decides_the_same_day() -> None:
     orders = every("ada", 7, 21)
     late = run_of(by_time(orders, [an_order("ben", 900)]), until_day=900)
-    assert fired(late) == [("ada", Trigger.SILENCE, at(174))]
+    assert raised(late) == [("ada", Trigger.SILENCE, at(174))]
 
 
 def test_after_an_outage_a_customer_is_warned_of_once() -> None:
     run = whole(judge(), events_of(every("ada", 7, 21), 0), None)
     run.until(at(10_000))
-    assert [scoring.as_of_ms for scoring in run.scorings["ada"] if scoring.fired] == [at(174)]
+    assert [scoring.as_of_ms for scoring in run.scorings["ada"] if scoring.raised] == [at(174)]
 
 
 def test_who_comes_back_is_armed_again() -> None:
     orders = every("ada", 7, 21) + every("ada", 7, 13, first_day=175.5)
     run = run_of(orders, until_day=900)
     # The second silence begins on day 259: again 34 days until 30 % are gone.
-    assert fired(run) == [("ada", Trigger.SILENCE, at(174)), ("ada", Trigger.SILENCE, at(293))]
+    assert raised(run) == [("ada", Trigger.SILENCE, at(174)), ("ada", Trigger.SILENCE, at(293))]
 
 
 def test_someone_of_little_value_is_scored_but_not_warned_of() -> None:
     run = run_of(every("ada", 7, 21, amount_minor=300), until_day=600)
-    assert fired(run) == []
+    assert raised(run) == []
     silences = [s.as_of_ms for s in run.scorings["ada"] if s.as_of_ms > at(141)]
     assert silences == [at(140 + 7 * week) for week in range(1, 6)]
 
@@ -276,13 +279,13 @@ def test_someone_of_little_value_is_scored_but_not_warned_of() -> None:
 def test_silence_is_judged_at_instants_before_the_order_that_ends_it() -> None:
     orders = [*every("ada", 7, 21), an_order("ada", 200)]
     run = run_of(orders, until_day=200)
-    assert fired(run) == [("ada", Trigger.SILENCE, at(174))]
+    assert raised(run) == [("ada", Trigger.SILENCE, at(174))]
 
 
 def test_an_instant_that_is_not_closed_yet_is_overtaken_by_the_next_order() -> None:
     orders = [*every("ada", 7, 21), an_order("ada", 174.001)]
-    assert fired(run_of(orders, 175, lateness_ms=HOUR_MS)) == []
-    assert fired(run_of(orders, 175, lateness_ms=0)) == [("ada", Trigger.SILENCE, at(174))]
+    assert raised(run_of(orders, 175, lateness_ms=HOUR_MS)) == []
+    assert raised(run_of(orders, 175, lateness_ms=0)) == [("ada", Trigger.SILENCE, at(174))]
 
 
 # --- events --------------------------------------------------------------------------------------
@@ -291,14 +294,14 @@ def test_an_instant_that_is_not_closed_yet_is_overtaken_by_the_next_order() -> N
 def test_an_order_that_lowers_the_clv_itself_is_told_at_once() -> None:
     orders = [an_order("ada", 0.5, 10_000), an_order("ada", 1.5, 100)]
     # 100.00 + 500.00, then 101.00 + 252.50: 41 % less.
-    assert fired(run_of(orders, 1.6)) == [("ada", Trigger.ORDER, at(1.5))]
+    assert raised(run_of(orders, 1.6)) == [("ada", Trigger.ORDER, at(1.5))]
 
 
 def test_a_refund_that_lowers_the_clv_is_told_at_once() -> None:
     orders = every("ada", 7, 13)
     refund = an_order("ada", 84.7, 65_000, OrderType.REFUND)
     run = run_of([*orders, refund], 85)
-    assert fired(run) == [("ada", Trigger.REFUND, at(84.7))]
+    assert raised(run) == [("ada", Trigger.REFUND, at(84.7))]
 
 
 def test_a_cancellation_that_takes_the_only_order_back_is_told_and_ends_it() -> None:
@@ -307,7 +310,7 @@ def test_a_cancellation_that_takes_the_only_order_back_is_told_and_ends_it() -> 
         an_order("ada", 2, 0, OrderType.CANCELLATION, id="x"),
     ]
     run = run_of(orders, 500)
-    assert fired(run) == [("ada", Trigger.REFUND, at(2))]
+    assert raised(run) == [("ada", Trigger.REFUND, at(2))]
     assert run.tracks["ada"].due_ms is None
     assert run.scorings["ada"][-1].score.clv_minor == 0
 
@@ -318,7 +321,7 @@ def test_a_cancellation_before_its_order_leaves_nothing_to_warn_of() -> None:
         an_order("ada", 0.5, 10_000, id="x"),
     ]
     run = run_of(orders, 500)
-    assert fired(run) == []
+    assert raised(run) == []
     assert run.tracks["ada"].due_ms is None
 
 
@@ -329,10 +332,10 @@ def test_a_late_event_counts_but_fires_nothing_for_the_past() -> None:
         an_order("ada", 84.7, 65_000, OrderType.REFUND),
     ]
     run = run_of(orders, 100)
-    assert fired(run) == []
+    assert raised(run) == []
     assert run.scorings["ada"][-1].as_of_ms == at(100)
     in_time = run_of(orders, 100, lateness_ms=16 * 24 * HOUR_MS)
-    assert fired(in_time) == [("ada", Trigger.REFUND, at(84.7))]
+    assert raised(in_time) == [("ada", Trigger.REFUND, at(84.7))]
 
 
 def test_scorings_come_by_instant_and_for_each_customer_as_they_were_made() -> None:
@@ -340,7 +343,7 @@ def test_scorings_come_by_instant_and_for_each_customer_as_they_were_made() -> N
     events = events_of(orders, 0)
     run = whole(judge(), events, None)
     told = judge().judge(
-        {"ada": Track(UNKNOWN, None), "ben": Track(UNKNOWN, None)},
+        {"ada": ScheduledCustomer(UNKNOWN, None), "ben": ScheduledCustomer(UNKNOWN, None)},
         {
             user: [event for event in events if event.order.user_id == user]
             for user in ("ada", "ben")
@@ -348,14 +351,14 @@ def test_scorings_come_by_instant_and_for_each_customer_as_they_were_made() -> N
     )
     instants = [scoring.as_of_ms for scoring in told.scorings]
     assert instants == sorted(instants)
-    assert {scoring.place is None for scoring in told.scorings} == {True, False}
+    assert {scoring.offset is None for scoring in told.scorings} == {True, False}
     for user, scorings in run.scorings.items():
         assert [scoring for scoring in told.scorings if scoring.user_id == user] == scorings
 
 
 def test_a_midnight_is_told_before_the_order_that_closes_it_at_midnight() -> None:
     run = run_of([an_order("ada", 0.5), an_order("ada", 7)], 7)
-    places = [(scoring.as_of_ms, scoring.place) for scoring in run.scorings["ada"]]
+    places = [(scoring.as_of_ms, scoring.offset) for scoring in run.scorings["ada"]]
     assert places == [(at(0.5), 0), (at(7), None), (at(7), 1)]
 
 
@@ -369,8 +372,8 @@ def test_a_model_of_another_scale_warns_of_nobody_by_being_another(factor: float
     run.judge = judge(Policy(floor_percentile=0), scorer(LinearModel(factor=factor), "fake-2"))
     run.batch([Event(99, an_order("ada", 90), at(90))])
     run.until(at(95))
-    assert fired(run) == []
-    peaks = run.tracks["ada"].customer.judgement.peaks
+    assert raised(run) == []
+    peaks = run.tracks["ada"].customer.rule_state.peaks
     assert peaks[0].clv_minor == round(90_000 * factor)
 
 
@@ -378,7 +381,7 @@ def test_another_model_finds_the_silence_that_the_old_one_would_have_found() -> 
     run = whole(judge(), events_of(every("ada", 7, 21), 0), at(160))
     run.judge = judge(by=scorer(LinearModel(factor=0.5), "fake-2"))
     run.until(at(600))
-    assert fired(run) == [("ada", Trigger.SILENCE, at(174))]
+    assert raised(run) == [("ada", Trigger.SILENCE, at(174))]
 
 
 def test_a_repeat_seen_by_another_model_moves_no_due_time() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from features.times import MS_PER_DAY
 from model.decide.outcome import Answered, Ending, ending
-from model.decide.rule_state import Fired, Peak, Trigger
+from model.decide.rule_state import Peak, RaisedWarning, Trigger
 
 H = 40
 WARNED = 100 * MS_PER_DAY
@@ -34,5 +34,5 @@ def test_an_episode_ends_at_its_very_instant(
     now_ms = round(now_day * MS_PER_DAY)
     assert ending(WARNED, since_day, order_ms, now_ms, H) is expected
     if order_ms is not None:
-        fired = Fired(Trigger.SILENCE, WARNED, 1, Peak(80, 10), 0, bytes(8))
-        assert Answered(fired, order_ms, since_day).ending(H) is expected
+        raised = RaisedWarning(Trigger.SILENCE, WARNED, 1, Peak(80, 10), 0, bytes(8))
+        assert Answered(raised, order_ms, since_day).ending(H) is expected

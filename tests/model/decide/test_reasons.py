@@ -9,7 +9,7 @@ from hypothesis import given
 
 from features.orders import Order, OrderType
 from model.decide.codec import UNKNOWN
-from model.decide.judge import Judge, Scoring, Track
+from model.decide.judge import Judge, ScheduledCustomer, Scoring
 from model.decide.policy import Policy
 from model.decide.reasons import Factor, explain
 from model.decide.rule_state import Trigger
@@ -18,16 +18,16 @@ from tests.support.judge_twin import events_of
 from tests.support.logs import shop_logs
 
 
-def fired(by: Judge, orders: list[Order], until_day: float) -> list[Scoring]:
-    """The scorings that fired of one customer."""
-    judged = by.judge({"ada": Track(UNKNOWN, None)}, {"ada": events_of(orders, 0)})
+def raised(by: Judge, orders: list[Order], until_day: float) -> list[Scoring]:
+    """The scorings that raised a warning of one customer."""
+    judged = by.judge({"ada": ScheduledCustomer(UNKNOWN, None)}, {"ada": events_of(orders, 0)})
     then = by.judge(judged.tracks, {}, at(until_day))
-    return [scoring for scoring in judged.scorings + then.scorings if scoring.fired]
+    return [scoring for scoring in judged.scorings + then.scorings if scoring.raised]
 
 
 def reasons(by: Judge, orders: list[Order], until_day: float = 0) -> dict[Factor, float]:
     """Shares by factor of the only warning."""
-    (shares,) = explain(by.scorer, fired(by, orders, until_day))
+    (shares,) = explain(by.scorer, raised(by, orders, until_day))
     return {share.factor: share.share for share in shares}
 
 
@@ -77,7 +77,7 @@ def test_causes_that_work_together_share_the_fall() -> None:
 def test_the_largest_share_comes_first_and_none_is_nothing() -> None:
     by = by_model(net_minor_365d=0.01, days_since_last_order=-1.0, bias=60.0)
     orders = [*every("ada", 7, 3), an_order("ada", 20, 4_000, OrderType.REFUND)]
-    (shares,) = explain(by.scorer, fired(by, orders, 60))
+    (shares,) = explain(by.scorer, raised(by, orders, 60))
     assert [share.share for share in shares] == sorted((s.share for s in shares), reverse=True)
     assert all(share.share > 0 for share in shares)
 
@@ -97,7 +97,7 @@ def test_nothing_fired_asks_the_model_nothing() -> None:
 def test_the_shares_of_a_warning_are_all_of_it(orders: list[Order]) -> None:
     by = judge(Policy(floor_percentile=0, drop=0.1))
     mine = [order for order in orders if order.user_id == "ada"]
-    told = fired(by, mine, 700)
+    told = raised(by, mine, 700)
     explained = explain(by.scorer, told)
     assert len(explained) == len(told)
     for shares in explained:
@@ -108,6 +108,6 @@ def test_the_shares_of_a_warning_are_all_of_it(orders: list[Order]) -> None:
 def test_many_warnings_are_explained_as_each_alone() -> None:
     by = judge(Policy(floor_percentile=0, drop=0.1))
     orders = [*every("ada", 7, 3), *every("ada", 7, 5, 900, first_day=80.5)]
-    told = fired(by, orders, 700)
+    told = raised(by, orders, 700)
     assert {s.trigger for s in told} >= {Trigger.SILENCE, Trigger.ORDER}
     assert explain(by.scorer, told) == [explain(by.scorer, [s])[0] for s in told]

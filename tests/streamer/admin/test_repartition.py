@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from features.orders import Order, OrderRules
 from model.decide import codec as customer_bytes
-from model.decide.codec import Customer
+from model.decide.codec import CustomerRecord
 from streamer.admin.repartition import (
     Drain,
     FewerPartitions,
@@ -116,9 +116,9 @@ class Shop:
             "clv-erasures",
         )
 
-    async def customers(self) -> dict[str, tuple[int, Customer]]:
+    async def customers(self) -> dict[str, tuple[int, CustomerRecord]]:
         """Where each customer is, and what is known of them; fails for one in two places."""
-        found: dict[str, tuple[int, Customer]] = {}
+        found: dict[str, tuple[int, CustomerRecord]] = {}
         async for chunk in self.store.scan("orders"):
             for partition in {place for place, _ in chunk}:
                 users = [user for place, user in chunk if place == partition]

@@ -11,7 +11,7 @@ import pytest
 from features.orders import Order
 from model.backtest.run import scorer_of
 from model.decide import codec as customer_bytes
-from model.decide.codec import Customer
+from model.decide.codec import CustomerRecord
 from model.decide.scoring import Scorer
 from model.explain.shapley import typical
 from streamer.http.customer_view import CustomerView, features_of, text, view
@@ -27,7 +27,7 @@ def _shop() -> Scorer:
 
 
 def _shown(orders: list[Order], by: Scorer) -> CustomerView:
-    state = customer_bytes.encode(Customer(facts_of(orders)))
+    state = customer_bytes.encode(CustomerRecord(facts_of(orders)))
     return view("ada", ORDERS_0, state, None, pipeline(judge(by=by)), at(90))
 
 
@@ -59,7 +59,7 @@ def test_a_model_that_names_no_typical_customer_shows_none() -> None:
 def test_features_of_trees_are_shown_where_they_are_asked_for() -> None:
     pytest.importorskip("shap", reason="the extra 'explain' is not installed")
     by = tree_scorer("boosting", max_iter=30)
-    state = customer_bytes.encode(Customer(facts_of(every("ada", 9, 8))))
+    state = customer_bytes.encode(CustomerRecord(facts_of(every("ada", 9, 8))))
     features = features_of("ada", state, pipeline(judge(by=by)), at(90))
     assert features
     table = text(_shown(every("ada", 9, 8), by), features)

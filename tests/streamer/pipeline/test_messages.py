@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from features.ledger import id_hash
 from model.decide.policy import Policy
-from model.decide.rule_state import Fired, Peak, Trigger
+from model.decide.rule_state import Peak, RaisedWarning, Trigger
 from streamer.pipeline.messages import (
     REDRIVEN,
     in_holdout,
@@ -36,7 +36,7 @@ from tests.support.fakes import (
     scorer,
 )
 
-FIRED = Fired(
+FIRED = RaisedWarning(
     trigger=Trigger.SILENCE,
     as_of_ms=at(20),
     clv_minor=6_000,

@@ -154,12 +154,12 @@ def test_states_and_warnings_are_those_of_the_offline_fold(
     }
     version = through.judge.rules.policy.version
     expected = [
-        warning_id(user, scoring.fired, version)
+        warning_id(user, scoring.raised, version)
         for user, twin in found.items()
         for scoring in twin.scorings
-        if scoring.fired
+        if scoring.raised
     ] + [
-        warning_id(user, scoring.answered.fired, version, "recovered")
+        warning_id(user, scoring.answered.raised, version, "recovered")
         for user, twin in found.items()
         for scoring in twin.scorings
         if scoring.answered

@@ -19,7 +19,7 @@ from jsonschema import (  # type: ignore[import-untyped]
 
 from features.orders import Order, OrderRules, OrderType, Reason, parse
 from model.data.synthetic import Shop, generate
-from model.decide.policy import Policy, Reference
+from model.decide.policy import Policy, ReferenceKind
 from model.decide.reasons import Factor
 from model.decide.rule_state import Trigger
 from streamer.pipeline.erasures import Marker, Move, marker, move
@@ -160,7 +160,7 @@ def test_a_schema_has_every_code_that_can_be_written() -> None:
     assert set(letter["reason"]["enum"]) == {reason.value for reason in Reason}
     factors = fields["reasons"]["items"]["properties"]["factor"]["enum"]
     assert set(factors) == {factor.value for factor in Factor}
-    assert set(fields["reference"]["enum"]) == {kind.value for kind in Reference}
+    assert set(fields["reference"]["enum"]) == {kind.value for kind in ReferenceKind}
     for about in (warning, schema("clv-score-1")):
         assert set(about["properties"]["trigger"]["enum"]) == {trigger.value for trigger in Trigger}
 

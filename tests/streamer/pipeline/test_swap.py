@@ -128,7 +128,7 @@ def test_whatever_fails_while_a_model_is_swapped_every_order_counts_once() -> No
             assert stored.state is not None
             one = customer.decode(stored.state)
             assert one.facts == facts[user], f"effect {number}"
-            assert one.judgement.model_version == "fake-2"
+            assert one.rule_state.model_version == "fake-2"
         scored = {
             (s["user_id"], s["as_of"])
             for s in told(publisher, TOPICS.scores)

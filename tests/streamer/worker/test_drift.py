@@ -16,7 +16,7 @@ from features.orders import Order
 from features.times import MS_PER_DAY, day_of
 from model.data.synthetic import Shop, generate
 from model.decide import codec as customer
-from model.decide.codec import Customer
+from model.decide.codec import CustomerRecord
 from model.decide.rule_state import NEW
 from model.decide.scoring import Scorer
 from model.monitor.result import Reference, Week
@@ -51,7 +51,7 @@ def stored(orders: list[Order], day: int) -> MemoryStore:
     (then,) = seen(orders, [day])
     store = MemoryStore()
     due = [s for s in then.states if s.last_purchase_day and s.last_purchase_day >= day - 60]
-    states = {f"u{n}": customer.encode(Customer(state, NEW)) for n, state in enumerate(due)}
+    states = {f"u{n}": customer.encode(CustomerRecord(state, NEW)) for n, state in enumerate(due)}
 
     async def fill() -> None:
         claim = await store.claim(PARTITION, 1)

@@ -290,9 +290,9 @@ async def test_a_process_compares_real_models_and_another_model_is_compared_anew
 
 def _unknown():  # type: ignore[no-untyped-def]
     from model.decide.codec import UNKNOWN
-    from model.decide.judge import Track
+    from model.decide.judge import ScheduledCustomer
 
-    return Track(UNKNOWN, None)
+    return ScheduledCustomer(UNKNOWN, None)
 
 
 def _event(place: int, order: Order):  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""The warnings of a walk: when each was sent, of which silence, and how good they were."""
+"""The warnings of a simulation: when each was raised, in which silence, and how good they were."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from features.times import day_of, iso_day
 from model.backtest.panel import Bools, Ints, Quality, Silences, quality
 from model.backtest.purchases import Period
-from model.backtest.result import Week
-from model.backtest.silences import Spell
-from model.decide.history import Standing, history_of
+from model.backtest.result import WarningWeek
+from model.backtest.silences import LoggedSilence
+from model.decide.history import Tenure, history_of
 from model.decide.judge import Scoring
 from model.decide.rule_state import Trigger
 
 
-class Warned(msgspec.Struct, frozen=True, gc=False):
+class LoggedWarning(msgspec.Struct, frozen=True, gc=False):
     """What is remembered of a warning; `since` is the day of the order before it, if there is
     one."""
 
@@ -30,27 +30,27 @@ class Warned(msgspec.Struct, frozen=True, gc=False):
     standing: str
 
     @classmethod
-    def of(cls, scoring: Scoring, horizon_days: int) -> Warned:
-        """The warning of a scoring that fired."""
-        assert scoring.fired is not None
+    def of(cls, scoring: Scoring, horizon_days: int) -> LoggedWarning:
+        """The warning of a scoring that raised."""
+        assert scoring.raised is not None
         return cls(
             scoring.user_id,
             day_of(scoring.as_of_ms),
             scoring.facts.last_purchase_day,
-            scoring.fired.trigger.value,
+            scoring.raised.trigger.value,
             _standing(scoring, horizon_days).value,
         )
 
 
-def _standing(scoring: Scoring, horizon_days: int) -> Standing:
+def _standing(scoring: Scoring, horizon_days: int) -> Tenure:
     history = history_of(scoring.facts)
     if history is None:
-        return Standing.ONE_TIME
-    return history.standing(day_of(scoring.as_of_ms), horizon_days)
+        return Tenure.ONE_TIME
+    return history.tenure(day_of(scoring.as_of_ms), horizon_days)
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class RaisedWarnings:
     """The warnings that fall into silences worth one."""
 
     silence: Ints
@@ -61,42 +61,44 @@ class Sent:
     @classmethod
     def of(
         cls,
-        fired: Sequence[Warned],
-        spells: Mapping[tuple[str, int], Spell],
+        raised: Sequence[LoggedWarning],
+        logged: Mapping[tuple[str, int], LoggedSilence],
         silences: Silences,
-    ) -> Sent:
-        """Those of `fired` in the silences, which are `spells` as arrays."""
+    ) -> RaisedWarnings:
+        """Those of `raised` in the silences, which are `logged` as arrays."""
         numbers, days, triggers = [], [], []
-        for warning in fired:
-            spell = None if warning.since is None else spells.get((warning.user_id, warning.since))
-            if spell is not None:
-                numbers.append(spell.number)
+        for warning in raised:
+            found = None if warning.since is None else logged.get((warning.user_id, warning.since))
+            if found is not None:
+                numbers.append(found.number)
                 days.append(warning.day)
                 triggers.append(warning.trigger)
         silence, day = np.array(numbers, np.int64), np.array(days, np.int64)
         strict = silences.until[silence] >= day + silences.horizon_days
         return cls(silence, day, strict, triggers)
 
-    def only(self, trigger: Trigger) -> Sent:
+    def only(self, trigger: Trigger) -> RaisedWarnings:
         """Those with a trigger."""
         kept = np.array([name == trigger.value for name in self.trigger], bool)
-        return Sent(self.silence[kept], self.day[kept], self.strict[kept], [])
+        return RaisedWarnings(self.silence[kept], self.day[kept], self.strict[kept], [])
 
     def quality(self, silences: Silences, end_day: int) -> Quality:
         """How good they were."""
         return quality(silences, self.silence, self.day, self.strict, end_day)
 
 
-def by_week(fired: Sequence[Warned], period: Period, active: Mapping[int, int]) -> list[Week]:
+def by_week(
+    raised: Sequence[LoggedWarning], period: Period, active: Mapping[int, int]
+) -> list[WarningWeek]:
     """The full weeks of the period, with how many customers were active when each began."""
     counts: Counter[tuple[int, str]] = Counter()
-    for warning in fired:
+    for warning in raised:
         counts[(warning.day - period.from_day) // 7, warning.trigger] += 1
     weeks = []
     for week in range(len(period.days) // 7):
         start = period.from_day + 7 * week
         weeks.append(
-            Week(
+            WarningWeek(
                 start=iso_day(start),
                 silence=counts[week, "silence"],
                 order=counts[week, "order"],
