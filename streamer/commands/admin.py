@@ -22,9 +22,9 @@ from streamer.commands.shared import (
     one_line_errors,
     progress_bar,
 )
+from streamer.kafka.topics import topics_to_make
 from streamer.pipeline.partitioner import MURMUR2, PARTITIONERS
 from streamer.settings import Settings
-from streamer.worker.run import topics_to_make
 
 
 @click.command("forget")

@@ -15,9 +15,9 @@ from features.state import StateError
 from features.times import instant_ms
 from model.commands.shared import one_line_errors as refusals_as_lines
 from model.data.order_log import RejectedRow
+from streamer.assemble import pipeline_of
 from streamer.errors import StreamerError
 from streamer.settings import Settings
-from streamer.worker.partitions import pipeline_of
 
 if TYPE_CHECKING:
     from streamer.pipeline.partition import Pipeline

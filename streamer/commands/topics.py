@@ -31,9 +31,9 @@ from streamer.commands.shared import (
 )
 from streamer.http import customer_view
 from streamer.kafka import clients as servers
+from streamer.kafka.topics import topics_to_make
 from streamer.pipeline.messages import ChurnWarning
 from streamer.settings import Settings
-from streamer.worker.run import topics_to_make
 
 
 @click.command("produce")

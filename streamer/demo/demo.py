@@ -33,11 +33,11 @@ from streamer.demo.sample import sample_orders
 from streamer.demo.summary import RunFigures, summary
 from streamer.errors import StreamerError
 from streamer.kafka import clients as servers
+from streamer.kafka.topics import topics_to_make
 from streamer.pipeline.messages import WARNING_KIND, ChurnWarning
 from streamer.records import Partition
 from streamer.settings import Settings
 from streamer.store.redis_store import RedisStore
-from streamer.worker.run import topics_to_make
 
 _CURRENCY: Final = "USD"
 # Of the log's days, the first part that the model is trained on.

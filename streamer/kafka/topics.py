@@ -31,6 +31,7 @@ from aiokafka.errors import (
 
 from features.times import MS_PER_DAY
 from streamer.errors import StreamerError
+from streamer.settings import Settings
 
 _POLL_S: Final = 0.05
 _BROKER_DEFAULT: Final = -1
@@ -252,3 +253,14 @@ async def _create(admin: AIOKafkaAdminClient, missing: Sequence[Topic], timeout_
             else "create it yourself, or correct its settings"
         )
         raise TopicRefused(f"Kafka does not make the topic {name!r}: {why}; {remedy}")
+
+
+def topics_to_make(settings: Settings) -> list[Topic]:
+    """The topics under their configured names; existing ones are taken as they are."""
+    return [
+        Topic(settings.orders_topic, settings.partitions, ORDERS.config),
+        Topic(settings.warnings_topic, settings.partitions, CHURN_WARNINGS.config),
+        Topic(settings.scores_topic, settings.partitions, CLV_SCORES.config),
+        Topic(settings.dead_letter_topic, 1, ORDERS_DEAD_LETTER.config),
+        Topic(settings.erasures_topic, 1, CLV_ERASURES.config),
+    ]

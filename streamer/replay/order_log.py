@@ -23,6 +23,7 @@ from model.artifact.artifact import Artifact
 from model.artifact.files import MANIFEST_FILE
 from model.artifact.registry import resolve
 from model.data.order_log import RejectedRow, read_orders
+from streamer.assemble import pipeline_of
 from streamer.http import customer_view as show
 from streamer.pipeline.messages import ChurnWarning, ClvScore
 from streamer.pipeline.partition import Pipeline
@@ -30,7 +31,6 @@ from streamer.records import MemoryPublisher, Message
 from streamer.replay.customer_builder import Customer
 from streamer.replay.replay import Replay, Replayed
 from streamer.settings import Settings
-from streamer.worker.partitions import pipeline_of
 
 _BATCH: Final = 20_000
 _PIECE_MS: Final = 5 * MS_PER_DAY

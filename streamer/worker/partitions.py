@@ -8,21 +8,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import faust
 from aiokafka import ConsumerRecord
-from faust.app.base import BootStrategy
 
-from model.decide.judge import Judge
 from streamer import log
 from streamer.admin.forget import KafkaErasures
 from streamer.clock import Clock, SystemClock
-from streamer.http.server import GuardedWeb
-from streamer.kafka.lane import Lane, being_cancelled
+from streamer.kafka.lane import Lane
 from streamer.kafka.reader import KafkaHistory
-from streamer.kafka.security import faust_credentials
-from streamer.metrics import FENCED, OUTAGE_TRIES, OUTAGES, RESEEKS, Metrics, Standing
+from streamer.metrics import FENCED, RESEEKS, Metrics, Standing
 from streamer.pipeline.erasures import Forgotten
-from streamer.pipeline.messages import Writer
 from streamer.pipeline.partition import (
     Fenced,
     LogTooShort,
@@ -32,13 +26,14 @@ from streamer.pipeline.partition import (
     Pipeline,
     Tally,
 )
-from streamer.records import LogRange, LogUnavailable, Partition, Publisher, PublishFailed, Topics
+from streamer.records import LogRange, Partition, Publisher
 from streamer.settings import Settings
-from streamer.store.base import StateStore, StoreUnavailable, TopicRecreated
+from streamer.store.base import StateStore, TopicRecreated
+from streamer.worker.outage import Outage
 
 if TYPE_CHECKING:
     # scikit-learn takes a second and more to import; `worker` does it while the group assigns.
-    from model.artifact.artifact import Artifact
+    pass
 
 _log = log.get(__name__)
 _T = TypeVar("_T")
@@ -58,89 +53,6 @@ LAST_RETRY_S: Final = 5.0
 HOPELESS_TRIES: Final = 4
 # A leader that has just taken over may show an older end of the log for a moment (KIP-207).
 LOG_END_TRIES: Final = 4
-
-
-def topics_of(settings: Settings) -> Topics:
-    """The names of the four topics."""
-    return Topics(
-        orders=settings.orders_topic,
-        warnings=settings.warnings_topic,
-        scores=settings.scores_topic,
-        dead_letters=settings.dead_letter_topic,
-    )
-
-
-def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
-    """Everything that partitions share, from the settings and the model.
-
-    Raises ValueError where the model was trained in another currency than the orders have, or with
-    customer attributes that CLV_ATTRIBUTES does not give.
-    """
-    manifest = artifact.manifest
-    if manifest.currency != settings.currency:
-        raise ValueError(
-            f"CLV_CURRENCY={settings.currency!r}: the model in CLV_MODEL was trained on "
-            f"{manifest.currency}; set CLV_CURRENCY={manifest.currency} or train another model"
-        )
-    scorer = artifact.scorer(settings.attributes)
-    rules, topics = scorer.rules(settings.policy), topics_of(settings)
-    return Pipeline(
-        judge=Judge(scorer, rules, settings.id_memory),
-        writer=Writer.of(scorer, rules, topics),
-        order_rules=settings.order_rules,
-        topics=topics,
-        allowed_lateness_ms=settings.allowed_lateness_ms,
-        publish_scores=settings.scores,
-        dead_letter_limits=settings.dead_letter_limits,
-    )
-
-
-class Outage:
-    """Retries in place, with backoff, what fails because a store or a broker is down.
-
-    `attempts` moves with each try, so the watchdog can tell waiting from hanging. What repeating
-    does not cure (a message too large, no right to write) is raised after a few tries: it would
-    hold the partition up for ever, and nobody would be told.
-    """
-
-    def __init__(self, metrics: Metrics | None = None) -> None:
-        self.attempts = 0
-        self._metrics = metrics or Metrics()
-        self._open: dict[object, str] = {}
-
-    @property
-    def reasons(self) -> list[str]:
-        """What is being waited for now, each cause once."""
-        return sorted(set(self._open.values()))
-
-    async def outlast(self, action: Callable[[], Awaitable[_T]]) -> _T:
-        """The action's result, however often it takes. Other errors than outages pass through."""
-        wait_s, token, hopeless = FIRST_RETRY_S, object(), 0
-        try:
-            while True:
-                try:
-                    return await action()
-                except (StoreUnavailable, PublishFailed, LogUnavailable) as error:
-                    what = "store" if isinstance(error, StoreUnavailable) else "publisher"
-                    if isinstance(error, LogUnavailable):
-                        what = "log"
-                    cured = not isinstance(error, PublishFailed) or error.retriable
-                    hopeless = 0 if cured else hopeless + 1
-                    if hopeless == HOPELESS_TRIES:
-                        raise
-                    if token not in self._open:
-                        _log.warning("outage.waiting", what=what, reason=str(error))
-                        self._metrics.count(OUTAGES, server=what)
-                    self._open[token] = f"{what}: {error}"
-                self._metrics.count(OUTAGE_TRIES, server=what)
-                self.attempts += 1
-                if being_cancelled():  # or it would go on for a partition that is another's
-                    raise asyncio.CancelledError
-                await asyncio.sleep(wait_s)
-                wait_s = min(2 * wait_s, LAST_RETRY_S)
-        finally:
-            if self._open.pop(token, None) is not None:
-                _log.info("outage.over")
 
 
 @dataclass(slots=True)
@@ -417,57 +329,3 @@ async def every(interval_s: float, action: Callable[[], Awaitable[None]]) -> Non
     while True:
         await asyncio.sleep(interval_s)
         await action()
-
-
-class _Boot(BootStrategy):
-    """Without Faust's producer: messages go out through our own."""
-
-    enable_kafka_producer = False
-
-
-class _GroupMember(faust.App):
-    """Without the directories that Faust makes for tables: one that is killed would leave them."""
-
-    async def on_first_start(self) -> None: ...
-
-
-def faust_app(settings: Settings) -> faust.App:
-    """Faust as a group member and web server only: no agents, tables, leader, acks or commits; and
-    nothing of it in files."""
-    session_s = settings.session_timeout_ms / 1000
-    servers = settings.kafka_bootstrap_servers.split(",")
-    app = _GroupMember(
-        settings.group,
-        broker=[f"kafka://{server.strip()}" for server in servers],
-        broker_credentials=faust_credentials(settings),
-        autodiscover=False,
-        # Round robin, not Faust's own assignor; must never differ between workers of a group.
-        table_standby_replicas=0,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        broker_session_timeout=session_s,
-        broker_heartbeat_interval=min(3.0, session_s / 4),
-        broker_request_timeout=max(30.0, session_s),
-        broker_max_poll_interval=300.0,
-        consumer_auto_offset_reset="none",
-        # Nothing is acknowledged, so there is nothing to wait for.
-        stream_wait_empty=False,
-        worker_redirect_stdouts=False,
-        web_enabled=settings.web_port != 0,
-        web_bind=settings.web_bind,
-        web_port=settings.web_port or 6066,
-        web_router_enabled=False,
-        web_tables_enabled=False,
-        web_stats_enabled=False,
-        web_graph_enabled=False,
-        web_metrics_enabled=False,
-    )
-    app.boot_strategy = _Boot(app)
-    token = settings.web_token
-    app.web = GuardedWeb(
-        app,
-        settings.web_bind,
-        settings.web_port,
-        None if token is None else token.get_secret_value(),
-    )
-    return app

@@ -25,21 +25,20 @@ from model.artifact.trial import Trial
 from model.errors import ModelError
 from streamer import log
 from streamer.admin.forget import KafkaErasures
+from streamer.assemble import pipeline_of
 from streamer.errors import StreamerError
 from streamer.http.predict import Api
 from streamer.http.server import GuardedWeb, answering, serve
 from streamer.kafka import clients as servers
-from streamer.kafka.lane import Lane, LaneOptions, install
+from streamer.kafka.faust_app import faust_app
+from streamer.kafka.faust_consumer import install
+from streamer.kafka.lane import Lane
+from streamer.kafka.port import LaneOptions
 from streamer.kafka.publisher import KafkaPublisher
 from streamer.kafka.reader import KafkaHistory
 from streamer.kafka.topics import (
-    CHURN_WARNINGS,
-    CLV_ERASURES,
-    CLV_SCORES,
-    ORDERS,
-    ORDERS_DEAD_LETTER,
     KafkaUnreachable,
-    Topic,
+    topics_to_make,
 )
 from streamer.metrics import Metrics
 from streamer.pipeline.partition import Pipeline
@@ -55,8 +54,6 @@ from streamer.worker.partitions import (
     TOPIC_CHECK_S,
     Partitions,
     every,
-    faust_app,
-    pipeline_of,
 )
 from streamer.worker.reload import Reloader
 from streamer.worker.watchdog import EXIT_CODE, Watchdog
@@ -344,14 +341,3 @@ class _Worker:
         gc.collect()
         gc.freeze()
         model_read.set_result(None)
-
-
-def topics_to_make(settings: Settings) -> list[Topic]:
-    """The topics under their configured names; existing ones are taken as they are."""
-    return [
-        Topic(settings.orders_topic, settings.partitions, ORDERS.config),
-        Topic(settings.warnings_topic, settings.partitions, CHURN_WARNINGS.config),
-        Topic(settings.scores_topic, settings.partitions, CLV_SCORES.config),
-        Topic(settings.dead_letter_topic, 1, ORDERS_DEAD_LETTER.config),
-        Topic(settings.erasures_topic, 1, CLV_ERASURES.config),
-    ]

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from streamer import log
-from streamer.kafka.lane import Lane, Vitals
+from streamer.kafka.lane import Lane
+from streamer.kafka.port import Vitals
 
 _log = log.get(__name__)
 

@@ -32,7 +32,9 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 
 from model.decide.judge import Judge
 from streamer.commands.cli import cli
-from streamer.kafka.lane import Fetched, Lane, LaneThread
+from streamer.kafka.faust_consumer import LaneThread
+from streamer.kafka.lane import Lane
+from streamer.kafka.port import Fetched
 from streamer.kafka.publisher import KafkaPublisher
 from streamer.records import PublishFailed
 from streamer.store.redis_store import RedisStore

@@ -10,6 +10,7 @@ from typing import Any, cast
 import msgspec
 
 from model.artifact import artifact
+from streamer.assemble import pipeline_of
 from streamer.clock import ManualClock
 from streamer.demo.embedded import EmbeddedRedis
 from streamer.pipeline.partition import Fenced, PartitionRunner, Pipeline
@@ -17,7 +18,7 @@ from streamer.records import LogRange, MemoryPublisher, Partition
 from streamer.settings import Settings
 from streamer.store.base import MemoryStore
 from streamer.store.redis_store import RedisStore
-from streamer.worker.partitions import TICK_LIMIT, Partitions, pipeline_of
+from streamer.worker.partitions import TICK_LIMIT, Partitions
 from tests.chaos.deployment import size
 from tests.chaos.results import Book
 from tests.support.fakes import (

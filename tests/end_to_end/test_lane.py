@@ -12,7 +12,8 @@ from typing import Any, cast
 import pytest
 from aiokafka import ConsumerRecord
 
-from streamer.kafka.lane import Lane, LaneOptions
+from streamer.kafka.lane import Lane
+from streamer.kafka.port import LaneOptions
 from streamer.kafka.topics import Topic, ensure_topics
 from streamer.records import LogRange
 from tests.kafka.cluster import Kafka
@@ -244,7 +245,7 @@ async def test_what_waits_for_a_slow_sink_is_bounded(bootstrap: str, topic: str)
         await publisher.publish(numbered(topic, 8000))
     options = LaneOptions(batch=100)
     async with await join(bootstrap, topic, sink, options) as member:
-        feeds = member.lane._feeds
+        feeds = member.lane._flow.feeds
         await until(lambda: all(len(feed.waiting) >= 100 for feed in feeds.values()))
         await asyncio.sleep(0.5)
         assert all(len(feed.waiting) < 200 for feed in feeds.values())
@@ -281,7 +282,7 @@ async def test_closing_takes_no_longer_than_draining(bootstrap: str, topic: str)
 async def test_a_position_beyond_the_logs_end_comes_back_to_the_sink(
     bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamer.kafka.lane.BEYOND_END_S", 0.2)
+    monkeypatch.setattr("streamer.kafka.faust_consumer.BEYOND_END_S", 0.2)
     shared = SharedLog()
     sink = Recorder("one", shared)
     sink.starts = {1: 10_000}

@@ -11,12 +11,12 @@ import redis
 
 from model.artifact import artifact
 from streamer.admin.produce import order_message
+from streamer.assemble import pipeline_of
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.kafka.publisher import KafkaPublisher
 from streamer.pipeline.partition import PartitionRunner
 from streamer.records import LogRange, Message
 from streamer.store.redis_store import RedisStore
-from streamer.worker.partitions import pipeline_of
 from tests.conftest import required
 from tests.support import modelling
 from tests.support.deployment import Deployment, Servers

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.kafka.topics import topics_to_make
 from streamer.pipeline.partition import WentBack
 from streamer.settings import Settings
-from streamer.worker.run import describe, topics_to_make
+from streamer.worker.run import describe
 
 _RUN = """
 import os

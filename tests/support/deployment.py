@@ -22,11 +22,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.kafka.publisher import KafkaPublisher
-from streamer.kafka.topics import ensure_topics
+from streamer.kafka.topics import ensure_topics, topics_to_make
 from streamer.records import Message, Partition
 from streamer.settings import Settings
 from streamer.store.redis_store import RedisStore
-from streamer.worker.run import topics_to_make
 from tests.kafka.cluster import ApacheKafka
 
 ROOT: Final = Path(__file__).resolve().parents[2]

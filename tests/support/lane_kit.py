@@ -11,11 +11,13 @@ from typing import Self
 import faust
 from aiokafka import ConsumerRecord
 
-from streamer.kafka.lane import Lane, LaneOptions, install
+from streamer.kafka.faust_app import faust_app
+from streamer.kafka.faust_consumer import install
+from streamer.kafka.lane import Lane
+from streamer.kafka.port import LaneOptions
 from streamer.kafka.publisher import KafkaPublisher
 from streamer.records import LogRange, Message
 from streamer.settings import Settings
-from streamer.worker.partitions import faust_app
 
 
 @dataclass

@@ -27,13 +27,13 @@ from features.state import StateError
 from model.artifact import artifact, registry
 from model.decide import codec as customer_bytes
 from model.decide.rule_state import Trigger
+from streamer.assemble import pipeline_of, topics_of
 from streamer.pipeline.partition import Pipeline
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import MemoryPublisher, Message, Partition
 from streamer.replay.replay import Replay
 from streamer.store.base import MemoryStore
 from streamer.store.redis_store import SCHEMA
-from streamer.worker.partitions import pipeline_of, topics_of
 from tests.support.deployment import Deployment
 
 _REPLAY_CHUNK: Final = 2_000

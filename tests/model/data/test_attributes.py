@@ -33,9 +33,9 @@ from model.estimators.fit import fit
 from model.explain.shapley import explain
 from model.monitor.weekly import rate_of
 from model.shadow.process import Task, judge_of
+from streamer.assemble import pipeline_of
 from streamer.replay.order_log import OrderLog
 from streamer.settings import Settings
-from streamer.worker.partitions import pipeline_of
 from tests.streamer.worker.test_shadow import agreement_of, followed
 from tests.support import modelling
 from tests.support.fakes import done, pipeline, records

@@ -29,12 +29,12 @@ from streamer.http import predict as api_module
 from streamer.http.predict import Api
 from streamer.http.requests import MAX_BODY_BYTES, instant_of
 from streamer.http.server import GuardedWeb
+from streamer.kafka.faust_app import faust_app
 from streamer.pipeline.partition import PartitionRunner, Pipeline
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import LogRange, MemoryPublisher, Partition
 from streamer.settings import Settings
 from streamer.store.base import MemoryStore, Stored, StoreUnavailable
-from streamer.worker.partitions import faust_app
 from tests.model.explain.test_shapley import facts_of
 from tests.support import modelling
 from tests.support.fakes import (

@@ -12,8 +12,8 @@ from aiohttp.web import Request, Response, StreamResponse
 
 from streamer.http import server as web
 from streamer.http.server import GuardedWeb, serve
+from streamer.kafka.faust_app import faust_app
 from streamer.settings import Settings
-from streamer.worker.partitions import faust_app
 
 TOKEN = "a-token-of-the-web-pages"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

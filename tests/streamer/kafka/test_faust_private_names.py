@@ -1,4 +1,4 @@
-"""What `streamer/kafka/lane.py` relies on beyond the published interfaces of Faust and aiokafka.
+"""What `kafka/faust_consumer.py` relies on beyond the published interfaces of Faust and aiokafka.
 
 A test that fails here after an upgrade says that the lane has to be looked at, before a worker
 says so in production.
@@ -28,7 +28,7 @@ from faust.transport.consumer import Fetcher as FaustFetcher
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 
 from streamer.demo.embedded import EmbeddedKafka
-from streamer.kafka.lane import LaneConsumer, LaneThread
+from streamer.kafka.faust_consumer import LaneConsumer, LaneThread
 from streamer.kafka.topics import Topic, ensure_topics
 from tests.support.lane_kit import Member, Recorder, SharedLog, join, numbered, publishing, until
 
@@ -232,7 +232,7 @@ async def test_a_parked_coordinator_is_healed_by_asking(bootstrap: str) -> None:
 
         coordinator.ensure_active_group = failing
         # Nothing may fetch, or the fetch would ask.
-        one.lane._taking = False
+        one.lane._flow.on = False
         await asyncio.sleep(0.5)
         thread.thread_loop.call_soon_threadsafe(coordinator.request_rejoin)
         await until(lambda: coordinator._pending_exception is not None)

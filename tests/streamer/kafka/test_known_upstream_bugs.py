@@ -94,7 +94,7 @@ async def test_take_acknowledges_a_batch_whose_body_failed(app: faust.App) -> No
         mended(
             "faust-streaming",
             "take() no longer acknowledges a batch that failed",
-            "one of the reasons for streamer/kafka/lane.py to do without Faust's streams and acks",
+            "one of the reasons for kafka/faust_consumer.py to do without Faust's streams and acks",
         )
 
 
@@ -223,5 +223,5 @@ async def test_a_cancellation_is_lost_when_a_command_has_just_been_sent() -> Non
             "redis",
             "a cancelled task that has just sent a command hears of it",
             "the condition of Lane._feed's loop, the limit of Lane._forget's wait, and"
-            " being_cancelled in streamer/kafka/lane.py",
+            " being_cancelled in streamer/kafka/flow.py",
         )

@@ -19,13 +19,12 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from streamer.demo.embedded import EmbeddedRedis
-from streamer.kafka.clients import redis_store
-from streamer.kafka.security import faust_credentials, kafka_arguments, redis_arguments
+from streamer.kafka.clients import kafka_arguments, redis_arguments, redis_store
+from streamer.kafka.faust_app import faust_app, faust_credentials
 from streamer.settings import Settings, SettingsRefused
 from streamer.settings.fields import is_loopback
 from streamer.store.base import StoreUnavailable
 from streamer.store.redis_store import RedisStore, StoreAccessDenied
-from streamer.worker.partitions import faust_app
 from tests.support.certificates import Authority
 
 LOGIN = {

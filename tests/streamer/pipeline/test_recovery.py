@@ -32,7 +32,7 @@ from streamer.records import LogRange, MemoryPublisher, Message
 from streamer.store.base import MemoryStore, StartAt, StateStore, Stored, TopicRecreated
 from streamer.store.redis_store import RedisStore
 from streamer.worker import partitions as app
-from streamer.worker.partitions import Outage
+from streamer.worker.outage import Outage
 from tests.conftest import required
 from tests.support.fakes import ORDERS_0, TOPICS, Rec, at, by_time, done, every, pipeline, records
 from tests.support.redis_kit import SLOTS, Node, clients, cluster, cluster_url, in_step, listening

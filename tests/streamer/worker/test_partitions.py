@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import pytest
 
+from streamer.assemble import pipeline_of
 from streamer.clock import ManualClock
+from streamer.kafka.faust_app import faust_app
 from streamer.kafka.lane import Lane
 from streamer.pipeline.partition import (
     Fenced,
@@ -22,7 +24,8 @@ from streamer.records import LogRange, LogUnavailable, MemoryPublisher, Partitio
 from streamer.settings import Settings
 from streamer.store.base import MemoryStore, StoreUnavailable, TopicRecreated
 from streamer.worker import partitions as app
-from streamer.worker.partitions import Outage, Partitions, faust_app, pipeline_of
+from streamer.worker.outage import Outage
+from streamer.worker.partitions import Partitions
 
 LOG = LogRange(start=5, end=50, partition_count=2)
 

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from streamer.kafka.lane import Lane, Vitals
+from streamer.kafka.lane import Lane
+from streamer.kafka.port import Vitals
 from streamer.worker import watchdog
 from streamer.worker.watchdog import Signs, Watchdog, judge
 

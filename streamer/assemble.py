@@ -1,0 +1,50 @@
+"""What the settings and a model make together: the names of the topics, and the pipeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from model.decide.judge import Judge
+from streamer.pipeline.messages import Writer
+from streamer.pipeline.partition import Pipeline
+from streamer.records import Topics
+from streamer.settings import Settings
+
+if TYPE_CHECKING:
+    # scikit-learn takes a second and more to import; the worker does it while the group assigns.
+    from model.artifact.artifact import Artifact
+
+
+def topics_of(settings: Settings) -> Topics:
+    """The names of the four topics."""
+    return Topics(
+        orders=settings.orders_topic,
+        warnings=settings.warnings_topic,
+        scores=settings.scores_topic,
+        dead_letters=settings.dead_letter_topic,
+    )
+
+
+def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
+    """Everything that partitions share, from the settings and the model.
+
+    Raises ValueError where the model was trained in another currency than the orders have, or with
+    customer attributes that CLV_ATTRIBUTES does not give.
+    """
+    manifest = artifact.manifest
+    if manifest.currency != settings.currency:
+        raise ValueError(
+            f"CLV_CURRENCY={settings.currency!r}: the model in CLV_MODEL was trained on "
+            f"{manifest.currency}; set CLV_CURRENCY={manifest.currency} or train another model"
+        )
+    scorer = artifact.scorer(settings.attributes)
+    rules, topics = scorer.rules(settings.policy), topics_of(settings)
+    return Pipeline(
+        judge=Judge(scorer, rules, settings.id_memory),
+        writer=Writer.of(scorer, rules, topics),
+        order_rules=settings.order_rules,
+        topics=topics,
+        allowed_lateness_ms=settings.allowed_lateness_ms,
+        publish_scores=settings.scores,
+        dead_letter_limits=settings.dead_letter_limits,
+    )

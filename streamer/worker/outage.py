@@ -1,0 +1,70 @@
+"""Waiting for a store, a log or a broker that is down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from streamer import log
+from streamer.kafka.flow import being_cancelled
+from streamer.metrics import OUTAGE_TRIES, OUTAGES, Metrics
+from streamer.records import LogUnavailable, PublishFailed
+from streamer.store.base import StoreUnavailable
+
+_log = log.get(__name__)
+_T = TypeVar("_T")
+
+FIRST_RETRY_S: Final = 0.1
+LAST_RETRY_S: Final = 5.0
+# Failures in a row, within a second or so, that repeating is said not to cure. More than one: the
+# publisher connects anew after the first, which cures some.
+HOPELESS_TRIES: Final = 4
+
+
+class Outage:
+    """Retries in place, with backoff, what fails because a store or a broker is down.
+
+    `attempts` moves with each try, so the watchdog can tell waiting from hanging. What repeating
+    does not cure (a message too large, no right to write) is raised after a few tries: it would
+    hold the partition up for ever, and nobody would be told.
+    """
+
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        self.attempts = 0
+        self._metrics = metrics or Metrics()
+        self._open: dict[object, str] = {}
+
+    @property
+    def reasons(self) -> list[str]:
+        """What is being waited for now, each cause once."""
+        return sorted(set(self._open.values()))
+
+    async def outlast(self, action: Callable[[], Awaitable[_T]]) -> _T:
+        """The action's result, however often it takes. Other errors than outages pass through."""
+        wait_s, token, hopeless = FIRST_RETRY_S, object(), 0
+        try:
+            while True:
+                try:
+                    return await action()
+                except (StoreUnavailable, PublishFailed, LogUnavailable) as error:
+                    what = "store" if isinstance(error, StoreUnavailable) else "publisher"
+                    if isinstance(error, LogUnavailable):
+                        what = "log"
+                    cured = not isinstance(error, PublishFailed) or error.retriable
+                    hopeless = 0 if cured else hopeless + 1
+                    if hopeless == HOPELESS_TRIES:
+                        raise
+                    if token not in self._open:
+                        _log.warning("outage.waiting", what=what, reason=str(error))
+                        self._metrics.count(OUTAGES, server=what)
+                    self._open[token] = f"{what}: {error}"
+                self._metrics.count(OUTAGE_TRIES, server=what)
+                self.attempts += 1
+                if being_cancelled():  # or it would go on for a partition that is another's
+                    raise asyncio.CancelledError
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, LAST_RETRY_S)
+        finally:
+            if self._open.pop(token, None) is not None:
+                _log.info("outage.over")
