@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.arrays import Floats, Ints
 from features.state import CustomerState
-from features.table import BEFORE_COLUMNS, BucketTable, Floats, Ints, tabulate
+from features.table import BEFORE_COLUMNS, BucketTable, tabulate
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,16 @@ from typing import Final
 
 import numpy as np
 
+from features.arrays import Floats
+from features.catalog import FEATURES
 from features.rfm import RFM, rfm_of
 from features.state import CustomerState
-from features.table import BEFORE_COLUMNS, BucketTable, Floats, tabulate
+from features.table import BEFORE_COLUMNS, BucketTable, tabulate
 from features.windows import decayed_columns, window_columns
 
 # Part of every artifact; a change in any feature's name, place or meaning needs a new version.
 FEATURE_VERSION: Final = "1"
+FEATURE_NAMES: Final = tuple(feature.name for feature in FEATURES)
 
 
 def vectors(pairs: Sequence[tuple[CustomerState, int]]) -> Floats:
@@ -21,14 +24,15 @@ def vectors(pairs: Sequence[tuple[CustomerState, int]]) -> Floats:
 
     Each row depends on its own pair alone, to the last bit, in a batch of any size.
     """
-    columns = _columns(tabulate(pairs))
-    out = np.empty((len(pairs), len(columns)))
-    for i, column in enumerate(columns.values()):
-        out[:, i] = column
+    columns = columns_of(tabulate(pairs))
+    out = np.empty((len(pairs), len(FEATURE_NAMES)))
+    for i, name in enumerate(FEATURE_NAMES):
+        out[:, i] = columns[name]
     return out
 
 
-def _columns(table: BucketTable) -> dict[str, Floats]:
+def columns_of(table: BucketTable) -> dict[str, Floats]:
+    """The features of every row of a bucket table, by name, in the order of the catalog."""
     purchases = rfm_of(table)
     windows = window_columns(table)
     return (
@@ -78,6 +82,3 @@ def _trend_columns(windows: dict[str, Floats], purchases: RFM) -> dict[str, Floa
         "purchase_rate_per_day": purchases.frequency / np.maximum(purchases.T_days, 1.0),
         "orders_trend_30_90": (windows["orders_30d"] + 1) / (windows["orders_90d"] / 3 + 1),
     }
-
-
-FEATURE_NAMES: Final = tuple(_columns(tabulate([])))

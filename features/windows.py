@@ -10,12 +10,10 @@ from typing import Final
 
 import numpy as np
 
+from features.arrays import Floats
+from features.catalog import HALF_LIVES_DAYS, WINDOWS_DAYS
 from features.state import HISTORY_DAYS
-from features.table import BucketTable, Floats
-
-WINDOWS_DAYS: Final = (7, 30, 90, 365)
-# Hard windows drop a customer's score on days 7, 30, 90; decayed sums beside them smooth that.
-HALF_LIVES_DAYS: Final = (15, 45, 120, 360)
+from features.table import BucketTable
 
 # Looked up by age instead of computed: the same age gives the same bits in any batch. The last
 # weight stands for all ages beyond HISTORY_DAYS, whether their days are summarised yet or not.

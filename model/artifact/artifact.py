@@ -26,6 +26,7 @@ import scipy
 import sklearn
 from sklearn.exceptions import InconsistentVersionWarning
 
+from features.arrays import Floats
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
 from model.artifact import signature
 from model.artifact.card import card
@@ -46,7 +47,7 @@ from model.artifact.unpickle import ALLOWED, FORMER
 from model.data.attributes import Column, attributes_for
 from model.data.fingerprint import Data
 from model.decide.scoring import Scorer
-from model.estimators.clv import ClvModel, Floats
+from model.estimators.clv import ClvModel
 from model.monitor.result import Reference
 
 SCHEMA: Final = "clv-model/1"

@@ -9,16 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from model.backtest.panel import (
-    Bools,
-    CallList,
-    Floats,
-    Panel,
-    Quality,
-    first_of_each,
-    quality_of,
-    ranking,
-)
+from features.arrays import Bools, Floats
+from model.backtest.panel import CallList, Panel, Quality, first_of_each, quality_of, ranking
 from model.backtest.purchases import Period
 from model.backtest.result import Baseline, Point, Suggestion
 from model.decide.policy import Policy, Rules, Stake

@@ -10,9 +10,10 @@ from zlib import crc32
 
 import numpy as np
 
+from features.arrays import Floats
 from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES, vectors
-from model.backtest.panel import Floats, Panel, Rows, Silences
+from model.backtest.panel import Panel, Rows, Silences
 from model.backtest.purchases import Period, Purchases
 from model.backtest.result import BacktestError
 from model.backtest.silences import LoggedSilence

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from features.arrays import Bools, Ints
 from features.times import day_of, iso_day
-from model.backtest.panel import Bools, Ints, Quality, Silences, quality
+from model.backtest.panel import Quality, Silences, quality
 from model.backtest.purchases import Period
 from model.backtest.result import WarningWeek
 from model.backtest.silences import LoggedSilence

@@ -21,11 +21,9 @@ from typing import Final, TypeAlias, cast
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from features.arrays import Floats
 from model.errors import ModelError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 USER_ID: Final = "user_id"
 # In front of a column's name where it stands among the stream's own features.

@@ -21,9 +21,10 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from features.arrays import Floats
 from features.orders import Order
 from features.state import EMPTY, HISTORY_DAYS, BeyondMemory, CustomerState, apply
-from features.table import Floats, tabulate
+from features.table import tabulate
 from features.times import MS_PER_DAY, day_of
 from features.vector import vectors
 from model.data.attributes import Attributes

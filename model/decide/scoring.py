@@ -10,13 +10,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from features.arrays import Floats
 from features.money import minor_exponent
 from features.state import CustomerState
 from features.vector import FEATURE_NAMES, vectors
 from model.data.attributes import Attributes
 from model.decide.policy import Policy, Rules
-
-Floats = npt.NDArray[np.float64]
 
 _ORDERS_LIFETIME = FEATURE_NAMES.index("orders_lifetime")
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, Self, TypeAlias
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from features.arrays import Floats
 from features.money import minor_exponent
 from model.data.attributes import Column
-
-Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

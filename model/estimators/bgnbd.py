@@ -15,16 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import betaln, gammaln, hyp2f1
 
+from features.arrays import Floats
 from model.errors import ModelError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 # Parameters are fitted as logarithms within these bounds: far beyond any real cohort, and close
 # enough to keep a cohort that carries no information on one of them from overflowing.

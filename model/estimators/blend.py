@@ -21,12 +21,13 @@ from typing import Final, Self
 
 import numpy as np
 
-from features.catalog import smooth_columns, smooth_rows
-from model.estimators.base import Examples, Floats
+from features.arrays import Floats
+from model.estimators.base import Examples
 from model.estimators.clv import widened
 from model.estimators.glm import PoissonValue, RevenueChance
 from model.estimators.lifetime import LifetimeValue, fitted_lifetime
 from model.estimators.season import log_level
+from model.estimators.transform import smooth_columns, smooth_rows
 
 # Strength of the L2 penalty on the regression, and on the one that corrects the lifetime model.
 POISSON_ALPHA: Final = 0.03

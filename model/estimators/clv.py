@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from features.arrays import Floats
 from features.money import minor_exponent
-from model.estimators.base import ChanceModel, Examples, Floats, ValueModel
+from model.estimators.base import ChanceModel, Examples, ValueModel
 from model.estimators.parameters import Numbers, numbers_of
 
 CHURN_DECIMALS: Final = 6

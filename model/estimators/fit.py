@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
 
-from features.catalog import sign_of
+from features.arrays import Floats
+from features.catalog import feature_of
 from features.money import minor_exponent
-from features.table import Floats
 from features.vector import FEATURE_NAMES
 from model.data.training_rows import TooLittleData, TrainingConfig, TrainingSet
 from model.estimators.base import Examples
@@ -32,6 +32,7 @@ def examples(rows: TrainingSet, config: TrainingConfig, known: Floats) -> Exampl
     """The rows as a model is fitted on them: in major units, the newest weighing most."""
     age_days = rows.day.max() - rows.day
     attributes = () if config.attributes is None else config.attributes.columns
+    columns = (*FEATURE_NAMES, *(column.feature for column in attributes))
     return Examples(
         X=rows.X,
         revenue=rows.labels.revenue_minor / 10.0 ** minor_exponent(config.currency),
@@ -39,10 +40,9 @@ def examples(rows: TrainingSet, config: TrainingConfig, known: Floats) -> Exampl
         weight=0.5 ** (age_days / config.half_life_days),
         day=rows.day,
         population=known,
-        columns=(*FEATURE_NAMES, *(column.feature for column in attributes)),
+        columns=columns,
         horizon_days=config.horizon_days,
         currency=config.currency,
-        # An attribute may move a CLV either way.
-        signs=(*(sign_of(name) for name in FEATURE_NAMES), *(0,) * len(attributes)),
+        signs=tuple(feature_of(name).sign for name in columns),
         attributes=attributes,
     )

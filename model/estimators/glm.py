@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from features.catalog import smooth_columns, smooth_rows
-from model.estimators.base import Examples, Floats
+from features.arrays import Floats
+from model.estimators.base import Examples
 from model.estimators.regression import SignedLogisticRegression, SignedPoissonRegressor
-from model.estimators.transform import preparation
+from model.estimators.transform import preparation, smooth_columns, smooth_rows
 
 LOGISTIC_C: Final = 1.0
 # The largest exponent of which exp is finite, nearly.

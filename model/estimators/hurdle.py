@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 
-from model.estimators.base import Floats
+from features.arrays import Floats
 
 
 class HurdleRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # untyped sklearn

@@ -7,7 +7,8 @@ from typing import Final, Self
 
 import numpy as np
 
-from model.estimators.base import Examples, Floats
+from features.arrays import Floats
+from model.estimators.base import Examples
 from model.estimators.bgnbd import BGNBD, FitError, GammaGamma, clv
 
 _RFM: Final = ("frequency", "recency_days", "T_days", "monetary_value_minor")

@@ -12,7 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from model.estimators.base import Examples, Floats
+from features.arrays import Floats
+from model.estimators.base import Examples
 from model.estimators.selection import SelectBy, selector
 from model.estimators.transform import preparation
 

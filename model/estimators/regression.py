@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
-Floats: TypeAlias = NDArray[np.float64]
+from features.arrays import Floats
 
 _FREE: Final = (None, None)
 _BOUNDS: Final = {0: _FREE, 1: (0.0, None), -1: (None, 0.0)}

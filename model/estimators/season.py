@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.estimators.base import Floats
+from features.arrays import Floats
 
 YEAR_DAYS: Final = 365
 # Age of the log, in days, at which a snapshot begins to say something of a season, and at which it

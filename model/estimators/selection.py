@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.feature_selection import SelectKBest, SelectorMixin
 
-from model.estimators.base import Floats
+from features.arrays import Floats
 
 SelectBy: TypeAlias = Literal["kbest", "importance"]
 

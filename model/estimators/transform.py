@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from features.arrays import Floats
+from features.catalog import feature_of
 from model.data.attributes import Column
-
-Floats: TypeAlias = NDArray[np.float64]
 
 # The code of a text that is missing.
 _MISSING: Final = -1
@@ -20,6 +20,22 @@ _MISSING: Final = -1
 def signed_log(X: Floats) -> Floats:
     """sign(x) * log(1 + |x|), element by element: refunds keep their sign, giants lose reach."""
     return np.copysign(np.log1p(np.abs(X)), X)
+
+
+def smooth_columns(columns: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Which of the columns are smooth in silence (`features.catalog`), and which of those, counted
+    among themselves, are taken for 0 below it."""
+    kept = [at for at, name in enumerate(columns) if feature_of(name).smooth]
+    return kept, [at for at, column in enumerate(kept) if feature_of(columns[column]).floored]
+
+
+def smooth_rows(X: Floats, kept: Sequence[int], floored: Sequence[int]) -> Floats:
+    """The columns of rows that `smooth_columns` found: a copy, of shape (n, len(kept)). Of a silent
+    customer each of them moves one way, and little by little."""
+    rows = X[:, kept]
+    for column in floored:
+        np.maximum(rows[:, column], 0.0, out=rows[:, column])
+    return rows
 
 
 class SignedLogClip(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no types in sklearn

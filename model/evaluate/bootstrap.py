@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from features.arrays import Floats, Ints
 from model.evaluate.metrics import decile_starts
-
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
 
 METRICS: Final = ("mae", "rmse", "r2", "gini", "spearman", "decile_wape", "top_decile", "bias")
 # More is better: 1; less is better: -1; neither, but distance from 1 that counts: 0.

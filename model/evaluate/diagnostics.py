@@ -6,23 +6,22 @@ would have it: rounded, bounded, in major units.
 
 from __future__ import annotations
 
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.inspection import partial_dependence, permutation_importance
 
+from features.arrays import Floats
+from features.catalog import feature_of
 from features.money import minor_exponent
 from model.decide.scoring import Scorer
 from model.estimators.clv import ClvModel
 from model.evaluate.holdout import Holdout
 from model.evaluate.metrics import decile_starts, normalized_gini
-from model.explain.groups import DERIVED, Mixer, consistent, group_of, groups_of
+from model.explain.groups import Mixer, consistent, groups_of
 from model.explain.shapley import explain, typical
-
-Floats: TypeAlias = NDArray[np.float64]
 
 _ROWS: Final = 4_000
 _REPEATS: Final = 5
@@ -36,7 +35,7 @@ class Importance(msgspec.Struct, frozen=True):
     """What the normalized Gini loses when a feature's values are dealt out anew among customers:
     the mean of the repeats and their standard deviation. What follows from the feature is worked
     out anew; features that only follow from others are not among them
-    (`model.explain.groups.DERIVED`)."""
+    (`features.catalog`)."""
 
     feature: str
     group: str
@@ -146,11 +145,11 @@ def _importance(model: ClvModel, X: Floats, y: Floats) -> list[Importance]:
         _Clv(model), X, y, scoring=_ranks, n_repeats=_REPEATS, random_state=_SEED
     )
     listed = [
-        Importance(name, group_of(name).value, float(mean), float(deviation))
+        Importance(name, feature_of(name).group.value, float(mean), float(deviation))
         for name, mean, deviation in zip(
             model.feature_names, found.importances_mean, found.importances_std, strict=True
         )
-        if name not in DERIVED
+        if not feature_of(name).derived
     ]
     return sorted(listed, key=lambda one: -one.drop)
 

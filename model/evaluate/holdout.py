@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from features.arrays import Floats
 from features.money import minor_exponent
 from features.orders import Order
 from features.rfm import rfm
@@ -26,7 +27,7 @@ from model.data.training_rows import Snapshot, labels_of, rows_of, snapshots
 from model.errors import ModelError
 from model.estimators.bgnbd import BGNBD, FitError, GammaGamma
 from model.estimators.bgnbd import clv as bgnbd_clv
-from model.estimators.clv import ClvModel, Floats
+from model.estimators.clv import ClvModel
 from model.evaluate.metrics import ChurnMetrics, ClvMetrics, churn_metrics, clv_metrics
 
 MODEL: Final = "model"

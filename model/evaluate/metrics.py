@@ -7,7 +7,7 @@ one-time buyers of a day the same value), the actual values of the tie are share
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -23,7 +23,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-Floats: TypeAlias = NDArray[np.float64]
+from features.arrays import Floats
 
 _DECILES: Final = 10
 # From this probability on a customer is counted as leaving, where a yes or no is asked for.

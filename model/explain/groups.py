@@ -15,7 +15,6 @@ be; each group gives what is its own, and what follows from several groups is wo
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -23,10 +22,10 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from features.arrays import Floats
+from features.catalog import HALF_LIVES_DAYS, WINDOWS_DAYS, Group, feature_of
 from features.vector import FEATURE_NAMES
-from features.windows import HALF_LIVES_DAYS, WINDOWS_DAYS
 
-Floats: TypeAlias = NDArray[np.float64]
 Columns: TypeAlias = dict[str, Floats]
 
 # Above this share of refunds, what is left says nothing of what an order is worth.
@@ -37,37 +36,11 @@ _SAME: Final = 1e-9
 # Halvings: what is older than HISTORY_DAYS counts for nothing, so that it cannot be brought back.
 _LONGEST: Final = 100.0
 
-# Features that follow from others, whatever a row says of them.
-DERIVED: Final = ("T_days", "purchase_rate_per_day", "silence_in_gaps", "orders_trend_30_90")
-
-
-class Group(enum.StrEnum):
-    """What a CLV may be high or low by."""
-
-    SILENCE = "silence"
-    FREQUENCY = "frequency"
-    BASKETS = "baskets"
-    REFUNDS = "refunds"
-    ATTRIBUTES = "attributes"
-
 
 def groups_of(feature_names: Sequence[str]) -> tuple[Group, ...]:
     """The groups that a model's features fall into."""
     own = tuple(group for group in Group if group is not Group.ATTRIBUTES)
     return tuple(Group) if set(feature_names) - set(FEATURE_NAMES) else own
-
-
-def group_of(feature: str) -> Group:
-    """The group that a feature says most of."""
-    if feature not in FEATURE_NAMES:
-        return Group.ATTRIBUTES
-    if feature in ("days_since_last_order", "silence_in_gaps"):
-        return Group.SILENCE
-    if feature.startswith("refunded_"):
-        return Group.REFUNDS
-    if any(word in feature for word in ("net_minor", "aov_minor", "monetary", "gross_minor")):
-        return Group.BASKETS
-    return Group.FREQUENCY
 
 
 def consistent(rows: Floats, feature_names: Sequence[str]) -> Floats:
@@ -118,7 +91,9 @@ class Mixer:
         if not set(groups) & set(of_own):
             return np.broadcast_to(self.reference, self.own.shape)
         swapped = np.where(
-            [group_of(name) in of_own for name in self.feature_names], self.own, self.reference
+            [feature_of(name).group in of_own for name in self.feature_names],
+            self.own,
+            self.reference,
         )
         if self._plain.all():
             return swapped
@@ -161,7 +136,7 @@ def _mixed(owner: Mapping[Group, Columns], names: tuple[str, ...]) -> Floats:
     s, f = owner[Group.SILENCE], owner[Group.FREQUENCY]
     b, r = owner[Group.BASKETS], owner[Group.REFUNDS]
     silence = s["days_since_last_order"]
-    out = {name: owner[group_of(name)][name] for name in names}
+    out = {name: owner[feature_of(name).group][name] for name in names}
     out["T_days"] = f["recency_days"] + silence
     out["purchase_rate_per_day"] = f["frequency"] / np.maximum(out["T_days"], 1.0)
     gap = f["gap_mean_days"]

@@ -16,20 +16,17 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import combinations
 from math import factorial
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from features.arrays import Floats, Ints
 from features.vector import FEATURE_NAMES
 from model.decide.scoring import Scorer
 from model.estimators.clv import widened
 from model.estimators.transform import signed_log
 from model.explain.groups import Mixer, groups_of
-
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
 
 # Rows of a call of the model, so that memory does not grow with the customers.
 _ROWS: Final = 32_768

@@ -10,16 +10,14 @@ groups for the sums and features for the detail. Needs the extra `explain` (the 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from features.arrays import Floats
 from model.decide.scoring import Scorer
 from model.estimators.clv import ClvModel, widened
-
-Floats: TypeAlias = NDArray[np.float64]
 
 
 class FeaturePart(msgspec.Struct, frozen=True):

@@ -22,17 +22,16 @@ from statistics import NormalDist
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import chi2
 
+from features.arrays import Floats, Ints
+from features.catalog import feature_of
 from features.state import HISTORY_DAYS, CustomerState
 from features.table import BEFORE_COLUMNS, tabulate
 from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES, vectors
 from model.monitor.result import SCORE, Bias, Bins, Drift, Level, Reference
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 # CLVs, in minor units, of feature vectors and of whom they are (`Buyers.place`).
 Rate = Callable[[Floats, Ints], Floats]
 
@@ -46,10 +45,6 @@ MATERIAL_PSI: Final = 0.25
 # A level within this factor of the expected one is no alarm, however sure.
 MATERIAL_BIAS: Final = 1.15
 FALSE_ALARMS: Final = 0.01
-# What can only grow as a customer does, and so drifts in every shop that does not stand still.
-AGEING: Final = frozenset(
-    {"T_days", "recency_days", "orders_lifetime", "frequency", "net_minor_lifetime"}
-)
 _BINS: Final = 10
 _TOP: Final = 99.0
 
@@ -214,7 +209,7 @@ def drifts(X: Floats, clv: Floats, reference: Reference) -> list[Drift]:
             name,
             psi(columns[name], bins),
             None
-            if name in AGEING
+            if feature_of(name).ages
             else max(MATERIAL_PSI, psi_threshold(n, reference.rows, len(bins.shares), chance)),
         )
         for name, bins in known.items()

@@ -9,6 +9,7 @@ from zlib import crc32
 import msgspec
 import numpy as np
 
+from features.arrays import Floats, Ints
 from features.money import minor_exponent
 from features.orders import Order
 from features.state import EMPTY, BeyondMemory, CustomerState, apply
@@ -20,8 +21,6 @@ from model.monitor.drift import (
     MIN_CUSTOMERS,
     WINDOW_DAYS,
     Brought,
-    Floats,
-    Ints,
     Rate,
     bias_of,
     brought,

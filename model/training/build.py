@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 import msgspec
 import numpy as np
 
+from features.arrays import Floats
 from features.orders import Order
 from features.times import MS_PER_DAY, day_of, iso_day
 from model.artifact.artifact import ManifestFields
@@ -17,7 +18,7 @@ from model.data.attributes import Attributes
 from model.data.fingerprint import data_of
 from model.data.training_rows import TrainingConfig, TrainingSet, population, training_set
 from model.decide.scoring import Scorer
-from model.estimators.clv import ClvModel, Floats
+from model.estimators.clv import ClvModel
 from model.estimators.fit import fit
 from model.evaluate.holdout import (
     Evaluation,

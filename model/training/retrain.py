@@ -28,6 +28,7 @@ import numpy as np
 
 import features
 import model
+from features.arrays import Floats
 from features.orders import Order
 from features.times import MS_PER_DAY, day_of_date, iso_day
 from model.artifact import artifact, registry, signature
@@ -40,7 +41,7 @@ from model.data.columns import OrderColumns
 from model.data.fingerprint import Data, data_of
 from model.data.training_rows import TrainingConfig, default_cutoff_day
 from model.errors import ModelError
-from model.estimators.clv import ClvModel, Floats
+from model.estimators.clv import ClvModel
 from model.estimators.kinds import options_of
 from model.evaluate.bootstrap import RESAMPLES, SEED, Difference, Judged, differences
 from model.evaluate.holdout import Holdout, predicted

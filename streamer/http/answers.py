@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from features.arrays import Floats
 from features.times import rfc3339
 from features.vector import FEATURE_NAMES, vectors
 from model.decide.codec import CustomerRecord
@@ -17,8 +18,6 @@ from streamer.http.customer_view import Contribution, Explained, Segment, segmen
 from streamer.http.customer_view import explained as contributions_of
 from streamer.http.requests import MAX_FAULTS, BodyRefused, Fault, FromFeatures, FromOrders, Row
 from streamer.pipeline.partition import Pipeline
-
-Floats: TypeAlias = npt.NDArray[np.float64]
 
 # Still a whole number that every reader of JSON can hold.
 _MOST_MINOR: Final = 10**14

@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from features.catalog import WINDOWS_DAYS
 from features.times import MS_PER_DAY, day_of, rfc3339
 from features.vector import FEATURE_NAMES
-from features.windows import WINDOWS_DAYS
 from model.decide import codec as customer_bytes
 from model.decide.codec import CustomerRecord
 from model.decide.outcome import Ending, ending

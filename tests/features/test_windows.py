@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from features.catalog import HALF_LIVES_DAYS, WINDOWS_DAYS
 from features.orders import Order
 from features.state import EMPTY, HISTORY_DAYS, CustomerState, apply
 from features.table import tabulate
 from features.times import MS_PER_DAY
-from features.windows import HALF_LIVES_DAYS, WINDOWS_DAYS, decayed_columns, window_columns
+from features.windows import decayed_columns, window_columns
 
 _DAY = 20_089
 _NOON_MS = _DAY * MS_PER_DAY + MS_PER_DAY // 2

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from features.arrays import Floats
 from features.ledger import IdMemory
 from features.orders import Order, OrderRules, OrderType
 from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES
 from model.decide.judge import Judge
 from model.decide.policy import Policy
-from model.decide.scoring import Floats, Scorer
+from model.decide.scoring import Scorer
 from streamer.pipeline.messages import Writer
 from streamer.pipeline.partition import PartitionRunner, Pipeline
 from streamer.records import LogRange, MemoryPublisher, Message, Partition, PublishFailed, Topics

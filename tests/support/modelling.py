@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features.arrays import Floats
 from features.orders import Order, OrderRules
 from features.times import day_of
 from model.artifact.artifact import ManifestFields
@@ -22,7 +23,7 @@ from model.data.training_rows import (
     sorted_orders,
     training_set,
 )
-from model.estimators.clv import ClvModel, Floats
+from model.estimators.clv import ClvModel
 from model.estimators.fit import fit
 from model.evaluate.holdout import score_quantiles
 

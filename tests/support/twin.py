@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from features.catalog import HALF_LIVES_DAYS, WINDOWS_DAYS
 from features.orders import Order, OrderType
 from features.state import HISTORY_DAYS
-from features.windows import HALF_LIVES_DAYS, WINDOWS_DAYS
 
 _MS_PER_DAY = 24 * 60 * 60 * 1000
 

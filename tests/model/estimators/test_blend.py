@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from features.catalog import never_negative, sign_of, smooth_in_silence
+from features.arrays import Floats
+from features.catalog import feature_of
 from features.orders import Order, OrderType
 from features.state import EMPTY, CustomerState, apply
 from features.times import MS_PER_DAY
@@ -15,7 +16,7 @@ from features.vector import FEATURE_NAMES, vectors
 from model.data.training_rows import TrainingConfig, population, snapshots, training_set
 from model.estimators.base import Examples
 from model.estimators.blend import CORRECTION_WEIGHT, Blend
-from model.estimators.clv import ClvModel, Floats
+from model.estimators.clv import ClvModel
 from model.estimators.fit import examples, fit
 from model.estimators.glm import PoissonValue
 from model.estimators.lifetime import LifetimeValue
@@ -96,18 +97,18 @@ def test_only_features_that_move_one_way_in_silence_are_looked_at() -> None:
     states = _states(modelling.orders(), day)
     X = np.stack([vectors([(s, (day + d) * MS_PER_DAY) for s in states]) for d in range(0, 91, 3)])
     for i, name in enumerate(FEATURE_NAMES):
-        if smooth_in_silence(name):
-            column = np.maximum(X[:, :, i], 0) if never_negative(name) else X[:, :, i]
+        if feature_of(name).smooth:
+            column = np.maximum(X[:, :, i], 0) if feature_of(name).floored else X[:, :, i]
             moved = np.diff(column, axis=0)
             # What may only raise a CLV falls, what may only lower it grows, the rest stands still.
-            falls = moved * sign_of(name) <= 1e-9
-            assert falls.all() if sign_of(name) else (moved == 0).all(), name
+            falls = moved * feature_of(name).sign <= 1e-9
+            assert falls.all() if feature_of(name).sign else (moved == 0).all(), name
 
 
 def test_every_coefficient_has_the_sign_of_its_feature() -> None:
     value = _blend()
     assert value.correction is not None
-    signs = [sign_of(FEATURE_NAMES[i]) for i in value.kept]
+    signs = [feature_of(FEATURE_NAMES[i]).sign for i in value.kept]
     assert sum(sign != 0 for sign in signs) >= 10
     for part, expected in (
         (value.regression.linear, [1, *signs]),

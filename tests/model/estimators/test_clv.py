@@ -9,17 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.catalog import sign_of, smooth_in_silence, smooth_rows
+from features.arrays import Floats
+from features.catalog import feature_of
 from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES, vectors
 from model.data.training_rows import snapshots
 from model.estimators.base import Examples
 from model.estimators.blend import Blend
-from model.estimators.clv import ClvModel, FeatureError, Floats
+from model.estimators.clv import ClvModel, FeatureError
 from model.estimators.glm import LogisticChance
 from model.estimators.kinds import fitted
 from model.estimators.regression import SignedPoissonRegressor
-from model.estimators.transform import SignedLogClip, signed_log
+from model.estimators.transform import SignedLogClip, signed_log, smooth_rows
 from tests.support import modelling
 
 
@@ -89,7 +90,7 @@ def _examples(seed: int, population: Floats, currency: str = "USD", unit: float 
         columns=FEATURE_NAMES,
         horizon_days=60,
         currency=currency,
-        signs=tuple(sign_of(name) for name in FEATURE_NAMES),
+        signs=tuple(feature_of(name).sign for name in FEATURE_NAMES),
     )
 
 
@@ -124,7 +125,7 @@ def test_a_population_without_repeats_leaves_the_clv_to_the_regression() -> None
     assert isinstance(model.value, Blend)
     assert model.value.lifetime is None
     alone = model.value.predict(X)
-    smooth = np.flatnonzero([smooth_in_silence(name) for name in FEATURE_NAMES])
+    smooth = np.flatnonzero([feature_of(name).smooth for name in FEATURE_NAMES])
     np.testing.assert_allclose(alone, model.value.regression.predict(X[:, smooth]))
     np.testing.assert_allclose(model.clv(X), np.minimum(alone, model.top), atol=0.0051)
 

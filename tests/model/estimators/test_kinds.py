@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from features.catalog import sign_of
+from features.catalog import feature_of
 from features.vector import FEATURE_NAMES
 from model.artifact.artifact import load, save, version_of
 from model.data.training_rows import training_set
@@ -212,7 +212,7 @@ def test_coarse_columns_keep_their_order_and_their_extremes() -> None:
 
 
 def test_signs_of_the_columns_are_those_of_their_names() -> None:
-    assert _examples().signs == tuple(sign_of(name) for name in FEATURE_NAMES)
+    assert _examples().signs == tuple(feature_of(name).sign for name in FEATURE_NAMES)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.estimators.base import Floats
+from features.arrays import Floats
 from model.estimators.season import LIFETIME_LEVEL, log_level
 
 ROWS = 400

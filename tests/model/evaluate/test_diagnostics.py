@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc
 
+from features.catalog import FEATURES
 from features.vector import FEATURE_NAMES
 from model.evaluate.diagnostics import BEST, Diagnostics, diagnostics, gain
 from model.evaluate.holdout import MODEL, Holdout, predicted
 from model.evaluate.metrics import normalized_gini, top_decile_capture
-from model.explain.groups import DERIVED, consistent
+from model.explain.groups import consistent
 from tests.support import modelling
 
 
@@ -32,7 +33,7 @@ def test_a_silent_customer_matters_and_what_follows_from_others_is_not_listed() 
     assert {one.group for one in found.groups} == {"silence", "frequency", "baskets", "refunds"}
     assert next(one for one in found.groups if one.group == "silence").drop > 0.02
     names = [one.feature for one in found.importance]
-    assert set(names) == set(FEATURE_NAMES) - set(DERIVED)
+    assert set(names) == {f.name for f in FEATURES if not f.derived}
     assert [one.drop for one in found.importance] == sorted(
         (one.drop for one in found.importance), reverse=True
     )

@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestRegressor
 
+from features.arrays import Floats
+from features.catalog import Group
 from features.orders import Order
 from features.state import EMPTY, BeyondMemory, CustomerState, apply
 from features.vector import FEATURE_NAMES, vectors
 from model.backtest.run import scorer_of
-from model.decide.scoring import Floats, Scorer
-from model.explain.groups import Group, Mixer, group_of, groups_of
+from model.decide.scoring import Scorer
+from model.explain.groups import Mixer, groups_of
 from model.explain.shapley import CannotExplain, Explanation, explain, in_units, shapley, typical
 from tests.support import modelling
 from tests.support.fakes import LinearModel, at, every, scorer
@@ -205,10 +207,6 @@ def test_columns_beyond_the_streams_own_are_attributes() -> None:
     for number, explained in enumerate(explain(by, X)):
         assert _parts(explained).pop("attributes") == 100 * number
         assert explained.clv_minor == 10_000 + 100 * number
-
-
-def test_every_feature_has_a_group() -> None:
-    assert {group_of(name) for name in FEATURE_NAMES} == set(_GROUPS)
 
 
 # --- Shapley values -------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from features.arrays import Floats
 from model.artifact.artifact import load
 from model.data.synthetic import write_csv
 from model.data.training_rows import (
@@ -24,7 +25,7 @@ from model.data.training_rows import (
     training_set,
 )
 from model.estimators import kinds as zoo
-from model.estimators.base import Examples, Floats
+from model.estimators.base import Examples
 from model.estimators.kinds import DEFAULT, KINDS, Kind, options_of
 from model.training import folds as folds_module
 from model.training.folds import folds

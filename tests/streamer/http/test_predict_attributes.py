@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from features.arrays import Floats
 from features.vector import FEATURE_NAMES
 from model.data.attributes import Attributes, Column
-from model.decide.scoring import Floats, Scorer
+from model.decide.scoring import Scorer
 from streamer.http.requests import BodyRefused, Terms, read
 from streamer.pipeline.partition import PartitionRunner, Pipeline
 from streamer.records import LogRange, MemoryPublisher, Partition
