@@ -25,7 +25,7 @@ from streamer.pipeline.partition import PartitionRunner, Pipeline
 from streamer.records import LogRange, LogUnavailable, Partition, Publisher
 from streamer.settings import Settings
 from streamer.store.base import StateStore
-from streamer.store.redis_store import RedisStore
+from streamer.store.redis_admin import RedisAdmin
 
 Progress = Callable[[int], object]
 
@@ -201,7 +201,7 @@ class _Drain:
 
 
 @asynccontextmanager
-async def _store(settings: Settings) -> AsyncIterator[RedisStore]:
+async def _store(settings: Settings) -> AsyncIterator[RedisAdmin]:
     store = servers.redis_store(settings, await servers.cluster_id(settings))
     try:
         await store.check_server()

@@ -17,7 +17,7 @@ from streamer.kafka import topics
 from streamer.kafka.publisher import KafkaPublisher, Route
 from streamer.kafka.topics import Topic
 from streamer.settings import Settings, SettingsRefused
-from streamer.store.redis_store import RedisStore
+from streamer.store.redis_admin import RedisAdmin
 
 _CIPHERED: Final = "the key is encrypted"
 
@@ -58,9 +58,9 @@ async def cluster_id(settings: Settings, timeout_s: float = 30.0) -> str:
     return settings.cluster_id or found
 
 
-def redis_store(settings: Settings, cluster: str) -> RedisStore:
+def redis_store(settings: Settings, cluster: str) -> RedisAdmin:
     """The store, under the name of a Kafka cluster; it connects when first used."""
-    return RedisStore.from_url(
+    return RedisAdmin.from_url(
         settings.redis_url.get_secret_value(),
         cluster_id=cluster,
         namespace=settings.state_namespace,

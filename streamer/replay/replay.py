@@ -23,7 +23,7 @@ from streamer.pipeline.partition import Parsed, PartitionRunner, Pipeline, Tally
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import LogRange, Partition, Publisher
 from streamer.replay.files import LogFiles
-from streamer.store.base import MemoryStore
+from streamer.store.memory import MemoryStore
 
 _BATCH: Final = 2_000
 _NO_END: Final = 2**62

@@ -16,7 +16,7 @@ from streamer.demo.embedded import EmbeddedRedis
 from streamer.pipeline.partition import Fenced, PartitionRunner, Pipeline
 from streamer.records import LogRange, MemoryPublisher, Partition
 from streamer.settings import Settings
-from streamer.store.base import MemoryStore
+from streamer.store.memory import MemoryStore
 from streamer.store.redis_store import RedisStore
 from streamer.worker.partitions import TICK_LIMIT, Partitions
 from tests.chaos.deployment import size

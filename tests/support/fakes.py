@@ -22,7 +22,8 @@ from model.decide.scoring import Scorer
 from streamer.pipeline.messages import Writer
 from streamer.pipeline.partition import PartitionRunner, Pipeline
 from streamer.records import LogRange, MemoryPublisher, Message, Partition, PublishFailed, Topics
-from streamer.store.base import Claim, MemoryStore, Outbox, Outcome, Stored, StoreUnavailable, Write
+from streamer.store.base import Claim, Outbox, Outcome, Stored, StoreUnavailable, Write
+from streamer.store.memory import MemoryStore
 
 T = TypeVar("T")
 

@@ -32,7 +32,7 @@ from streamer.pipeline.partition import Pipeline
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import MemoryPublisher, Message, Partition
 from streamer.replay.replay import Replay
-from streamer.store.base import MemoryStore
+from streamer.store.memory import MemoryStore
 from streamer.store.redis_store import SCHEMA
 from tests.support.deployment import Deployment
 

@@ -23,7 +23,7 @@ from model.decide.judge import Judge
 from model.decide.policy import Policy, Stake
 from model.report.backtest_page import page, text
 from streamer.records import MemoryPublisher
-from streamer.store.base import MemoryStore
+from streamer.store.memory import MemoryStore
 from tests.support.fakes import (
     START_MS,
     TOPICS,

@@ -20,7 +20,7 @@ from model.decide.policy import Policy, Rules, Stake
 from model.decide.rule_state import Peak, RaisedWarning, Trigger
 from model.decide.scoring import Score
 from streamer.records import MemoryPublisher
-from streamer.store.base import MemoryStore
+from streamer.store.memory import MemoryStore
 from tests.support.fakes import (
     HOUR_MS,
     TOPICS,

@@ -8,7 +8,7 @@ import pytest
 from features.orders import Order, OrderType
 from model.decide.policy import Policy
 from streamer.records import MemoryPublisher
-from streamer.store.base import MemoryStore
+from streamer.store.memory import MemoryStore
 from tests.support.fakes import TOPICS, an_order, at, claimed, done, every, judge, pipeline, records
 
 

@@ -24,7 +24,8 @@ from streamer.kafka.publisher import KafkaPublisher
 from streamer.kafka.topics import Topic, ensure_topics
 from streamer.pipeline.erasures import Forgotten, erasure_in, marker
 from streamer.records import LogUnavailable, MemoryPublisher, Message, Partition, PublishFailed
-from streamer.store.base import MemoryStore, Write
+from streamer.store.base import Write
+from streamer.store.memory import MemoryStore
 from tests.kafka.cluster import ApacheKafka
 
 Kafka = EmbeddedKafka | ApacheKafka

@@ -14,7 +14,7 @@ from streamer.admin.outcomes import OutcomesRefused, by_week, endings, read_file
 from streamer.commands.cli import cli
 from streamer.pipeline.messages import ChurnWarning
 from streamer.records import MemoryPublisher
-from streamer.store.base import MemoryStore
+from streamer.store.memory import MemoryStore
 from tests.support.fakes import (
     TOPICS,
     an_order,

@@ -13,8 +13,8 @@ from streamer.admin.redrive import Choice, Left, Marks, Record, Redriven, redriv
 from streamer.demo.embedded import EmbeddedRedis
 from streamer.pipeline.messages import dead_letter
 from streamer.records import MemoryPublisher, Message, Partition, PublishFailed
-from streamer.store.base import MemoryStore
-from streamer.store.redis_store import RedisStore
+from streamer.store.memory import MemoryStore
+from streamer.store.redis_admin import RedisAdmin
 
 ALL = Choice()
 LETTERS = Partition("orders-dead-letter", 0)
@@ -162,7 +162,7 @@ def test_a_record_can_go_to_the_partition_that_it_came_from() -> None:
 
 async def test_marks_are_kept_on_the_server(embedded_redis: EmbeddedRedis) -> None:
     cluster = uuid.uuid4().hex
-    store = RedisStore.from_url(embedded_redis.url, cluster_id=cluster)
+    store = RedisAdmin.from_url(embedded_redis.url, cluster_id=cluster)
     offsets = [0, 1, 65_535, 65_536, 10**12]
     assert await store.redriven(LETTERS, []) == set()
     assert await store.redriven(LETTERS, offsets) == set()

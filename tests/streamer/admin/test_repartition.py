@@ -32,14 +32,9 @@ from streamer.pipeline.messages import pack
 from streamer.pipeline.partition import CustomersMoved, LogTooShort, PartitionRunner
 from streamer.pipeline.partitioner import MURMUR2, PARTITIONERS, partition_for
 from streamer.records import LogRange, MemoryPublisher, Partition, Record
-from streamer.store.base import (
-    MemoryStore,
-    MovableStore,
-    PartitionCountChanged,
-    StoreUnavailable,
-    Write,
-)
-from streamer.store.redis_store import RedisStore
+from streamer.store.base import MovableStore, PartitionCountChanged, StoreUnavailable, Write
+from streamer.store.memory import MemoryStore
+from streamer.store.redis_admin import RedisAdmin
 from tests.support.fakes import TOPICS, Crash, Rec, an_order, at, done, pipeline, records, wire
 
 USERS = [f"user-{number}" for number in range(40)]
@@ -517,7 +512,7 @@ def test_the_result_is_told_in_a_few_lines() -> None:
 async def test_thousands_of_customers_move_on_a_server_killed_half_way(
     embedded_redis: EmbeddedRedis,
 ) -> None:
-    store = RedisStore.from_url(embedded_redis.url, cluster_id=uuid.uuid4().hex)
+    store = RedisAdmin.from_url(embedded_redis.url, cluster_id=uuid.uuid4().hex)
     users = [f"customer {{{number}}}:*" for number in range(2_500)]
     shop = Shop(4, store)
     shop.send(*orders_of(users))

@@ -34,7 +34,8 @@ from streamer.pipeline.partition import PartitionRunner, Pipeline
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import LogRange, MemoryPublisher, Partition
 from streamer.settings import Settings
-from streamer.store.base import MemoryStore, Stored, StoreUnavailable
+from streamer.store.base import Stored, StoreUnavailable
+from streamer.store.memory import MemoryStore
 from tests.model.explain.test_shapley import facts_of
 from tests.support import modelling
 from tests.support.fakes import (

@@ -16,7 +16,7 @@ from model.decide.scoring import Scorer
 from streamer.http.requests import BodyRefused, Terms, read
 from streamer.pipeline.partition import PartitionRunner, Pipeline
 from streamer.records import LogRange, MemoryPublisher, Partition
-from streamer.store.base import MemoryStore
+from streamer.store.memory import MemoryStore
 from tests.streamer.http.test_predict import of_features, of_orders, request, served
 from tests.streamer.http.test_requests import TERMS, body, features, orders, refused
 from tests.support.fakes import LinearModel, every, judge, pipeline, records, scorer

@@ -24,7 +24,8 @@ from streamer.kafka.faust_app import faust_app, faust_credentials
 from streamer.settings import Settings, SettingsRefused
 from streamer.settings.fields import is_loopback
 from streamer.store.base import StoreUnavailable
-from streamer.store.redis_store import RedisStore, StoreAccessDenied
+from streamer.store.redis_server import StoreAccessDenied
+from streamer.store.redis_store import RedisStore
 from tests.support.certificates import Authority
 
 LOGIN = {

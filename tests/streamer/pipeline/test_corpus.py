@@ -6,7 +6,7 @@ import pytest
 
 from features.orders import Order, OrderRules, parse
 from streamer.records import MemoryPublisher, Message
-from streamer.store.base import MemoryStore
+from streamer.store.memory import MemoryStore
 from tests.support import corpus
 from tests.support.fakes import ORDERS_0, TOPICS, Rec, at, by_time, claimed, done, every, records
 from tests.support.fakes import pipeline as a_pipeline

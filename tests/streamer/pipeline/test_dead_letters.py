@@ -27,7 +27,8 @@ from streamer.pipeline.dead_letters import (
 )
 from streamer.pipeline.partition import PartitionRunner, Pipeline
 from streamer.records import MemoryPublisher, Partition, PublishFailed
-from streamer.store.base import MemoryStore, StoreUnavailable
+from streamer.store.base import StoreUnavailable
+from streamer.store.memory import MemoryStore
 from tests.support.fakes import (
     TOPICS,
     Faults,

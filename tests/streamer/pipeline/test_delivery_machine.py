@@ -30,7 +30,8 @@ from model.decide import codec as customer
 from streamer.pipeline.erasures import Erasure, Forgotten, digest, erasure_headers
 from streamer.pipeline.partition import Fenced, OutOfSequence, PartitionRunner, WentBack
 from streamer.records import LogRange, MemoryPublisher, Message, PublishFailed
-from streamer.store.base import Claim, MemoryStore, StoreUnavailable
+from streamer.store.base import Claim, StoreUnavailable
+from streamer.store.memory import MemoryStore
 from tests.support.fakes import (
     HOUR_MS,
     ORDERS_0,

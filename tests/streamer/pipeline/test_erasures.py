@@ -21,7 +21,8 @@ from streamer.pipeline.erasures import (
 from streamer.pipeline.messages import pack
 from streamer.pipeline.partition import PartitionRunner
 from streamer.records import MemoryPublisher, Message, PublishFailed
-from streamer.store.base import MemoryStore, StoreUnavailable, Write
+from streamer.store.base import StoreUnavailable, Write
+from streamer.store.memory import MemoryStore
 from tests.support.fakes import (
     ORDERS_0,
     TOPICS,

@@ -22,7 +22,7 @@ from streamer.pipeline.messages import (
     warning_id,
 )
 from streamer.records import MemoryPublisher, Message
-from streamer.store.base import MemoryStore
+from streamer.store.memory import MemoryStore
 from tests.support.fakes import (
     TOPICS,
     an_order,

@@ -17,7 +17,7 @@ from model.decide.policy import Policy
 from streamer.pipeline.dead_letters import DeadLettersExceeded, Limits
 from streamer.pipeline.partition import PartitionRunner
 from streamer.records import MemoryPublisher, Message
-from streamer.store.base import MemoryStore
+from streamer.store.memory import MemoryStore
 from tests.model.decide.test_isolate import CannotScore, Raising
 from tests.support.fakes import (
     ORDERS_0,

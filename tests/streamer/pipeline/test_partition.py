@@ -28,7 +28,8 @@ from streamer.pipeline.partition import (
     WentBack,
 )
 from streamer.records import LogRange, MemoryPublisher, PublishFailed
-from streamer.store.base import MemoryStore, PartitionCountChanged, Stored, StoreUnavailable
+from streamer.store.base import PartitionCountChanged, Stored, StoreUnavailable
+from streamer.store.memory import MemoryStore
 from tests.support.fakes import (
     HOUR_MS,
     ORDERS_0,

@@ -13,14 +13,8 @@ from model.decide import codec as customer
 from streamer.pipeline.partition import PartitionRunner, Pipeline, WentBack
 from streamer.pipeline.rebuild import MOST_REBUILDS, CustomerUnrecoverable, StoreDamaged, read_aside
 from streamer.records import LogUnavailable, MemoryPublisher, Partition
-from streamer.store.base import (
-    QUARANTINE_SIZE,
-    MemoryStore,
-    NewerSchema,
-    Stored,
-    StoreUnavailable,
-    Write,
-)
+from streamer.store.base import QUARANTINE_SIZE, NewerSchema, Stored, StoreUnavailable, Write
+from streamer.store.memory import MemoryStore
 from tests.support.fakes import (
     HOUR_MS,
     ORDERS_0,

@@ -29,7 +29,8 @@ from streamer.pipeline.partition import (
     WentBack,
 )
 from streamer.records import LogRange, MemoryPublisher, Message
-from streamer.store.base import MemoryStore, StartAt, StateStore, Stored, TopicRecreated
+from streamer.store.base import StartAt, StateStore, Stored, TopicRecreated
+from streamer.store.memory import MemoryStore
 from streamer.store.redis_store import RedisStore
 from streamer.worker import partitions as app
 from streamer.worker.outage import Outage

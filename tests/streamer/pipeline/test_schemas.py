@@ -25,7 +25,7 @@ from model.decide.rule_state import Trigger
 from streamer.pipeline.erasures import Marker, Move, marker, move
 from streamer.pipeline.messages import ChurnWarning, ClvScore, dead_letter
 from streamer.records import MemoryPublisher, Message
-from streamer.store.base import MemoryStore
+from streamer.store.memory import MemoryStore
 from tests.support.fakes import TOPICS, at, by_time, claimed, done, judge, pipeline, records, wire
 from tests.support.strategies import histories
 

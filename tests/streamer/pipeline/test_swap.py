@@ -12,7 +12,8 @@ from model.decide import codec as customer
 from model.decide.policy import Policy
 from streamer.pipeline.partition import PartitionRunner, Pipeline
 from streamer.records import MemoryPublisher, Message, PublishFailed
-from streamer.store.base import MemoryStore, StoreUnavailable
+from streamer.store.base import StoreUnavailable
+from streamer.store.memory import MemoryStore
 from tests.support.fakes import (
     ORDERS_0,
     TOPICS,

@@ -22,9 +22,7 @@ from streamer.records import Partition
 from streamer.store.base import (
     QUARANTINE_SIZE,
     Claim,
-    DueTimes,
     EvictionPolicyUnsafe,
-    MemoryStore,
     MovableStore,
     NewerSchema,
     Outbox,
@@ -37,15 +35,11 @@ from streamer.store.base import (
     TopicRecreated,
     Write,
 )
-from streamer.store.redis_store import (
-    SCHEMA,
-    ClusterExpected,
-    ForeignData,
-    RedisStore,
-    StoreAccessDenied,
-    StoreUrlInvalid,
-    redacted,
-)
+from streamer.store.memory import DueTimes, MemoryStore
+from streamer.store.redis_admin import RedisAdmin
+from streamer.store.redis_server import ClusterExpected, ForeignData, StoreAccessDenied
+from streamer.store.redis_store import SCHEMA
+from streamer.store.redis_url import StoreUrlInvalid, redacted
 from tests.support.limited_user import limited
 from tests.support.redis_kit import Node, clients, cluster, cluster_url, listening
 
@@ -117,8 +111,8 @@ def a_write(
     return Write(states or {}, due or {}, outbox, next_offset, high_ts_ms, quarantine or {}, trail)
 
 
-def redis_store(server: EmbeddedRedis, cluster_id: str | None = None) -> RedisStore:
-    return RedisStore.from_url(server.url, cluster_id=cluster_id or uuid.uuid4().hex)
+def redis_store(server: EmbeddedRedis, cluster_id: str | None = None) -> RedisAdmin:
+    return RedisAdmin.from_url(server.url, cluster_id=cluster_id or uuid.uuid4().hex)
 
 
 @pytest.fixture(scope="session")
@@ -140,7 +134,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[StateStore]:
         async with Redis.from_url(server.url) as admin:
             name, password = await limited([admin])
         url = server.url.replace("unix://", f"unix://{name}:{password}@")
-        store = RedisStore.from_url(url, cluster_id=uuid.uuid4().hex)
+        store = RedisAdmin.from_url(url, cluster_id=uuid.uuid4().hex)
     else:
         nodes = request.getfixturevalue("redis_cluster")
         url = cluster_url(nodes)
@@ -148,13 +142,13 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[StateStore]:
             async with clients(nodes) as admins:
                 name, password = await limited(admins)
             url = url.replace("://", f"://{name}:{password}@")
-        store = RedisStore.from_url(url, cluster_id=uuid.uuid4().hex)
+        store = RedisAdmin.from_url(url, cluster_id=uuid.uuid4().hex)
     yield store
     await store.close()
 
 
 @pytest.fixture
-async def redis(embedded_redis: EmbeddedRedis) -> AsyncIterator[RedisStore]:
+async def redis(embedded_redis: EmbeddedRedis) -> AsyncIterator[RedisAdmin]:
     store = redis_store(embedded_redis)
     yield store
     await store.close()
@@ -620,26 +614,29 @@ def test_redis_and_memory_answer_alike_whatever_is_done(
 
 
 async def test_the_epoch_is_not_repeated_when_the_server_forgets_a_claim(
-    redis: RedisStore,
+    redis: RedisAdmin,
 ) -> None:
     await redis.claim(ORDERS_3, 4)
     key = next(k for k in await keys_of(redis) if k.endswith(b":meta"))
-    before: Any = await redis._client.hgetall(key)
+    before: Any = await redis.server.client.hgetall(key)
     zombie = await Owner.claims(redis)
-    await redis._client.hset(key, mapping=before)  # the server lost its last second
+    await redis.server.client.hset(key, mapping=before)  # the server lost its last second
     owner = await Owner.claims(redis)
     assert owner.epoch != zombie.epoch
     assert await zombie.write(next_offset=1) is Outcome.FENCED
 
 
-async def keys_of(store: RedisStore) -> set[bytes]:
-    return {key async for key in store._client.scan_iter(match=f"{store._root}*", count=1000)}
+async def keys_of(store: RedisAdmin) -> set[bytes]:
+    return {
+        key
+        async for key in store.server.client.scan_iter(match=f"{store.server.root}*", count=1000)
+    }
 
 
-async def test_every_key_of_a_partition_has_its_hash_tag(redis: RedisStore) -> None:
+async def test_every_key_of_a_partition_has_its_hash_tag(redis: RedisAdmin) -> None:
     owner = await Owner.claims(redis)
     await owner.write(states={"{x}": b"1", "ann": b"2"}, due={"{x}": 1}, outbox=[b"w"])
-    root = redis._root.encode()
+    root = redis.server.root.encode()
     assert await keys_of(redis) == {
         root + b"{orders}:partitions",
         *(
@@ -649,72 +646,72 @@ async def test_every_key_of_a_partition_has_its_hash_tag(redis: RedisStore) -> N
     }
 
 
-async def test_a_newer_schema_is_refused_and_left_alone(redis: RedisStore) -> None:
+async def test_a_newer_schema_is_refused_and_left_alone(redis: RedisAdmin) -> None:
     await redis.claim(ORDERS_3, 4)
     key = next(k for k in await keys_of(redis) if k.endswith(b":meta"))
-    await redis._client.hset(key, "schema", SCHEMA + 1)
-    before = await redis._client.hgetall(key)
+    await redis.server.client.hset(key, "schema", SCHEMA + 1)
+    before = await redis.server.client.hgetall(key)
     with pytest.raises(NewerSchema, match="newer"):
         await redis.claim(ORDERS_3, 4)
     with pytest.raises(NewerSchema):
         await redis.peek(ORDERS_3)
-    assert await redis._client.hgetall(key) == before
+    assert await redis.server.client.hgetall(key) == before
 
 
 @pytest.mark.parametrize("name", ["meta", "due", "outbox"])
 async def test_a_foreign_key_is_refused_before_anything_is_written(
-    redis: RedisStore, name: str
+    redis: RedisAdmin, name: str
 ) -> None:
     owner = await Owner.claims(redis)
-    key = f"{redis._root}{{orders-3}}:{name}"
-    await redis._client.delete(key)
-    await redis._client.set(key, "somebody else's")
+    key = f"{redis.server.root}{{orders-3}}:{name}"
+    await redis.server.client.delete(key)
+    await redis.server.client.set(key, "somebody else's")
     with pytest.raises(ForeignData):
         await owner.write(states={"a": b"1"}, due={"a": 1}, outbox=[b"w"], next_offset=1)
     assert not [key for key in await keys_of(redis) if b":c:" in key]
 
 
-async def test_a_partition_whose_meta_is_gone_is_refused(redis: RedisStore) -> None:
+async def test_a_partition_whose_meta_is_gone_is_refused(redis: RedisAdmin) -> None:
     owner = await Owner.claims(redis)
     await owner.write(due={"a": 1})
-    await redis._client.delete(f"{redis._root}{{orders-3}}:meta")
+    await redis.server.client.delete(f"{redis.server.root}{{orders-3}}:meta")
     with pytest.raises(ForeignData, match="meta is missing"):
         await redis.claim(ORDERS_3, 4)
 
 
-async def test_scripts_come_back_after_the_server_forgot_them(redis: RedisStore) -> None:
+async def test_scripts_come_back_after_the_server_forgot_them(redis: RedisAdmin) -> None:
     owner = await Owner.claims(redis)
-    await redis._client.script_flush()
+    await redis.server.client.script_flush()
     assert await owner.write(next_offset=1) is Outcome.APPLIED
 
 
-async def test_a_full_server_takes_all_of_a_write_or_nothing(redis: RedisStore) -> None:
+async def test_a_full_server_takes_all_of_a_write_or_nothing(redis: RedisAdmin) -> None:
     owner = await Owner.claims(redis)
     await owner.write(states={"a": b"1"}, due={"a": 1})
-    await redis._client.config_set("maxmemory", "1")
+    await redis.server.client.config_set("maxmemory", "1")
     try:
         with pytest.raises(StoreUnavailable, match="memory"):
             await owner.write(states={"a": b"2"}, due={"a": None}, next_offset=1)
         with pytest.raises(StoreUnavailable, match="memory"):
             await owner.write(due={"a": None})
     finally:
-        await redis._client.config_set("maxmemory", "0")
+        await redis.server.client.config_set("maxmemory", "0")
     assert await owner.load("a") == [Stored(b"1", 1)]
     assert await owner.write(states={"a": b"2"}) is Outcome.APPLIED
 
 
-async def test_only_a_server_that_never_evicts_is_trusted(redis: RedisStore) -> None:
+async def test_only_a_server_that_never_evicts_is_trusted(redis: RedisAdmin) -> None:
     await redis.check_server()
-    await redis._client.config_set("maxmemory-policy", "allkeys-lru")
+    await redis.server.client.config_set("maxmemory-policy", "allkeys-lru")
     try:
         with pytest.raises(EvictionPolicyUnsafe, match=r"allkeys-lru.*noeviction"):
             await redis.check_server()
     finally:
-        await redis._client.config_set("maxmemory-policy", "noeviction")
+        await redis.server.client.config_set("maxmemory-policy", "noeviction")
 
 
 async def test_a_server_out_of_reach_is_unavailable(tmp_path: Any) -> None:
-    store = RedisStore.from_url(f"unix://{tmp_path}/none", cluster_id="c", timeout_s=0.2)
+    store = RedisAdmin.from_url(f"unix://{tmp_path}/none", cluster_id="c", timeout_s=0.2)
     for attempt in (store.ping(), store.claim(ORDERS_3, 4), store.load(ORDERS_3, ["a"])):
         with pytest.raises(StoreUnavailable):
             await attempt
@@ -724,7 +721,7 @@ async def test_a_server_out_of_reach_is_unavailable(tmp_path: Any) -> None:
 async def test_a_write_whose_answer_never_came_is_applied_once(
     embedded_redis: EmbeddedRedis,
 ) -> None:
-    impatient = RedisStore.from_url(embedded_redis.url, cluster_id=uuid.uuid4().hex, timeout_s=0.1)
+    impatient = RedisAdmin.from_url(embedded_redis.url, cluster_id=uuid.uuid4().hex, timeout_s=0.1)
     owner = await Owner.claims(impatient)
     await owner.write(outbox=[b"0"])
     os.kill(embedded_redis.pid, signal.SIGSTOP)
@@ -744,7 +741,7 @@ async def test_a_wrong_password_stops_and_is_not_repeated_to_anybody(
     embedded_redis: EmbeddedRedis,
 ) -> None:
     url = embedded_redis.url.replace("unix://", "unix://someone:hunter2@")
-    store = RedisStore.from_url(url, cluster_id="c")
+    store = RedisAdmin.from_url(url, cluster_id="c")
     with pytest.raises(StoreAccessDenied) as refusal:
         await store.ping()
     await store.close()
@@ -757,7 +754,7 @@ async def test_a_wrong_password_stops_and_is_not_repeated_to_anybody(
 )
 def test_a_url_that_is_none_is_refused_without_being_shown(url: str) -> None:
     with pytest.raises(StoreUrlInvalid, match="rediss://") as refusal:
-        RedisStore.from_url(url, cluster_id="c")
+        RedisAdmin.from_url(url, cluster_id="c")
     assert "hunt" not in str(refusal.value)
     assert refusal.value.__suppress_context__
 
@@ -773,7 +770,7 @@ def test_a_url_that_is_none_is_refused_without_being_shown(url: str) -> None:
 )
 def test_an_address_shows_no_secret(url: str, shown: str) -> None:
     assert redacted(url) == shown
-    assert shown in repr(RedisStore.from_url(url, cluster_id="c"))
+    assert shown in repr(RedisAdmin.from_url(url, cluster_id="c"))
 
 
 @pytest.mark.parametrize(
@@ -783,14 +780,14 @@ def test_names_that_would_move_keys_to_another_slot_are_refused(
     namespace: str, cluster_id: str
 ) -> None:
     with pytest.raises(StoreRefused, match="braces"):
-        RedisStore.from_url("redis://", cluster_id=cluster_id, namespace=namespace)
+        RedisAdmin.from_url("redis://", cluster_id=cluster_id, namespace=namespace)
 
 
 # --- a cluster
 
 
 async def test_partitions_lie_on_several_masters_each_on_one(redis_cluster: list[Node]) -> None:
-    store = RedisStore.from_url(cluster_url(redis_cluster), cluster_id=uuid.uuid4().hex)
+    store = RedisAdmin.from_url(cluster_url(redis_cluster), cluster_id=uuid.uuid4().hex)
     await store.check_server()
     await store.ping()
     for number in range(12):
@@ -803,7 +800,7 @@ async def test_partitions_lie_on_several_masters_each_on_one(redis_cluster: list
     masters: dict[bytes, int] = {}
     async with clients(redis_cluster) as servers:
         for place, server in enumerate(servers):
-            async for key in server.scan_iter(match=f"{store._root}*", count=1000):
+            async for key in server.scan_iter(match=f"{store.server.root}*", count=1000):
                 tag = key.split(b"{")[1].split(b"}")[0]
                 assert masters.setdefault(tag, place) == place
     assert len(masters) == 13, "twelve partitions, and the topic's own count"
@@ -814,7 +811,7 @@ async def test_one_server_of_a_cluster_is_taken_for_the_cluster_once_it_is_asked
     redis_cluster: list[Node],
 ) -> None:
     url = f"redis://127.0.0.1:{redis_cluster[0].port}"
-    store = RedisStore.from_url(url, cluster_id=uuid.uuid4().hex)
+    store = RedisAdmin.from_url(url, cluster_id=uuid.uuid4().hex)
     claims = [store.claim(Partition("orders", number), 6) for number in range(6)]
     refused = [
         e for e in await asyncio.gather(*claims, return_exceptions=True) if type(e) is not Claim
@@ -829,14 +826,14 @@ async def test_one_server_of_a_cluster_is_taken_for_the_cluster_once_it_is_asked
 
 async def test_a_lone_server_is_no_cluster() -> None:
     with listening() as node:
-        store = RedisStore.from_url(cluster_url([node]), cluster_id="c", timeout_s=1)
+        store = RedisAdmin.from_url(cluster_url([node]), cluster_id="c", timeout_s=1)
         with pytest.raises(ClusterExpected, match="write redis://host:port"):
             await store.claim(ORDERS_3, 4)
         await store.close()
 
 
 async def test_a_cluster_out_of_reach_is_unavailable() -> None:
-    store = RedisStore.from_url("redis+cluster://127.0.0.1:1", cluster_id="c", timeout_s=0.2)
+    store = RedisAdmin.from_url("redis+cluster://127.0.0.1:1", cluster_id="c", timeout_s=0.2)
     for attempt in (store.ping(), store.claim(ORDERS_3, 4), store.load(ORDERS_3, ["a"])):
         with pytest.raises(StoreUnavailable):
             await attempt
@@ -848,22 +845,24 @@ async def test_a_cluster_out_of_reach_is_unavailable() -> None:
 )
 def test_a_cluster_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(StoreUrlInvalid):
-        RedisStore.from_url(url, cluster_id="c")
+        RedisAdmin.from_url(url, cluster_id="c")
 
 
 def test_a_cluster_address_names_all_servers_and_no_secret() -> None:
     url = "rediss+cluster://u:hunter2@a:1,[::1]:2,c/?ssl_cert_reqs=required"
     assert redacted(url) == "rediss+cluster://a:1,[::1]:2,c:6379/"
-    assert "hunter2" not in repr(RedisStore.from_url(url, cluster_id="c"))
+    assert "hunter2" not in repr(RedisAdmin.from_url(url, cluster_id="c"))
 
 
 # --- what is damaged
 
 
-async def test_a_key_of_another_type_is_told_from_a_customer_never_seen(redis: RedisStore) -> None:
+async def test_a_key_of_another_type_is_told_from_a_customer_never_seen(
+    redis: RedisAdmin,
+) -> None:
     owner = await Owner.claims(redis)
     await owner.write(states={"ann": b"1"})
-    await redis._client.rpush(f"{redis._root}{{orders-3}}:c:bob", "somebody else's")
+    await redis.server.client.rpush(f"{redis.server.root}{{orders-3}}:c:bob", "somebody else's")
     ann, bob, cleo = await owner.load("ann", "bob", "cleo")
     assert (ann.state, cleo.state) == (b"1", None)
     assert bob.state is not None
@@ -946,18 +945,18 @@ async def test_the_user_may_touch_no_other_key_and_run_no_other_command(
 
 
 @pytest.fixture(params=["redis", "cluster"])
-async def server_store(request: pytest.FixtureRequest) -> AsyncIterator[RedisStore]:
+async def server_store(request: pytest.FixtureRequest) -> AsyncIterator[RedisAdmin]:
     if request.param == "redis":
         store = redis_store(request.getfixturevalue("embedded_redis"))
     else:
         url = cluster_url(request.getfixturevalue("redis_cluster"))
-        store = RedisStore.from_url(url, cluster_id=uuid.uuid4().hex)
+        store = RedisAdmin.from_url(url, cluster_id=uuid.uuid4().hex)
     yield store
     await store.close()
 
 
 async def test_a_partition_that_is_reset_is_as_though_it_had_never_been(
-    server_store: RedisStore,
+    server_store: RedisAdmin,
 ) -> None:
     store = server_store
     users = [*ODD_IDS, *(f"user-{n}" for n in range(1_200))]
@@ -981,10 +980,14 @@ async def test_a_partition_that_is_reset_is_as_though_it_had_never_been(
         assert await owner.load("{}") == [Stored(b"1", 1)]
 
 
-async def test_until_the_last_key_is_gone_a_reset_partition_is_nobodys(redis: RedisStore) -> None:
+async def test_until_the_last_key_is_gone_a_reset_partition_is_nobodys(
+    redis: RedisAdmin,
+) -> None:
     owner = await Owner.claims(redis)
     await owner.write(states={"ann": b"1"}, next_offset=7)
-    await redis._reset(keys=[f"{redis._root}{{orders-3}}:meta"], args=[SCHEMA])  # broken off here
+    await redis.server.run(
+        "reset", [f"{redis.server.root}{{orders-3}}:meta".encode()], [SCHEMA]
+    )  # interrupted here
     assert await owner.write(next_offset=8) is Outcome.FENCED
     with pytest.raises(ForeignData):
         await redis.claim(ORDERS_3, 4)
@@ -992,9 +995,9 @@ async def test_until_the_last_key_is_gone_a_reset_partition_is_nobodys(redis: Re
     assert (await redis.claim(ORDERS_3, 4)).next_offset is None
 
 
-async def test_what_a_newer_version_wrote_is_not_reset(redis: RedisStore) -> None:
+async def test_what_a_newer_version_wrote_is_not_reset(redis: RedisAdmin) -> None:
     await redis.claim(ORDERS_3, 4)
-    await redis._client.hset(f"{redis._root}{{orders-3}}:meta", "schema", SCHEMA + 1)
+    await redis.server.client.hset(f"{redis.server.root}{{orders-3}}:meta", "schema", SCHEMA + 1)
     with pytest.raises(NewerSchema):
         await redis.reset(ORDERS_3)
     assert await keys_of(redis)
@@ -1016,8 +1019,8 @@ SCHEMA_1_META = {
 }
 
 
-async def test_a_partition_as_schema_1_kept_it_is_read_for_ever(redis: RedisStore) -> None:
-    prefix, client = f"{redis._root}{{orders-3}}:", redis._client
+async def test_a_partition_as_schema_1_kept_it_is_read_for_ever(redis: RedisAdmin) -> None:
+    prefix, client = f"{redis.server.root}{{orders-3}}:", redis.server.client
     await client.hset(f"{prefix}meta", mapping=SCHEMA_1_META)
     await client.set(f"{prefix}c:ann", b"\x01state")
     await client.zadd(f"{prefix}due", {"ann": 1_747_828_800_000})
@@ -1033,9 +1036,9 @@ async def test_a_partition_as_schema_1_kept_it_is_read_for_ever(redis: RedisStor
     assert await redis.quarantined(ORDERS_3) == {"bob": b"damaged"}
 
 
-async def test_a_partition_from_before_topic_ids_learns_its_own(redis: RedisStore) -> None:
+async def test_a_partition_from_before_topic_ids_learns_its_own(redis: RedisAdmin) -> None:
     old = {k: v for k, v in SCHEMA_1_META.items() if k not in ("first", "topic_id")}
-    await redis._client.hset(f"{redis._root}{{orders-3}}:meta", mapping=old)
+    await redis.server.client.hset(f"{redis.server.root}{{orders-3}}:meta", mapping=old)
     assert (await redis.claim(ORDERS_3, 4, log_start=5, topic_id="one")).first_offset == 0
     with pytest.raises(TopicRecreated):
         await redis.claim(ORDERS_3, 4, topic_id="two")

@@ -23,7 +23,8 @@ from model.monitor.result import Reference, Week
 from model.monitor.weekly import Seen, of_everybody, of_the_due, reference, seen, week
 from streamer.metrics import Metrics
 from streamer.records import Partition
-from streamer.store.base import MemoryStore, StoreUnavailable, Write
+from streamer.store.base import StoreUnavailable, Write
+from streamer.store.memory import MemoryStore
 from streamer.worker.drift import DriftWatch
 from streamer.worker.reload import Reloader, Sight
 from tests.support import modelling

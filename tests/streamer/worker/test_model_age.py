@@ -15,7 +15,7 @@ from features.times import MS_PER_DAY
 from model.monitor.result import Age, age_at
 from streamer.metrics import Metrics
 from streamer.settings import Settings
-from streamer.store.base import MemoryStore
+from streamer.store.memory import MemoryStore
 from streamer.worker.model_age import AgeWatch
 from streamer.worker.models import Models
 from streamer.worker.reload import Reloader, Sight

@@ -22,7 +22,8 @@ from streamer.pipeline.partition import (
 )
 from streamer.records import LogRange, LogUnavailable, MemoryPublisher, Partition, PublishFailed
 from streamer.settings import Settings
-from streamer.store.base import MemoryStore, StoreUnavailable, TopicRecreated
+from streamer.store.base import StoreUnavailable, TopicRecreated
+from streamer.store.memory import MemoryStore
 from streamer.worker import partitions as app
 from streamer.worker.outage import Outage
 from streamer.worker.partitions import Partitions

@@ -21,7 +21,7 @@ from model.shadow.protocol import Agreement, Step
 from streamer.metrics import Metrics
 from streamer.pipeline.partition import PartitionRunner, Pipeline, Seen
 from streamer.records import MemoryPublisher
-from streamer.store.base import MemoryStore
+from streamer.store.memory import MemoryStore
 from streamer.worker.reload import look_at
 from streamer.worker.shadow import MAX_WAITING_BYTES, Shadow
 from tests.support import modelling

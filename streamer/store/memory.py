@@ -1,0 +1,256 @@
+"""A StateStore in dictionaries, for replays and tests."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from streamer.records import Partition
+from streamer.store.base import (
+    QUARANTINE_SIZE,
+    Claim,
+    Outbox,
+    Outcome,
+    PartitionCountChanged,
+    Stored,
+    TopicRecreated,
+    Write,
+)
+
+
+class DueTimes:
+    """Who is due when: change one, or read the earliest, in O(log n).
+
+    A heap of (instant, customer) beside the dictionary that has the truth. A changed due time
+    leaves its old heap entry behind; such entries are thrown away when they come to the top, and
+    all at once when they are more than half of the heap.
+    """
+
+    __slots__ = ("_heap", "_instants")
+
+    def __init__(self) -> None:
+        self._instants: dict[str, int] = {}
+        self._heap: list[tuple[int, str]] = []
+
+    def get(self, user_id: str) -> int | None:
+        return self._instants.get(user_id)
+
+    def set(self, user_id: str, instant_ms: int | None) -> None:
+        if instant_ms is None:
+            self._instants.pop(user_id, None)
+        elif self._instants.get(user_id) != instant_ms:
+            self._instants[user_id] = instant_ms
+            heapq.heappush(self._heap, (instant_ms, user_id))
+        if len(self._heap) > 2 * len(self._instants) + 64:
+            self._heap = [(at, user) for user, at in self._instants.items()]
+            heapq.heapify(self._heap)
+
+    def earliest(self, until_ms: int, limit: int) -> list[tuple[str, int]]:
+        """Up to `limit` customers due at `until_ms` or before, by instant, then by id."""
+        heap, instants = self._heap, self._instants
+        found: list[tuple[int, str]] = []
+        while heap and heap[0][0] <= until_ms and len(found) < limit:
+            entry = heapq.heappop(heap)
+            # A customer moved away and back has the same entry twice, one right after the other.
+            if instants.get(entry[1]) == entry[0] and (not found or found[-1] != entry):
+                found.append(entry)
+        for entry in found:
+            heapq.heappush(heap, entry)
+        return [(user, at) for at, user in found]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """One partition in memory. `epoch` 0 = never claimed."""
+
+    epoch: int = 0
+    sequence: int = 0
+    next_offset: int | None = None
+    high_ts_ms: int | None = None
+    first_offset: int = 0
+    topic_id: str = ""
+    partition_count: int = 0
+    trail: bytes | None = None
+    states: dict[str, bytes] = field(default_factory=dict)
+    quarantine: dict[str, bytes] = field(default_factory=dict)
+    due: DueTimes = field(default_factory=DueTimes)
+    outbox: deque[bytes] = field(default_factory=deque)
+    outbox_first: int = 0
+
+    def claim(self) -> Claim:
+        return Claim(
+            self.epoch,
+            self.sequence,
+            self.next_offset,
+            self.high_ts_ms,
+            self.first_offset,
+            self.trail,
+        )
+
+
+class MemoryStore:
+    """A StateStore in dictionaries, gone with the process: for replays and tests.
+
+    Several owners may share one; they are fenced from each other as on a server.
+    """
+
+    def __init__(self) -> None:
+        self._partitions: dict[Partition, _Kept] = {}
+        self._partition_counts: dict[str, int] = {}
+        self._redriven: dict[Partition, set[int]] = {}
+
+    def _kept(self, partition: Partition) -> _Kept:
+        kept = self._partitions.get(partition)
+        if kept is None:
+            kept = self._partitions[partition] = _Kept()
+        return kept
+
+    def customers(self, topic: str) -> int:
+        """How many customers of a topic have a state."""
+        return sum(len(k.states) for p, k in self._partitions.items() if p.topic == topic)
+
+    async def claim(
+        self,
+        partition: Partition,
+        partition_count: int,
+        *,
+        log_start: int = 0,
+        topic_id: str = "",
+    ) -> Claim:
+        stored = self._partition_counts.setdefault(partition.topic, partition_count)
+        if stored != partition_count:
+            raise PartitionCountChanged(partition.topic, stored, partition_count)
+        kept = self._kept(partition)
+        if kept.epoch and kept.partition_count != partition_count:
+            raise PartitionCountChanged(partition.topic, kept.partition_count, partition_count)
+        kept.partition_count = partition_count
+        if kept.next_offset is None:
+            kept.topic_id = topic_id or kept.topic_id
+            kept.first_offset = log_start if kept.first_offset >= 0 else -1
+        elif kept.topic_id and topic_id and kept.topic_id != topic_id:
+            raise TopicRecreated(partition.topic, kept.topic_id, topic_id)
+        kept.topic_id = kept.topic_id or topic_id
+        kept.epoch += 1
+        return kept.claim()
+
+    async def load(self, partition: Partition, user_ids: Sequence[str]) -> list[Stored]:
+        kept = self._kept(partition)
+        state, due = kept.states.get, kept.due.get
+        return [Stored(state(user), due(user)) for user in user_ids]
+
+    async def due(self, partition: Partition, until_ms: int, limit: int) -> list[tuple[str, int]]:
+        return self._kept(partition).due.earliest(until_ms, limit)
+
+    async def sample(self, partition: Partition, count: int) -> list[str]:
+        users = [user for user, _ in self._kept(partition).due.earliest(2**62, 2**31)]
+        return users if len(users) <= count else random.sample(users, count)
+
+    async def write(self, partition: Partition, epoch: int, sequence: int, write: Write) -> Outcome:
+        kept = self._kept(partition)
+        if kept.epoch != epoch:
+            return Outcome.FENCED if kept.epoch > epoch else Outcome.WENT_BACK
+        if kept.sequence != sequence:
+            return _other_sequence(kept.sequence, sequence)
+        for user, damaged in write.quarantine.items():
+            if user in kept.quarantine or len(kept.quarantine) < QUARANTINE_SIZE:
+                kept.quarantine[user] = damaged
+        kept.states.update(write.states)
+        for user, instant_ms in write.due.items():
+            kept.due.set(user, instant_ms)
+        kept.outbox.extend(write.outbox)
+        if write.next_offset is not None:
+            kept.next_offset = write.next_offset
+        if write.high_ts_ms is not None:
+            kept.high_ts_ms = write.high_ts_ms
+        if write.trail is not None:
+            kept.trail = write.trail
+        kept.sequence += 1
+        return Outcome.APPLIED
+
+    async def remove(
+        self,
+        partition: Partition,
+        epoch: int,
+        sequence: int,
+        user_ids: Sequence[str],
+        next_offset: int | None,
+    ) -> Outcome:
+        due = dict.fromkeys(user_ids)
+        outcome = await self.write(
+            partition, epoch, sequence, Write({}, due, [], next_offset, None)
+        )
+        if outcome is Outcome.APPLIED:
+            kept = self._kept(partition)
+            for user in user_ids:
+                kept.states.pop(user, None)
+                kept.quarantine.pop(user, None)
+        return outcome
+
+    async def outbox(self, partition: Partition, limit: int) -> Outbox:
+        kept = self._kept(partition)
+        return Outbox(kept.outbox_first, list(islice(kept.outbox, max(limit, 0))))
+
+    async def trim(self, partition: Partition, epoch: int, first: int, count: int) -> Outcome:
+        kept = self._kept(partition)
+        if kept.epoch != epoch:
+            return Outcome.FENCED if kept.epoch > epoch else Outcome.WENT_BACK
+        surplus = first + count - kept.outbox_first
+        if surplus <= 0:
+            return Outcome.ALREADY_APPLIED
+        if kept.outbox_first < first or surplus > len(kept.outbox):
+            return Outcome.WENT_BACK
+        for _ in range(surplus):
+            kept.outbox.popleft()
+        kept.outbox_first += surplus
+        return Outcome.APPLIED
+
+    async def quarantined(self, partition: Partition) -> dict[str, bytes]:
+        return dict(self._kept(partition).quarantine)
+
+    async def peek(self, partition: Partition) -> Claim | None:
+        kept = self._partitions.get(partition)
+        return kept.claim() if kept is not None and kept.epoch else None
+
+    async def redriven(self, partition: Partition, offsets: Sequence[int]) -> set[int]:
+        return self._redriven.get(partition, set()).intersection(offsets)
+
+    async def mark_redriven(self, partition: Partition, offsets: Sequence[int]) -> None:
+        self._redriven.setdefault(partition, set()).update(offsets)
+
+    async def partition_count(self, topic: str) -> int | None:
+        return self._partition_counts.get(topic)
+
+    async def set_partition_count(self, topic: str, count: int) -> None:
+        self._partition_counts[topic] = count
+
+    async def seize(self, partition: Partition, old_count: int, new_count: int) -> Claim:
+        kept = self._kept(partition)
+        if kept.epoch and kept.partition_count not in (old_count, new_count):
+            raise PartitionCountChanged(partition.topic, kept.partition_count, new_count)
+        kept.partition_count = new_count
+        kept.first_offset = -1
+        kept.epoch += 1
+        return kept.claim()
+
+    async def scan(
+        self, topic: str, chunk: int = 1_000
+    ) -> AsyncIterator[list[tuple[Partition, str]]]:
+        found = [(p, u) for p, k in self._partitions.items() if p.topic == topic for u in k.states]
+        for start in range(0, len(found), chunk):
+            yield found[start : start + chunk]
+
+    async def ping(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+def _other_sequence(stored: int, expected: int) -> Outcome:
+    if stored < expected:
+        return Outcome.WENT_BACK
+    return Outcome.ALREADY_APPLIED if stored == expected + 1 else Outcome.FENCED
