@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
+from tabulate import tabulate
 
 from features.times import MS_PER_DAY, day_of, instant_ms, iso_day
 from model.decide.outcome import Ending
@@ -122,18 +123,19 @@ def text(weeks: Sequence[WeekOutcomes]) -> str:
     """The table for a terminal, under 80 columns."""
     if not weeks:
         return "No warnings yet."
-    head = ("week of", "", "warned", "kept", "recov.", "lost", "open", "strict", "episode")
-    widths = (10, 9, 8, 8, 8, 8, 8, 8, 9)
-    lines = ["".join(f"{name:>{width}}" for name, width in zip(head, widths, strict=True))]
-    for one in weeks:
-        cells = (
+    heads = ("week of", "", "warned", "kept", "recov.", "lost", "open", "strict", "episode")
+    rows = [
+        (
             one.week,
             "held out" if one.holdout else "",
             *(f"{n:,}" for n in (one.warnings, one.kept, one.recovered, one.lost, one.open)),
             _share(one.strict_precision),
             _share(one.episode_precision),
         )
-        lines.append("".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
+        for one in weeks
+    ]
+    aligned = ("left", "left", *("right",) * 7)
+    lines = [tabulate(rows, heads, "plain", disable_numparse=True, colalign=aligned)]
     lines += [
         "",
         "kept: ordered before the silence was longer than the horizon; recovered: after",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +13,7 @@ from features.orders import Order
 from features.times import rfc3339
 from model.data.order_log import RejectedRow, Row
 from streamer.records import Message, Publisher
+from streamer.replay.replay import AT_ONCE, Pace
 
 # Awaited as a whole: with 4 partitions a few hundred records a batch, which brokers like.
 _CHUNK: Final = 2_000
@@ -21,7 +21,6 @@ _CHUNK: Final = 2_000
 _PACED_S: Final = 0.25
 
 Progress = Callable[[int], None]
-Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +64,12 @@ async def produce(
     currency: str,
     *,
     reject: Callable[[RejectedRow], None],
-    speed: float | None = None,
+    pace: Pace = AT_ONCE,
     progress: Progress = lambda orders: None,
-    sleep: Sleep = asyncio.sleep,
 ) -> Produced:
     """Publishes the orders among the rows; returns when all are acknowledged.
 
-    `speed` 86,400 sends a day of the log in a second; None: as fast as the broker takes it.
+    Without a speed of `pace`, as fast as the broker takes it.
     """
     chunk: list[Order] = []
     sent = rejected = 0
@@ -80,9 +78,9 @@ async def produce(
             rejected += 1
             reject(row)
             continue
-        if chunk and (len(chunk) >= _CHUNK or _waited_s(chunk[0], row, speed) >= _PACED_S):
+        if chunk and (len(chunk) >= _CHUNK or _waited_s(chunk[0], row, pace.speed) >= _PACED_S):
             await _publish(chunk, publisher, topic, currency)
-            await sleep(_waited_s(chunk[0], row, speed))
+            await pace.sleep(_waited_s(chunk[0], row, pace.speed))
             sent += len(chunk)
             progress(len(chunk))
             chunk = []

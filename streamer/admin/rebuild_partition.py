@@ -13,6 +13,7 @@ from functools import partial
 from aiokafka.errors import KafkaError
 
 from streamer.admin import forget, redrive
+from streamer.admin.backlog import Placement
 from streamer.admin.redrive import Choice, Redriven
 from streamer.admin.repartition import KafkaLog, Moved, Repartition
 from streamer.errors import StreamerError
@@ -36,7 +37,6 @@ async def redrive_letters(
     choice: Choice,
     *,
     to_source: bool,
-    dry_run: bool,
     progress: Progress,
 ) -> Redriven:
     """Sends the chosen dead letters back; `to_source`: to the partitions that they came from."""
@@ -56,8 +56,7 @@ async def redrive_letters(
                 settings.orders_topic,
                 counts[settings.orders_topic],
                 choice,
-                dry_run=dry_run,
-                progress=progress,
+                progress,
             )
         except (KafkaError, TimeoutError) as error:
             raise LogUnavailable(f"Kafka cannot be read: {type(error).__name__}") from error
@@ -114,12 +113,11 @@ async def move_customers(
             store,
             log,
             publisher,
-            topic,
+            Placement(topic, partitioner),
             settings.order_rules,
-            partitioner,
-            drain,
-            settings.erasures_topic,
-            progress,
+            drain=drain,
+            notes_topic=settings.erasures_topic,
+            progress=progress,
         )
         return await move.run()
 

@@ -62,8 +62,11 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which dead letters are wanted. Times are those of the dead letter's record, from `since_ms`
-    up to but without `until_ms`; `max_times`: more rounds than that are refused."""
+    """Which dead letters are wanted, and whether they are sent (not on a `dry_run`).
+
+    Times are those of the dead letter's record, from `since_ms` up to but without `until_ms`;
+    `max_times`: more rounds than that are refused.
+    """
 
     reasons: frozenset[Reason] = frozenset()
     since_ms: int | None = None
@@ -71,6 +74,7 @@ class Choice:
     limit: int | None = None
     max_times: int = 3
     again: bool = False
+    dry_run: bool = False
 
 
 class Left(enum.StrEnum):
@@ -156,8 +160,6 @@ async def redrive(
     topic: str,
     partition_count: int,
     choice: Choice,
-    *,
-    dry_run: bool = False,
     progress: Callable[[int], object] = lambda letters: None,
 ) -> Redriven:
     """Sends the chosen dead letters to `topic`; for each chunk: publish, wait for the acks, mark.
@@ -179,7 +181,7 @@ async def redrive(
             if letter.key is not None:
                 result.moved += partition_for(letter.key, partition_count) != letter.source.number
         result.samples += chosen[: SAMPLES - len(result.samples)]
-        if chosen and not dry_run:
+        if chosen and not choice.dry_run:
             await publisher.publish([message_of(letter, topic) for letter in chosen])
             await marks.mark_redriven(partition, [letter.offset for letter in chosen])
         progress(len(records))

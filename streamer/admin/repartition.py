@@ -17,19 +17,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from features.orders import Order, OrderRules, parse
-from streamer.errors import StreamerError
+from features.orders import OrderRules
+from streamer.admin.backlog import (
+    Backlog,
+    FewerPartitions,
+    Log,
+    OrdersWaiting,
+    Placement,
+    StillWritten,
+    WorkersRun,
+)
 from streamer.kafka.log_ends import log_ends
-from streamer.pipeline.erasures import erasure_in, move
+from streamer.pipeline.erasures import move
 from streamer.pipeline.messages import unpack
-from streamer.pipeline.partition import LogTooShort, RetentionGap
-from streamer.pipeline.partitioner import MURMUR2, PARTITIONERS
 from streamer.records import LogRange, LogUnavailable, Partition, Publisher, Record
 from streamer.store.base import MovableStore, Outcome, Write
 
@@ -37,46 +43,6 @@ _ROUNDS: Final = 3
 _OUTBOX_CHUNK: Final = 500
 _READ_CHUNK: Final = 1_000
 _SILENT_MS: Final = 5_000
-
-
-class RepartitionRefused(StreamerError):
-    """Nothing was moved, or what was is moved on by the next run. The message has the remedy."""
-
-
-class FewerPartitions(RepartitionRefused):
-    """Give the topic its old number of partitions back, or begin anew in another namespace."""
-
-
-class OtherPartitioner(RepartitionRefused):
-    """Name the partitioner of the shop's producers with `--partitioner`."""
-
-
-class OrdersWaiting(RepartitionRefused):
-    """Set CLV_MODEL, so that the orders can be applied; or apply them with workers of before."""
-
-
-class OrdersMixed(RepartitionRefused):
-    """Send all orders into a new topic, and name it in CLV_ORDERS_TOPIC."""
-
-
-class StillWritten(RepartitionRefused):
-    """Stop the shop's producers, or wait until all of them know the new partitions."""
-
-
-class WorkersRun(RepartitionRefused):
-    """Stop all workers and run the command again."""
-
-
-class Log(Protocol):
-    """The orders topic, as far as moving customers needs it. Raises LogUnavailable."""
-
-    async def ranges(self) -> Mapping[int, LogRange]:
-        """What the broker has of each partition."""
-        ...
-
-    def read(self, number: int, start: int, until: int) -> AsyncIterator[Sequence[Record]]:
-        """The records of a partition from `start` up to but without `until`."""
-        ...
 
 
 class Drain(Protocol):
@@ -99,16 +65,6 @@ class Moved:
     said: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """What waits in an old partition: `here` is the last record that has to be applied before
-    customers move, `there` the first that must not be; None: there is none."""
-
-    next_offset: int
-    here: int | None
-    there: int | None
-
-
 @dataclass(slots=True)
 class _Held:
     """A partition that is ours: the fence of its next write."""
@@ -119,23 +75,33 @@ class _Held:
     next_offset: int | None
 
 
-@dataclass(slots=True)
 class Repartition:
-    """One topic's move from the partitions it had to those that its log has. `notes_topic`: where
-    it is noted for those who lose the store; empty: nowhere. `partitioner`: how the shop's
-    producers choose, a name of PARTITIONERS."""
+    """One topic's move from the partitions it had to those that its log has."""
 
-    store: MovableStore
-    log: Log
-    publisher: Publisher
-    topic: str
-    rules: OrderRules
-    partitioner: str = MURMUR2
-    drain: Drain | None = None
-    notes_topic: str = ""
-    progress: Callable[[int], object] = lambda customers: None
-    _held: dict[int, _Held] = field(default_factory=dict)
-    _looked_up_to: dict[int, int] = field(default_factory=dict)
+    def __init__(
+        self,
+        store: MovableStore,
+        log: Log,
+        publisher: Publisher,
+        placement: Placement,
+        rules: OrderRules,
+        *,
+        drain: Drain | None = None,
+        notes_topic: str = "",
+        progress: Callable[[int], object] = lambda customers: None,
+    ) -> None:
+        """`notes_topic`: where the move is noted for those who lose the store; empty: nowhere.
+        Without `drain`, orders that wait are refused."""
+        self.store = store
+        self.log = log
+        self.publisher = publisher
+        self.placement = placement
+        self.topic = placement.topic
+        self.backlog = Backlog(store, log, placement, rules)
+        self.drain = drain
+        self.notes_topic = notes_topic
+        self.progress = progress
+        self._held: dict[int, _Held] = {}
 
     async def run(self) -> Moved | None:
         """What was done; None where the states lie in as many partitions as the topic has.
@@ -160,7 +126,7 @@ class Repartition:
             result.said += await self._say(new)
             result.moved = 0
             await self._move(new, result)
-            if not await self._waiting(old, new):
+            if not await self.backlog.waiting(old, new):
                 await self._open(result)
                 return result
         raise StillWritten(
@@ -171,65 +137,9 @@ class Repartition:
 
     # --- 1: what waits ----------------------------------------------------------------------
 
-    async def _waiting(self, old: int, new: int) -> dict[int, Tail]:
-        """The old partitions in which records wait that have to be applied before the move."""
-        found: dict[int, Tail] = {}
-        ranges = await self.log.ranges()
-        self._looked_up_to = {number: log.end for number, log in ranges.items()}
-        for number in range(old):
-            tail = await self._tail(number, ranges[number], old, new)
-            if tail.here is None:
-                continue
-            if tail.there is not None and tail.there < tail.here:
-                raise OrdersMixed(
-                    f"{self.topic}-{number}: offset {tail.there} is an order of a customer who"
-                    f" comes to this partition, and offset {tail.here}, after it, one of a customer"
-                    " who leaves it, and neither is applied. Send all orders into a new topic with"
-                    f" {new} partitions, and name it in CLV_ORDERS_TOPIC; next time, stop the"
-                    " producers before partitions are added, or double their number, which mixes"
-                    " nothing"
-                )
-            found[number] = tail
-        return found
-
-    async def _tail(self, number: int, log: LogRange, old: int, new: int) -> Tail:
-        partition = Partition(self.topic, number)
-        stands = await self.store.peek(partition)
-        applied = None if stands is None else stands.next_offset
-        if applied is not None and applied < log.start:
-            raise RetentionGap(partition, applied, log.start)
-        if applied is not None and applied > log.end:
-            raise LogTooShort(partition, applied, log.end)
-        start = log.start if applied is None else applied
-        here = there = None
-        if start < log.end:
-            async for records in self.log.read(number, start, log.end):
-                for record in records:
-                    stays = self._stays(record, number, old, new)
-                    if stays is True:
-                        here = record.offset
-                    elif stays is False and there is None:
-                        there = record.offset
-        return Tail(start, here, there)
-
-    def _stays(self, record: Record, number: int, old: int, new: int) -> bool | None:
-        """Whether a record has to be applied before the move (True), after it, or whenever."""
-        if not record.value and erasure_in(record.key, record.headers):
-            return True  # in the log of the partition that the customer leaves, and in no new one
-        order = parse(record.value, record.key, record.timestamp, self.rules)
-        if not isinstance(order, Order):
-            return None
-        key = order.user_id.encode()
-        was, will_be = self._home(key, old), self._home(key, new)
-        if number not in (was, will_be):
-            raise self._elsewhere(1)
-        if was == will_be:
-            return None
-        return number == was
-
     async def _apply_what_waits(self, result: Moved) -> None:
         old, new = result.old_count, result.new_count
-        waiting = await self._waiting(old, new)
+        waiting = await self.backlog.waiting(old, new)
         if not waiting:
             return
         if self.drain is None:
@@ -278,7 +188,7 @@ class Repartition:
         async for chunk in self.store.scan(self.topic):
             leaving: dict[tuple[int, int], list[str]] = defaultdict(list)
             for partition, user_id in chunk:
-                target = self._home(user_id.encode(), count)
+                target = self.placement.home(user_id.encode(), count)
                 if target != partition.number:
                     leaving[partition.number, target].append(user_id)
             for (source, target), user_ids in leaving.items():
@@ -294,7 +204,10 @@ class Repartition:
         self, source: int, target: int, user_ids: Sequence[str], aside: Mapping[str, bytes]
     ) -> int:
         """Moves customers from one partition to another; returns how many were still there."""
-        origin, goal = Partition(self.topic, source), Partition(self.topic, target)
+        origin, goal = (
+            Partition(self.topic, source),
+            Partition(self.topic, target),
+        )
         loaded = zip(user_ids, await self.store.load(origin, user_ids), strict=True)
         found = {user: kept for user, kept in loaded if kept.state is not None}
         if not found:
@@ -335,14 +248,10 @@ class Repartition:
         if self.notes_topic:
             # Whoever finds the store empty one day must not take the logs for whole; and whatever
             # comes later to where its customer is no longer must not begin a second one there.
-            ends = self._looked_up_to
-            note = move(self.topic, ends, self.notes_topic, self.partitioner)
+            ends = self.backlog.ends
+            note = move(self.topic, ends, self.notes_topic, self.placement.partitioner)
             await self.publisher.publish([note])
         await self.store.set_partition_count(self.topic, result.new_count)
-
-    def _home(self, key: bytes, count: int) -> int:
-        """Where producers put a key, among so many partitions."""
-        return PARTITIONERS[self.partitioner](key, count)
 
     async def _check_placement(self, result: Moved) -> None:
         """Raises OtherPartitioner where customers are not where the partitioner has put them."""
@@ -351,22 +260,13 @@ class Repartition:
             for partition, user_id in chunk:
                 key = user_id.encode()
                 homes = (
-                    self._home(key, result.old_count),
-                    self._home(key, result.new_count),
+                    self.placement.home(key, result.old_count),
+                    self.placement.home(key, result.new_count),
                 )
                 wrong += partition.number not in homes
                 result.customers += 1
         if wrong:
-            raise self._elsewhere(wrong)
-
-    def _elsewhere(self, count: int) -> OtherPartitioner:
-        return OtherPartitioner(
-            f"{count:,} customers or orders are in other partitions of {self.topic!r} than this"
-            " partitioner puts them: the shop's producers use another one, or send no keys. Name it"
-            " with --partitioner (librdkafka's own default is crc32); where it is another, or"
-            " records have no keys, send all orders into a new topic and name it in"
-            " CLV_ORDERS_TOPIC"
-        )
+            raise self.placement.elsewhere(wrong)
 
     def _ours(self, outcome: Outcome) -> None:
         if outcome not in (Outcome.APPLIED, Outcome.ALREADY_APPLIED):

@@ -117,6 +117,7 @@ def redrive_command(
         limit=limit,
         max_times=max_times,
         again=again,
+        dry_run=dry_run,
     )
     with one_line_errors(), progress_bar("redriving", "dead letters") as bar:
         settings = Settings.load(os.environ, needs=(KAFKA, REDIS))
@@ -126,7 +127,6 @@ def redrive_command(
                 topics_to_make(settings),
                 choice,
                 to_source=to == "source",
-                dry_run=dry_run,
                 progress=bar.update,
             )
         )

@@ -33,6 +33,7 @@ from streamer.http import customer_view
 from streamer.kafka import clients as servers
 from streamer.kafka.topics import topics_to_make
 from streamer.pipeline.messages import ChurnWarning
+from streamer.replay.replay import Pace
 from streamer.settings import Settings
 
 
@@ -71,7 +72,7 @@ async def _produce(
                 settings.orders_topic,
                 settings.currency,
                 reject=rejects,
-                speed=speed,
+                pace=Pace(speed),
                 progress=bar.update,
             )
     finally:

@@ -42,6 +42,9 @@ class Pace:
     sleep: Sleep = asyncio.sleep
 
 
+AT_ONCE: Final = Pace()
+
+
 @dataclass(slots=True)
 class Replayed:
     """What a replay did. `rejected` counts rows that are no orders, `late` the orders that came
@@ -64,7 +67,7 @@ class Replay:
         *,
         partitions: int = 4,
         store: MemoryStore | None = None,
-        pace: Pace = Pace(),
+        pace: Pace = AT_ONCE,
     ) -> None:
         self.store = store or MemoryStore()
         self.pace = pace

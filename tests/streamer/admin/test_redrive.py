@@ -69,8 +69,6 @@ async def run(
     choice: Choice = ALL,
     marks: Marks | None = None,
     publisher: MemoryPublisher | None = None,
-    *,
-    dry_run: bool = False,
 ) -> tuple[Redriven, list[Message]]:
     publisher = publisher or MemoryPublisher()
     result = await redrive(
@@ -80,7 +78,6 @@ async def run(
         "orders",
         4,
         choice,
-        dry_run=dry_run,
     )
     return result, publisher.messages
 
@@ -125,7 +122,7 @@ async def test_nothing_is_redriven_twice_whatever_was_chosen_before() -> None:
 
 async def test_a_dry_run_sends_and_marks_nothing() -> None:
     marks = MemoryStore()
-    result, sent = await run(marks=marks, dry_run=True)
+    result, sent = await run(choice=Choice(dry_run=True), marks=marks)
     assert sent == []
     assert result.taken.total() == 4
     assert (await run(marks=marks))[0].taken.total() == 4
@@ -142,7 +139,7 @@ async def test_a_failed_run_is_finished_by_the_next() -> None:
 
 
 async def test_the_summary_has_counts_and_nothing_of_a_customer() -> None:
-    result, _ = await run(dry_run=True)
+    result, _ = await run(choice=Choice(dry_run=True))
     told = text(result, dry_run=True, by_key=True)
     assert "4 dead letters would be redriven" in told
     assert "2  not_json" in told

@@ -14,16 +14,19 @@ from hypothesis import strategies as st
 from features.orders import Order, OrderRules
 from model.decide import codec as customer_bytes
 from model.decide.codec import CustomerRecord
-from streamer.admin.repartition import (
-    Drain,
+from streamer.admin.backlog import (
     FewerPartitions,
-    Moved,
     OrdersMixed,
     OrdersWaiting,
     OtherPartitioner,
-    Repartition,
+    Placement,
     StillWritten,
     WorkersRun,
+)
+from streamer.admin.repartition import (
+    Drain,
+    Moved,
+    Repartition,
     text,
 )
 from streamer.demo.embedded import EmbeddedRedis
@@ -104,11 +107,10 @@ class Shop:
             store or self.store,
             self,
             self.publisher,
-            "orders",
+            Placement("orders", self.partitioner),
             OrderRules(),
-            self.partitioner,
-            applies,
-            "clv-erasures",
+            drain=applies,
+            notes_topic="clv-erasures",
         )
 
     async def customers(self) -> dict[str, tuple[int, CustomerRecord]]:
@@ -405,10 +407,10 @@ async def test_fewer_partitions_are_refused() -> None:
 async def test_another_partitioner_is_noticed_and_can_be_named() -> None:
     shop = await a_shop(partitioner="crc32")
     shop.count = 8
-    move = shop.move()
-    move.partitioner = MURMUR2
+    shop.partitioner = MURMUR2
     with pytest.raises(OtherPartitioner, match="--partitioner"):
-        await move.run()
+        await shop.move().run()
+    shop.partitioner = "crc32"
     await shop.move().run()
     shop.send(*orders_of(day=20))
     await shop.work()
