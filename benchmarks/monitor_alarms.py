@@ -30,9 +30,9 @@ from model.data.synthetic import Shop, generate
 from model.data.training_rows import TrainingConfig, sorted_orders
 from model.decide.scoring import Scorer
 from model.monitor.drift import MATERIAL_PSI, base, buyers, drifts, rows_of
-from model.monitor.result import Reference, Week
+from model.monitor.result import Baseline, MonitoredWeek
 from model.monitor.weekly import (
-    Seen,
+    KnownCustomers,
     of_everybody,
     of_the_due,
     rate_of,
@@ -56,7 +56,7 @@ def main() -> None:
         real(Path(os.environ["CLV_BENCH_DATA"]))
 
 
-Case = tuple[list[Order], Scorer, Reference, int]
+Case = tuple[list[Order], Scorer, Baseline, int]
 
 
 def steady(seed: int) -> Case:
@@ -74,7 +74,7 @@ def known_at(log: list[Order], cutoff: int) -> Case:
     return log, scorer, known, cutoff
 
 
-def chance(log: Sequence[Order], scorer: Scorer, known: Reference, cutoff: int) -> None:
+def chance(log: Sequence[Order], scorer: Scorer, known: Baseline, cutoff: int) -> None:
     """Windows drawn from those of the reference itself."""
     rng = np.random.default_rng(1)
     rows, scores = [], []
@@ -106,7 +106,7 @@ def shops(cases: Iterable[Case]) -> None:
     print("Weeks of steady shops that ring\n")
     print("| look | weeks | any alarm | a feature or the CLV | level |")
     print("| --- | --- | --- | --- | --- |")
-    looks: dict[str, Callable[[Case], list[Week]]] = {
+    looks: dict[str, Callable[[Case], list[MonitoredWeek]]] = {
         "a log (`monitor`)": whole_log,
         "a sample of who is due (worker)": sampled,
         "the same with orders dearer by half": dearer,
@@ -126,12 +126,12 @@ def shops(cases: Iterable[Case]) -> None:
     print(f"\nCustomers who bought in a week: {min(n)} to {max(n)}.\n")
 
 
-def whole_log(case: Case) -> list[Week]:
+def whole_log(case: Case) -> list[MonitoredWeek]:
     log, scorer, known, cutoff = case
     return list(weeks(log, scorer, of_everybody(known), cutoff))
 
 
-def sampled(case: Case) -> list[Week]:
+def sampled(case: Case) -> list[MonitoredWeek]:
     log, scorer, known, cutoff = case
     last = day_of(log[-1].ts_ms)
     return [
@@ -140,21 +140,23 @@ def sampled(case: Case) -> list[Week]:
     ]
 
 
-def due(then: Seen, scorer: Scorer) -> Seen:
+def due(then: KnownCustomers, scorer: Scorer) -> KnownCustomers:
     """Who still is due for a score at the instant."""
     places = base(then.states, then.day, scorer.horizon_days).place.tolist()
-    return Seen(then.day, [then.states[p] for p in places], [then.users[p] for p in places])
+    return KnownCustomers(
+        then.day, [then.states[p] for p in places], [then.users[p] for p in places]
+    )
 
 
-def dearer(case: Case) -> list[Week]:
+def dearer(case: Case) -> list[MonitoredWeek]:
     return changed(case, lambda o: Order(o.order_id, o.user_id, o.ts_ms, o.amount_minor * 3 // 2))
 
 
-def fewer(case: Case) -> list[Week]:
+def fewer(case: Case) -> list[MonitoredWeek]:
     return changed(case, lambda o: o if hash_of(o) % 4 else None)
 
 
-def halved(case: Case) -> list[Week]:
+def halved(case: Case) -> list[MonitoredWeek]:
     return changed(case, lambda o: o if hash_of(o) % 2 else None)
 
 
@@ -162,7 +164,7 @@ def hash_of(order: Order) -> int:
     return sum(number * 31 + byte for number, byte in enumerate(order.order_id.encode()))
 
 
-def changed(case: Case, change: Callable[[Order], Order | None]) -> list[Week]:
+def changed(case: Case, change: Callable[[Order], Order | None]) -> list[MonitoredWeek]:
     """The weeks from the fifth on, when the shop changed at the cutoff."""
     log, scorer, known, cutoff = case
     after = [change(o) if day_of(o.ts_ms) >= cutoff else o for o in log]

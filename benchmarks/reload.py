@@ -22,7 +22,8 @@ import numpy as np
 from features.orders import Order, OrderRules
 from features.times import day_of
 from model.artifact import trial as isolation
-from model.artifact.artifact import ManifestFields, save
+from model.artifact.artifact import save
+from model.artifact.manifest import ManifestFields
 from model.artifact.registry import promote, publish
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import TrainingConfig, population, training_set

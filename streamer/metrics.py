@@ -26,7 +26,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from features.orders import Reason
 from model.decide.rule_state import Trigger
-from model.monitor.result import SCORE, Age, Week
+from model.monitor.result import SCORE, Age, MonitoredWeek
 from model.shadow.protocol import QUANTILES, Agreement
 from streamer.pipeline.partition import Tally
 
@@ -391,7 +391,7 @@ class Metrics:
             gauge = self._gauges[SHADOW_WARNINGS].labels(version=version, by=by)
             gauge.set(getattr(agreement, by))
 
-    def monitored(self, version: str, week: Week | None) -> None:
+    def monitored(self, version: str, week: MonitoredWeek | None) -> None:
         """Says how the model fits; None: there is nothing to say."""
         for metric in (FEATURE_PSI, SCORE_PSI, LEVEL_BIAS, LEVEL_TYPICAL, DRIFT_ALARM):
             self._gauges[metric].clear()

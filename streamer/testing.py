@@ -56,7 +56,7 @@ def customer_fixture() -> Callable[[str], Customer]:
 @pytest.fixture(scope="session")
 def clv_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a small model of a made-up shop: 90 days ahead, in USD."""
-    from model.training.ready_made import save_ready_made
+    from model.training.build import save_ready_made
 
     directory = tmp_path_factory.mktemp("clv-model") / "model"
     save_ready_made(directory)

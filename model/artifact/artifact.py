@@ -10,11 +10,9 @@ is no signature: who can write both files can still choose the numbers that scor
 from __future__ import annotations
 
 import hashlib
-import io
 import pickle
 import shutil
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +20,9 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-import scipy
-import sklearn
-from sklearn.exceptions import InconsistentVersionWarning
 
 from features.arrays import Floats
-from features.vector import FEATURE_NAMES, FEATURE_VERSION
+from features.vector import FEATURE_VERSION
 from model.artifact import signature
 from model.artifact.card import card
 from model.artifact.files import (
@@ -37,111 +32,33 @@ from model.artifact.files import (
     MAX_BYTES,
     MODEL_FILE,
     REPORT_FILE,
+    ArtifactRefused,
     read_bytes,
     write_durably,
 )
-from model.artifact.files import ArtifactRefused as ArtifactRefused
+from model.artifact.manifest import (
+    RETRAIN,
+    SCHEMA,
+    Canary,
+    Manifest,
+    ManifestFields,
+    check,
+    difference,
+    libraries,
+    parsed,
+)
 from model.artifact.registry import resolve
 from model.artifact.signature import ANYBODY, Trust
-from model.artifact.unpickle import ALLOWED, FORMER
-from model.data.attributes import Column, attributes_for
-from model.data.fingerprint import Data
+from model.artifact.unpickle import unpickled
+from model.data.attributes import attributes_for
 from model.decide.scoring import Scorer
 from model.estimators.clv import ClvModel
-from model.monitor.result import Reference
-
-SCHEMA: Final = "clv-model/1"
 
 # Protocol 5 is in every Python supported; fixed, so that the same model gives the same bytes.
 _PICKLE_PROTOCOL: Final = 5
 _VERSION_CHARS: Final = 12
 # Other processors may differ in the last bits of a logarithm, and so by one rounding step.
 _CANARY_TOLERANCE: Final = 1e-6
-
-
-class Canary(msgspec.Struct, frozen=True):
-    """Feature vectors of training customers and what the model said of them when it was saved.
-    None is an attribute that is missing."""
-
-    features: list[list[float | None]]
-    clv: list[float]
-    churn: list[float]
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model is, and what it was made of. Days are ISO dates in UTC.
-
-    `trained_from` is the day of the first order; training knew the events before 00:00 UTC of
-    `cutoff` and nothing else. `score_quantiles` are 101: the CLVs, in major units, at percentiles
-    0 to 100 of all customers at the cutoff; `churn_quantiles` the same of P(churn) of the active
-    ones (empty in artifacts made before there was such a thing). `metrics` is the report of
-    `model.evaluate.holdout`. `typical` is the feature vector of the customer to whom others are
-    compared where a CLV is explained (`model.explain.shapley`). `kind` and `options` are those of
-    `model.estimators.kinds`; `attributes` are what it knows of customers beside their orders
-    (`model.data.attributes`); `search` is the history of `model.training.search`, empty where there
-    was none; `cleaning` the report of `model.data.cleaning`.
-    `reference` is what `model.monitor.drift` compares later customers with. `data` says which
-    orders training knew; `cutoffs` are reports like `metrics`, of the same kind of model trained
-    anew at other days, oldest first.
-    """
-
-    schema: str = SCHEMA
-    model_version: str
-    sha256: str
-    feature_version: str
-    feature_names: tuple[str, ...]
-    horizon_days: int
-    snapshot_every_days: int
-    currency: str
-    trained_from: str
-    cutoff: str
-    training_rows: int
-    training_customers: int
-    libraries: dict[str, str]
-    score_quantiles: list[float]
-    canary: Canary
-    metrics: dict[str, Any]
-    churn_quantiles: list[float] = []
-    typical: list[float | None] = []
-    attributes: tuple[Column, ...] = ()
-    kind: str = ""
-    options: dict[str, Any] = {}
-    search: dict[str, Any] = {}
-    cleaning: dict[str, Any] = {}
-    reference: Reference | None = None
-    data: Data | None = None
-    cutoffs: list[dict[str, Any]] = []
-
-    @property
-    def typical_customer(self) -> tuple[float, ...]:
-        """`typical`; in artifacts made before there was such a thing, the canary in the middle,
-        whose CLV is about the median."""
-        found = self.typical or self.canary.features[len(self.canary.features) // 2]
-        return tuple(np.nan if value is None else value for value in found)
-
-
-class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a manifest that the one who trains knows; `save` adds the rest.
-
-    `report` is for people and goes to a file of its own.
-    """
-
-    snapshot_every_days: int
-    trained_from: str
-    cutoff: str
-    training_rows: int
-    training_customers: int
-    score_quantiles: list[float]
-    canary_features: Sequence[Sequence[float]]
-    metrics: Mapping[str, Any]
-    report: str = ""
-    churn_quantiles: Sequence[float] = ()
-    typical: Sequence[float] = ()
-    search: Mapping[str, Any] = {}
-    cleaning: Mapping[str, Any] = {}
-    reference: Reference | None = None
-    data: Data | None = None
-    cutoffs: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,19 +165,19 @@ def checked(files: Files, trust: Trust = ANYBODY) -> Artifact:
     """
     path = files.directory
     signature.verify(path, files.manifest, files.signature, trust)
-    manifest = _manifest(path, files.manifest)
-    _check_manifest(path, manifest)
+    manifest = parsed(path, files.manifest)
+    check(path, manifest)
     digest = hashlib.sha256(files.model).hexdigest()
     if digest != manifest.sha256:
         raise ArtifactRefused(
             path, f"SHA-256 of {MODEL_FILE}", digest, manifest.sha256, "copy both files anew"
         )
-    model = _unpickled(path, files.model)
+    model = unpickled(path, files.model)
     try:
         _check_model(path, model, manifest)
     except AttributeError as error:  # its class has grown since
         raise ArtifactRefused(
-            path, MODEL_FILE, f"of an earlier version ({error})", "a model of this one", _RETRAIN
+            path, MODEL_FILE, f"of an earlier version ({error})", "a model of this one", RETRAIN
         ) from None
     return Artifact(model, manifest)
 
@@ -288,15 +205,6 @@ def version_of(model: ClvModel) -> str:
     for numbers in model.parameters():
         digest.update(np.ascontiguousarray(numbers, dtype="<f8").tobytes())
     return digest.hexdigest()[:_VERSION_CHARS]
-
-
-def libraries() -> dict[str, str]:
-    """The versions of what a pickle depends on, as they are installed here."""
-    return {
-        "scikit-learn": sklearn.__version__,
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-    }
 
 
 def _replace(target: Path, files: Mapping[str, bytes]) -> None:
@@ -330,53 +238,6 @@ def _replace(target: Path, files: Mapping[str, bytes]) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _manifest(path: Path, data: bytes) -> Manifest:
-    try:
-        schema = msgspec.json.decode(data, type=dict[str, Any]).get("schema")
-        if schema != SCHEMA:
-            raise ArtifactRefused(path, "schema", schema, SCHEMA, _RETRAIN)
-        return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise ArtifactRefused(
-            path, MANIFEST_FILE, str(error), f"a manifest of {SCHEMA}", _RETRAIN
-        ) from None
-
-
-_RETRAIN: Final = "train the model anew with this version (python -m model train)"
-
-
-def _check_manifest(path: Path, manifest: Manifest) -> None:
-    facts: list[tuple[str, object, object]] = [
-        ("feature_version", manifest.feature_version, FEATURE_VERSION),
-        (
-            "feature_names",
-            manifest.feature_names,
-            (*FEATURE_NAMES, *(column.feature for column in manifest.attributes)),
-        ),
-        ("number of score_quantiles", len(manifest.score_quantiles), 101),
-    ]
-    for library, running in libraries().items():
-        trained = manifest.libraries.get(library, "not named")
-        facts.append((f"{library} of training", _minor(trained), _minor(running)))
-    for field, found, expected in facts:
-        if found != expected:
-            raise ArtifactRefused(path, field, *_difference(found, expected), _RETRAIN)
-    if not manifest.horizon_days >= 1:
-        raise ArtifactRefused(path, "horizon_days", manifest.horizon_days, "at least 1", _RETRAIN)
-    if len(manifest.typical) not in (0, len(manifest.feature_names)):
-        features = len(manifest.feature_names)
-        raise ArtifactRefused(
-            path, "number of features of typical", len(manifest.typical), features, _RETRAIN
-        )
-    if len(manifest.churn_quantiles) not in (0, 101):
-        found = len(manifest.churn_quantiles)
-        raise ArtifactRefused(path, "number of churn_quantiles", found, "101 or 0", _RETRAIN)
-    for name in ("score_quantiles", "churn_quantiles"):
-        quantiles = getattr(manifest, name)
-        if quantiles != sorted(quantiles):
-            raise ArtifactRefused(path, name, "out of order", "ascending", _RETRAIN)
-
-
 def _check_model(path: Path, model: ClvModel, manifest: Manifest) -> None:
     """What the loaded object says of itself, then what it says of the canary customers."""
     facts: tuple[tuple[str, object, object], ...] = (
@@ -393,7 +254,7 @@ def _check_model(path: Path, model: ClvModel, manifest: Manifest) -> None:
     )
     for field, found, expected in facts:
         if found != expected:
-            raise ArtifactRefused(path, field, *_difference(found, expected), _RETRAIN)
+            raise ArtifactRefused(path, field, *difference(found, expected), RETRAIN)
     canary = manifest.canary
     try:
         features = np.array(canary.features, dtype=np.float64)
@@ -402,66 +263,16 @@ def _check_model(path: Path, model: ClvModel, manifest: Manifest) -> None:
             ("churn probability of the canary", model.churn(features), canary.churn),
         )
     except (ValueError, TypeError, AttributeError) as error:
-        raise ArtifactRefused(path, "canary", str(error), "scores", _RETRAIN) from None
+        raise ArtifactRefused(path, "canary", str(error), "scores", RETRAIN) from None
     for field, found_now, then in outputs:
         _check_outputs(path, field, found_now, then)
 
 
 def _check_outputs(path: Path, field: str, now: Floats, then: Sequence[float]) -> None:
     if not len(now) or len(now) != len(then):
-        raise ArtifactRefused(path, f"{field}, customers", len(then), len(now) or "some", _RETRAIN)
+        raise ArtifactRefused(path, f"{field}, customers", len(then), len(now) or "some", RETRAIN)
     for number, (found, expected) in enumerate(zip(now.tolist(), then, strict=True)):
         # Rounded to a minor unit: one step of difference is another processor, more is not.
         step = 0.011 if "CLV" in field else 2e-6
         if not abs(found - expected) <= max(step, _CANARY_TOLERANCE * abs(expected)):
-            raise ArtifactRefused(path, f"{field} {number}", found, expected, _RETRAIN)
-
-
-class _ForbiddenName(Exception):
-    pass
-
-
-class _ModelUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        module = FORMER.get(module, module)
-        if (module, name) not in ALLOWED:
-            raise _ForbiddenName(f"{module}.{name}")
-        return super().find_class(module, name)
-
-
-def _unpickled(path: Path, data: bytes) -> ClvModel:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", InconsistentVersionWarning)
-            model = _ModelUnpickler(io.BytesIO(data)).load()
-    except _ForbiddenName as error:
-        raise ArtifactRefused(
-            path, MODEL_FILE, f"naming {error}", "only parts of a model", "do not trust its source"
-        ) from None
-    except InconsistentVersionWarning as error:
-        raise ArtifactRefused(
-            path, "scikit-learn of training", error.original_sklearn_version,
-            error.current_sklearn_version, _RETRAIN,
-        ) from None  # fmt: skip
-    except Exception as error:  # unpickling damaged bytes may raise anything
-        raise ArtifactRefused(
-            path, MODEL_FILE, f"unreadable ({type(error).__name__}: {error})", "a model", _RETRAIN
-        ) from None
-    if not isinstance(model, ClvModel):
-        raise ArtifactRefused(path, MODEL_FILE, type(model).__name__, "ClvModel", _RETRAIN)
-    return model
-
-
-def _minor(version: str) -> str:
-    """Major and minor: "1.9" of "1.9.1"."""
-    return ".".join(version.split(".")[:2])
-
-
-def _difference(found: object, expected: object) -> tuple[object, object]:
-    """For two tuples of names, the first that differs; else both as they are."""
-    if isinstance(found, tuple) and isinstance(expected, tuple):
-        for number, (one, other) in enumerate(zip(found, expected, strict=False)):
-            if one != other:
-                return f"{one} at {number}", f"{other} at {number}"
-        return f"{len(found)} names", f"{len(expected)} names"
-    return found, expected
+            raise ArtifactRefused(path, f"{field} {number}", found, expected, RETRAIN)

@@ -15,7 +15,7 @@ from model.artifact.files import MANIFEST_FILE, MODEL_FILE
 from model.evaluate.metrics import ChurnMetrics, ClvMetrics, Decile
 
 if TYPE_CHECKING:
-    from model.artifact.artifact import Manifest
+    from model.artifact.manifest import Manifest
 
 # A level that is further off than this is said first.
 _LEVEL_OFF: Final = 0.15

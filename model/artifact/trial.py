@@ -45,7 +45,7 @@ _START: Final = (
 )
 
 
-class Task(msgspec.Struct, frozen=True):
+class TrialTask(msgspec.Struct, frozen=True):
     """What the child is to do, in JSON as its argument. `niceness` is added to its parent's."""
 
     directory: str
@@ -56,7 +56,7 @@ class Task(msgspec.Struct, frozen=True):
     niceness: int
 
 
-class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+class TrialReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the child says: the hash of the bytes that it loaded, or why it did not.
 
     `refused` is field, found, expected and remedy.
@@ -66,7 +66,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     refused: tuple[str, str, str, str] | None = None
 
 
-class Trial:
+class TrialLoad:
     """A child that is trying a model. `result` waits for it; `close` ends it, whatever it does."""
 
     def __init__(
@@ -87,7 +87,7 @@ class Trial:
         self._timeout_s = timeout_s
         directory = str(self.directory.absolute())
         keys, cpu_s = sorted(trust.keys), max(1, round(timeout_s))
-        task = Task(directory, keys, trust.required, cpu_s, memory_bytes, niceness)
+        task = TrialTask(directory, keys, trust.required, cpu_s, memory_bytes, niceness)
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         self._process = subprocess.Popen(
             [
@@ -116,7 +116,7 @@ class Trial:
             raise self._failed(f"not done after {self._timeout_s:g} s") from None
         self.close()
         try:
-            report = msgspec.json.decode(said.splitlines()[-1], type=Report)
+            report = msgspec.json.decode(said.splitlines()[-1], type=TrialReport)
         except (msgspec.DecodeError, IndexError):
             raise self._failed(_end(self._process.returncode, errors)) from None
         if report.refused is not None:
@@ -147,10 +147,10 @@ def load(model: str | Path, trust: Trust = ANYBODY, *, timeout_s: float = TIMEOU
     Waits for about as long as importing scikit-learn takes; from an event loop, call it in a
     thread.
     """
-    return loaded(Trial(model, trust, timeout_s=timeout_s))
+    return loaded(TrialLoad(model, trust, timeout_s=timeout_s))
 
 
-def loaded(trial: Trial) -> Artifact:
+def loaded(trial: TrialLoad) -> Artifact:
     """The artifact that a trial was of, once it has passed. Raises ArtifactRefused."""
     try:
         # While the child does the same.
@@ -171,7 +171,7 @@ def loaded(trial: Trial) -> Artifact:
 
 def child() -> None:
     """What the child does: the task of its argument, one report on what was its stdout."""
-    task = msgspec.json.decode(sys.argv[1], type=Task)
+    task = msgspec.json.decode(sys.argv[1], type=TrialTask)
     # Whatever else is printed must not be taken for a report.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -183,17 +183,17 @@ def child() -> None:
     try:
         files = artifact.read(directory)
         artifact.checked(files, trust)
-        report = Report(digest=artifact.digest_of(files))
+        report = TrialReport(digest=artifact.digest_of(files))
     except ArtifactRefused as error:
         refused = (error.field, str(error.found), str(error.expected), error.remedy)
-        report = Report(refused=refused)
+        report = TrialReport(refused=refused)
     out.write(msgspec.json.encode(report) + b"\n")
     out.flush()
     # Not the ends of libraries, which may hang on what the model has brought.
     os._exit(0)
 
 
-def _limit(task: Task) -> None:
+def _limit(task: TrialTask) -> None:
     os.nice(task.niceness)
     # A parent that was killed ends nobody.
     signal.alarm(2 * task.cpu_s)

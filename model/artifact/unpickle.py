@@ -4,8 +4,18 @@ of (`model.estimators.kinds`)."""
 
 from __future__ import annotations
 
+import io
+import pickle
+import warnings
 from collections.abc import Mapping
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
+
+from sklearn.exceptions import InconsistentVersionWarning
+
+from model.artifact.files import MODEL_FILE, ArtifactRefused
+from model.artifact.manifest import RETRAIN
+from model.estimators.clv import ClvModel
 
 _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "builtins": ("slice",),
@@ -15,10 +25,15 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "model.estimators.clv": ("ClvModel",),
     "model.estimators.hurdle": ("HurdleRegressor",),
     "model.estimators.lifetime": ("LifetimeValue",),
-    "model.estimators.glm": ("LinearSum", "LogisticChance", "PoissonValue", "RevenueChance"),
-    "model.estimators.pipelines": ("PipelineValue",),
-    "model.estimators.regression": ("SignedLogisticRegression", "SignedPoissonRegressor"),
-    "model.estimators.selection": ("ImportanceSelector", "relevance"),
+    "model.estimators.glm": (
+        "LinearSum",
+        "LogisticChance",
+        "PoissonValue",
+        "RevenueChance",
+        "SignedLogisticRegression",
+        "SignedPoissonRegressor",
+    ),
+    "model.estimators.pipelines": ("ImportanceSelector", "PipelineValue", "relevance"),
     "model.estimators.transform": ("SignedLogClip", "WithAttributes"),
     "numpy": ("dtype", "float64", "ndarray"),
     "numpy._core.multiarray": ("_reconstruct", "scalar"),
@@ -56,9 +71,44 @@ FORMER: Final[Mapping[str, str]] = {
     "model.lifetime": "model.estimators.lifetime",
     "model.loglinear": "model.estimators.glm",
     "model.pipelines": "model.estimators.pipelines",
-    "model.regression": "model.estimators.regression",
-    "model.selection": "model.estimators.selection",
+    "model.regression": "model.estimators.glm",
+    "model.selection": "model.estimators.pipelines",
     "model.transform": "model.estimators.transform",
 }
 
 ALLOWED: Final = frozenset((module, name) for module, names in _NAMES.items() for name in names)
+
+
+class _ForbiddenName(Exception):
+    pass
+
+
+class _ModelUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        module = FORMER.get(module, module)
+        if (module, name) not in ALLOWED:
+            raise _ForbiddenName(f"{module}.{name}")
+        return super().find_class(module, name)
+
+
+def unpickled(path: Path, data: bytes) -> ClvModel:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", InconsistentVersionWarning)
+            model = _ModelUnpickler(io.BytesIO(data)).load()
+    except _ForbiddenName as error:
+        raise ArtifactRefused(
+            path, MODEL_FILE, f"naming {error}", "only parts of a model", "do not trust its source"
+        ) from None
+    except InconsistentVersionWarning as error:
+        raise ArtifactRefused(
+            path, "scikit-learn of training", error.original_sklearn_version,
+            error.current_sklearn_version, RETRAIN,
+        ) from None  # fmt: skip
+    except Exception as error:  # unpickling damaged bytes may raise anything
+        raise ArtifactRefused(
+            path, MODEL_FILE, f"unreadable ({type(error).__name__}: {error})", "a model", RETRAIN
+        ) from None
+    if not isinstance(model, ClvModel):
+        raise ArtifactRefused(path, MODEL_FILE, type(model).__name__, "ClvModel", RETRAIN)
+    return model

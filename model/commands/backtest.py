@@ -12,6 +12,7 @@ from tqdm import tqdm
 from features.orders import Order
 from features.times import day_of, day_of_date, iso_day
 from model.artifact import artifact
+from model.artifact.manifest import Manifest
 from model.artifact.signature import Trust
 from model.backtest.result import BacktestError
 from model.backtest.run import Plan, backtest
@@ -113,7 +114,7 @@ def backtest_command(
 
 def _scorer(
     path: Path, trust: Trust, orders: tuple[Path, ...], attributes: Path | None
-) -> tuple[artifact.Manifest, Sequence[Order], Scorer]:
+) -> tuple[Manifest, Sequence[Order], Scorer]:
     loaded = artifact.load(path, trust)
     manifest = loaded.manifest
     scorer = loaded.scorer(attributes)

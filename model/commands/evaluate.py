@@ -12,7 +12,7 @@ from tqdm import tqdm
 from features.orders import Order
 from features.times import day_of, iso_day
 from model.artifact import artifact
-from model.artifact.artifact import Manifest
+from model.artifact.manifest import Manifest
 from model.artifact.signature import Trust
 from model.commands.shared import (
     ATTRIBUTES,

@@ -16,7 +16,8 @@ from model.artifact.signature import Trust
 from model.commands.shared import ATTRIBUTES, one_line_errors, read_log, step, trust_options
 from model.data.order_log import Rejections
 from model.estimators.kinds import KINDS
-from model.training.retrain import Asked, Busy, Read, retrain, text
+from model.report.retrain_text import text
+from model.training.retrain import Busy, Read, RetrainRequest, retrain
 
 EXIT_BUSY: Final = 75
 """EX_TEMPFAIL of sysexits.h: another retraining is running, come again."""
@@ -72,11 +73,11 @@ def retrain_command(
     Example:
       python -m model retrain models --orders orders.csv.gz
     """
-    asked = Asked(horizon, currency, kind, trust, key, attributes, step=step)
+    asked = RetrainRequest(horizon, currency, kind, trust, key, attributes, step=step)
     run(root, partial(_files, orders), asked, as_json=as_json)
 
 
-def run(root: Path, read: Read, asked: Asked, *, as_json: bool) -> None:
+def run(root: Path, read: Read, asked: RetrainRequest, *, as_json: bool) -> None:
     """Retrains and prints the verdict; ends with an exit code of the command otherwise."""
     with one_line_errors():
         try:

@@ -31,7 +31,7 @@ from model.training.build import Choose, made
 from model.training.search import (
     DEFAULT_FOLDS,
     DEFAULT_TRIALS,
-    History,
+    SearchHistory,
     Trial,
     journal_of,
     plan,
@@ -202,7 +202,7 @@ def _cutoff_day(log: OrderColumns, horizon_days: int, wanted: int | None) -> int
 def _searching(out: Path, wanted: Sequence[Trial], folds: int) -> Choose:
     """A search with a bar on a terminal, whose journal lies beside `out`."""
 
-    def choose(rows: TrainingSet, config: TrainingConfig) -> History:
+    def choose(rows: TrainingSet, config: TrainingConfig) -> SearchHistory:
         journal = journal_of(out)
         done = 0
         with tqdm(total=len(wanted), desc="trials", disable=None, leave=False) as bar:

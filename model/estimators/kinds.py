@@ -24,12 +24,10 @@ from model.errors import ModelError
 from model.estimators.base import Examples, ValueModel
 from model.estimators.blend import CORRECTION_WEIGHT, POISSON_ALPHA, Blend
 from model.estimators.clv import ClvModel
-from model.estimators.glm import LogisticChance
+from model.estimators.glm import LogisticChance, SignedPoissonRegressor
 from model.estimators.hurdle import HurdleRegressor
 from model.estimators.lifetime import LifetimeValue
-from model.estimators.pipelines import PipelineValue
-from model.estimators.regression import SignedPoissonRegressor
-from model.estimators.selection import SelectBy
+from model.estimators.pipelines import PipelineValue, SelectBy
 
 DEFAULT: Final = DEFAULT_KIND
 

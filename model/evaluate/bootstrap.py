@@ -41,7 +41,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Predictions:
     """Customers at one cutoff, their actual values, and the predictions by name; shape (n,)."""
 
     users: Sequence[str]
@@ -59,13 +59,16 @@ class Differences:
 
 
 def differences(
-    cutoffs: Sequence[Judged], name: str, resamples: int = RESAMPLES, seed: int = SEED
+    cutoffs: Sequence[Predictions], name: str, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Differences:
     """The differences of the prediction `name`; the same for the same seed."""
     number = {user: i for i, user in enumerate(sorted({u for c in cutoffs for u in c.users}))}
     where = [np.array([number[user] for user in cutoff.users]) for cutoff in cutoffs]
     ranked = [
-        {which: Ranked(c.actual, predicted) for which, predicted in c.predictions.items()}
+        {
+            which: SortedPredictions(c.actual, predicted)
+            for which, predicted in c.predictions.items()
+        }
         for c in cutoffs
     ]
     rng = np.random.default_rng(seed)
@@ -95,7 +98,7 @@ def differences(
 
 
 def _metrics(
-    ranked: Sequence[Mapping[str, Ranked]], counts: Sequence[Ints]
+    ranked: Sequence[Mapping[str, SortedPredictions]], counts: Sequence[Ints]
 ) -> dict[str, list[list[float]]]:
     """Of each prediction, the metrics at each cutoff; not a number where there are none."""
     names = list(dict.fromkeys(name for at in ranked for name in at))
@@ -123,7 +126,7 @@ def _told(draws: Floats) -> dict[str, Difference]:
     return told
 
 
-class Ranked:
+class SortedPredictions:
     """A prediction of n customers, sorted once, so that no resample has to be sorted.
 
     `metrics(counts)` are those of `model.evaluate.metrics` on the customers repeated `counts` times

@@ -21,7 +21,7 @@ from model.data.attributes import Attributes
 from model.data.training_rows import TooLittleData, TrainingConfig, population, training_set
 from model.estimators.clv import ClvModel
 from model.estimators.fit import fit
-from model.evaluate.bootstrap import RESAMPLES, SEED, Difference, Judged, differences
+from model.evaluate.bootstrap import RESAMPLES, SEED, Difference, Predictions, differences
 from model.evaluate.holdout import (
     MODEL,
     Evaluation,
@@ -149,7 +149,7 @@ def _rolled(
 ) -> Rolled:
     reports = [evaluation_of(holdout) for holdout in holdouts]
     found = differences(
-        [Judged(h.users, h.actual, h.predictions) for h in holdouts], MODEL, resamples, seed
+        [Predictions(h.users, h.actual, h.predictions) for h in holdouts], MODEL, resamples, seed
     )
     report = Rolling(
         kind=model.kind,

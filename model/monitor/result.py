@@ -59,7 +59,7 @@ class Level(msgspec.Struct, frozen=True):
     top_revenue: float
 
 
-class Reference(msgspec.Struct, frozen=True):
+class Baseline(msgspec.Struct, frozen=True):
     """Those who bought in the windows before a model's cutoff: `rows` customers in `windows`."""
 
     rows: int
@@ -114,7 +114,7 @@ def alarms(drifted: Iterable[Drift], biases: Iterable[Bias]) -> list[str]:
     ]
 
 
-class Week(msgspec.Struct, frozen=True):
+class MonitoredWeek(msgspec.Struct, frozen=True):
     """What was seen at 00:00 UTC of `end` (ISO date). `drifts` is empty where fewer than
     MIN_CUSTOMERS bought in the window; `biases` has the checks that end with it."""
 
@@ -134,5 +134,5 @@ class Monitored(msgspec.Struct, frozen=True):
 
     model_version: str
     cutoff: str
-    weeks: list[Week]
+    weeks: list[MonitoredWeek]
     age: Age

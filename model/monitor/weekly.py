@@ -31,7 +31,7 @@ from model.monitor.drift import (
     reference_of,
     rows_of,
 )
-from model.monitor.result import Reference, Week
+from model.monitor.result import Baseline, MonitoredWeek
 
 # Customers looked at; of a larger shop a part, chosen by a hash of their ids.
 MAX_CUSTOMERS = 20_000
@@ -42,7 +42,7 @@ class MonitorError(ModelError):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class KnownCustomers:
     """The customers `users` as known at 00:00 of `day`."""
 
     day: int
@@ -50,7 +50,7 @@ class Seen:
     users: list[str]
 
 
-def seen(orders: Sequence[Order], days: Sequence[int]) -> Iterator[Seen]:
+def seen(orders: Sequence[Order], days: Sequence[int]) -> Iterator[KnownCustomers]:
     """The customers at each of the days, which ascend; `orders` sorted by event time."""
     every = 1 + len({order.user_id for order in orders}) // MAX_CUSTOMERS
     states: dict[str, CustomerState] = {}
@@ -64,7 +64,7 @@ def seen(orders: Sequence[Order], days: Sequence[int]) -> Iterator[Seen]:
             after = apply(states.get(order.user_id, EMPTY), order)
             if not isinstance(after, BeyondMemory):
                 states[order.user_id] = after
-        yield Seen(day, list(states.values()), list(states))
+        yield KnownCustomers(day, list(states.values()), list(states))
 
 
 def rate_of(scorer: Scorer, users: Sequence[str]) -> Rate:
@@ -80,7 +80,7 @@ def rate_of(scorer: Scorer, users: Sequence[str]) -> Rate:
     return rate
 
 
-def reference(orders: Sequence[Order], scorer: Scorer, cutoff_day: int) -> Reference | None:
+def reference(orders: Sequence[Order], scorer: Scorer, cutoff_day: int) -> Baseline | None:
     """The reference of a model from the log it was trained on; None where too few bought.
 
     Of the last MAX_WINDOWS windows before the cutoff, without those of the log's first horizon,
@@ -111,8 +111,8 @@ def reference(orders: Sequence[Order], scorer: Scorer, cutoff_day: int) -> Refer
 
 
 def weeks(
-    orders: Sequence[Order], scorer: Scorer, known: Reference, from_day: int
-) -> Iterator[Week]:
+    orders: Sequence[Order], scorer: Scorer, known: Baseline, from_day: int
+) -> Iterator[MonitoredWeek]:
     """Every window that ends after `from_day`, up to the end of the log's last full day."""
     last_day = day_of(orders[-1].ts_ms) if orders else from_day
     ends = range(from_day + WINDOW_DAYS, last_day + 1, WINDOW_DAYS)
@@ -120,7 +120,7 @@ def weeks(
         yield week(then, scorer, known)
 
 
-def week(then: Seen, scorer: Scorer, known: Reference) -> Week:
+def week(then: KnownCustomers, scorer: Scorer, known: Baseline) -> MonitoredWeek:
     """What a look at some customers gives: drift of the last window, and levels of earlier ones."""
     rate, unit = rate_of(scorer, then.users), 10.0 ** minor_exponent(scorer.currency)
     found = buyers(then.states, then.day)
@@ -133,16 +133,16 @@ def week(then: Seen, scorer: Scorer, known: Reference) -> Week:
         if len(one.revenue) >= MIN_CUSTOMERS:
             bias = bias_of(one, level, iso_day(day), len(known.levels))
             biases += [bias] if bias else []
-    return Week(iso_day(then.day), len(X), drifted, biases)
+    return MonitoredWeek(iso_day(then.day), len(X), drifted, biases)
 
 
-def of_everybody(known: Reference) -> Reference:
+def of_everybody(known: Baseline) -> Baseline:
     """The reference with the levels of all customers: for who has all of them."""
     levels = [level for level in known.levels if level.base_days is None]
     return msgspec.structs.replace(known, levels=levels)
 
 
-def of_the_due(known: Reference, horizon_days: int) -> Reference:
+def of_the_due(known: Baseline, horizon_days: int) -> Baseline:
     """The reference with the levels of customers all of whom still are due for a score: for who has
     but a sample of those."""
     levels = [

@@ -8,7 +8,7 @@ from html import escape
 from typing import Final
 
 from model.monitor.drift import MIN_CUSTOMERS
-from model.monitor.result import SCORE, Bias, Drift, Monitored, Week
+from model.monitor.result import SCORE, Bias, Drift, Monitored, MonitoredWeek
 from model.report import html as pages
 from model.report import svg
 
@@ -70,7 +70,7 @@ def page(report: Monitored) -> str:
     return pages.document(f"Monitoring of {report.model_version}", parts)
 
 
-def _line(week: Week, days: Sequence[int]) -> str:
+def _line(week: MonitoredWeek, days: Sequence[int]) -> str:
     score = next((drift for drift in week.drifts if drift.name == SCORE), None)
     psi = "-" if score is None else f"{score.psi:.2f}{'!' if score.alarm else ' '}"
     levels = {bias.days: bias for bias in week.biases}
@@ -85,7 +85,7 @@ def _level(bias: Bias | None) -> str:
     return "-" if bias is None else f"{bias.typical:.2f}{'!' if bias.alarm else ' '}"
 
 
-def _rung(week: Week) -> list[Drift]:
+def _rung(week: MonitoredWeek) -> list[Drift]:
     """The features that ring, those that drifted most first."""
     found = [drift for drift in week.drifts if drift.alarm and drift.name != SCORE]
     return sorted(found, key=lambda drift: -drift.psi)
@@ -156,7 +156,7 @@ def _drift_plot(report: Monitored) -> str:
     )
 
 
-def _drift_table(week: Week) -> str:
+def _drift_table(week: MonitoredWeek) -> str:
     rows = [
         (
             drift.alarm,

@@ -44,7 +44,7 @@ class _Partition:
     judged_day: int = -1
 
 
-class Comparison:
+class ShadowComparison:
     """Follows customers under two models."""
 
     def __init__(self, live: Judge, shadow: Judge) -> None:

@@ -26,7 +26,7 @@ from model.shadow.protocol import Agreement, Step
 
 if TYPE_CHECKING:
     # Brings scikit-learn, which who only starts the process does not need.
-    from model.shadow.compare import Comparison
+    from model.shadow.compare import ShadowComparison
 
 NICER: Final = 10
 REPORT_S: Final = 1.0
@@ -36,7 +36,7 @@ _LENGTH: Final = struct.Struct("<I")
 ENVIRONMENT: Final = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 
 
-class Task(msgspec.Struct, frozen=True):
+class ShadowTask(msgspec.Struct, frozen=True):
     """What is compared: directories of two artifacts, and how customers are judged; the file of
     their attributes for models that know some."""
 
@@ -50,14 +50,14 @@ class Task(msgspec.Struct, frozen=True):
     attributes: str | None = None
 
 
-class Told(msgspec.Struct, frozen=True, omit_defaults=True):
+class ShadowMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """A line on stdout: an agreement, or why there is none."""
 
     agreement: Agreement | None = None
     refused: str = ""
 
 
-def command(task: Task) -> tuple[list[str], dict[str, str]]:
+def command(task: ShadowTask) -> tuple[list[str], dict[str, str]]:
     """The command that starts the process, and its environment."""
     start = f"import sys; sys.path[:] = {sys.path!r}; from model.shadow.process import main; main()"
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
@@ -74,30 +74,30 @@ def frame(step: Step) -> bytes:
 
 def main() -> None:
     """Compares until stdin ends."""
-    task = msgspec.json.decode(sys.argv[1], type=Task)
+    task = msgspec.json.decode(sys.argv[1], type=ShadowTask)
     # Whatever else is printed must not be taken for a report.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with contextlib.suppress(OSError):
         os.nice(NICER)
-    from model.shadow.compare import Comparison
+    from model.shadow.compare import ShadowComparison
 
     try:
         live, shadow = judge_of(task, task.live), judge_of(task, task.shadow)
         if live.scorer.currency != shadow.scorer.currency:
             raise ValueError(f"the shadow model's currency is {shadow.scorer.currency}")
-        comparison = Comparison(live, shadow)
+        comparison = ShadowComparison(live, shadow)
     except (ArtifactRefused, ValueError) as error:
-        _tell(out, Told(refused=" ".join(str(error).split())))
+        _tell(out, ShadowMessage(refused=" ".join(str(error).split())))
         return
-    _tell(out, Told(agreement=comparison.agreement()))
+    _tell(out, ShadowMessage(agreement=comparison.agreement()))
     try:
         follow(sys.stdin.buffer, out, comparison)
     except (BrokenPipeError, KeyboardInterrupt):
         os._exit(0)  # the worker is gone
 
 
-def follow(steps: IO[bytes], out: IO[bytes], comparison: Comparison) -> None:
+def follow(steps: IO[bytes], out: IO[bytes], comparison: ShadowComparison) -> None:
     """Takes steps until there are no more, and tells once a second what is new, also when no step
     comes to tell it after."""
     read = msgspec.msgpack.Decoder(Step).decode
@@ -112,13 +112,13 @@ def follow(steps: IO[bytes], out: IO[bytes], comparison: Comparison) -> None:
             teller.news = True
     teller.ended.set()
     teller.join()
-    _tell(out, Told(agreement=comparison.agreement()))
+    _tell(out, ShadowMessage(agreement=comparison.agreement()))
 
 
 class _Teller(threading.Thread):
     """Tells what is new, once a second."""
 
-    def __init__(self, out: IO[bytes], comparison: Comparison) -> None:
+    def __init__(self, out: IO[bytes], comparison: ShadowComparison) -> None:
         super().__init__(daemon=True)
         self.busy = threading.Lock()
         self.ended = threading.Event()
@@ -133,10 +133,10 @@ class _Teller(threading.Thread):
                     continue
                 self.news = False
                 agreement = self._comparison.agreement()
-            _tell(self._out, Told(agreement=agreement))
+            _tell(self._out, ShadowMessage(agreement=agreement))
 
 
-def judge_of(task: Task, directory: str) -> Judge:
+def judge_of(task: ShadowTask, directory: str) -> Judge:
     """The judge of the model in a directory. Raises ArtifactRefused and AttributesError."""
     from model.artifact import artifact
 
@@ -146,6 +146,6 @@ def judge_of(task: Task, directory: str) -> Judge:
     return Judge(scorer, scorer.rules(task.policy), memory)
 
 
-def _tell(out: IO[bytes], told: Told) -> None:
+def _tell(out: IO[bytes], told: ShadowMessage) -> None:
     out.write(msgspec.json.encode(told) + b"\n")
     out.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import msgspec
@@ -13,10 +14,18 @@ import numpy as np
 from features.arrays import Floats
 from features.orders import Order
 from features.times import MS_PER_DAY, day_of, iso_day
-from model.artifact.artifact import ManifestFields
+from model.artifact import artifact
+from model.artifact.manifest import Manifest, ManifestFields
 from model.data.attributes import Attributes
 from model.data.fingerprint import data_of
-from model.data.training_rows import TrainingConfig, TrainingSet, population, training_set
+from model.data.synthetic import Shop, generate
+from model.data.training_rows import (
+    TrainingConfig,
+    TrainingSet,
+    default_cutoff_day,
+    population,
+    training_set,
+)
 from model.decide.scoring import Scorer
 from model.estimators.clv import ClvModel
 from model.estimators.fit import fit
@@ -30,11 +39,11 @@ from model.evaluate.holdout import (
 )
 from model.evaluate.rolling import rolled
 from model.explain.shapley import typical
-from model.monitor.result import Reference
+from model.monitor.result import Baseline
 from model.monitor.weekly import reference
-from model.training.search import History
+from model.training.search import SearchHistory
 
-Choose: TypeAlias = Callable[[TrainingSet, TrainingConfig], History]
+Choose: TypeAlias = Callable[[TrainingSet, TrainingConfig], SearchHistory]
 
 _CANARIES: Final = 8
 
@@ -47,7 +56,7 @@ class Made:
     model: ClvModel
     fields: ManifestFields
     report: Evaluation | None
-    history: History | None
+    history: SearchHistory | None
 
 
 def made(
@@ -105,7 +114,7 @@ def _reference(
     cutoff_day: int,
     scores: Floats,
     attributes: Attributes | None,
-) -> Reference | None:
+) -> Baseline | None:
     """What monitoring compares with, from the orders before the cutoff."""
     scorer = Scorer(
         model=model,
@@ -138,3 +147,22 @@ def _canaries(known: Floats, scores: Floats) -> Floats:
     ranks = np.linspace(0, len(scores) - 1, min(_CANARIES, len(scores))).round().astype(int)
     canaries: Floats = known[np.argsort(scores, kind="stable")[ranks]]
     return canaries
+
+
+# Of the model for tests and a first look, without orders of one's own.
+SHOP: Final = Shop(customers=400, days=540, arrival_days=360, seed=1)
+
+
+def save_ready_made(
+    directory: str | Path, *, horizon_days: int = 90, currency: str = "USD"
+) -> Manifest:
+    """The manifest of the model trained and written to `directory`; the same at every call.
+
+    Its customers order once in one to two months, for 40 on average; it takes a few seconds.
+    """
+    orders = generate(SHOP).orders
+    config = TrainingConfig(horizon_days=horizon_days, currency=currency)
+    result = made(orders, config, default_cutoff_day(orders, horizon_days))
+    report = "Trained on a made-up shop. Use it in tests, never on customers."
+    fields = msgspec.structs.replace(result.fields, report=report, churn_quantiles=())
+    return artifact.save(directory, result.model, fields)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -33,7 +32,9 @@ from features.orders import Order
 from features.times import MS_PER_DAY, day_of_date, iso_day
 from model.artifact import artifact, registry, signature
 from model.artifact import trial as isolation
-from model.artifact.artifact import Artifact, ArtifactRefused
+from model.artifact.artifact import Artifact
+from model.artifact.files import ArtifactRefused
+from model.artifact.manifest import libraries
 from model.artifact.signature import ANYBODY, Trust
 from model.data.attributes import attributes_for, read_attributes
 from model.data.cleaning import Cleaned, cleaned
@@ -43,7 +44,7 @@ from model.data.training_rows import TrainingConfig, default_cutoff_day
 from model.errors import ModelError
 from model.estimators.clv import ClvModel
 from model.estimators.kinds import options_of
-from model.evaluate.bootstrap import RESAMPLES, SEED, Difference, Judged, differences
+from model.evaluate.bootstrap import RESAMPLES, SEED, Difference, Predictions, differences
 from model.evaluate.holdout import Holdout, predicted
 from model.evaluate.metrics import clv_metrics
 from model.training.build import Made, made
@@ -55,7 +56,7 @@ _CANDIDATE: Final = ".candidate"
 # What a promotion turns on; the Brier score beside them.
 DECISIVE: Final = ("gini", "mae", "rmse")
 BRIER: Final = "brier"
-_SHOWN: Final = (*DECISIVE, "spearman", "bias", "decile_wape")
+SHOWN: Final = (*DECISIVE, "spearman", "bias", "decile_wape")
 # Erasures take a little; a topic that keeps its records for some weeks takes much.
 _WHOLE: Final = 0.9
 _Z95: Final = 1.959964
@@ -70,7 +71,7 @@ class Busy(RetrainError):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RetrainRequest:
     """What is wanted. `kind` None: the current model's, with its options; `horizon_days` and
     `currency` None: the current model's. `private_key` signs the candidate. `attributes` is the
     file of a model that was trained with such, or of the first model of a registry."""
@@ -96,7 +97,7 @@ class Line(msgspec.Struct, frozen=True):
     difference: Difference | None
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class ModelComparison(msgspec.Struct, frozen=True):
     """Both models on the same holdout, by metric; `better` and `worse` beyond the noise."""
 
     cutoff: str
@@ -111,7 +112,7 @@ class Comparison(msgspec.Struct, frozen=True):
         return bool(self.better) and not self.worse
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class RetrainOutcome(msgspec.Struct, frozen=True):
     """What came of a retraining: `action` is `promoted`, `kept` (the current one) or `nothing new`.
 
     `comparison` None: there was nothing to compare, for which `why` has the reason.
@@ -122,10 +123,10 @@ class Outcome(msgspec.Struct, frozen=True):
     candidate: str | None
     current: str | None
     data: Data
-    comparison: Comparison | None = None
+    comparison: ModelComparison | None = None
 
 
-def retrain(root: Path, read: Read, asked: Asked) -> Outcome:
+def retrain(root: Path, read: Read, asked: RetrainRequest) -> RetrainOutcome:
     """What came of it. `read` gives the orders for a currency, and counts rows that are none.
 
     Raises Busy and RetrainError, and what training raises where there are too few orders.
@@ -147,7 +148,7 @@ def retrain(root: Path, read: Read, asked: Asked) -> Outcome:
             shutil.rmtree(root / _CANDIDATE, ignore_errors=True)
 
 
-def _retrained(root: Path, read: Read, asked: Asked) -> Outcome:
+def _retrained(root: Path, read: Read, asked: RetrainRequest) -> RetrainOutcome:
     now = _current(root, asked.trust)
     config = _config(now.artifact, asked)
     with asked.step("cleaning"):
@@ -161,7 +162,7 @@ def _retrained(root: Path, read: Read, asked: Asked) -> Outcome:
             f"these orders were judged by this code at {done.at}:"
             f" {done.why.removeprefix('retrain: ')}"
         )
-        return Outcome("nothing new", why, done.version, now.version, data)
+        return RetrainOutcome("nothing new", why, done.version, now.version, data)
     if now.artifact is not None:
         _check_whole(log, now.artifact)
     cutoff_day = default_cutoff_day(log, config.horizon_days)
@@ -196,7 +197,7 @@ def _retrained(root: Path, read: Read, asked: Asked) -> Outcome:
         return _kept(root, version, now.version, key, data, why, comparison)
     isolation.load(root / version, asked.trust)
     registry.promote(root, version, why=f"retrain: {why}", key=key, expected=now.version)
-    return Outcome("promoted", why, version, now.version, data, comparison)
+    return RetrainOutcome("promoted", why, version, now.version, data, comparison)
 
 
 def _cleaned(orders: Iterable[Order], rejected: Counter[str], currency: str) -> Cleaned:
@@ -225,7 +226,7 @@ def _current(root: Path, trust: Trust) -> _Current:
         return _Current(None, None, f"the current model cannot be used: {error}")
 
 
-def _config(now: Artifact | None, asked: Asked) -> TrainingConfig:
+def _config(now: Artifact | None, asked: RetrainRequest) -> TrainingConfig:
     default = TrainingConfig()
     kind = asked.kind or default.kind
     if now is None:
@@ -265,11 +266,11 @@ def _config(now: Artifact | None, asked: Asked) -> TrainingConfig:
 
 def compare(
     holdout: Holdout, candidate: ClvModel, current: ClvModel, resamples: int = RESAMPLES
-) -> Comparison:
+) -> ModelComparison:
     """Two models on the customers of a holdout that neither has seen."""
     X, actual = holdout.X, holdout.actual
     predictions = {"candidate": candidate.clv(X), "current": current.clv(X)}
-    judged = Judged(holdout.users, actual, predictions)
+    judged = Predictions(holdout.users, actual, predictions)
     found = differences([judged], "candidate", resamples, SEED).by_cutoff[0]["current"]
     values = {name: clv_metrics(actual, p) for name, p in predictions.items()}
     lines = {
@@ -278,12 +279,12 @@ def compare(
             getattr(values["candidate"], name),
             found.get(name) if name in DECISIVE else None,
         )
-        for name in _SHOWN
+        for name in SHOWN
     }
     left = holdout.churned.astype(np.float64)
     lines[BRIER] = _brier((current.churn(X) - left) ** 2, (candidate.churn(X) - left) ** 2)
     told = {name: line.difference.better for name, line in lines.items() if line.difference}
-    return Comparison(
+    return ModelComparison(
         cutoff=iso_day(holdout.cutoff_day),
         until=iso_day(holdout.cutoff_day + holdout.horizon_days),
         customers=len(holdout.users),
@@ -303,7 +304,7 @@ def _brier(current: Floats, candidate: Floats) -> Line:
     return Line(float(current.mean()), float(candidate.mean()), difference)
 
 
-def _why(comparison: Comparison) -> str:
+def _why(comparison: ModelComparison) -> str:
     names = {"gini": "normalized Gini", "mae": "MAE", "rmse": "RMSE", BRIER: "Brier score"}
     better = " and ".join(names[name] for name in comparison.better)
     worse = " and ".join(names[name] for name in comparison.worse)
@@ -316,13 +317,13 @@ def _why(comparison: Comparison) -> str:
 
 def _kept(
     root: Path, version: str, before: str | None, key: str, data: Data, why: str,
-    comparison: Comparison | None = None,
-) -> Outcome:  # fmt: skip
+    comparison: ModelComparison | None = None,
+) -> RetrainOutcome:  # fmt: skip
     registry.keep(root, version, before, why=f"retrain: {why}", key=key)
-    return Outcome("kept", why, version, before, data, comparison)
+    return RetrainOutcome("kept", why, version, before, data, comparison)
 
 
-def _publish(root: Path, candidate: Made, asked: Asked) -> None:
+def _publish(root: Path, candidate: Made, asked: RetrainRequest) -> None:
     place = root / _CANDIDATE
     artifact.save(place, candidate.model, candidate.fields)
     if asked.private_key is not None:
@@ -362,70 +363,9 @@ def _code() -> Iterator[str]:
         for directory in package.__path__:
             for path in sorted(Path(directory).rglob("*.py")):
                 yield hashlib.sha256(path.read_bytes()).hexdigest()
-    for library, version in sorted(artifact.libraries().items()):
+    for library, version in sorted(libraries().items()):
         yield f"{library} {version}"
 
 
 def _ends(cutoff: str, horizon_days: int) -> str:
     return iso_day(day_of_date(cutoff) + horizon_days)
-
-
-# --- told ------------------------------------------------------------------------------------
-
-_NAMES: Final = {
-    "gini": "normalized Gini",
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "brier": "Brier score",
-    "spearman": "Spearman",
-    "bias": "bias",
-    "decile_wape": "decile WAPE",
-}
-
-
-def text(outcome: Outcome) -> str:
-    """The outcome on one screen, at most 80 columns."""
-    data = outcome.data
-    lines = [
-        f"{data.orders:,} orders of {data.customers:,} customers, {data.first[:10]} to"
-        f" {data.last[:10]}",
-        f"current    {outcome.current or 'none'}",
-        f"candidate  {outcome.candidate or 'none'}",
-    ]
-    if outcome.comparison is not None:
-        lines += ["", *_table(outcome.comparison)]
-    verdict = {"promoted": "Promoted", "kept": "Kept the current one"}.get(outcome.action)
-    said = textwrap.wrap(f"{verdict or 'Nothing new'}: {outcome.why}", 78)
-    return "\n".join([*lines, "", *said])
-
-
-def _table(comparison: Comparison) -> list[str]:
-    head = f"{'':<16}{'current':>10}{'candidate':>10}{'difference':>11}  95 % of resamples"
-    lines = [
-        f"Holdout {comparison.cutoff} to {comparison.until}, {comparison.customers:,} customers",
-        head,
-    ]
-    order = (*DECISIVE, BRIER, *(name for name in _SHOWN if name not in DECISIVE))
-    for name in order:
-        line = comparison.metrics[name]
-        row = f"{_NAMES[name]:<16}{_number(line.current):>10}{_number(line.candidate):>10}"
-        if line.difference is not None:
-            d = line.difference
-            mark = {True: "better", False: "worse", None: ""}[d.better]
-            row += f"{_signed(d.value):>11}  {_signed(d.low)} to {_signed(d.high)}  {mark}"
-        lines.append(row.rstrip())
-    return lines
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.{_decimals(value)}f}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+,.{_decimals(value)}f}"
-
-
-def _decimals(value: float) -> int:
-    return 4 if abs(value) < 10 else 2 if abs(value) < 10_000 else 0

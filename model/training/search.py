@@ -1,9 +1,13 @@
 """A search for the kind and options that do best at several days of the past, one after another.
 
-Trials are judged on folds that never train on their own future (`model.training.folds`), by three
-metrics at once: the geometric mean of MAE, RMSE and 1 - normalized Gini, each divided by that of
-the default model on the same fold. Below 1 is better than the default. Not by MAE alone: nothing
-beats predicting 0 for everybody there, where most customers bring nothing; its Gini is 0.
+A fold is a day of the past at which a model is trained as it would have been then, and the
+customers of that day with what they did afterwards. Training rows of a fold are those whose whole
+label window ends at or before the fold's day; the windows grow from fold to fold.
+
+Trials are judged by three metrics at once: the geometric mean of MAE, RMSE and 1 - normalized Gini,
+each divided by that of the default model on the same fold. Below 1 is better than the default. Not
+by MAE alone: nothing beats predicting 0 for everybody there, where most customers bring nothing;
+its Gini is 0.
 
 A journal beside the output has a line for every trial that ended. The same search goes on from it,
 and does a trial again that was interrupted.
@@ -16,7 +20,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,11 +28,20 @@ import msgspec
 import numpy as np
 
 from features.times import iso_day
-from model.data.training_rows import TrainingConfig, TrainingError, TrainingSet
+from model.data.training_rows import (
+    MIN_CUSTOMERS,
+    TooLittleData,
+    TrainingConfig,
+    TrainingError,
+    TrainingSet,
+    check,
+    part,
+)
 from model.errors import ModelError
+from model.estimators.clv import ClvModel
+from model.estimators.fit import examples, fit
 from model.estimators.kinds import DEFAULT, KINDS, Setting, options_of
-from model.evaluate.metrics import ClvMetrics
-from model.training.folds import Fold, folds
+from model.evaluate.metrics import ClvMetrics, clv_metrics
 
 CRITERION: Final = (
     "geometric mean over folds of MAE, RMSE and 1 - normalized Gini, relative to the default model"
@@ -39,6 +52,63 @@ DEFAULT_FOLDS: Final = 3
 _LEAST: Final = 1e-3
 
 Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """What a model trained at 00:00 UTC of `day` may learn from, and whom it is then judged by:
+    all customers of that day."""
+
+    day: int
+    training: TrainingSet
+    validation: TrainingSet
+
+    def judge(self, config: TrainingConfig) -> ClvMetrics:
+        """The metrics of the model that `config` asks for. Raises TrainingError."""
+        model: ClvModel = fit(self.training, config, self.validation.X)
+        judged = examples(self.validation, config, self.validation.X)
+        return clv_metrics(judged.revenue, model.clv(judged.X))
+
+
+def folds(rows: TrainingSet, config: TrainingConfig, count: int) -> list[Fold]:
+    """At most `count` folds of a training set, the earliest first, their label windows one horizon
+    apart where snapshots allow. Raises TooLittleData where not even one can be made."""
+    horizon, step = config.horizon_days, config.snapshot_every_days
+    apart = -(-horizon // step) * step
+    found: list[Fold] = []
+    for day in sorted(set(rows.day.tolist()), reverse=True):
+        if len(found) == count:
+            break
+        if found and day > found[-1].day - apart:
+            continue
+        fold = _fold(rows, config, day)
+        if fold is not None:
+            found.append(fold)
+    if not found:
+        raise TooLittleData(
+            f"a search needs snapshots to train on and, {horizon} days or more after them, one to"
+            f" judge by; the log has {_span(rows)} days of snapshots before the cutoff: give a"
+            " longer history or a shorter --horizon, or train without --search"
+        )
+    return found[::-1]
+
+
+def _fold(rows: TrainingSet, config: TrainingConfig, day: int) -> Fold | None:
+    """The fold of a day; None where there is too little to train on or to judge by."""
+    training = part(rows, rows.day <= day - config.horizon_days)
+    validation = part(rows, rows.day == day)
+    if len(validation.X) < MIN_CUSTOMERS or not validation.labels.revenue_minor.any():
+        return None
+    try:
+        check(training, config)
+    except TooLittleData:
+        return None
+    return Fold(day, training, validation)
+
+
+def _span(rows: TrainingSet) -> int:
+    days: Sequence[int] = np.unique(rows.day).tolist()
+    return days[-1] - days[0] if days else 0
 
 
 class SearchError(ModelError):
@@ -61,7 +131,7 @@ class FoldScore(msgspec.Struct, frozen=True):
     gini: float
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class TrialOutcome(msgspec.Struct, frozen=True):
     """A trial that ended: with scores of every fold, or with the reason why it has none."""
 
     kind: str
@@ -71,7 +141,7 @@ class Outcome(msgspec.Struct, frozen=True):
     seconds: float = 0.0
 
 
-class Ranked(msgspec.Struct, frozen=True):
+class RankedTrial(msgspec.Struct, frozen=True):
     """An outcome and its criterion: 1 is as good as the default model, less is better. `mae`,
     `rmse` and `gini` are means over the folds."""
 
@@ -84,12 +154,12 @@ class Ranked(msgspec.Struct, frozen=True):
     failed: str = ""
 
 
-class History(msgspec.Struct, frozen=True):
+class SearchHistory(msgspec.Struct, frozen=True):
     """What was tried, best first, and at which days it was judged."""
 
     criterion: str
     days: list[str]
-    trials: list[Ranked]
+    trials: list[RankedTrial]
 
     @property
     def best(self) -> Trial:
@@ -121,7 +191,7 @@ def search(
     *,
     fold_count: int = DEFAULT_FOLDS,
     progress: Progress = lambda trials: None,
-) -> History:
+) -> SearchHistory:
     """The trials, best first. Those in the journal are not done again; it may be removed after.
 
     Raises TooLittleData where the log is too short for a fold, SearchError for a journal of
@@ -131,7 +201,7 @@ def search(
     # The default is what the others are measured by, and so is always there.
     wanted = [Trial(DEFAULT, options_of(DEFAULT, {})), *trials]
     done = _Journal(journal, _identity(split, config))
-    outcomes: list[Outcome] = []
+    outcomes: list[TrialOutcome] = []
     for trial in dict.fromkeys(map(_key, wanted)):
         outcome = done.outcomes.get(trial)
         if outcome is None:
@@ -139,7 +209,7 @@ def search(
             done.append(outcome)
         outcomes.append(outcome)
         progress(1)
-    return History(CRITERION, [iso_day(fold.day) for fold in split], _ranked(outcomes))
+    return SearchHistory(CRITERION, [iso_day(fold.day) for fold in split], _ranked(outcomes))
 
 
 def _drawn(kind: str, rng: np.random.Generator) -> Trial:
@@ -154,22 +224,22 @@ def _drawn(kind: str, rng: np.random.Generator) -> Trial:
     return Trial(kind, drawn)
 
 
-def _tried(trial: Trial, split: Sequence[Fold], config: TrainingConfig) -> Outcome:
+def _tried(trial: Trial, split: Sequence[Fold], config: TrainingConfig) -> TrialOutcome:
     started = time.monotonic()
     asked = replace(config, kind=trial.kind, options=trial.options)
     try:
         scores = [_score(fold, fold.judge(asked)) for fold in split]
     except TrainingError as error:
-        return Outcome(trial.kind, trial.options, failed=str(error))
+        return TrialOutcome(trial.kind, trial.options, failed=str(error))
     seconds = round(time.monotonic() - started, 2)
-    return Outcome(trial.kind, trial.options, scores, seconds=seconds)
+    return TrialOutcome(trial.kind, trial.options, scores, seconds=seconds)
 
 
 def _score(fold: Fold, metrics: ClvMetrics) -> FoldScore:
     return FoldScore(iso_day(fold.day), metrics.mae, metrics.rmse, metrics.gini or 0.0)
 
 
-def _ranked(outcomes: Sequence[Outcome]) -> list[Ranked]:
+def _ranked(outcomes: Sequence[TrialOutcome]) -> list[RankedTrial]:
     """Best first; of equals the one tried first, failures last. `outcomes[0]` is the default."""
     reference = outcomes[0].folds
     ranked = [_rank(outcome, reference) for outcome in outcomes]
@@ -178,17 +248,17 @@ def _ranked(outcomes: Sequence[Outcome]) -> list[Ranked]:
     )
 
 
-def _rank(outcome: Outcome, reference: Sequence[FoldScore]) -> Ranked:
+def _rank(outcome: TrialOutcome, reference: Sequence[FoldScore]) -> RankedTrial:
     kind, options, scores = outcome.kind, outcome.options, outcome.folds
     if not scores:
-        return Ranked(kind, options, None, None, None, None, outcome.failed)
+        return RankedTrial(kind, options, None, None, None, None, outcome.failed)
     logs = [
         math.log(max(found, _LEAST) / max(expected, _LEAST))
         for one, other in zip(scores, reference or scores, strict=True)
         for found, expected in zip(_losses(one), _losses(other), strict=True)
     ]
     means = np.mean([(score.mae, score.rmse, score.gini) for score in scores], axis=0).tolist()
-    return Ranked(kind, options, math.exp(sum(logs) / len(logs)), *means)
+    return RankedTrial(kind, options, math.exp(sum(logs) / len(logs)), *means)
 
 
 def _losses(score: FoldScore) -> tuple[float, float, float]:
@@ -216,7 +286,7 @@ class _Journal:
 
     def __init__(self, path: Path, identity: str) -> None:
         self.path = path
-        self.outcomes: dict[bytes, Outcome] = {}
+        self.outcomes: dict[bytes, TrialOutcome] = {}
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         # A line that was cut off in the middle is as good as never written.
         whole = [line for line in lines if line.endswith(b"\n")]
@@ -229,13 +299,13 @@ class _Journal:
             os.truncate(path, sum(map(len, whole)))
         self._read(whole, identity)
 
-    def append(self, outcome: Outcome) -> None:
+    def append(self, outcome: TrialOutcome) -> None:
         self._write(outcome)
 
     def _read(self, lines: Sequence[bytes], identity: str) -> None:
         try:
             header = msgspec.json.decode(lines[0], type=dict[str, str])
-            found = [msgspec.json.decode(line, type=Outcome) for line in lines[1:]]
+            found = [msgspec.json.decode(line, type=TrialOutcome) for line in lines[1:]]
         except msgspec.DecodeError as error:
             raise SearchError(
                 f"{self.path} is no journal of a search ({error}); remove it or use another --out"
@@ -260,7 +330,7 @@ def journal_of(out: Path) -> Path:
     return out.with_name(out.name + ".search.jsonl")
 
 
-def table(history: History, most: int = 10) -> str:
+def table(history: SearchHistory, most: int = 10) -> str:
     """The best trials as text."""
     lines = [
         f"Search: {len(history.trials)} trials, judged at {', '.join(history.days)}",
@@ -270,7 +340,7 @@ def table(history: History, most: int = 10) -> str:
     return "\n".join(lines)
 
 
-def _line(one: Ranked) -> str:
+def _line(one: RankedTrial) -> str:
     changed = {
         name: value
         for name, value in one.options.items()

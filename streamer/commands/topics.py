@@ -140,13 +140,13 @@ def retrain_command(
       KAFKA_BOOTSTRAP_SERVERS=localhost:9092 python -m streamer retrain models
     """
     from model.commands.retrain import run
-    from model.training.retrain import Asked
+    from model.training.retrain import RetrainRequest
 
     with one_line_errors():
         settings = Settings.load(os.environ, needs=(KAFKA,))
         if currency is None and os.environ.get("CLV_CURRENCY"):
             currency = settings.currency
-        asked = Asked(horizon, currency, kind, settings.trust, key, settings.attributes)
+        asked = RetrainRequest(horizon, currency, kind, settings.trust, key, settings.attributes)
         run(root, partial(_topic_orders, settings), asked, as_json=as_json)
 
 

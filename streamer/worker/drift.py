@@ -19,7 +19,7 @@ from features.times import day_of
 from model.artifact.files import MANIFEST_FILE
 from model.decide import codec as customer_bytes
 from model.decide.scoring import Scorer
-from model.monitor.result import Reference, Week
+from model.monitor.result import Baseline, MonitoredWeek
 from streamer import log
 from streamer.records import Partition
 from streamer.store.base import StateStore, StoreError
@@ -35,13 +35,13 @@ _CHUNK: Final = 200
 class Heard(Protocol):
     """Who hears how the model fits; `streamer.metrics.Metrics` does."""
 
-    def monitored(self, version: str, week: Week | None) -> None: ...
+    def monitored(self, version: str, week: MonitoredWeek | None) -> None: ...
 
 
 class _Manifest(msgspec.Struct):
     """The part of a manifest that is looked at here."""
 
-    reference: Reference | None = None
+    reference: Baseline | None = None
 
 
 class DriftWatch:
@@ -56,7 +56,7 @@ class DriftWatch:
         heard: Heard,
     ) -> None:
         """`watermarks_ms`: of the partitions that are ours, as far as they have one."""
-        self.week: Week | None = None
+        self.week: MonitoredWeek | None = None
         self._store = store
         self._topic = topic
         self._watermarks_ms = watermarks_ms
@@ -96,7 +96,7 @@ class DriftWatch:
 
     async def _week(
         self, day: int, model: Path, scorer: Scorer, partitions: list[int]
-    ) -> Week | None:
+    ) -> MonitoredWeek | None:
         known = await asyncio.to_thread(_reference, model)
         if known is None:
             return None
@@ -118,16 +118,16 @@ class DriftWatch:
         return found
 
 
-def _reference(model: Path) -> Reference | None:
+def _reference(model: Path) -> Baseline | None:
     return msgspec.json.decode((model / MANIFEST_FILE).read_bytes(), type=_Manifest).reference
 
 
 def _looked_at(
-    day: int, customers: Mapping[str, CustomerState], scorer: Scorer, known: Reference
-) -> Week | None:
+    day: int, customers: Mapping[str, CustomerState], scorer: Scorer, known: Baseline
+) -> MonitoredWeek | None:
     # SciPy is here by now, and was not when the worker started.
-    from model.monitor.weekly import Seen, of_the_due, week
+    from model.monitor.weekly import KnownCustomers, of_the_due, week
 
-    then = Seen(day, list(customers.values()), list(customers))
+    then = KnownCustomers(day, list(customers.values()), list(customers))
     found = week(then, scorer, of_the_due(known, scorer.horizon_days))
     return found if found.drifts else None

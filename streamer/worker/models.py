@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from model.artifact import registry
-from model.shadow.process import Task
+from model.shadow.process import ShadowTask
 from streamer.metrics import Metrics
 from streamer.pipeline.partition import Observer, Pipeline
 from streamer.settings import Settings
@@ -112,11 +112,11 @@ class Models:
         assert self._partitions is not None
         self._partitions.adopt(pipeline)
 
-    def _task(self, live: Path, shadow: Path) -> Task:
+    def _task(self, live: Path, shadow: Path) -> ShadowTask:
         """What the shadow's process is to compare."""
         trust, memory = self._settings.trust, self._settings.id_memory
         known = self._settings.attributes
-        return Task(
+        return ShadowTask(
             live=str(live.absolute()),
             shadow=str(shadow.absolute()),
             keys=sorted(trust.keys),

@@ -21,7 +21,7 @@ from mode import Service
 
 from model.artifact import trial as isolation
 from model.artifact.files import ArtifactRefused
-from model.artifact.trial import Trial
+from model.artifact.trial import TrialLoad
 from model.errors import ModelError
 from streamer import log
 from streamer.admin.forget import KafkaErasures
@@ -126,7 +126,7 @@ class _Worker:
         self._settings = settings
         self._ending = asyncio.Event()
         self._reason: str | None = None
-        self._trial: Trial | None = None
+        self._trial: TrialLoad | None = None
 
     async def run(self) -> str | None:
         """Why the worker ended; None where it was told to."""
@@ -309,12 +309,12 @@ class _Worker:
                 _log.warning("start.waiting", reason=str(error))
             await asyncio.sleep(START_RETRY_S)
 
-    def _try_early(self) -> Trial | None:
+    def _try_early(self) -> TrialLoad | None:
         """A trial of the first model that goes on while the servers are waited for."""
         if self._settings.model is None:
             return None
         try:
-            return Trial(self._settings.model, self._settings.trust)
+            return TrialLoad(self._settings.model, self._settings.trust)
         except ArtifactRefused:
             return None  # as it will be when it is read, which is when it is told
 
@@ -326,7 +326,7 @@ class _Worker:
             trial.close()
             trial = None
         # Whoever takes over from a model that works can wait; orders cannot.
-        trial = trial or Trial(path, self._settings.trust, niceness=GIVES_WAY)
+        trial = trial or TrialLoad(path, self._settings.trust, niceness=GIVES_WAY)
         return pipeline_of(self._settings, isolation.loaded(trial))
 
     async def _read_model(self, reloader: Reloader, model_read: asyncio.Future[None]) -> None:

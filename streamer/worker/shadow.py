@@ -22,7 +22,7 @@ from features.times import day_of
 from model.artifact.files import ArtifactRefused
 from model.decide import codec as customer_bytes
 from model.decide.judge import ScheduledCustomer
-from model.shadow.process import Task, Told, command, frame
+from model.shadow.process import ShadowMessage, ShadowTask, command, frame
 from model.shadow.protocol import Agreement, Step
 from streamer import log
 from streamer.pipeline.partition import Seen
@@ -66,7 +66,7 @@ class Shadow:
     """An observer of partitions that has a shadow model compared with the live one."""
 
     def __init__(
-        self, share: float, heard: Heard, task: Callable[[Path, Path], Task] | None = None
+        self, share: float, heard: Heard, task: Callable[[Path, Path], ShadowTask] | None = None
     ) -> None:
         """`share`: of the customers to follow. `task`: what to compare, of two artifacts."""
         self.agreement: Agreement | None = None
@@ -209,7 +209,7 @@ class Shadow:
         assert process.stdout is not None
         refused = "the process that compares has ended"
         while line := await process.stdout.readline():
-            told = msgspec.json.decode(line, type=Told)
+            told = msgspec.json.decode(line, type=ShadowMessage)
             if told.agreement is not None:
                 self.agreement, self.refused = told.agreement, ""
                 self._heard.shadow(told.agreement)

@@ -12,7 +12,7 @@ import pytest
 from features.arrays import Floats
 from features.orders import Order, OrderRules
 from features.times import day_of
-from model.artifact.artifact import ManifestFields
+from model.artifact.manifest import ManifestFields
 from model.data.order_log import read_orders
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import (

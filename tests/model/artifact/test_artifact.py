@@ -13,7 +13,8 @@ import pytest
 import sklearn
 
 from features.vector import FEATURE_NAMES
-from model.artifact.artifact import ArtifactRefused, load, save, version_of
+from model.artifact.artifact import load, save, version_of
+from model.artifact.files import ArtifactRefused
 from tests.support import modelling
 
 

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from features.times import MS_PER_DAY
-from model.artifact.artifact import Manifest, save
+from model.artifact.artifact import save
 from model.artifact.card import card
+from model.artifact.manifest import Manifest
 from model.data.attributes import Column
 from model.data.fingerprint import data_of
 from model.evaluate.holdout import as_json, evaluate

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from model.artifact import artifact, signature
-from model.artifact.artifact import ArtifactRefused, load, save
+from model.artifact.artifact import load, save
+from model.artifact.files import ArtifactRefused
 from model.artifact.signature import SigningError, Trust
 from tests.support import modelling
 

@@ -13,8 +13,9 @@ import pytest
 
 from model.artifact import artifact
 from model.artifact import trial as isolation
-from model.artifact.artifact import ArtifactRefused, save
-from model.artifact.trial import Trial
+from model.artifact.artifact import save
+from model.artifact.files import ArtifactRefused
+from model.artifact.trial import TrialLoad
 from tests.support import modelling
 
 
@@ -43,7 +44,7 @@ def _tried(saved: Path, stand_in: Path, code: str, timeout_s: float = 30.0) -> s
 
 
 def test_what_passed_in_the_child_is_what_is_loaded(saved: Path) -> None:
-    trial = Trial(saved)
+    trial = TrialLoad(saved)
     loaded = isolation.loaded(trial)
     assert loaded.manifest == artifact.load(saved).manifest
     X = modelling.known()
@@ -102,8 +103,8 @@ def test_the_child_gets_no_passwords(
 )
 def test_the_child_writes_no_file_and_has_limits(tmp_path: Path, code: str, end: str) -> None:
     start = (
-        "import sys; from model.artifact.trial import Task, _limit;"
-        " _limit(Task(directory='', keys=[], signature_required=False, cpu_s=1,"
+        "import sys; from model.artifact.trial import TrialTask, _limit;"
+        " _limit(TrialTask(directory='', keys=[], signature_required=False, cpu_s=1,"
         f" memory_bytes=1 << 30, niceness=0)); {code}"
     )
     ran = subprocess.run(
@@ -119,5 +120,5 @@ def test_the_child_writes_no_file_and_has_limits(tmp_path: Path, code: str, end:
 
 def test_a_model_that_takes_too_much_memory_is_refused(saved: Path) -> None:
     with pytest.raises(ArtifactRefused) as refused:
-        isolation.loaded(Trial(saved, memory_bytes=96 << 20))
+        isolation.loaded(TrialLoad(saved, memory_bytes=96 << 20))
     assert "loading it in a process of its own is ended " in str(refused.value)

@@ -32,7 +32,7 @@ from model.estimators.clv import ClvModel, FeatureError
 from model.estimators.fit import fit
 from model.explain.shapley import explain
 from model.monitor.weekly import rate_of
-from model.shadow.process import Task, judge_of
+from model.shadow.process import ShadowTask, judge_of
 from streamer.assemble import pipeline_of
 from streamer.replay.order_log import OrderLog
 from streamer.settings import Settings
@@ -375,7 +375,7 @@ def test_a_shadow_model_scores_customers_by_their_attributes(shop: Path, tmp_pat
         judge_of(_task(shop, None), task.shadow)
 
 
-def _task(shop: Path, attributes: Path | None) -> Task:
+def _task(shop: Path, attributes: Path | None) -> ShadowTask:
     model = str(shop / "model")
     known = None if attributes is None else str(attributes)
-    return Task(model, model, [], False, Policy(floor_percentile=0), 400, 1000, known)
+    return ShadowTask(model, model, [], False, Policy(floor_percentile=0), 400, 1000, known)

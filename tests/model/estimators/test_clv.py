@@ -17,9 +17,8 @@ from model.data.training_rows import snapshots
 from model.estimators.base import Examples
 from model.estimators.blend import Blend
 from model.estimators.clv import ClvModel, FeatureError
-from model.estimators.glm import LogisticChance
+from model.estimators.glm import LogisticChance, SignedPoissonRegressor
 from model.estimators.kinds import fitted
-from model.estimators.regression import SignedPoissonRegressor
 from model.estimators.transform import SignedLogClip, signed_log, smooth_rows
 from tests.support import modelling
 

@@ -23,8 +23,7 @@ from model.estimators.clv import ClvModel
 from model.estimators.fit import examples, fit
 from model.estimators.hurdle import HurdleRegressor
 from model.estimators.kinds import KINDS, OptionError, fitted, options_of
-from model.estimators.pipelines import PipelineValue, coarse
-from model.estimators.selection import ImportanceSelector, relevance
+from model.estimators.pipelines import ImportanceSelector, PipelineValue, coarse, relevance
 from tests.support import modelling
 
 # What keeps the kinds that take long quick.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.evaluate.bootstrap import METRICS, Judged, Ranked, differences
+from model.evaluate.bootstrap import METRICS, Predictions, SortedPredictions, differences
 from model.evaluate.metrics import clv_metrics
 
 _customers = st.lists(
@@ -20,17 +20,17 @@ def test_metrics_of_counts_are_those_of_customers_repeated(
     rows: list[tuple[int, int, int]],
 ) -> None:
     actual, predicted, counts = (np.array(column) for column in zip(*rows, strict=True))
-    found = Ranked(actual.astype(float), predicted.astype(float)).metrics(counts)
+    found = SortedPredictions(actual.astype(float), predicted.astype(float)).metrics(counts)
     slow = clv_metrics(np.repeat(actual, counts), np.repeat(predicted, counts))
     for metric, value in zip(METRICS, found, strict=True):
         expected = getattr(slow, metric)
         assert np.isnan(value) if expected is None else value == pytest.approx(expected, abs=1e-9)
 
 
-def _judged(seed: int, n: int = 300, worse: float = 1.0) -> Judged:
+def _judged(seed: int, n: int = 300, worse: float = 1.0) -> Predictions:
     rng = np.random.default_rng(seed)
     actual = rng.gamma(0.5, 100.0, n)
-    return Judged(
+    return Predictions(
         [f"u{i}" for i in range(n)],
         actual,
         {
@@ -54,7 +54,7 @@ def test_two_alike_are_not_told_apart() -> None:
 
 def test_the_same_predictions_differ_by_nothing() -> None:
     one = _judged(1)
-    same = Judged(one.users, one.actual, {"model": one.actual, "other": one.actual})
+    same = Predictions(one.users, one.actual, {"model": one.actual, "other": one.actual})
     (found,) = differences([same], "model", resamples=20).by_cutoff
     assert {(d.value, d.low, d.high) for d in found["other"].values()} == {(0.0, 0.0, 0.0)}
 
@@ -84,7 +84,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
 
 def test_a_yardstick_missing_at_a_cutoff_is_compared_at_the_others_alone() -> None:
     one, two = _judged(1), _judged(2)
-    two = Judged(two.users, two.actual, {"model": two.predictions["model"]})
+    two = Predictions(two.users, two.actual, {"model": two.predictions["model"]})
     found = differences([one, two], "model", resamples=20)
     assert "other" not in found.overall
     assert "mae" in found.by_cutoff[0]["other"]
@@ -92,9 +92,9 @@ def test_a_yardstick_missing_at_a_cutoff_is_compared_at_the_others_alone() -> No
 
 
 def test_a_holdout_without_revenue_or_with_one_customer_leaves_out_what_is_not_defined() -> None:
-    none = Judged(["a", "b"], np.zeros(2), {"model": np.ones(2), "other": np.zeros(2)})
+    none = Predictions(["a", "b"], np.zeros(2), {"model": np.ones(2), "other": np.zeros(2)})
     (found,) = differences([none], "model", resamples=20).by_cutoff
     assert set(found["other"]) == {"mae", "rmse", "spearman"}
-    one = Judged(["a"], np.ones(1), {"model": np.ones(1), "other": np.zeros(1)})
+    one = Predictions(["a"], np.ones(1), {"model": np.ones(1), "other": np.zeros(1)})
     (found,) = differences([one], "model", resamples=20).by_cutoff
     assert found["other"]["mae"].value == -1.0

@@ -25,22 +25,22 @@ from model.data.synthetic import write_csv
 from model.data.training_rows import TrainingConfig
 from model.estimators.clv import ClvModel
 from model.evaluate.holdout import Holdout, predicted
+from model.report.retrain_text import text
 from model.training import retrain as retraining
 from model.training.build import Made, made
 from model.training.retrain import (
-    Asked,
     Busy,
-    Comparison,
-    Outcome,
+    ModelComparison,
     RetrainError,
+    RetrainOutcome,
+    RetrainRequest,
     compare,
     retrain,
-    text,
 )
 from tests.support import modelling
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
-ASKED = Asked(horizon_days=60, resamples=40)
+ASKED = RetrainRequest(horizon_days=60, resamples=40)
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,9 @@ def _trained_once(monkeypatch: pytest.MonkeyPatch, _known: dict[object, Any]) ->
     monkeypatch.setattr(retraining, "predicted", once_predicted)
 
 
-def _run(root: Path, orders: Sequence[Order] | None = None, asked: Asked = ASKED) -> Outcome:
+def _run(
+    root: Path, orders: Sequence[Order] | None = None, asked: RetrainRequest = ASKED
+) -> RetrainOutcome:
     return retrain(root, lambda currency: (orders or modelling.orders(), Counter()), asked)
 
 
@@ -102,7 +104,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_better(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the models are: how they are compared has its own tests, below."""
 
-    def even(holdout: Holdout, *models: ClvModel, resamples: int) -> Comparison:
+    def even(holdout: Holdout, *models: ClvModel, resamples: int) -> ModelComparison:
         found = compare(holdout, *models, resamples=resamples)
         return msgspec.structs.replace(found, better=[], worse=[])
 
@@ -289,8 +291,8 @@ def test_a_current_model_that_no_worker_could_load_is_replaced(tmp_path: Path, b
 def test_what_cannot_be_compared_is_a_mistake(tmp_path: Path, bad: Path) -> None:
     _current(tmp_path, bad)
     for asked, message in (
-        (Asked(horizon_days=30), "--horizon 30: the current model has 60"),
-        (Asked(currency="EUR"), "--currency EUR: the current model has USD"),
+        (RetrainRequest(horizon_days=30), "--horizon 30: the current model has 60"),
+        (RetrainRequest(currency="EUR"), "--currency EUR: the current model has USD"),
     ):
         with pytest.raises(RetrainError, match=message):
             _run(tmp_path, asked=asked)
@@ -301,8 +303,8 @@ def test_where_models_must_be_signed_the_candidate_is(tmp_path: Path) -> None:
     public.write_text(signature.generate(private))
     trust = Trust.of(public)
     with pytest.raises(RetrainError, match="name a private key"):
-        _run(root, asked=Asked(horizon_days=60, trust=trust))
-    _run(root, asked=Asked(horizon_days=60, trust=trust, private_key=private))
+        _run(root, asked=RetrainRequest(horizon_days=60, trust=trust))
+    _run(root, asked=RetrainRequest(horizon_days=60, trust=trust, private_key=private))
     load(root, trust)
 
 
@@ -330,7 +332,7 @@ class _Says:
         return self._churn
 
 
-def _compared(candidate: tuple[Floats, Floats], current: tuple[Floats, Floats]) -> Comparison:
+def _compared(candidate: tuple[Floats, Floats], current: tuple[Floats, Floats]) -> ModelComparison:
     n = 400
     rng = np.random.default_rng(1)
     actual = np.round(rng.gamma(0.5, 50.0, n), 2)

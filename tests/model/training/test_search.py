@@ -27,15 +27,15 @@ from model.data.training_rows import (
 from model.estimators import kinds as zoo
 from model.estimators.base import Examples
 from model.estimators.kinds import DEFAULT, KINDS, Kind, options_of
-from model.training import folds as folds_module
-from model.training.folds import folds
+from model.training import search as search_module
 from model.training.search import (
     FoldScore,
-    Outcome,
-    Ranked,
+    RankedTrial,
     SearchError,
     Trial,
+    TrialOutcome,
     _ranked,
+    folds,
     journal_of,
     plan,
     search,
@@ -124,8 +124,8 @@ def test_a_plan_of_one_kind_ends_where_its_options_do() -> None:
 
 
 def test_predicting_nothing_wins_on_mae_and_loses_the_search() -> None:
-    nothing = Outcome("linear", {}, [FoldScore("2024-01-01", 9.0, 60.0, 0.0)])
-    fair = Outcome("blend", {}, [FoldScore("2024-01-01", 11.0, 55.0, 0.75)])
+    nothing = TrialOutcome("linear", {}, [FoldScore("2024-01-01", 9.0, 60.0, 0.0)])
+    fair = TrialOutcome("blend", {}, [FoldScore("2024-01-01", 11.0, 55.0, 0.75)])
     ranked = _ranked([fair, nothing])
     assert [one.kind for one in ranked] == ["blend", "linear"]
     assert ranked[0].criterion == 1
@@ -134,20 +134,20 @@ def test_predicting_nothing_wins_on_mae_and_loses_the_search() -> None:
 def test_equals_stay_in_the_order_of_the_plan_and_failures_come_last() -> None:
     scores = [FoldScore("2024-01-01", 1.0, 2.0, 0.5)]
     outcomes = [
-        Outcome("blend", {}, scores),
-        Outcome("linear", {}, failed="no repeats"),
-        Outcome("poisson", {}, scores),
-        Outcome("forest", {}, [FoldScore("2024-01-01", 0.9, 1.9, 0.6)]),
+        TrialOutcome("blend", {}, scores),
+        TrialOutcome("linear", {}, failed="no repeats"),
+        TrialOutcome("poisson", {}, scores),
+        TrialOutcome("forest", {}, [FoldScore("2024-01-01", 0.9, 1.9, 0.6)]),
     ]
     ranked = _ranked(outcomes)
     assert [one.kind for one in ranked] == ["forest", "blend", "poisson", "linear"]
-    assert ranked[-1] == Ranked("linear", {}, None, None, None, None, "no repeats")
+    assert ranked[-1] == RankedTrial("linear", {}, None, None, None, None, "no repeats")
 
 
 def _count(monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> list[str]:
     """The kinds trained from here on; interrupted as by Ctrl-C in the middle of one of them."""
     trained: list[str] = []
-    real = folds_module.fit
+    real = search_module.fit
 
     def fit(rows: TrainingSet, config: TrainingConfig, known: Floats) -> Any:
         trained.append(config.kind)
@@ -155,7 +155,7 @@ def _count(monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> list[
             raise KeyboardInterrupt
         return real(rows, config, known)
 
-    monkeypatch.setattr(folds_module, "fit", fit)
+    monkeypatch.setattr(search_module, "fit", fit)
     return trained
 
 

@@ -15,8 +15,8 @@ from model.artifact.artifact import save
 from model.artifact.registry import promote, publish
 from model.decide.judge import Judge
 from model.decide.policy import Policy
-from model.shadow.compare import Comparison
-from model.shadow.process import Task, Told, follow
+from model.shadow.compare import ShadowComparison
+from model.shadow.process import ShadowMessage, ShadowTask, follow
 from model.shadow.protocol import Agreement, Step
 from streamer.metrics import Metrics
 from streamer.pipeline.partition import PartitionRunner, Pipeline, Seen
@@ -91,8 +91,8 @@ def followed(
 def agreement_of(frames: Sequence[bytes], by: Judge, live: Judge = LIVE) -> Agreement:
     """What the process says of these frames."""
     out = io.BytesIO()
-    follow(io.BytesIO(b"".join(frames)), out, Comparison(live, by))
-    told = msgspec.json.decode(out.getvalue().splitlines()[-1], type=Told)
+    follow(io.BytesIO(b"".join(frames)), out, ShadowComparison(live, by))
+    told = msgspec.json.decode(out.getvalue().splitlines()[-1], type=ShadowMessage)
     assert told.agreement is not None
     return told.agreement
 
@@ -242,8 +242,8 @@ def test_writes_without_anybody_who_is_followed_are_not_passed_on() -> None:
 # --- the process ---------------------------------------------------------------------------------
 
 
-def _task(live: Path, shadow: Path) -> Task:
-    return Task(str(live), str(shadow), [], False, Policy(), 400, 1000)
+def _task(live: Path, shadow: Path) -> ShadowTask:
+    return ShadowTask(str(live), str(shadow), [], False, Policy(), 400, 1000)
 
 
 async def _until(condition: Callable[[], object]) -> None:
