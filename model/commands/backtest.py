@@ -30,7 +30,7 @@ from model.commands.shared import (
 )
 from model.decide.policy import Policy
 from model.decide.scoring import Scorer
-from model.report.backtest_page import page, text
+from model.report.backtest_text import text
 
 
 @click.command("backtest")
@@ -108,6 +108,8 @@ def backtest_command(
                 ),
             )
         if html is not None:
+            from model.report.backtest_page import page
+
             html.write_text(page(report), encoding="utf-8")
     say(report, lambda: text(report), html, as_json=as_json)
 

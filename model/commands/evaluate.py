@@ -28,9 +28,9 @@ from model.commands.shared import (
 from model.data.attributes import Attributes, attributes_for
 from model.data.training_rows import TrainingConfig, default_cutoff_day
 from model.evaluate import holdout as evaluation
-from model.evaluate.holdout import EvaluationError, table
+from model.evaluate.holdout import EvaluationError
 from model.evaluate.rolling import Rolled, as_it_is, cutoff_days, rolled
-from model.report.evaluation_text import differences_text, text
+from model.report.evaluation_text import text
 
 
 @click.command("evaluate")
@@ -95,7 +95,7 @@ def evaluate_command(
             config = _config(manifest, known)
             found = _rolled(log, config, cutoffs, every_days, cutoff)
         if html is not None:
-            # Plots bring scikit-learn's inspection along, which nothing else needs.
+            # It brings matplotlib and scikit-learn's inspection, which nothing else needs.
             from model.report.evaluation_page import page
 
             with step("plotting"):
@@ -103,7 +103,7 @@ def evaluate_command(
     if as_json:
         click.echo(msgspec.json.encode(_document(found, manifest)))
         return
-    click.echo(f"Model {manifest.model_version}\n\n{_text(found)}")
+    click.echo(f"Model {manifest.model_version}\n\n{text(found.report)}")
     if html is not None:
         click.echo(f"\nWritten to {html}")
 
@@ -165,10 +165,3 @@ def _document(found: Rolled, manifest: Manifest) -> dict[str, object]:
         "resamples": report.resamples,
         "seed": report.seed,
     }
-
-
-def _text(found: Rolled) -> str:
-    report = found.report
-    if report.refitted:
-        return text(report)
-    return "\n\n".join([table(report.cutoffs[0]), *differences_text(report)])

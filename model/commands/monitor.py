@@ -26,7 +26,7 @@ from model.commands.shared import (
 from model.monitor.drift import WINDOW_DAYS
 from model.monitor.result import Monitored, age_at
 from model.monitor.weekly import MonitorError, of_everybody, weeks
-from model.report.monitor import page, text
+from model.report.monitor_text import text
 
 ALARM: int = 3
 """The exit code where the newest week rings."""
@@ -83,6 +83,8 @@ def monitor_command(
         age = age_at(manifest.cutoff, manifest.horizon_days, last)
         report = Monitored(manifest.model_version, manifest.cutoff, list(bar), age)
         if html is not None:
+            from model.report.monitor_page import page
+
             html.write_text(page(report), encoding="utf-8")
     say(report, lambda: text(report), html, as_json=as_json)
     sys.exit(ALARM if report.weeks and report.weeks[-1].alarms else 0)

@@ -7,7 +7,6 @@ that follows it. The yardsticks know the same past: BG/NBD with Gamma-Gamma, fit
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -155,102 +154,6 @@ def bgnbd_prediction(holdout: Snapshot, horizon_days: int, unit: float) -> Float
     if not np.isfinite(said).all():
         raise FitError("the fitted parameters are so large that some customers have no number")
     return said
-
-
-# Columns and their widths; with the names, less than 80 characters.
-_COLUMNS: Final = (
-    ("MAE", 9),
-    ("RMSE", 9),
-    ("R2", 7),
-    ("Gini", 7),
-    ("Spearman", 10),
-    ("bias", 7),
-    ("WAPE10", 8),
-    ("top10%", 8),
-)
-
-
-def table(report: Evaluation) -> str:
-    """The report as text, at most 80 columns wide."""
-    count = report.churn.customers
-    lines = [
-        f"Holdout {report.cutoff} to {report.until}: {count:,} customers,"
-        f" net revenue of {report.horizon_days} days, {report.currency}",
-        "",
-        head(),
-    ]
-    lines += [row(name, metrics) for name, metrics in report.clv.items()]
-    lines += [f"{name:<11}  not fitted: {why}"[:80] for name, why in report.skipped.items()]
-    churn = report.churn
-    lines += ["", *churn_lines(report.horizon_days, msgspec.structs.asdict(churn), churn.threshold)]
-    lines += ["", *calibration_lines([report])]
-    return "\n".join(lines)
-
-
-def churn_lines(
-    horizon_days: int, churn: Mapping[str, float | None], threshold: float, of: str = ""
-) -> list[str]:
-    """What the metrics of a churn probability say, by name as `ChurnMetrics` has them; `of` says
-    what they are of."""
-    said = churn.get("said_rate")
-    level = "" if said is None else f"; said {said:.1%}"
-    return [
-        f"Churn (no order in {horizon_days} days, {churn['base_rate'] or 0.0:.1%} of customers"
-        f"{level}{of}):",
-        f"  ROC AUC {number(churn['roc_auc'], 3)}, PR AUC {number(churn['pr_auc'], 3)},"
-        f" Brier score {number(churn['brier'], 3)},"
-        f" calibration error {number(churn.get('calibration_error'), 3)},",
-        f"  F1 {number(churn['f1'], 3)} at P(churn) >= {threshold:g}"
-        f" ({number(churn['base_f1'], 3)} were everybody counted as leaving)",
-    ]
-
-
-def calibration_lines(reports: Sequence[Evaluation]) -> list[str]:
-    """P(churn) by tenth of customers, and the share of them without an order, at each cutoff."""
-    lines = ["  P(churn) by tenth of customers, and how many of them did not order:"]
-    for report in reports:
-        tenths = report.churn.calibration
-        cells = {"said": [t.predicted for t in tenths], "were": [t.actual for t in tenths]}
-        named = report.cutoff if len(reports) > 1 else ""
-        for name, shares in cells.items():
-            shown = "".join(f"{share:>6.0%}" for share in shares)
-            lines.append(f"  {named:<10}  {name}{shown}" if named else f"  {name}{shown}")
-            named = named and " " * len(named)
-    return lines
-
-
-def head() -> str:
-    """The line above the predictors."""
-    return line("", [name for name, _ in _COLUMNS])
-
-
-def row(name: str, m: ClvMetrics) -> str:
-    """The metrics of a predictor as a line of the table."""
-    ratios = (m.r2, m.gini, m.spearman, m.bias, m.decile_wape, m.top_decile)
-    cells = [money(m.mae), money(m.rmse), *(number(value, 3) for value in ratios)]
-    return line(name, cells)
-
-
-def line(name: str, cells: Sequence[str]) -> str:
-    """A line of the table: a name of up to 11 characters, and a cell for each column."""
-    widths = [width for _, width in _COLUMNS]
-    return f"{name:<11}" + "".join(
-        f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)
-    )
-
-
-def money(value: float) -> str:
-    """At most seven characters, whatever the currency."""
-    if value < 10_000:
-        return f"{value:.2f}"
-    return f"{value:.0f}" if value < 1e7 else f"{value:.1e}"
-
-
-def number(value: float | None, decimals: int) -> str:
-    """A ratio; a dash where it is not defined."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    return f"{value:.{decimals}f}" if abs(value) < 1_000 else f"{value:.0e}"
 
 
 def _check_holdout(orders: Sequence[Order], cutoff_day: int, horizon_days: int) -> None:

@@ -1,121 +1,162 @@
-"""An evaluation over cutoffs in a terminal, at most 80 columns wide."""
+"""An evaluation in a terminal, at most 80 columns wide: at one cutoff, or over several."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from model.evaluate.bootstrap import Difference
-from model.evaluate.holdout import (
-    BGNBD_GG,
-    MODEL,
-    SAME_AGAIN,
-    calibration_lines,
-    churn_lines,
-    head,
-    line,
-    money,
-    number,
-    row,
-)
-from model.evaluate.rolling import Rolling
+import msgspec
 
-_CELLS: Final = ("mae", "rmse", "r2", "gini", "spearman", "bias", "decile_wape", "top_decile")
-_NAMES: Final = {
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "r2": "R2",
-    "gini": "Gini",
-    "spearman": "Spearman",
-    "decile_wape": "WAPE10",
-    "top_decile": "top10%",
-}
+from model.evaluate.bootstrap import Difference
+from model.evaluate.holdout import BGNBD_GG, MODEL, SAME_AGAIN, Evaluation
+from model.evaluate.metrics import ClvMetrics
+from model.evaluate.rolling import Rolling
+from model.report.format import money, ratio, share, signed
+
+_MONEY: Final = ("mae", "rmse")
+# Metric, its column and the column's width; with the names, less than 80 characters.
+_COLUMNS: Final = (
+    ("mae", "MAE", 9),
+    ("rmse", "RMSE", 9),
+    ("r2", "R2", 7),
+    ("gini", "Gini", 7),
+    ("spearman", "Spearman", 10),
+    ("bias", "bias", 7),
+    ("decile_wape", "WAPE10", 8),
+    ("top_decile", "top10%", 8),
+)
+_HEADER: Final = " " * 11 + "".join(f"{name:>{width}}" for _, name, width in _COLUMNS)
 
 
 def text(report: Rolling) -> str:
-    """The means, each cutoff, what of the differences is no chance, and churn."""
-    many = len(report.cutoffs) > 1
-    blocks = [
-        _head(report),
-        *([_means(report)] if many else []),
-        *_each(report),
-        *differences_text(report),
-        _churn(report),
+    """The report of a model as it is; or of a kind retrained at cutoffs: their means, each of them,
+    what of the differences is not sampling error, and churn."""
+    if not report.refitted:
+        return "\n\n".join([table(report.cutoffs[0]), *_differences(report)])
+    churn = _churn(
+        report.horizon_days,
+        report.churn_mean,
+        report.cutoffs[-1].churn.threshold,
+        "" if len(report.cutoffs) == 1 else ", means",
+    )
+    return "\n\n".join(
+        [
+            _head(report),
+            *([_means(report)] if len(report.cutoffs) > 1 else []),
+            *map(_cutoff, report.cutoffs),
+            *_differences(report),
+            "\n".join([*churn, "", *_calibration(report.cutoffs)]),
+        ]
+    )
+
+
+def table(report: Evaluation) -> str:
+    """The report at one cutoff."""
+    count, churn = report.churn.customers, report.churn
+    lines = [
+        f"Holdout {report.cutoff} to {report.until}: {count:,} customers,"
+        f" net revenue of {report.horizon_days} days, {report.currency}",
+        "",
+        *_predictors(report),
+        "",
+        *_churn(report.horizon_days, msgspec.structs.asdict(churn), churn.threshold),
+        "",
+        *_calibration([report]),
     ]
-    return "\n\n".join(blocks)
+    return "\n".join(lines)
 
 
 def _head(report: Rolling) -> str:
-    trained = "trained anew at each" if report.refitted else "the model as it is"
     count = len(report.cutoffs)
     return (
-        f"Kind {report.kind}, {count} cutoff{'s' * (count > 1)}, {trained};\n"
+        f"Kind {report.kind}, {count} cutoff{'s' * (count > 1)}, retrained at each;\n"
         f"net revenue of {report.horizon_days} days, {report.currency}"
     )
 
 
 def _means(report: Rolling) -> str:
-    lines = [f"Mean of {len(report.cutoffs)} cutoffs", head()]
-    for name, means in report.mean.items():
-        cells = [
-            ("-" if means[metric] is None else money(means[metric] or 0.0))
-            if metric in ("mae", "rmse")
-            else number(means[metric], 3)
-            for metric in _CELLS
-        ]
-        lines.append(line(name, cells))
-    return "\n".join(lines)
+    lines = [f"Mean of {len(report.cutoffs)} cutoffs", _HEADER]
+    return "\n".join([*lines, *(_row(name, means) for name, means in report.mean.items())])
 
 
-def _each(report: Rolling) -> list[str]:
-    blocks = []
-    for one in report.cutoffs:
-        lines = [f"{one.cutoff} to {one.until}: {one.churn.customers:,} customers", head()]
-        lines += [row(name, metrics) for name, metrics in one.clv.items()]
-        lines += [f"{name:<11}  not fitted: {why}"[:80] for name, why in one.skipped.items()]
-        blocks.append("\n".join(lines))
-    return blocks
+def _cutoff(one: Evaluation) -> str:
+    first = f"{one.cutoff} to {one.until}: {one.churn.customers:,} customers"
+    return "\n".join([first, *_predictors(one)])
 
 
-def differences_text(report: Rolling) -> list[str]:
-    """Metrics of the model less those of a yardstick, with the interval."""
-    blocks = []
-    for other in (BGNBD_GG, SAME_AGAIN):
-        found = report.differences.get(other)
-        if found:
-            blocks.append("\n".join(_compared(other, found)))
+def _predictors(one: Evaluation) -> list[str]:
+    return [
+        _HEADER,
+        *(_row(name, _by_name(metrics)) for name, metrics in one.clv.items()),
+        *(f"{name:<11}  not fitted: {why}"[:80] for name, why in one.skipped.items()),
+    ]
+
+
+def _by_name(metrics: ClvMetrics) -> dict[str, float | None]:
+    return {key: getattr(metrics, key) for key, *_ in _COLUMNS}
+
+
+def _row(name: str, metrics: Mapping[str, float | None]) -> str:
+    cells = (
+        f"{(money if key in _MONEY else ratio)(metrics[key]):>{width}}"
+        for key, _, width in _COLUMNS
+    )
+    return f"{name:<11}{''.join(cells)}"
+
+
+def _differences(report: Rolling) -> list[str]:
+    """Metrics of the model minus those of a baseline, with the interval."""
+    blocks = [
+        "\n".join(_compared(other, report.differences[other]))
+        for other in (BGNBD_GG, SAME_AGAIN)
+        if report.differences.get(other)
+    ]
     if not blocks:
         return []
     note = (
         f"Intervals: the middle 95 % of {report.resamples:,} resamples of the customers, the same"
-        "\nfor both. A dash: chance may explain it."
+        "\nfor both. A dash: within sampling error."
     )
     return [*blocks, note]
 
 
 def _compared(other: str, found: Mapping[str, Difference]) -> Sequence[str]:
-    lines = [f"{MODEL} less {other:<27}{'difference':>12}{'95 % interval':>22}"]
-    for metric, name in _NAMES.items():
-        if metric not in found:
+    lines = [f"{MODEL} minus {other:<26}{'difference':>12}{'95 % interval':>22}"]
+    for key, name, _ in _COLUMNS:
+        if key not in found or key == "bias":
             continue
-        d = found[metric]
-        shown = _signed if metric in ("mae", "rmse") else _signed_ratio
-        interval = f"{shown(d.low)} to {shown(d.high)}"
-        said = {True: "better", False: "worse", None: "-"}[d.better]
-        lines.append(f"  {name:<36}{shown(d.value):>12}{interval:>22}  {said}")
+        d, shown = found[key], money if key in _MONEY else ratio
+        interval = f"{signed(d.low, shown)} to {signed(d.high, shown)}"
+        verdict = {True: "better", False: "worse", None: "-"}[d.better]
+        lines.append(f"  {name:<36}{signed(d.value, shown):>12}{interval:>22}  {verdict}")
     return lines
 
 
-def _signed(value: float) -> str:
-    return ("+" if value > 0 else "-") + money(abs(value))
+def _churn(
+    horizon_days: int, churn: Mapping[str, float | None], threshold: float, of: str = ""
+) -> list[str]:
+    """The metrics of a churn probability, by name as `ChurnMetrics` has them."""
+    predicted = churn.get("said_rate")
+    level = "" if predicted is None else f"; mean predicted {share(predicted)}"
+    return [
+        f"Churn (no order in {horizon_days} days, {share(churn['base_rate'] or 0.0)} of customers"
+        f"{level}{of}):",
+        f"  ROC AUC {ratio(churn['roc_auc'])}, PR AUC {ratio(churn['pr_auc'])},"
+        f" Brier score {ratio(churn['brier'])},"
+        f" calibration error {ratio(churn.get('calibration_error'))},",
+        f"  F1 {ratio(churn['f1'])} at P(churn) >= {threshold:g}"
+        f" ({ratio(churn['base_f1'])} if all were counted as churners)",
+    ]
 
 
-def _signed_ratio(value: float) -> str:
-    return f"{value:+.3f}"
-
-
-def _churn(report: Rolling) -> str:
-    of = "" if len(report.cutoffs) == 1 else ", means"
-    threshold = report.cutoffs[-1].churn.threshold
-    lines = churn_lines(report.horizon_days, report.churn_mean, threshold, of)
-    return "\n".join([*lines, "", *calibration_lines(report.cutoffs)])
+def _calibration(reports: Sequence[Evaluation]) -> list[str]:
+    """P(churn) by tenth of customers, and the share of them without an order, at each cutoff."""
+    lines = ["  P(churn) by tenth of customers, and the share of them without an order:"]
+    for report in reports:
+        tenths = report.churn.calibration
+        cells = {"predicted": [t.predicted for t in tenths], "observed": [t.actual for t in tenths]}
+        cutoff = f"{report.cutoff}  " if len(reports) > 1 else ""
+        for name, shares in cells.items():
+            lines.append(f"  {cutoff}{name:<9}" + "".join(f"{one:>5.0%}" for one in shares))
+            cutoff = " " * len(cutoff)
+    return lines

@@ -35,12 +35,12 @@ from model.evaluate.holdout import (
     churn_quantiles,
     evaluate,
     score_quantiles,
-    table,
 )
 from model.evaluate.rolling import rolled
 from model.explain.shapley import typical
 from model.monitor.result import Baseline
 from model.monitor.weekly import reference
+from model.report.evaluation_text import table
 from model.training.search import SearchHistory
 
 Choose: TypeAlias = Callable[[TrainingSet, TrainingConfig], SearchHistory]

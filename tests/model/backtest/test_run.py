@@ -21,7 +21,8 @@ from model.data.synthetic import Shop, generate
 from model.data.training_rows import sorted_orders
 from model.decide.judge import Judge
 from model.decide.policy import Policy, Stake
-from model.report.backtest_page import page, text
+from model.report.backtest_page import page
+from model.report.backtest_text import text
 from streamer.records import MemoryPublisher
 from streamer.store.memory import MemoryStore
 from tests.support.fakes import (

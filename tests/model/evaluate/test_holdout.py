@@ -18,8 +18,8 @@ from model.evaluate.holdout import (
     EvaluationError,
     evaluate,
     score_quantiles,
-    table,
 )
+from model.report.evaluation_text import table
 from tests.support import modelling
 
 

@@ -87,8 +87,12 @@ def test_the_text_shows_at_each_cutoff_what_was_said_of_churn_and_what_happened(
     assert len(said) == 2 * len(report.cutoffs)
     for at, one in enumerate(report.cutoffs):
         tenths = one.churn.calibration
-        assert said[2 * at].split() == [one.cutoff, "said", *(f"{t.predicted:.0%}" for t in tenths)]
-        assert said[2 * at + 1].split() == ["were", *(f"{t.actual:.0%}" for t in tenths)]
+        assert said[2 * at].split() == [
+            one.cutoff,
+            "predicted",
+            *(f"{t.predicted:.0%}" for t in tenths),
+        ]
+        assert said[2 * at + 1].split() == ["observed", *(f"{t.actual:.0%}" for t in tenths)]
     error = fmean(one.churn.calibration_error or 0.0 for one in report.cutoffs)
     assert f"calibration error {error:.3f}" in text(report)
     assert report.churn_mean["calibration_error"] == error

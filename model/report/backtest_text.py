@@ -1,0 +1,156 @@
+"""A backtest as text for a terminal, at most 80 columns wide."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from model.backtest.panel import Quality
+from model.backtest.result import Backtest, Baseline
+from model.report.format import ratio, share
+
+
+def text(report: Backtest) -> str:
+    """The report in a terminal, at most 80 columns wide."""
+    blocks = [
+        _head(report),
+        _rules(report),
+        _counts(report),
+        _rankings(report),
+        *suggestions(report),
+    ]
+    return "\n\n".join(blocks)
+
+
+def sent(report: Backtest) -> int:
+    """All warnings of the period, also those that nobody can judge yet."""
+    return sum(report.by_standing.values())
+
+
+def _head(report: Backtest) -> str:
+    retrained = (
+        f"retrained every {report.retrained_every_days} days ({report.models} models)"
+        if report.retrained_every_days
+        else "not retrained"
+    )
+    return "\n".join(
+        [
+            f"Backtest {report.start} to {report.end}, horizon {report.horizon_days} days",
+            f"Model {report.model_version}, {retrained}; policy {report.policy_version}",
+            f"{report.eligible_silences:,} silences of customers worth a warning; of those with"
+            f" {report.horizon_days} days",
+            f"of log after them {report.rule.churners:,} became longer than {report.horizon_days}"
+            " days: churners.",
+        ]
+    )
+
+
+_COLUMNS: Final = (("strict", 8), ("episode", 9), ("recall", 8), ("value", 7), ("lead", 6))
+
+
+def _rules(report: Backtest) -> str:
+    lines = [
+        f"{'':<32}{'warned':>8}" + "".join(f"{name:>{width}}" for name, width in _COLUMNS),
+        _row("this rule", report.rule),
+        *(_row(f"  by {name}", found) for name, found in report.by_trigger.items() if found.judged),
+        f"{'a random day (base rate)':<32}{'':>8}{share(report.base_rate):>8}",
+    ]
+    if report.panel_share < 1:
+        sample = f"of 1 customer in {round(1 / report.panel_share)}"
+        lines.append(_row(f"silence, {sample}", report.panel_rule))
+    else:
+        lines.append(_row("its silence alone", report.panel_rule))
+    lines += [_row(named(baseline), baseline.quality) for baseline in report.baselines]
+    mean, lead = report.mean_baseline, report.panel_rule.mean_lead_days
+    if mean is not None and lead is not None:
+        days = f"At its mean lead ({lead:.0f} days) silence of {mean.threshold:.0f} days"
+        lines.append(f"{days} has a strict precision of {share(mean.quality.strict_precision)}.")
+    return "\n".join(
+        [
+            *lines,
+            "strict: no order came within the horizon after the warning; episode: its",
+            "silence became longer than the horizon. recall, value: share of the churners",
+            "warned of, and of their CLV. lead: days left until they were churners, median.",
+        ]
+    )
+
+
+def _row(name: str, found: Quality) -> str:
+    lead = found.median_lead_days
+    cells = [
+        share(found.strict_precision),
+        share(found.episode_precision),
+        share(found.recall),
+        share(found.value_captured),
+        ratio(lead, 0),
+    ]
+    row = f"{name[:31]:<32}{found.warnings:>8,}"
+    return row + "".join(f"{c:>{width}}" for c, (_, width) in zip(cells, _COLUMNS, strict=True))
+
+
+def named(baseline: Baseline) -> str:
+    return f"{baseline.name} ({baseline.threshold:g})"
+
+
+def _counts(report: Backtest) -> str:
+    leads = report.rule.lead_days
+    lines = [
+        f"Warnings sent in the period: {sent(report):,}. The table counts those of silences that",
+        "began in it with enough log after them to say how they ended.",
+    ]
+    if leads:
+        quantiles = ", ".join(f"{lead:.0f}" for lead in leads)
+        lines.append(f"Lead in days at 10, 25, 50, 75, 90 %: {quantiles}")
+    lines.append(
+        f"Warnings per 1,000 active customers a week: {ratio(report.per_1000_a_week, 1)};"
+        f" most on a day:"
+        f" {report.most_on_a_day:,}"
+    )
+    if report.withheld:
+        lines.append(f"Withheld by the budget at first: {report.withheld:,} episodes")
+    standing = ", ".join(f"{name} {count:,}" for name, count in sorted(report.by_standing.items()))
+    lines.append(f"Warned by standing: {standing or 'none'}")
+    if report.left_out:
+        out = ", ".join(f"{name} {count:,}" for name, count in sorted(report.left_out.items()))
+        lines.append(f"Churners left out by the policy: {out}")
+    if report.swap_days_share is not None:
+        lines.append(
+            f"Days with a new model: {share(report.swap_days_share)} of days,"
+            f" {share(report.swap_warnings_share)} of warnings"
+        )
+    lines.append(
+        f"Scoring only when orders arrive would find {share(report.order_only_recall)} of churners"
+    )
+    return "\n".join(lines)
+
+
+def _rankings(report: Backtest) -> str:
+    lines = [f"{'If only a tenth can be called: list sorted by':<56}{'strict':>10}{'value':>10}"]
+    lines += [
+        f"  {name:<54}{share(found.precision):>10}{share(found.value_captured):>10}"
+        for name, found in report.rankings.items()
+    ]
+    return "\n".join(
+        [
+            *lines,
+            "A tenth of the better half of the active customers, every 30 days. strict: how",
+            f"many of them did not order for {report.horizon_days} days. value: of what all who"
+            " did not had",
+            f"spent in the {report.horizon_days} days before, the share of those on the list.",
+        ]
+    )
+
+
+def suggestions(report: Backtest) -> list[str]:
+    lines = []
+    for suggestion in report.suggestions:
+        if suggestion.point is None:
+            lines.append(f"For {suggestion.wish}: no threshold reaches it on this log")
+            continue
+        settings = " ".join(f"{name}={value}" for name, value in suggestion.settings.items())
+        found = suggestion.point.quality
+        lines.append(
+            f"For {suggestion.wish}:\n  {settings}\n"
+            f"  ({suggestion.point.per_week:.0f} warnings a week, strict precision"
+            f" {share(found.strict_precision)}, recall {share(found.recall)})"
+        )
+    return lines
