@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
-
 from streamer.errors import StreamerError
-from streamer.kafka import log_ends as logends
+from streamer.kafka.reader import TopicReader
 from streamer.pipeline.erasures import Forgotten, erasure_headers, marker
-from streamer.records import LogUnavailable, Message, Partition, Publisher
+from streamer.records import LogRange, Message, Partition, Publisher
 from streamer.store.base import StateStore
 
 _TO: Final = "to_partition"
 _POLL_S: Final = 0.2
-# A topic that gives nothing for so long has nothing more: what is missing was compacted away.
-_SILENT_MS: Final = 5_000
-
-Connect = Callable[..., AIOKafkaConsumer]
 
 
 class NotForgottenYet(StreamerError):
@@ -55,7 +47,7 @@ async def announce(
     user_id: str,
     at_ms: int,
     publisher: Publisher,
-    log_ends: Callable[[], Awaitable[Mapping[int, int]]],
+    ranges: Callable[[], Awaitable[Mapping[int, LogRange]]],
     *,
     orders_topic: str,
     erasures_topic: str,
@@ -80,7 +72,7 @@ async def announce(
             for number in range(partition_count)
         ]
     )
-    return Forgot(await log_ends())
+    return Forgot({number: log.end for number, log in (await ranges()).items()})
 
 
 async def applied(
@@ -104,60 +96,17 @@ async def applied(
     raise NotForgottenYet(topic, waiting)
 
 
-async def log_ends(connect: Connect, topic: str, partition_count: int) -> dict[int, int]:
-    """The end of each partition's log. Raises LogUnavailable."""
-    parts = [TopicPartition(topic, number) for number in range(partition_count)]
-    consumer = connect()
-    try:
-        await consumer.start()
-        ends = await logends.log_ends(consumer, parts)
-    except (KafkaError, OSError, TimeoutError) as error:
-        raise LogUnavailable(f"Kafka cannot be read: {type(error).__name__}") from error
-    finally:
-        await consumer.stop()
-    return {part.partition: end for part, end in ends.items()}
-
-
 class KafkaErasures:
     """The erasures topic, read on from where it was read last."""
 
-    def __init__(self, connect: Connect, topic: str) -> None:
-        """`connect` makes a consumer, to be started, of the options given to it."""
-        self._connect = connect
+    def __init__(self, reader: TopicReader, topic: str) -> None:
+        self._reader = reader
         self._topic = topic
         self._next: dict[int, int] = {}
 
     async def read_into(self, forgotten: Forgotten) -> None:
         """Adds all that the topic has by now. Raises LogUnavailable."""
-        consumer = self._connect(enable_auto_commit=False, auto_offset_reset="earliest")
-        try:
-            await consumer.start()
-            await self._read(consumer, forgotten)
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise LogUnavailable(f"Kafka cannot be read: {type(error).__name__}") from error
-        finally:
-            with suppress(KafkaError, OSError):
-                await consumer.stop()
-
-    async def _read(self, consumer: AIOKafkaConsumer, forgotten: Forgotten) -> None:
-        # Only once it has been asked about one partition does the client know the others.
-        await consumer.beginning_offsets([TopicPartition(self._topic, 0)])
-        numbers = consumer.partitions_for_topic(self._topic) or {0}
-        parts = [TopicPartition(self._topic, number) for number in sorted(numbers)]
-        starts, ends = (
-            await consumer.beginning_offsets(parts),
-            await logends.log_ends(consumer, parts),
-        )
-        for part in parts:
-            start = self._next.get(part.partition, 0)
-            start = starts[part] if start > ends[part] else max(start, starts[part])
-            if start < ends[part]:
-                consumer.assign([part])
-                consumer.seek(part, start)
-                while await consumer.position(part) < ends[part]:
-                    found = await consumer.getmany(part, timeout_ms=_SILENT_MS)
-                    for record in found.get(part, []):
-                        forgotten.read(record.key, record.value)
-                    if not found:
-                        break
-            self._next[part.partition] = ends[part]
+        async for partition, records in self._reader.read_all(self._topic, since=self._next):
+            for record in records:
+                forgotten.read(record.key, record.value)
+            self._next[partition.number] = records[-1].offset + 1

@@ -10,25 +10,21 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import ConsumerRecord
 from tabulate import tabulate
 
 from features.times import MS_PER_DAY, day_of, instant_ms, iso_day
 from model.decide.outcome import Ending
 from streamer.errors import StreamerError
 from streamer.kafka import clients as servers
-from streamer.kafka.log_ends import log_ends
+from streamer.kafka.reader import TopicReader
 from streamer.pipeline.messages import RECOVERED_KIND, WARNING_KIND, ChurnWarning
+from streamer.records import Partition
 from streamer.settings import Settings
-
-# A log that gives nothing for so long has nothing more: what is missing at its end belongs to a
-# transaction, or was compacted away.
-_SILENT_MS: Final = 10_000
 
 _warning = msgspec.json.Decoder(ChurnWarning)
 
@@ -158,47 +154,23 @@ def read_file(path: Path) -> Iterator[ChurnWarning]:
 async def read_topic(settings: Settings, partitions: int) -> list[ChurnWarning]:
     """Everything in the warnings topic up to its present end.
 
-    Raises OutcomesRefused, naming the record that is no warning or that Kafka cannot be read.
+    Raises OutcomesRefused, naming the record that is no warning, and LogUnavailable.
     """
-    consumer = servers.kafka_consumer(
-        settings, enable_auto_commit=False, isolation_level="read_committed"
-    )
-    parts = [TopicPartition(settings.warnings_topic, number) for number in range(partitions)]
-    found: list[ChurnWarning] = []
-    try:
-        await consumer.start()
-        starts, ends = await consumer.beginning_offsets(parts), await log_ends(consumer, parts)
-        for part in parts:
-            if starts[part] < ends[part]:
-                consumer.assign([part])
-                consumer.seek(part, starts[part])
-                await _read_up(consumer, part, ends[part], found)
-    except (KafkaError, OSError, TimeoutError) as error:
-        raise OutcomesRefused(
-            f"the topic {settings.warnings_topic!r} cannot be read: {type(error).__name__}"
-        ) from error
-    finally:
-        await consumer.stop()
-    return found
+    reader = TopicReader(partial(servers.kafka_consumer, settings))
+    return [
+        _decoded(record, partition)
+        async for partition, records in reader.read_all(settings.warnings_topic, partitions)
+        for record in records
+        if record.value
+    ]
 
 
-async def _read_up(
-    consumer: AIOKafkaConsumer, part: TopicPartition, end: int, found: list[ChurnWarning]
-) -> None:
-    """Reads a partition, of which nothing comes any more where its end was compacted away."""
-    while await consumer.position(part) < end:
-        records = (await consumer.getmany(part, timeout_ms=_SILENT_MS)).get(part, [])
-        if not records:
-            return
-        found += [_decoded(one, part) for one in records if one.offset < end and one.value]
-
-
-def _decoded(record: ConsumerRecord, part: TopicPartition) -> ChurnWarning:
+def _decoded(record: ConsumerRecord, partition: Partition) -> ChurnWarning:
     try:
         return _warning.decode(record.value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise OutcomesRefused(
-            f"{part.topic}-{part.partition}, offset {record.offset}: no record of a warning:"
+            f"{partition.tag}, offset {record.offset}: no record of a warning:"
             f" {error}; check CLV_WARNINGS_TOPIC"
         ) from None
 

@@ -10,8 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from aiokafka.errors import KafkaError
-
 from streamer.admin import forget, redrive
 from streamer.admin.backlog import Placement
 from streamer.admin.redrive import Choice, Redriven
@@ -19,11 +17,11 @@ from streamer.admin.repartition import KafkaLog, Moved, Repartition
 from streamer.errors import StreamerError
 from streamer.kafka import clients as servers
 from streamer.kafka.publisher import KafkaPublisher, Route
-from streamer.kafka.reader import KafkaHistory
+from streamer.kafka.reader import TopicReader
 from streamer.kafka.topics import Topic
 from streamer.pipeline.erasures import Forgotten
 from streamer.pipeline.partition import PartitionRunner, Pipeline
-from streamer.records import LogRange, LogUnavailable, Partition, Publisher
+from streamer.records import LogRange, Partition, Publisher
 from streamer.settings import Settings
 from streamer.store.base import StateStore
 from streamer.store.redis_admin import RedisAdmin
@@ -44,24 +42,15 @@ async def redrive_letters(
     letters_topic = settings.dead_letter_topic
     route = redrive.to_source if to_source else None
     async with _store(settings) as store, _publisher(settings, route) as publisher:
-        consumer = servers.kafka_consumer(
-            settings, enable_auto_commit=False, isolation_level="read_committed"
+        return await redrive.redrive(
+            _reader(settings).read_all(letters_topic, counts[letters_topic]),
+            store,
+            publisher,
+            settings.orders_topic,
+            counts[settings.orders_topic],
+            choice,
+            progress,
         )
-        try:
-            await consumer.start()
-            return await redrive.redrive(
-                redrive.dead_letters(consumer, letters_topic, counts[letters_topic]),
-                store,
-                publisher,
-                settings.orders_topic,
-                counts[settings.orders_topic],
-                choice,
-                progress,
-            )
-        except (KafkaError, TimeoutError) as error:
-            raise LogUnavailable(f"Kafka cannot be read: {type(error).__name__}") from error
-        finally:
-            await consumer.stop()
 
 
 async def forget_customer(
@@ -74,14 +63,14 @@ async def forget_customer(
     counts = await servers.ensure_topics(settings, topics)
     topic = settings.orders_topic
     count = counts[topic]
-    connect = partial(servers.kafka_consumer, settings)
+    log = KafkaLog(_reader(settings), topic, count)
     async with _store(settings) as store:
         async with _publisher(settings, forget.to_its_partition) as publisher:
             forgot = await forget.announce(
                 user_id,
                 at_ms,
                 publisher,
-                partial(forget.log_ends, connect, topic, count),
+                log.ranges,
                 orders_topic=topic,
                 erasures_topic=settings.erasures_topic,
                 partition_count=count,
@@ -101,13 +90,13 @@ async def move_customers(
     the partitioner. Without a pipeline, orders that wait are not applied but refused."""
     counts = await servers.ensure_topics(settings, topics)
     topic = settings.orders_topic
-    connect = partial(servers.kafka_consumer, settings)
-    log = KafkaLog(connect, topic, counts[topic])
+    reader = _reader(settings)
+    log = KafkaLog(reader, topic, counts[topic])
     async with _store(settings) as store, _publisher(settings) as publisher:
         drain = None
         if pipeline is not None:
             forgotten = Forgotten()
-            await forget.KafkaErasures(connect, settings.erasures_topic).read_into(forgotten)
+            await forget.KafkaErasures(reader, settings.erasures_topic).read_into(forgotten)
             drain = _Drain(store, publisher, pipeline, log, forgotten)
         move = Repartition(
             store,
@@ -152,7 +141,7 @@ async def rebuild_partition(
         raise RebuildRefused(
             f"there is no partition {number}: {topic!r} has {counts[topic]}, from 0"
         )
-    start = await KafkaHistory(partial(servers.kafka_consumer, settings)).start(partition)
+    start = await _reader(settings).start(partition)
     async with _store(settings) as store:
         stands = await store.peek(partition)
         if stands is not None and stands.first_offset < 0:
@@ -196,6 +185,10 @@ class _Drain:
         async for records in self._log.read(partition.number, start, until):
             await runner.process(records)
         return runner.tally.orders
+
+
+def _reader(settings: Settings) -> TopicReader:
+    return TopicReader(partial(servers.kafka_consumer, settings))
 
 
 @asynccontextmanager

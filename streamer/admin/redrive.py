@@ -10,23 +10,18 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-
 from features.orders import Reason
 from features.times import rfc3339
-from streamer.kafka.log_ends import log_ends
 from streamer.pipeline.messages import REDRIVEN, times_redriven
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import Message, Partition, Publisher
 from streamer.records import Record as OrderRecord
 
-CHUNK: Final = 500
 SAMPLES: Final = 5
-_POLL_MS: Final = 500
 
 
 class Record(OrderRecord, Protocol):
@@ -186,27 +181,6 @@ async def redrive(
             await marks.mark_redriven(partition, [letter.offset for letter in chosen])
         progress(len(records))
     return result
-
-
-async def dead_letters(
-    consumer: AIOKafkaConsumer, topic: str, partition_count: int
-) -> AsyncIterator[tuple[Partition, Sequence[Record]]]:
-    """All records that the topic has now, in chunks of one partition each.
-
-    Where the topic ends is asked once: what comes back while we read is for the next run.
-    """
-    parts = [TopicPartition(topic, number) for number in range(partition_count)]
-    starts, ends = await consumer.beginning_offsets(parts), await log_ends(consumer, parts)
-    for part in parts:
-        if starts[part] >= ends[part]:
-            continue
-        consumer.assign([part])
-        consumer.seek(part, starts[part])
-        while await consumer.position(part) < ends[part]:
-            found = await consumer.getmany(part, timeout_ms=_POLL_MS, max_records=CHUNK)
-            records = [r for r in found.get(part, []) if r.offset < ends[part]]
-            if records:
-                yield Partition(topic, part.partition), records
 
 
 def text(result: Redriven, *, dry_run: bool, by_key: bool) -> str:

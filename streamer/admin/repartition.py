@@ -20,9 +20,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
-
 from features.orders import OrderRules
 from streamer.admin.backlog import (
     Backlog,
@@ -33,16 +30,14 @@ from streamer.admin.backlog import (
     StillWritten,
     WorkersRun,
 )
-from streamer.kafka.log_ends import log_ends
+from streamer.kafka.reader import TopicReader
 from streamer.pipeline.erasures import move
 from streamer.pipeline.messages import unpack
-from streamer.records import LogRange, LogUnavailable, Partition, Publisher, Record
+from streamer.records import LogRange, Partition, Publisher, Record
 from streamer.store.base import MovableStore, Outcome, Write
 
 _ROUNDS: Final = 3
 _OUTBOX_CHUNK: Final = 500
-_READ_CHUNK: Final = 1_000
-_SILENT_MS: Final = 5_000
 
 
 class Drain(Protocol):
@@ -277,50 +272,18 @@ class Repartition:
 
 
 class KafkaLog:
-    """The orders topic in Kafka."""
+    """The orders topic in Kafka; `count`: how many partitions it has."""
 
-    def __init__(self, connect: Callable[..., AIOKafkaConsumer], topic: str, count: int) -> None:
-        """`connect` makes a consumer, to be started, of the options given to it; `count`: how
-        many partitions the topic has."""
-        self._connect = connect
+    def __init__(self, reader: TopicReader, topic: str, count: int) -> None:
+        self._reader = reader
         self._topic = topic
         self._count = count
 
     async def ranges(self) -> Mapping[int, LogRange]:
-        parts = [TopicPartition(self._topic, number) for number in range(self._count)]
-        consumer = self._connect()
-        try:
-            await consumer.start()
-            starts, ends = (
-                await consumer.beginning_offsets(parts),
-                await log_ends(consumer, parts),
-            )
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise LogUnavailable(f"Kafka cannot be read: {type(error).__name__}") from error
-        finally:
-            await consumer.stop()
-        return {p.partition: LogRange(starts[p], ends[p], self._count) for p in parts}
+        return await self._reader.ranges(self._topic, self._count)
 
-    async def read(self, number: int, start: int, until: int) -> AsyncIterator[Sequence[Record]]:
-        part = TopicPartition(self._topic, number)
-        consumer = self._connect(auto_offset_reset="none", isolation_level="read_committed")
-        try:
-            await consumer.start()
-            consumer.assign([part])
-            consumer.seek(part, start)
-            while await consumer.position(part) < until:
-                found = await consumer.getmany(part, timeout_ms=_SILENT_MS, max_records=_READ_CHUNK)
-                records = [record for record in found.get(part, []) if record.offset < until]
-                if records:
-                    yield records
-                elif not found and await consumer.position(part) < until:
-                    raise LogUnavailable(
-                        f"{self._topic}-{number}: the log gave nothing for {_SILENT_MS // 1000} s"
-                    )
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise LogUnavailable(f"Kafka cannot be read: {type(error).__name__}") from error
-        finally:
-            await consumer.stop()
+    def read(self, number: int, start: int, until: int) -> AsyncIterator[Sequence[Record]]:
+        return self._reader.read(Partition(self._topic, number), until, start)
 
 
 def text(moved: Moved | None, topic: str) -> str:

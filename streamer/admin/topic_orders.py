@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from features.orders import Order, OrderRules, Reason, Rejected, parse
 from streamer.admin import forget
 from streamer.kafka import clients as servers
-from streamer.kafka.reader import KafkaHistory
+from streamer.kafka.reader import TopicReader
 from streamer.kafka.topics import Topic
 from streamer.pipeline.erasures import Forgotten, erasure_in
 from streamer.pipeline.rebuild import History
@@ -92,9 +92,9 @@ async def read_orders_topic(
     TopicsError."""
     counts = await servers.ensure_topics(settings, list(topics))
     topic = settings.orders_topic
-    connect = partial(servers.kafka_consumer, settings)
+    reader = TopicReader(partial(servers.kafka_consumer, settings))
     forgotten = Forgotten()
-    await forget.KafkaErasures(connect, settings.erasures_topic).read_into(forgotten)
-    ends = await forget.log_ends(connect, topic, counts[topic])
+    await forget.KafkaErasures(reader, settings.erasures_topic).read_into(forgotten)
+    ends = {n: log.end for n, log in (await reader.ranges(topic, counts[topic])).items()}
     rules = OrderRules(currency=currency, max_future_ms=settings.max_future_ms)
-    return await read_topic(KafkaHistory(connect), topic, ends, rules, forgotten, progress)
+    return await read_topic(reader, topic, ends, rules, forgotten, progress)

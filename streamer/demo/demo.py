@@ -14,12 +14,12 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import click
 import msgspec
-from aiokafka import TopicPartition
 from tqdm import tqdm
 
 from features.orders import Order, OrderRules
@@ -33,6 +33,7 @@ from streamer.demo.sample import sample_orders
 from streamer.demo.summary import RunFigures, summary
 from streamer.errors import StreamerError
 from streamer.kafka import clients as servers
+from streamer.kafka.reader import TopicReader
 from streamer.kafka.topics import topics_to_make
 from streamer.pipeline.messages import WARNING_KIND, ChurnWarning
 from streamer.records import Partition
@@ -196,8 +197,11 @@ async def _stream(run: Run, worker: subprocess.Popen[bytes], started: float) -> 
         await producing
         seconds = time.monotonic() - started - first_order_s
         said = sum([(await store.outbox(partition, 1)).first for partition in partitions])
-        warnings = await _read_warnings(settings, counts[settings.warnings_topic], said)
-        scores = await _count(settings, settings.scores_topic, counts[settings.scores_topic])
+        reader = TopicReader(partial(servers.kafka_consumer, settings))
+        topic = settings.warnings_topic
+        warnings = await _read_warnings(reader, topic, counts[topic], said)
+        logs = await reader.ranges(settings.scores_topic, counts[settings.scores_topic])
+        scores = sum(log.end for log in logs.values())
     finally:
         await publisher.close()
         await store.close()
@@ -242,27 +246,20 @@ async def _all_judged(run: Run, store: RedisStore, partitions: list[Partition]) 
     return True
 
 
-async def _read_warnings(settings: Settings, partitions: int, said: int) -> list[ChurnWarning]:
-    """The warnings in the topic, by subscribing to it as a retention service would: each id once,
-    until there are as many as the outbox says were produced."""
-    consumer = servers.kafka_consumer(settings, auto_offset_reset="earliest")
-    consumer.assign([TopicPartition(settings.warnings_topic, n) for n in range(partitions)])
-    found: dict[str, ChurnWarning] = {}
+async def _read_warnings(
+    reader: TopicReader, topic: str, partitions: int, said: int
+) -> list[ChurnWarning]:
+    """The warnings in the topic, each id once: as many as the outbox says were produced."""
     decode = msgspec.json.Decoder(ChurnWarning).decode
-    await consumer.start()
-    try:
-        async with asyncio.timeout(60):
-            while len(found) < said:
-                for records in (await consumer.getmany(timeout_ms=500)).values():
-                    for record in records:
-                        warning = decode(record.value)
-                        found.setdefault(warning.warning_id, warning)
-    except TimeoutError:
+    found: dict[str, ChurnWarning] = {}
+    async for _, records in reader.read_all(topic, partitions):
+        for record in records:
+            warning = decode(record.value)
+            found.setdefault(warning.warning_id, warning)
+    if len(found) < said:
         raise DemoFailed(
             f"{said} warnings were produced, but only {len(found)} can be read from the topic"
-        ) from None
-    finally:
-        await consumer.stop()
+        )
     return list(found.values())
 
 
@@ -288,23 +285,6 @@ def _look_back(run: Run, model: Path, streamed: Streamed, cutoff_day: int) -> st
         scores=streamed.scores,
     )
     return summary(figures, since, len(warnings) - len(since), seen)
-
-
-async def _count(settings: Settings, topic: str, partitions: int) -> int:
-    """Records in a topic, by the high watermarks that come with fetched records."""
-    consumer = servers.kafka_consumer(settings, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        assigned = [TopicPartition(topic, n) for n in range(partitions)]
-        consumer.assign(assigned)
-        ends: dict[TopicPartition, int] = {}
-        async with asyncio.timeout(20):
-            while len(ends) < len(assigned):
-                await consumer.getmany(timeout_ms=200, max_records=1)
-                ends |= {p: end for p in assigned if (end := consumer.highwater(p)) is not None}
-        return sum(ends.values())
-    finally:
-        await consumer.stop()
 
 
 def _where_next(log: Path, model: Path, seconds: float) -> str:

@@ -14,7 +14,7 @@ from streamer import log
 from streamer.admin.forget import KafkaErasures
 from streamer.clock import Clock, SystemClock
 from streamer.kafka.lane import Lane
-from streamer.kafka.reader import KafkaHistory
+from streamer.kafka.reader import TopicReader
 from streamer.metrics import FENCED, RESEEKS, Metrics, Standing
 from streamer.pipeline.erasures import Forgotten
 from streamer.pipeline.partition import (
@@ -85,7 +85,7 @@ class Partitions:
         publisher: Publisher,
         pipeline: Callable[[], Awaitable[Pipeline]],
         clock: Clock | None = None,
-        history: KafkaHistory | None = None,
+        history: TopicReader | None = None,
         erasures: KafkaErasures | None = None,
         observer: Observer | None = None,
         metrics: Metrics | None = None,

@@ -35,7 +35,7 @@ from streamer.kafka.faust_consumer import install
 from streamer.kafka.lane import Lane
 from streamer.kafka.port import LaneOptions
 from streamer.kafka.publisher import KafkaPublisher
-from streamer.kafka.reader import KafkaHistory
+from streamer.kafka.reader import TopicReader
 from streamer.kafka.topics import (
     KafkaUnreachable,
     topics_to_make,
@@ -204,9 +204,9 @@ class _Worker:
             store,
             publisher,
             pipeline,
-            history=KafkaHistory(partial(servers.kafka_consumer, settings)),
+            history=TopicReader(partial(servers.kafka_consumer, settings)),
             erasures=KafkaErasures(
-                partial(servers.kafka_consumer, settings), settings.erasures_topic
+                TopicReader(partial(servers.kafka_consumer, settings)), settings.erasures_topic
             ),
             observer=models.observer,
             metrics=counts,

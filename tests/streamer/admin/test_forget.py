@@ -16,14 +16,21 @@ from streamer.admin.forget import (
     NotForgottenYet,
     announce,
     applied,
-    log_ends,
     to_its_partition,
 )
 from streamer.demo.embedded import EmbeddedKafka
 from streamer.kafka.publisher import KafkaPublisher
+from streamer.kafka.reader import TopicReader
 from streamer.kafka.topics import Topic, ensure_topics
 from streamer.pipeline.erasures import Forgotten, erasure_in, marker
-from streamer.records import LogUnavailable, MemoryPublisher, Message, Partition, PublishFailed
+from streamer.records import (
+    LogRange,
+    LogUnavailable,
+    MemoryPublisher,
+    Message,
+    Partition,
+    PublishFailed,
+)
 from streamer.store.base import Write
 from streamer.store.memory import MemoryStore
 from tests.kafka.cluster import ApacheKafka
@@ -32,14 +39,14 @@ Kafka = EmbeddedKafka | ApacheKafka
 
 
 async def say(publisher: MemoryPublisher, partitions: int = 3) -> Forgot:
-    async def ends() -> Mapping[int, int]:
-        return dict.fromkeys(range(partitions), 5)
+    async def ranges() -> Mapping[int, LogRange]:
+        return dict.fromkeys(range(partitions), LogRange(0, 5, partitions))
 
     return await announce(
         "ann",
         7,
         publisher,
-        ends,
+        ranges,
         orders_topic="orders",
         erasures_topic="clv-erasures",
         partition_count=partitions,
@@ -91,7 +98,7 @@ def consumers(kafka: Kafka) -> partial[AIOKafkaConsumer]:
 async def test_markers_are_heard_of_wherever_the_topic_has_them_and_once(kafka: Kafka) -> None:
     topic = f"erasures-{uuid.uuid4().hex}"
     await ensure_topics(kafka.bootstrap, [Topic(topic, 2)])
-    erasures, forgotten = KafkaErasures(consumers(kafka), topic), Forgotten()
+    erasures, forgotten = KafkaErasures(TopicReader(consumers(kafka)), topic), Forgotten()
     await erasures.read_into(forgotten)
     assert not forgotten
     publisher = KafkaPublisher(kafka.bootstrap)
@@ -106,10 +113,12 @@ async def test_markers_are_heard_of_wherever_the_topic_has_them_and_once(kafka: 
         assert forgotten.covers(Order("1", f"u{n}", n, 1))
         assert not forgotten.covers(Order("1", f"u{n}", n + 1, 1))
     assert forgotten.covers(Order("1", "late", 9, 1))
-    assert sum((await log_ends(consumers(kafka), topic, 2)).values()) == 22
+    assert (
+        sum(log.end for log in (await TopicReader(consumers(kafka)).ranges(topic)).values()) == 22
+    )
 
 
 async def test_a_kafka_that_does_not_answer_is_waited_for_by_the_caller() -> None:
     connect = partial(AIOKafkaConsumer, bootstrap_servers="127.0.0.1:1")
     with pytest.raises(LogUnavailable):
-        await KafkaErasures(connect, "erasures").read_into(Forgotten())
+        await KafkaErasures(TopicReader(connect), "erasures").read_into(Forgotten())

@@ -13,7 +13,7 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
 
 from streamer.demo.embedded import EmbeddedKafka
 from streamer.kafka.publisher import KafkaPublisher
-from streamer.kafka.reader import KafkaHistory
+from streamer.kafka.reader import TopicReader
 from streamer.kafka.topic_id import topic_id
 from streamer.kafka.topics import Topic, ensure_topics
 from streamer.records import LogUnavailable, Message, Partition
@@ -68,7 +68,7 @@ async def test_a_log_is_read_again_from_its_start_up_to_an_offset(
     await publisher.start()
     await publisher.publish([Message(name, b"key", b"%d" % n) for n in range(2_500)])
     await publisher.close()
-    history = KafkaHistory(partial(AIOKafkaConsumer, bootstrap_servers=kafka.bootstrap))
+    history = TopicReader(partial(AIOKafkaConsumer, bootstrap_servers=kafka.bootstrap))
     partition = Partition(name, 0)
     assert await history.start(partition) == 0
     for until in (0, 1, 2_300, 2_500):
@@ -79,6 +79,6 @@ async def test_a_log_is_read_again_from_its_start_up_to_an_offset(
 
 
 async def test_a_log_out_of_reach_says_so() -> None:
-    history = KafkaHistory(partial(AIOKafkaConsumer, bootstrap_servers="127.0.0.1:1"))
+    history = TopicReader(partial(AIOKafkaConsumer, bootstrap_servers="127.0.0.1:1"))
     with pytest.raises(LogUnavailable):
         await history.start(Partition("orders", 0))
