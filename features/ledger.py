@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from features.errors import FactsError
 from features.orders import Order, OrderType
 
 # Time and type in one number, then the order id's hash (8 bytes), then the amount.
@@ -34,7 +35,7 @@ class IdMemory:
 
     An event older than `days` behind the customer's newest, or older than the oldest of the
     `size` remembered ones, can no longer be told from a repeat: it is set aside, not counted.
-    Raises ValueError for days outside 1 to MAX_MEMORY_DAYS and for a size below 1.
+    Raises FactsError for days outside 1 to MAX_MEMORY_DAYS and for a size below 1.
     """
 
     days: int = MAX_MEMORY_DAYS
@@ -42,9 +43,9 @@ class IdMemory:
 
     def __post_init__(self) -> None:
         if not 1 <= self.days <= MAX_MEMORY_DAYS:
-            raise ValueError(f"days {self.days} must lie between 1 and {MAX_MEMORY_DAYS}")
+            raise FactsError(f"days {self.days} must lie between 1 and {MAX_MEMORY_DAYS}")
         if self.size < 1:
-            raise ValueError(f"size {self.size} must be at least 1")
+            raise FactsError(f"size {self.size} must be at least 1")
 
 
 class Entry(msgspec.Struct, frozen=True):

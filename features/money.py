@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Final
 
+from features.errors import FactsError
+
 # ISO 4217 currencies whose minor unit is not a hundredth; every other code has two decimals.
 _EXPONENTS: Final = (
     dict.fromkeys(("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF"), 0)
@@ -19,13 +21,26 @@ MAX_AMOUNT_MAJOR: Final = 10**9
 _CONTEXT: Final = Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
 
 
-class AmountError(ValueError):
+class AmountError(FactsError):
     """The amount cannot be kept; the message says what an amount must look like."""
 
 
 def minor_exponent(currency: str) -> int:
     """Decimals of a currency's minor unit: 2 for USD, 0 for JPY, 3 for KWD (ISO 4217)."""
     return _EXPONENTS.get(currency, 2)
+
+
+def amount_text(amount_minor: int, currency: str) -> str:
+    """Minor units written in major units, exactly.
+
+    >>> amount_text(1205, "USD"), amount_text(1205, "JPY"), amount_text(5, "KWD")
+    ('12.05', '1205', '0.005')
+    """
+    exponent = minor_exponent(currency)
+    if not exponent:
+        return str(amount_minor)
+    digits = str(amount_minor).rjust(exponent + 1, "0")
+    return f"{digits[:-exponent]}.{digits[-exponent:]}"
 
 
 def to_minor(text: str, exponent: int) -> int:

@@ -20,6 +20,7 @@ import msgspec
 from features import buckets as day_buckets
 from features import ledger as order_ledger
 from features.buckets import Bucket
+from features.errors import FactsError
 from features.ledger import Entry, IdMemory
 from features.orders import Order, OrderType
 from features.times import MS_PER_DAY, day_of
@@ -32,7 +33,7 @@ _HEADER: Final = struct.Struct("<BBIIq")
 _BEFORE: Final = struct.Struct("<qqqqiiqqq")
 
 
-class StateError(ValueError):
+class StateError(FactsError):
     """The bytes are no customer state of a version known here. Newer versions need a newer
     program; anything else is damage: rebuild the customer from the log."""
 

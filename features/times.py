@@ -11,6 +11,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from features.errors import FactsError
+
 Instant: TypeAlias = str | date | datetime
 
 MS_PER_DAY: Final = 86_400_000
@@ -26,7 +28,7 @@ _MIN_EPOCH_MS: Final = 100_000_000_000
 _MOST_DIGITS: Final = 20
 
 
-class InstantError(ValueError):
+class InstantError(FactsError):
     """What was sent is not an instant; the message says how, without naming the field."""
 
 

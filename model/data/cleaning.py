@@ -22,7 +22,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +29,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from features.money import minor_exponent
+from features.money import amount_text, minor_exponent
 from features.orders import Order, OrderType
 from features.times import MS_PER_DAY, iso_day
 from model.data.columns import OrderColumns
@@ -174,14 +173,13 @@ def write(directory: Path, found: Cleaned) -> None:
 
 def write_orders(path: Path, orders: Iterable[Order], currency: str) -> None:
     """Writes orders as a log that can be read again, amounts in major units."""
-    decimals = minor_exponent(currency)
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("order_id", "user_id", "ts", "amount", "type"))
         for order in orders:
-            amount = Decimal(order.amount_minor).scaleb(-decimals)
+            amount = amount_text(order.amount_minor, currency)
             kind = order.type.name.lower()
-            rows.writerow((order.order_id, order.user_id, order.ts_ms, f"{amount:f}", kind))
+            rows.writerow((order.order_id, order.user_id, order.ts_ms, amount, kind))
 
 
 def _frame(log: Sequence[Order]) -> pd.DataFrame:

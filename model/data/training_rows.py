@@ -15,22 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.arrays import Floats
+from features.fold import LogFold
 from features.orders import Order
-from features.state import EMPTY, HISTORY_DAYS, BeyondMemory, CustomerState, apply
+from features.state import HISTORY_DAYS, CustomerState
 from features.table import tabulate
 from features.times import MS_PER_DAY, day_of
 from features.vector import vectors
 from model.data.attributes import Attributes
 from model.errors import ModelError
-
-States: TypeAlias = dict[str, CustomerState]
 
 # The kind of `model.estimators.kinds` that is trained where none is named.
 DEFAULT_KIND: Final = "blend"
@@ -137,10 +136,10 @@ def snapshots(orders: Sequence[Order], days: Iterable[int], horizon_days: int) -
     ends = {day + horizon_days for day in wanted}
     open_: dict[int, tuple[list[str], list[CustomerState]]] = {}
     taken = []
-    states: States = {}
-    position = 0
+    fold = LogFold(orders)
+    states = fold.states
     for day in sorted({*wanted, *ends}):
-        position = _fold_until(states, orders, position, day * MS_PER_DAY)
+        fold.until(day * MS_PER_DAY)
         if day in ends:
             users, then = open_.pop(day - horizon_days)
             labels = labels_of([states[user] for user in users], day, horizon_days)
@@ -244,9 +243,9 @@ def check(rows: TrainingSet, config: TrainingConfig) -> None:
 def population(orders: Sequence[Order], day: int, attributes: Attributes | None = None) -> Floats:
     """Feature vectors of all customers with an order before a day, as known at its 00:00 UTC; with
     their attributes, where there are such."""
-    states: States = {}
-    _fold_until(states, orders, 0, day * MS_PER_DAY)
-    bought = {user: s for user, s in states.items() if s.last_purchase_day is not None}
+    fold = LogFold(orders)
+    fold.until(day * MS_PER_DAY)
+    bought = {user: s for user, s in fold.states.items() if s.last_purchase_day is not None}
     X = vectors([(state, day * MS_PER_DAY) for state in bought.values()])
     return X if attributes is None else attributes.beside(X, list(bought))
 
@@ -255,14 +254,3 @@ def rows_of(snapshot: Snapshot, attributes: Attributes | None) -> Floats:
     """Feature vectors of a snapshot's customers, with their attributes where there are such."""
     X = vectors(snapshot.pairs)
     return X if attributes is None else attributes.beside(X, snapshot.users)
-
-
-def _fold_until(states: States, orders: Sequence[Order], position: int, until_ms: int) -> int:
-    """Applies the orders before an instant; returns the position of the first that is not."""
-    while position < len(orders) and orders[position].ts_ms < until_ms:
-        order = orders[position]
-        folded = apply(states.get(order.user_id, EMPTY), order)
-        if not isinstance(folded, BeyondMemory):
-            states[order.user_id] = folded
-        position += 1
-    return position

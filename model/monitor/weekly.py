@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 
 from features.arrays import Floats, Ints
+from features.fold import LogFold
 from features.money import minor_exponent
 from features.orders import Order
-from features.state import EMPTY, BeyondMemory, CustomerState, apply
+from features.state import CustomerState
 from features.times import MS_PER_DAY, day_of, iso_day
 from model.decide.scoring import Scorer
 from model.errors import ModelError
@@ -53,18 +54,10 @@ class KnownCustomers:
 def seen(orders: Sequence[Order], days: Sequence[int]) -> Iterator[KnownCustomers]:
     """The customers at each of the days, which ascend; `orders` sorted by event time."""
     every = 1 + len({order.user_id for order in orders}) // MAX_CUSTOMERS
-    states: dict[str, CustomerState] = {}
-    position = 0
+    fold = LogFold(orders, lambda user_id: not crc32(user_id.encode()) % every)
     for day in days:
-        while position < len(orders) and orders[position].ts_ms < day * MS_PER_DAY:
-            order = orders[position]
-            position += 1
-            if every > 1 and crc32(order.user_id.encode()) % every:
-                continue
-            after = apply(states.get(order.user_id, EMPTY), order)
-            if not isinstance(after, BeyondMemory):
-                states[order.user_id] = after
-        yield KnownCustomers(day, list(states.values()), list(states))
+        fold.until(day * MS_PER_DAY)
+        yield KnownCustomers(day, list(fold.states.values()), list(fold.states))
 
 
 def rate_of(scorer: Scorer, users: Sequence[str]) -> Rate:

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from features.money import minor_exponent
+from features.money import amount_text
 from features.orders import Order
 from features.times import rfc3339
 from model.data.order_log import RejectedRow, Row
@@ -42,19 +42,6 @@ def order_message(order: Order, topic: str, currency: str) -> Message:
         "currency": currency,
     }
     return Message(topic, order.user_id.encode(), msgspec.json.encode(record))
-
-
-def amount_text(amount_minor: int, currency: str) -> str:
-    """Minor units written in major units, exactly.
-
-    >>> amount_text(1205, "USD"), amount_text(1205, "JPY"), amount_text(5, "KWD")
-    ('12.05', '1205', '0.005')
-    """
-    exponent = minor_exponent(currency)
-    if not exponent:
-        return str(amount_minor)
-    digits = str(amount_minor).rjust(exponent + 1, "0")
-    return f"{digits[:-exponent]}.{digits[-exponent:]}"
 
 
 async def produce(

@@ -8,10 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.orders import Order, OrderType
-from features.state import CustomerState
 from features.times import MS_PER_DAY, day_of
 from features.vector import FEATURE_NAMES, vectors
-from model.data import training_rows as training
 from model.data.training_rows import (
     TooLittleData,
     TrainingConfig,
@@ -22,7 +20,6 @@ from model.data.training_rows import (
     sorted_orders,
     training_set,
 )
-from model.estimators.fit import fit
 from tests.support import modelling
 
 _DAY = 20_000
@@ -149,27 +146,11 @@ def test_every_row_is_what_a_log_that_ended_at_its_day_would_give(
         assert alone.labels.churned.tolist() == taken.labels.churned.tolist()
 
 
-def test_no_state_that_gives_a_row_was_told_of_an_event_of_its_day_or_later(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Watched from within: at the moment a snapshot is taken, the newest event that was folded in
-    lies before it; what follows goes into labels alone."""
-    newest_ms: dict[int, int] = {}
-    real = training.apply
-
-    def watched(state: CustomerState, order: Order) -> object:
-        folded = real(state, order)
-        newest_ms[id(folded)] = max(newest_ms.get(id(state), 0), order.ts_ms)
-        keep.append(folded)  # so that no other state gets its place in memory
-        return folded
-
-    keep: list[object] = []
-    monkeypatch.setattr(training, "apply", watched)
+def test_no_state_that_gives_a_row_knows_an_event_of_its_day_or_later() -> None:
     log, cutoff = modelling.orders(), modelling.cutoff_day()
     for taken in snapshots(log, range(cutoff - 60, cutoff - 300, -30), 60):
         assert taken.states
-        for state in taken.states:
-            assert newest_ms[id(state)] < taken.day * MS_PER_DAY
+        assert max(state.newest_ms for state in taken.states) < taken.day * MS_PER_DAY
 
 
 def test_nothing_after_the_cutoff_changes_a_training_row_or_the_model() -> None:
@@ -193,13 +174,6 @@ def test_every_label_window_ends_at_or_before_the_cutoff() -> None:
 
 def test_the_default_cutoff_leaves_a_whole_horizon() -> None:
     assert default_cutoff_day([_order("a", 0, 1), _order("b", 99.5, 1)], 90) == _DAY + 10
-
-
-def test_training_twice_gives_the_same_model_to_the_last_bit() -> None:
-    rows = training_set(modelling.orders(), modelling.CONFIG, modelling.cutoff_day())
-    again = fit(rows, modelling.CONFIG, modelling.known())
-    for one, other in zip(again.parameters(), modelling.model().parameters(), strict=True):
-        assert one.tobytes() == other.tobytes()
 
 
 def test_a_large_shop_is_thinned_by_customer_and_not_by_row() -> None:
