@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis, EmbeddedUnavailable
-from tests.kafka.cluster import ApacheKafka
+from tests.support.servers.cluster import ApacheKafka
 
 pytest_plugins = ["streamer.testing"]
 

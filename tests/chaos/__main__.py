@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.chaos.results import RESULTS, write_page
+from tests.support.chaos.results import RESULTS, write_page
 
 HERE: Final = Path(__file__).parent
 PARTS: Final = {

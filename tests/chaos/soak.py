@@ -29,10 +29,10 @@ from streamer.admin.produce import order_message
 from streamer.demo.embedded import EmbeddedRedis
 from streamer.kafka.publisher import KafkaPublisher
 from tests.chaos.conftest import a_broker, named
-from tests.chaos.deployment import Stage, last_words, owns
-from tests.chaos.results import RESULTS, Book, Entry, write_page
+from tests.support.chaos.deployment import Stage, last_words, owns
+from tests.support.chaos.results import RESULTS, Book, Entry, write_page
 from tests.support import modelling
-from tests.support.deployment import Servers, WorkerProcess
+from tests.support.servers.deployment import Servers, WorkerProcess
 
 BACKLOG: Final = 0.15
 BACKLOG_WITHIN_S: Final = 1_800.0

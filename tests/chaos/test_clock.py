@@ -19,8 +19,8 @@ from streamer.settings import Settings
 from streamer.store.memory import MemoryStore
 from streamer.store.redis_store import RedisStore
 from streamer.worker.partitions import TICK_LIMIT, Partitions
-from tests.chaos.deployment import size
-from tests.chaos.results import Book
+from tests.support.chaos.deployment import size
+from tests.support.chaos.results import Book
 from tests.support.fakes import (
     HOUR_MS,
     ORDERS_0,

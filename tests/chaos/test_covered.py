@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.covered import COVERED, Covered
-from tests.chaos.deployment import FULL
-from tests.chaos.results import ROOT, Book, Entry
+from tests.support.chaos.covered import COVERED, Covered
+from tests.support.chaos.deployment import FULL
+from tests.support.chaos.results import ROOT, Book, Entry
 
 
 @pytest.mark.parametrize("covered", COVERED, ids=lambda one: f"{one.id}-{one.what[:30]}")

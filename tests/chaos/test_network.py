@@ -12,9 +12,9 @@ import pytest
 
 from streamer.demo.embedded import EmbeddedKafka
 from tests.chaos.conftest import SetStage, named
-from tests.chaos.deployment import FULL, last_words
-from tests.chaos.proxy import Proxy
-from tests.chaos.results import Book
+from tests.support.chaos.deployment import FULL, last_words
+from tests.support.chaos.proxy import Proxy
+from tests.support.chaos.results import Book
 from tests.conftest import required
 
 

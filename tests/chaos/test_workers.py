@@ -16,11 +16,11 @@ from model.decide.judge import Judge
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import Partition
 from tests.chaos.conftest import SetStage, named
-from tests.chaos.deployment import FULL, SESSION_S, WITHIN_S, Stage, last_words, owns, size
-from tests.chaos.fault_injector import STEPS, poisoned_by
-from tests.chaos.results import Book
-from tests.kafka.cluster import ApacheKafka
-from tests.support.deployment import WorkerProcess
+from tests.support.chaos.deployment import FULL, SESSION_S, WITHIN_S, Stage, last_words, owns, size
+from tests.support.chaos.fault_injector import STEPS, poisoned_by
+from tests.support.chaos.results import Book
+from tests.support.servers.cluster import ApacheKafka
+from tests.support.servers.deployment import WorkerProcess
 
 STALE_SCORE = r"the last score of "
 OF_A_ZOMBIE = "last clv-score of a customer is an older one of a zombie (decision 0006)"

@@ -30,10 +30,10 @@ from streamer.commands.cli import cli
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.records import Message
 from tests.conftest import required
-from tests.kafka.cluster import ApacheKafka
+from tests.support.servers.cluster import ApacheKafka
 from tests.streamer.admin.test_outcomes import said
 from tests.support import modelling
-from tests.support.deployment import ROOT, Deployment, Servers
+from tests.support.servers.deployment import ROOT, Deployment, Servers
 from tests.support.fakes import an_order, by_time, every
 from tests.support.verifier import Verdict, verify
 

@@ -16,8 +16,8 @@ from streamer.kafka.lane import Lane
 from streamer.kafka.port import LaneOptions
 from streamer.kafka.topics import Topic, ensure_topics
 from streamer.records import LogRange
-from tests.kafka.cluster import Kafka
-from tests.support.lane_kit import Recorder, SharedLog, join, numbered, publishing, until
+from tests.support.servers.cluster import Kafka
+from tests.support.servers.lane_kit import Recorder, SharedLog, join, numbered, publishing, until
 
 PARTITIONS = 4
 _names = count()

@@ -22,7 +22,7 @@ from streamer.assemble import pipeline_of
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from tests.conftest import required
 from tests.support import modelling
-from tests.support.deployment import Deployment, Servers
+from tests.support.servers.deployment import Deployment, Servers
 from tests.support.verifier import Verdict, truth_of, verify
 
 

@@ -12,9 +12,9 @@ from model.data.fingerprint import data_of
 from model.data.synthetic import write_csv
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from tests.conftest import required
-from tests.kafka.cluster import ApacheKafka
+from tests.support.servers.cluster import ApacheKafka
 from tests.support import modelling
-from tests.support.deployment import Deployment, Servers
+from tests.support.servers.deployment import Deployment, Servers
 
 
 @pytest.mark.slow

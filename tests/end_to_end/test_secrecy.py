@@ -22,9 +22,9 @@ from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.records import Message
 from tests.conftest import required
 from tests.support import modelling
-from tests.support.deployment import Deployment, Servers
-from tests.support.kafka_kit import topics_of
-from tests.support.limited_user import limited
+from tests.support.servers.deployment import Deployment, Servers
+from tests.support.servers.kafka_kit import topics_of
+from tests.support.servers.limited_user import limited
 from tests.support.verifier import verify
 
 # In every customer's id, in bad records and in headers; in no name of a topic, group or key.

@@ -19,7 +19,7 @@ from streamer.records import LogRange, Message
 from streamer.store.redis_store import RedisStore
 from tests.conftest import required
 from tests.support import modelling
-from tests.support.deployment import Deployment, Servers
+from tests.support.servers.deployment import Deployment, Servers
 from tests.support.verifier import verify
 
 ORDERS = list(modelling.orders()[:600])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from tests.kafka.jars import ApacheKafkaMissing, JarsNotFetched, jars, java
+from tests.support.servers.jars import ApacheKafkaMissing, JarsNotFetched, jars, java
 
 
 def main(arguments: list[str]) -> int:

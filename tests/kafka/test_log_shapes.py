@@ -13,9 +13,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from streamer.kafka.topics import TOPICS, Topic, ensure_topics
-from tests.kafka.cluster import ApacheKafka
-from tests.support.kafka_kit import administrating
-from tests.support.lane_kit import Recorder, SharedLog, join, numbered, publishing, until
+from tests.support.servers.cluster import ApacheKafka
+from tests.support.servers.kafka_kit import administrating
+from tests.support.servers.lane_kit import Recorder, SharedLog, join, numbered, publishing, until
 
 pytestmark = pytest.mark.kafka
 _names = count()

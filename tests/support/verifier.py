@@ -34,7 +34,7 @@ from streamer.records import MemoryPublisher, Message, Partition
 from streamer.replay.replay import Replay
 from streamer.store.memory import MemoryStore
 from streamer.store.redis_store import SCHEMA
-from tests.support.deployment import Deployment
+from tests.support.servers.deployment import Deployment
 
 _REPLAY_CHUNK: Final = 2_000
 # Fields of meta that tell of claims, writes, the broker and the limits of dead letters; no replay

@@ -33,7 +33,7 @@ from streamer.records import (
 )
 from streamer.store.base import Write
 from streamer.store.memory import MemoryStore
-from tests.kafka.cluster import ApacheKafka
+from tests.support.servers.cluster import ApacheKafka
 
 Kafka = EmbeddedKafka | ApacheKafka
 

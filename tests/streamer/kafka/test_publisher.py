@@ -22,7 +22,7 @@ from streamer.kafka.publisher import KafkaPublisher
 from streamer.kafka.topics import Topic, ensure_topics
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import MemoryPublisher, Message, PublishFailed
-from tests.kafka.cluster import Kafka
+from tests.support.servers.cluster import Kafka
 
 TOPICS = [Topic("scores", 4), Topic("dead", 1), Topic("big", 1)]
 

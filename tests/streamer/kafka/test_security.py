@@ -26,7 +26,7 @@ from streamer.settings.fields import is_loopback
 from streamer.store.base import StoreUnavailable
 from streamer.store.redis_server import StoreAccessDenied
 from streamer.store.redis_store import RedisStore
-from tests.support.certificates import Authority
+from tests.support.servers.certificates import Authority
 
 LOGIN = {
     "CLV_KAFKA_SASL_MECHANISM": "scram-sha-512",

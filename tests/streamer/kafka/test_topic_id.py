@@ -17,7 +17,7 @@ from streamer.kafka.reader import TopicReader
 from streamer.kafka.topic_id import topic_id
 from streamer.kafka.topics import Topic, ensure_topics
 from streamer.records import LogUnavailable, Message, Partition
-from tests.kafka.cluster import ApacheKafka
+from tests.support.servers.cluster import ApacheKafka
 
 
 async def test_a_topic_keeps_its_id_and_the_one_after_it_has_another(

@@ -35,8 +35,8 @@ from streamer.kafka.topics import (
     ensure_topics,
     refusal,
 )
-from tests.kafka.cluster import Kafka
-from tests.support.kafka_kit import topics_of
+from tests.support.servers.cluster import Kafka
+from tests.support.servers.kafka_kit import topics_of
 
 
 def fresh(topic: Topic) -> Topic:

@@ -40,8 +40,8 @@ from streamer.store.redis_admin import RedisAdmin
 from streamer.store.redis_server import ClusterExpected, ForeignData, StoreAccessDenied
 from streamer.store.redis_store import SCHEMA
 from streamer.store.redis_url import StoreUrlInvalid, redacted
-from tests.support.limited_user import limited
-from tests.support.redis_kit import Node, clients, cluster, cluster_url, listening
+from tests.support.servers.limited_user import limited
+from tests.support.servers.redis_kit import Node, clients, cluster, cluster_url, listening
 
 ORDERS_3 = Partition("orders", 3)
 ODD_IDS = [

@@ -14,7 +14,7 @@ from typing import Final
 
 from streamer.demo.embedded import EmbeddedUnavailable
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[3]
 POM: Final = Path(__file__).with_name("pom.xml")
 CACHE: Final = ROOT / ".cache" / "kafka"
 JAVA_AT_LEAST: Final = 17
@@ -26,7 +26,7 @@ class ApacheKafkaMissing(EmbeddedUnavailable):
 
 
 class JarsNotFetched(Exception):
-    """Look at what Maven said: it could not bring the jars of tests/kafka/pom.xml."""
+    """Look at what Maven said: it could not bring the jars of tests/support/servers/pom.xml."""
 
 
 @cache

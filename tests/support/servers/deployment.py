@@ -26,7 +26,7 @@ from streamer.kafka.topics import ensure_topics, topics_to_make
 from streamer.records import Message, Partition
 from streamer.settings import Settings
 from streamer.store.redis_store import RedisStore
-from tests.kafka.cluster import ApacheKafka
+from tests.support.servers.cluster import ApacheKafka
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 POLL_S: Final = 0.05

@@ -15,15 +15,15 @@ from typing import Any, Final
 from features.orders import Order
 from streamer.admin.produce import order_message
 from streamer.records import Message
-from tests.chaos.results import Entry
-from tests.support.deployment import POLL_S, Deployment, Servers, WorkerGone, WorkerProcess
+from tests.support.chaos.results import Entry
+from tests.support.servers.deployment import POLL_S, Deployment, Servers, WorkerGone, WorkerProcess
 from tests.support.verifier import Verdict, verify
 
 FULL: Final = os.environ.get("CHAOS_FULL") == "1"
 # On two busy cores a worker takes ten seconds and more to start; nothing here measures how long.
 WITHIN_S: Final = 300.0
 SESSION_S: Final = 2.0
-SABOTEUR: Final = ("tests.chaos.fault_injector",)
+SABOTEUR: Final = ("tests.support.chaos.fault_injector",)
 
 
 def size(small: int, full: int) -> int:

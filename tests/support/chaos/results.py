@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tests.chaos.covered import NOT_COVERED
+from tests.support.chaos.covered import NOT_COVERED
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[3]
 RESULTS: Final = ROOT / ".cache" / "chaos"
 PAGE: Final = ROOT / "docs" / "reliability.md"
 BEGIN: Final = "<!-- results: written by `make chaos`, not by hand -->"

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "security.md"
 _RULE = re.compile(r"^ACL SETUSER (\S+) (.+)$", re.MULTILINE)
 
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import IntEnum
 
-from tests.kafka.cluster import ApacheKafka, free_ports
+from tests.support.servers.cluster import ApacheKafka, free_ports
 
 LISTENER = "PROXIED"
 

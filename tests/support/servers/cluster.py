@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from streamer.demo.embedded import EmbeddedUnavailable, _Server
-from tests.kafka.jars import jars, java
+from tests.support.servers.jars import jars, java
 
 HEAP_MB: Final = 384
 START_S: Final = 90.0

@@ -1,4 +1,4 @@
-"""A worker with a fault built in: `python -m tests.chaos.fault_injector`, with the fault in
+"""A worker with a fault built in: `python -m tests.support.chaos.fault_injector`, with the fault in
 CHAOS_PLAN.
 
 Everything is wrapped from outside, so that nothing in `streamer` knows of it. The plan is JSON:
