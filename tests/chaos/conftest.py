@@ -12,13 +12,13 @@ import pytest
 from features.orders import Order
 from model.artifact.artifact import save
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from tests.conftest import required
+from tests.support import modelling
 from tests.support.chaos.deployment import FULL, Stage
 from tests.support.chaos.results import RESULTS, Book
-from tests.conftest import required
 from tests.support.servers.cluster import ApacheKafka, Kafka
-from tests.support.servers.jars import ApacheKafkaMissing, jars, java
-from tests.support import modelling
 from tests.support.servers.deployment import Servers
+from tests.support.servers.jars import ApacheKafkaMissing, jars, java
 
 # Makes a stage: a name, and of what follows what the test needs to say.
 SetStage = Callable[..., Stage]

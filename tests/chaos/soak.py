@@ -29,9 +29,9 @@ from streamer.admin.produce import order_message
 from streamer.demo.embedded import EmbeddedRedis
 from streamer.kafka.publisher import KafkaPublisher
 from tests.chaos.conftest import a_broker, named
+from tests.support import modelling
 from tests.support.chaos.deployment import Stage, last_words, owns
 from tests.support.chaos.results import RESULTS, Book, Entry, write_page
-from tests.support import modelling
 from tests.support.servers.deployment import Servers, WorkerProcess
 
 BACKLOG: Final = 0.15

@@ -15,9 +15,9 @@ from model.data.synthetic import Shop, generate
 from streamer.admin.produce import order_message
 from streamer.records import Message
 from tests.chaos.conftest import SetStage, named
+from tests.support import corpus, modelling
 from tests.support.chaos.deployment import WITHIN_S, last_words, size
 from tests.support.chaos.results import Book
-from tests.support import corpus, modelling
 
 NO_LIMIT = {"CLV_DEAD_LETTER_MAX_RUN": "off", "CLV_DEAD_LETTER_MAX_RATIO": "off"}
 

@@ -14,9 +14,9 @@ from model.artifact import registry
 from model.artifact.artifact import save
 from model.artifact.files import MANIFEST_FILE, MODEL_FILE
 from tests.chaos.conftest import SetStage, named
+from tests.support import modelling
 from tests.support.chaos.deployment import size
 from tests.support.chaos.results import Book
-from tests.support import modelling
 
 
 def _cut(version: Path, _: Path) -> None:

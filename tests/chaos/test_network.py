@@ -12,10 +12,10 @@ import pytest
 
 from streamer.demo.embedded import EmbeddedKafka
 from tests.chaos.conftest import SetStage, named
+from tests.conftest import required
 from tests.support.chaos.deployment import FULL, last_words
 from tests.support.chaos.proxy import Proxy
 from tests.support.chaos.results import Book
-from tests.conftest import required
 
 
 class KafkaBehindProxy(EmbeddedKafka):

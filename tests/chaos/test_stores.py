@@ -15,10 +15,10 @@ import redis
 
 from streamer.demo.embedded import EmbeddedRedis
 from tests.chaos.conftest import SetStage, named
+from tests.conftest import required
 from tests.support.chaos.deployment import FULL, Stage, last_words, size
 from tests.support.chaos.proxy import Proxy
 from tests.support.chaos.results import Book, Entry
-from tests.conftest import required
 from tests.support.servers.redis_kit import listening
 
 BACK = "the store has lost writes"

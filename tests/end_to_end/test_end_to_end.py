@@ -30,12 +30,11 @@ from streamer.commands.cli import cli
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.records import Message
 from tests.conftest import required
-from tests.support.servers.cluster import ApacheKafka
-from tests.streamer.admin.test_outcomes import said
 from tests.support import modelling
+from tests.support.fakes import an_order, by_time, every, warned
+from tests.support.servers.cluster import ApacheKafka
 from tests.support.servers.deployment import ROOT, Deployment, Servers
-from tests.support.fakes import an_order, by_time, every
-from tests.support.verifier import Verdict, verify
+from tests.support.servers.verifier import Verdict, verify
 
 # A year's orders in some two seconds: long enough to be interrupted.
 PACE = "18000000"
@@ -332,7 +331,7 @@ async def test_outcomes_are_read_from_the_topic(deploy: Deploy) -> None:
 
     assert (await outcomes()).stdout == "No warnings yet.\n"
     histories = [every(f"user-{n}", 7, 3) for n in range(30)]
-    records = said(by_time(*histories, [an_order("user-3", 40.5)]), until_day=80)
+    records = warned(by_time(*histories, [an_order("user-3", 40.5)]), until_day=80)
     messages = [
         Message(topic, record.user_id.encode(), msgspec.json.encode(record)) for record in records
     ]

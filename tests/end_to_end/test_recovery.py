@@ -20,12 +20,12 @@ from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.pipeline.rebuild import read_aside
 from streamer.records import Message
 from tests.conftest import required
-from tests.support.servers.cluster import ApacheKafka
 from tests.support import modelling
+from tests.support.servers.cluster import ApacheKafka
 from tests.support.servers.deployment import Deployment, Servers
 from tests.support.servers.kafka_kit import delete_topic
 from tests.support.servers.redis_kit import clients, cluster, cluster_url, in_step
-from tests.support.verifier import verify
+from tests.support.servers.verifier import verify
 
 Deploy = Callable[..., Deployment]
 ORDERS = list(modelling.orders())[:3_000]

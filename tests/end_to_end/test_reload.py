@@ -23,7 +23,7 @@ from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from tests.conftest import required
 from tests.support import modelling
 from tests.support.servers.deployment import Deployment, Servers
-from tests.support.verifier import Verdict, truth_of, verify
+from tests.support.servers.verifier import Verdict, truth_of, verify
 
 
 def free_port() -> int:

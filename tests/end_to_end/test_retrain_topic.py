@@ -12,8 +12,8 @@ from model.data.fingerprint import data_of
 from model.data.synthetic import write_csv
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from tests.conftest import required
-from tests.support.servers.cluster import ApacheKafka
 from tests.support import modelling
+from tests.support.servers.cluster import ApacheKafka
 from tests.support.servers.deployment import Deployment, Servers
 
 

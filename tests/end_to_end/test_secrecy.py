@@ -25,7 +25,7 @@ from tests.support import modelling
 from tests.support.servers.deployment import Deployment, Servers
 from tests.support.servers.kafka_kit import topics_of
 from tests.support.servers.limited_user import limited
-from tests.support.verifier import verify
+from tests.support.servers.verifier import verify
 
 # In every customer's id, in bad records and in headers; in no name of a topic, group or key.
 CANARY = "canary"

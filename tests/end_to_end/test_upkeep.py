@@ -26,8 +26,8 @@ from streamer.kafka.topics import Topic, ensure_topics
 from streamer.pipeline.erasures import digest
 from streamer.records import Message
 from tests.conftest import required
-from tests.support.servers.cluster import ApacheKafka
 from tests.support import modelling
+from tests.support.servers.cluster import ApacheKafka
 from tests.support.servers.deployment import Deployment, Ran, Servers, WorkerProcess
 from tests.support.servers.kafka_kit import administrating
 

@@ -20,7 +20,7 @@ from streamer.store.redis_store import RedisStore
 from tests.conftest import required
 from tests.support import modelling
 from tests.support.servers.deployment import Deployment, Servers
-from tests.support.verifier import verify
+from tests.support.servers.verifier import verify
 
 ORDERS = list(modelling.orders()[:600])
 Client = redis.Redis

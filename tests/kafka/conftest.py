@@ -11,8 +11,8 @@ import pytest
 from model.artifact.artifact import save
 from streamer.demo.embedded import EmbeddedRedis
 from tests.conftest import required
-from tests.support.servers.cluster import ApacheKafka
 from tests.support import modelling
+from tests.support.servers.cluster import ApacheKafka
 from tests.support.servers.deployment import Deployment, Servers
 
 # Makes a deployment: a name for it, its Kafka, and further settings.

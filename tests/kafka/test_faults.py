@@ -20,13 +20,13 @@ from streamer.admin.produce import order_message
 from streamer.kafka.publisher import KafkaPublisher
 from streamer.records import Message, PublishFailed
 from tests.conftest import required
-from tests.support.servers.cluster import ApacheKafka
 from tests.kafka.conftest import Deploy
-from tests.support.servers.proxy import Api, behind_proxy
 from tests.support import modelling
+from tests.support.servers.cluster import ApacheKafka
 from tests.support.servers.deployment import Deployment
 from tests.support.servers.kafka_kit import administrating, delete_topic
-from tests.support.verifier import Verdict, verify
+from tests.support.servers.proxy import Api, behind_proxy
+from tests.support.servers.verifier import Verdict, verify
 
 pytestmark = pytest.mark.kafka
 

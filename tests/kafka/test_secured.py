@@ -14,12 +14,12 @@ from model.data.synthetic import write_csv
 from streamer.admin.produce import order_message
 from streamer.records import Message
 from tests.conftest import required
-from tests.support.servers.cluster import ApacheKafka
 from tests.kafka.conftest import Deploy
 from tests.support import modelling
 from tests.support.servers.certificates import Authority
+from tests.support.servers.cluster import ApacheKafka
 from tests.support.servers.deployment import Deployment
-from tests.support.verifier import verify
+from tests.support.servers.verifier import verify
 
 pytestmark = pytest.mark.kafka
 

@@ -14,12 +14,13 @@ import numpy as np
 from features.arrays import Floats
 from features.ledger import IdMemory
 from features.orders import Order, OrderRules, OrderType
+from features.state import EMPTY, BeyondMemory, CustomerState, apply
 from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES
 from model.decide.judge import Judge
 from model.decide.policy import Policy
 from model.decide.scoring import Scorer
-from streamer.pipeline.messages import Writer
+from streamer.pipeline.messages import ChurnWarning, Writer
 from streamer.pipeline.partition import PartitionRunner, Pipeline
 from streamer.records import LogRange, MemoryPublisher, Message, Partition, PublishFailed, Topics
 from streamer.store.base import Claim, Outbox, Outcome, Stored, StoreUnavailable, Write
@@ -59,6 +60,22 @@ class LinearModel:
     def churn(self, X: Floats) -> Floats:
         silent = X[:, FEATURE_NAMES.index("days_since_last_order")]
         return np.asarray(np.round(np.clip(silent / 40.0, 0.0, 1.0), 6), np.float64)
+
+
+class CannotScore(Exception):
+    """Raised for chosen rows."""
+
+
+@dataclass(frozen=True)
+class Raising(LinearModel):
+    """Raises where a row has so many orders; -1: always."""
+
+    orders: int = 0
+
+    def clv(self, X: Floats) -> Floats:
+        if self.orders == -1 or (X[:, FEATURE_NAMES.index("orders_lifetime")] == self.orders).any():
+            raise CannotScore
+        return super().clv(X)
 
 
 def scorer(
@@ -117,6 +134,15 @@ def an_order(
     id: str | None = None,
 ) -> Order:
     return Order(id or f"{user}-{day}", user, at(day), amount_minor, type)
+
+
+def facts_of(orders: list[Order]) -> CustomerState:
+    """The customer folded from orders."""
+    state = EMPTY
+    for order in orders:
+        folded = apply(state, order)
+        state = state if isinstance(folded, BeyondMemory) else folded
+    return state
 
 
 def every(
@@ -336,3 +362,15 @@ def claimed(
     runner = PartitionRunner(ORDERS_0, store, publisher, through or pipeline(), **options)
     done(runner.claim(log_of(log)))
     return runner
+
+
+def warned(orders: list[Order], until_day: float = 200) -> list[ChurnWarning]:
+    """What these orders and the silences after them put on the warnings topic; half held out."""
+    publisher = MemoryPublisher()
+    log = records(orders)
+    policy = Policy(drop=0.05, floor_percentile=0, holdout_share=0.5)
+    runner = claimed(log, MemoryStore(), publisher, pipeline(judge(policy)))
+    done(runner.process(log))
+    done(runner.tick(at(until_day)))
+    decode = msgspec.json.Decoder(ChurnWarning).decode
+    return [decode(message.value or b"") for message in publisher.of(TOPICS.warnings)]

@@ -13,6 +13,8 @@ from features.arrays import Floats
 from features.orders import Order, OrderRules
 from features.times import day_of
 from model.artifact.manifest import ManifestFields
+from model.backtest.panel import NEVER, Panel, Silences
+from model.backtest.run import scorer_of
 from model.data.order_log import read_orders
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import (
@@ -23,9 +25,11 @@ from model.data.training_rows import (
     sorted_orders,
     training_set,
 )
+from model.decide.scoring import Scorer
 from model.estimators.clv import ClvModel
 from model.estimators.fit import fit
 from model.evaluate.holdout import score_quantiles
+from model.explain.shapley import typical
 
 SHOP = Shop(customers=400, days=420, arrival_days=300, seed=7)
 CONFIG = TrainingConfig(horizon_days=60)
@@ -58,6 +62,14 @@ def scaled_model(factor: float) -> ClvModel:
     rows, config = training_set(orders(), CONFIG, cutoff_day()), replace(CONFIG, kind="poisson")
     labels = Labels(rows.labels.revenue_minor * factor, rows.labels.churned)
     return fit(replace(rows, labels=labels), config, known())
+
+
+@cache
+def tree_scorer(kind: str, **options: int) -> Scorer:
+    config = replace(CONFIG, kind=kind, options=options)
+    rows = training_set(orders(), CONFIG, cutoff_day())
+    by = scorer_of(fit(rows, config, known()), kind, (0.0,) * 101, ())
+    return replace(by, typical=tuple(typical(known()).tolist()))
 
 
 def fields(of: ClvModel | None = None) -> ManifestFields:
@@ -94,3 +106,33 @@ def random_rows(seed: int, count: int) -> Floats:
     rows = known()[rng.integers(len(known()), size=count)]
     stretched: Floats = np.round(rows * rng.choice([1.0, 1.0, 0.0, 3.7, 1e6], rows.shape), 3)
     return stretched
+
+
+def a_panel() -> Panel:
+    """Ada never comes back, ben does on day 30 and cleo on day 45; the horizon is 40 days."""
+    silences = Silences(
+        user=["ada", "ben", "cleo"],
+        since=np.array([0, 0, 0]),
+        until=np.array([NEVER, 30, 45]),
+        reference=np.array([100.0, 50.0, 10.0]),
+        median_gap=np.array([5.0, 0.0, 10.0]),
+        counted=np.array([True, True, True]),
+        horizon_days=40,
+    )
+    silence = np.repeat(np.arange(3), 4)
+    day = np.tile(np.array([5, 15, 25, 35]), 3)
+    churn = np.tile(np.array([0.1, 0.3, 0.5, 0.7]), 3)
+    return Panel(
+        silences=silences,
+        silence=silence,
+        day=day,
+        clv=np.full(12, 5.0),
+        reference=silences.reference[silence],
+        churn=churn,
+        alive=np.full(12, np.nan),
+        spend=np.tile(np.array([8.0, 6.0, 4.0, 2.0]), 3),
+        better=np.repeat(np.array([True, True, False]), 4),
+        model=np.zeros(12, np.int64),
+        thresholds=np.array([np.linspace(0, 1, 101)]),
+        end_day=200,
+    )

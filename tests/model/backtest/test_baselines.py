@@ -19,7 +19,7 @@ from model.backtest.baselines import (
 from model.backtest.panel import Panel, quality_of
 from model.decide.budget import weight
 from model.decide.policy import Policy, Stake
-from tests.support.panels import a_panel
+from tests.support.modelling import a_panel
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ from tests.support.fakes import (
     records,
     scorer,
 )
-from tests.support.panels import a_panel
+from tests.support.modelling import a_panel
 
 DAY_0 = START_MS // MS_PER_DAY
 # A drop of 1 % is reached before day 20 of silence: so every silence of 20 days warns.

@@ -36,9 +36,9 @@ from model.shadow.process import ShadowTask, judge_of
 from streamer.assemble import pipeline_of
 from streamer.replay.order_log import OrderLog
 from streamer.settings import Settings
-from tests.streamer.worker.test_shadow import agreement_of, followed
 from tests.support import modelling
 from tests.support.fakes import done, pipeline, records
+from tests.support.shadowing import agreement_of, followed
 
 _QUICK = {"boosting": {"max_iter": 8, "max_leaf_nodes": 4}, "mlp": {"epochs": 3, "width": 8}}
 

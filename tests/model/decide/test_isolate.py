@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
@@ -16,26 +15,10 @@ from features.vector import FEATURE_NAMES
 from model.decide.codec import UNKNOWN
 from model.decide.isolate import FEW, judge_isolated
 from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer
-from tests.support.fakes import LinearModel, at, by_time, every, judge, scorer
+from tests.support.fakes import CannotScore, LinearModel, Raising, at, by_time, every, judge, scorer
 from tests.support.strategies import batches
 
 _ORDERS = FEATURE_NAMES.index("orders_lifetime")
-
-
-class CannotScore(Exception):
-    """Raised for chosen rows."""
-
-
-@dataclass(frozen=True)
-class Raising(LinearModel):
-    """Raises where a row has so many orders; -1: always."""
-
-    orders: int = 0
-
-    def clv(self, X: Floats) -> Floats:
-        if self.orders == -1 or (X[:, _ORDERS] == self.orders).any():
-            raise CannotScore
-        return super().clv(X)
 
 
 def judge_that_raises_at(orders: int) -> Judge:

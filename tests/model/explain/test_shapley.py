@@ -15,14 +15,13 @@ from sklearn.ensemble import RandomForestRegressor
 from features.arrays import Floats
 from features.catalog import Group
 from features.orders import Order
-from features.state import EMPTY, BeyondMemory, CustomerState, apply
 from features.vector import FEATURE_NAMES, vectors
 from model.backtest.run import scorer_of
 from model.decide.scoring import Scorer
 from model.explain.groups import Mixer, groups_of
 from model.explain.shapley import CannotExplain, Explanation, explain, in_units, shapley, typical
 from tests.support import modelling
-from tests.support.fakes import LinearModel, at, every, scorer
+from tests.support.fakes import LinearModel, at, every, facts_of, scorer
 from tests.support.strategies import histories
 
 _GROUPS = groups_of(FEATURE_NAMES)
@@ -40,15 +39,6 @@ def _linear(**weights: float) -> Scorer:
         scorer(LinearModel(weights, bias=weights.pop("bias", 0.0))),
         typical=tuple(reference.tolist()),
     )
-
-
-def facts_of(orders: list[Order]) -> CustomerState:
-    """The customer folded from orders."""
-    state = EMPTY
-    for order in orders:
-        folded = apply(state, order)
-        state = state if isinstance(folded, BeyondMemory) else folded
-    return state
 
 
 def _parts(explanation: Explanation) -> dict[str, int]:

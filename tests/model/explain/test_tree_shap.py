@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from importlib.util import find_spec
 from math import prod
 
@@ -11,27 +10,15 @@ import numpy as np
 import pytest
 
 from features.vector import FEATURE_NAMES
-from model.backtest.run import scorer_of
-from model.data.training_rows import training_set
 from model.decide.scoring import Scorer
-from model.estimators.fit import fit
 from model.explain import tree_shap
-from model.explain.shapley import typical
 from model.explain.tree_shap import by_feature
 from tests.support import modelling
+from tests.support.modelling import tree_scorer
 
 needs_shap = pytest.mark.skipif(
     find_spec("shap") is None, reason="the extra 'explain' is not installed"
 )
-
-
-@cache
-def tree_scorer(kind: str, **options: int) -> Scorer:
-    config = replace(modelling.CONFIG, kind=kind, options=options)
-    rows = training_set(modelling.orders(), modelling.CONFIG, modelling.cutoff_day())
-    model = fit(rows, config, modelling.known())
-    by = scorer_of(model, kind, (0.0,) * 101, ())
-    return replace(by, typical=tuple(typical(modelling.known()).tolist()))
 
 
 def _baseline(by: Scorer) -> float:

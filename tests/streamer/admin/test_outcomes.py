@@ -8,38 +8,15 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from features.orders import Order
-from model.decide.policy import Policy
 from streamer.admin.outcomes import OutcomesRefused, by_week, endings, read_file, text
 from streamer.commands.cli import cli
-from streamer.pipeline.messages import ChurnWarning
-from streamer.records import MemoryPublisher
-from streamer.store.memory import MemoryStore
 from tests.support.fakes import (
-    TOPICS,
     an_order,
     at,
     by_time,
-    claimed,
-    done,
     every,
-    judge,
-    pipeline,
-    records,
+    warned,
 )
-
-# Weekly until day 14; silence counts from day 34 on, H is 40 days.
-POLICY = Policy(drop=0.05, floor_percentile=0, holdout_share=0.5)
-
-
-def said(orders: list[Order], until_day: float = 200) -> list[ChurnWarning]:
-    publisher = MemoryPublisher()
-    log = records(orders)
-    runner = claimed(log, MemoryStore(), publisher, pipeline(judge(POLICY)))
-    done(runner.process(log))
-    done(runner.tick(at(until_day)))
-    decode = msgspec.json.Decoder(ChurnWarning).decode
-    return [decode(message.value or b"") for message in publisher.of(TOPICS.warnings)]
 
 
 @pytest.mark.parametrize(
@@ -63,13 +40,13 @@ def test_an_episode_ends_in_one_of_three_ways(
     orders = every("ada", 7, 3)
     if back_on is not None:
         orders.append(an_order("ada", back_on))
-    (sent, *_) = endings(said(orders), at(now))
+    (sent, *_) = endings(warned(orders), at(now))
     assert sent.warning.as_of == "2025-02-04T00:00:00Z"
     assert sent.ending.value == expected
 
 
 def test_the_answer_names_the_warning_and_the_outcome() -> None:
-    warning, answer, *_ = said([*every("ada", 7, 3), an_order("ada", 60.5)], until_day=61)
+    warning, answer, *_ = warned([*every("ada", 7, 3), an_order("ada", 60.5)], until_day=61)
     assert (answer.kind, answer.closes, answer.outcome) == (
         "recovered",
         warning.warning_id,
@@ -84,13 +61,13 @@ def test_the_answer_names_the_warning_and_the_outcome() -> None:
 
 
 def test_a_redelivered_record_counts_once() -> None:
-    records_ = said([*every("ada", 7, 3), an_order("ada", 60.5)], until_day=61)
+    records_ = warned([*every("ada", 7, 3), an_order("ada", 60.5)], until_day=61)
     assert endings(records_ * 2) == endings(records_)
 
 
 def test_weeks_have_precision_apart_for_the_held_out() -> None:
     orders = by_time(*[every(f"user-{n}", 7, 3) for n in range(20)], [an_order("user-3", 40.5)])
-    weeks = by_week(endings(said(orders, until_day=80)))
+    weeks = by_week(endings(warned(orders, until_day=80)))
     first = [week for week in weeks if week.week == "2025-02-03"]
     assert [week.holdout for week in first] == [False, True]
     assert sum(week.warnings for week in first) == 20
@@ -103,7 +80,7 @@ def test_weeks_have_precision_apart_for_the_held_out() -> None:
 
 def test_the_command_reads_what_replay_writes(tmp_path: Path) -> None:
     file = tmp_path / "warnings.jsonl"
-    lines = [msgspec.json.encode(record) for record in said(every("ada", 7, 3))]
+    lines = [msgspec.json.encode(record) for record in warned(every("ada", 7, 3))]
     file.write_bytes(b"\n".join(lines) + b"\n")
     ran = CliRunner().invoke(cli, ["outcomes", str(file), "--as-of", "2025-04-01"])
     assert ran.exit_code == 0, ran.output

@@ -15,10 +15,9 @@ from model.decide.codec import CustomerRecord
 from model.decide.scoring import Scorer
 from model.explain.shapley import typical
 from streamer.http.customer_view import CustomerView, features_of, text, view
-from tests.model.explain.test_shapley import facts_of
-from tests.model.explain.test_tree_shap import tree_scorer
 from tests.support import modelling
-from tests.support.fakes import ORDERS_0, an_order, at, every, judge, pipeline, scorer
+from tests.support.fakes import ORDERS_0, an_order, at, every, facts_of, judge, pipeline, scorer
+from tests.support.modelling import tree_scorer
 
 
 def _shop() -> Scorer:

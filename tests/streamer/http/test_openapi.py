@@ -17,9 +17,9 @@ from features.ledger import IdMemory
 from features.orders import OrderRules
 from streamer.http.openapi import document
 from streamer.http.requests import BodyRefused, Terms, read
-from tests.streamer.http.test_predict import Served, of_features, of_orders, request, served
-from tests.streamer.http.test_requests import BAD, NOW_MS
+from tests.support.bodies import BAD, NOW_MS
 from tests.support.fakes import an_order, at, every
+from tests.support.served import Served, of_features, of_orders, request, served
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "api.md"

@@ -17,9 +17,9 @@ from streamer.http.requests import BodyRefused, Terms, read
 from streamer.pipeline.partition import PartitionRunner, Pipeline
 from streamer.records import LogRange, MemoryPublisher, Partition
 from streamer.store.memory import MemoryStore
-from tests.streamer.http.test_predict import of_features, of_orders, request, served
-from tests.streamer.http.test_requests import TERMS, body, features, orders, refused
+from tests.support.bodies import TERMS, body, features, orders, refused
 from tests.support.fakes import LinearModel, every, judge, pipeline, records, scorer
+from tests.support.served import of_features, of_orders, request, served
 
 COLUMNS = (Column("age"), Column("channel", ("mail", "web")))
 # What the worker's file says: ada is 40 and came by mail, of bob only the age is known.

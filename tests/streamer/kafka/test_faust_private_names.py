@@ -30,7 +30,15 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from streamer.demo.embedded import EmbeddedKafka
 from streamer.kafka.faust_consumer import LaneConsumer, LaneThread
 from streamer.kafka.topics import Topic, ensure_topics
-from tests.support.servers.lane_kit import Member, Recorder, SharedLog, join, numbered, publishing, until
+from tests.support.servers.lane_kit import (
+    Member,
+    Recorder,
+    SharedLog,
+    join,
+    numbered,
+    publishing,
+    until,
+)
 
 TOPIC = "orders"
 

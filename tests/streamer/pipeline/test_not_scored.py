@@ -18,14 +18,15 @@ from streamer.pipeline.dead_letters import DeadLettersExceeded, Limits
 from streamer.pipeline.partition import PartitionRunner
 from streamer.records import MemoryPublisher, Message
 from streamer.store.memory import MemoryStore
-from tests.model.decide.test_isolate import CannotScore, Raising
 from tests.support.fakes import (
     ORDERS_0,
     TOPICS,
+    CannotScore,
     Faults,
     FaultyPublisher,
     FaultyStore,
     Left,
+    Raising,
     Rec,
     at,
     by_time,
@@ -111,7 +112,7 @@ def test_every_order_that_cannot_be_scored_is_a_dead_letter_and_none_other() -> 
     places = [n for n, order in enumerate(ORDERS) if order.user_id == "ada"][3:]
     assert [int(letter["source_offset"]) for letter in letters] == places
     assert {letter["reason"] for letter in letters} == {"not_scored"}
-    assert all("CannotScore at test_isolate.py" in letter["detail"] for letter in letters)
+    assert all("CannotScore at fakes.py" in letter["detail"] for letter in letters)
     values = {message.value for message in found.messages[TOPICS.dead_letters]}
     assert values == {LOG[place].value for place in places}
     assert facts_in(found.states["ada"].state) == folded(of_ada(ORDERS)[:3])

@@ -36,7 +36,15 @@ from streamer.worker import partitions as app
 from streamer.worker.outage import Outage
 from tests.conftest import required
 from tests.support.fakes import ORDERS_0, TOPICS, Rec, at, by_time, done, every, pipeline, records
-from tests.support.servers.redis_kit import SLOTS, Node, clients, cluster, cluster_url, in_step, listening
+from tests.support.servers.redis_kit import (
+    SLOTS,
+    Node,
+    clients,
+    cluster,
+    cluster_url,
+    in_step,
+    listening,
+)
 
 USERS = ("ada", "ben", "cleo")
 END_MS = at(700)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -15,11 +14,10 @@ from model.artifact.artifact import save
 from model.artifact.registry import promote, publish
 from model.decide.judge import Judge
 from model.decide.policy import Policy
-from model.shadow.compare import ShadowComparison
-from model.shadow.process import ShadowMessage, ShadowTask, follow
-from model.shadow.protocol import Agreement, Step
+from model.shadow.process import ShadowTask
+from model.shadow.protocol import Step
 from streamer.metrics import Metrics
-from streamer.pipeline.partition import PartitionRunner, Pipeline, Seen
+from streamer.pipeline.partition import PartitionRunner, Seen
 from streamer.records import MemoryPublisher
 from streamer.store.memory import MemoryStore
 from streamer.worker.reload import look_at
@@ -28,7 +26,6 @@ from tests.support import modelling
 from tests.support.fakes import (
     ORDERS_0,
     LinearModel,
-    Rec,
     an_order,
     at,
     by_time,
@@ -41,9 +38,8 @@ from tests.support.fakes import (
     records,
     scorer,
 )
+from tests.support.shadowing import LIVE, POLICY, FakePipe, agreement_of, followed
 
-POLICY = Policy(drop=0.3, floor_percentile=0)
-LIVE = judge(POLICY)
 USERS = [f"u{n}" for n in range(14)]
 
 
@@ -55,46 +51,6 @@ def a_log() -> list[Order]:
     """Customers who stop one after the other, and one who goes on."""
     silent = [every(user, 3 + n % 5, 25 - n) for n, user in enumerate(USERS)]
     return by_time(*silent, every("clock", 2, 100))
-
-
-class FakePipe:
-    """Keeps frames; says that it has as many bytes waiting as it is told."""
-
-    def __init__(self) -> None:
-        self.frames: list[bytes] = []
-        self.waiting = 0
-
-    def write(self, data: bytes) -> None:
-        self.frames.append(data)
-
-    def get_write_buffer_size(self) -> int:
-        return self.waiting
-
-
-def followed(
-    log: Sequence[Rec], *, share: float = 1.0, batch: int = 9, through: Pipeline | None = None
-) -> tuple[FakePipe, Shadow, PartitionRunner, MemoryPublisher]:
-    """A partition with a shadow on it, and the log applied."""
-    pipe = FakePipe()
-    shadow = Shadow(share, Metrics())
-    shadow._pipe = pipe
-    publisher = MemoryPublisher()
-    runner = PartitionRunner(
-        ORDERS_0, MemoryStore(), publisher, through or pipeline(LIVE), observer=shadow
-    )
-    done(runner.claim(log_of(log)))
-    for start in range(0, len(log), batch):
-        done(runner.process(log[start : start + batch]))
-    return pipe, shadow, runner, publisher
-
-
-def agreement_of(frames: Sequence[bytes], by: Judge, live: Judge = LIVE) -> Agreement:
-    """What the process says of these frames."""
-    out = io.BytesIO()
-    follow(io.BytesIO(b"".join(frames)), out, ShadowComparison(live, by))
-    told = msgspec.json.decode(out.getvalue().splitlines()[-1], type=ShadowMessage)
-    assert told.agreement is not None
-    return told.agreement
 
 
 # --- what is compared ----------------------------------------------------------------------------

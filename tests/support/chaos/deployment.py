@@ -17,7 +17,7 @@ from streamer.admin.produce import order_message
 from streamer.records import Message
 from tests.support.chaos.results import Entry
 from tests.support.servers.deployment import POLL_S, Deployment, Servers, WorkerGone, WorkerProcess
-from tests.support.verifier import Verdict, verify
+from tests.support.servers.verifier import Verdict, verify
 
 FULL: Final = os.environ.get("CHAOS_FULL") == "1"
 # On two busy cores a worker takes ten seconds and more to start; nothing here measures how long.

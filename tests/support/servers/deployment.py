@@ -2,7 +2,7 @@
 
 `Deployment` is one installation: topics, group and keys of its own. It starts workers, which a test
 then stops, kills or pauses, runs the other commands, and waits until all is applied and said.
-`tests.support.verifier` then looks at what they left.
+`tests.support.servers.verifier` then looks at what they left.
 """
 
 from __future__ import annotations

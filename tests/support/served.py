@@ -1,0 +1,161 @@
+"""The prediction API over HTTP, on states that the stream's own code has written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Final
+from urllib.parse import quote
+
+from aiohttp import ClientSession, ClientTimeout
+from yarl import URL
+
+from features.orders import Order
+from features.vector import FEATURE_NAMES, FEATURE_VERSION, vectors
+from model.decide.policy import Policy
+from model.decide.scoring import Scorer
+from model.explain.shapley import typical
+from streamer.clock import ManualClock
+from streamer.http.predict import Api
+from streamer.http.server import GuardedWeb
+from streamer.kafka.faust_app import faust_app
+from streamer.pipeline.partition import PartitionRunner, Pipeline
+from streamer.pipeline.partitioner import partition_for
+from streamer.records import LogRange, MemoryPublisher, Partition
+from streamer.settings import Settings
+from streamer.store.base import StoreUnavailable
+from streamer.store.memory import MemoryStore
+from tests.support import modelling
+from tests.support.fakes import (
+    at,
+    facts_of,
+    judge,
+    pipeline,
+    records,
+    scorer,
+    wire,
+)
+
+PARTITIONS: Final = 3
+NOW_MS: Final = at(120)
+TOKEN: Final = "a-token-of-the-web-pages"
+BEARER: Final = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@cache
+def explained_scorer() -> Scorer:
+    """The fake scorer, with a typical customer to explain by."""
+    return replace(scorer(), typical=tuple(typical(modelling.known()).tolist()))
+
+
+def a_pipeline() -> Pipeline:
+    by = explained_scorer()
+    return pipeline(judge(Policy(drop=0.3, min_silence_days=20), by=by))
+
+
+class PartedStore(MemoryStore):
+    """A memory store that says how many partitions the topic had, and may be away."""
+
+    away = False
+    count: int | None = PARTITIONS
+
+    async def partition_count(self, topic: str) -> int | None:
+        if self.away:
+            raise StoreUnavailable("no answer")
+        return self.count
+
+
+@dataclass
+class Served:
+    """A server with the API, and what asks it. `pipelines[-1]` is the one in use."""
+
+    store: PartedStore
+    session: ClientSession
+    port: int
+    pipelines: list[Pipeline | None]
+    answered: list[tuple[str, int]]
+    api: Api
+    headers: Any = field(default=None)
+
+    async def ask(self, path: str, method: str = "GET", **options: Any) -> tuple[int, str, Any]:
+        """Status, content type and document of an answer."""
+        url = URL(f"http://127.0.0.1:{self.port}{path}", encoded=True)
+        async with self.session.request(method, url, **options) as answer:
+            self.headers = answer.headers
+            text = await answer.text()
+            return answer.status, answer.content_type, json.loads(text) if text else None
+
+    async def post(self, data: bytes, **headers: str) -> tuple[int, str, Any]:
+        given = {"Content-Type": "application/json", **headers}
+        return await self.ask("/predict", "POST", data=data, headers=given)
+
+    async def predict(self, *given: object, **fields: Any) -> Any:
+        """The answer to a good request."""
+        status, kind, found = await self.post(request(*given, **fields))
+        assert (status, kind) == (200, "application/json"), found
+        return found
+
+    async def customer(self, user_id: str, query: str = "") -> Any:
+        """The answer about a customer who is known."""
+        status, kind, found = await self.ask(f"/customers/{quote(user_id, safe='')}{query}")
+        assert (status, kind) == (200, "application/json"), found
+        return found
+
+    async def apply(self, orders: Iterable[Order], number: int | None = None) -> None:
+        """Has the stream apply orders, each customer's in its partition or all in one."""
+        told = list(orders)
+        for partition in range(PARTITIONS):
+            own = [
+                order
+                for order in told
+                if partition
+                == (partition_for(order.user_id.encode(), PARTITIONS) if number is None else number)
+            ]
+            log = records(own)
+            runner = PartitionRunner(
+                Partition("orders", partition), self.store, MemoryPublisher(), a_pipeline()
+            )
+            await runner.claim(LogRange(0, len(log), PARTITIONS))
+            if log:
+                await runner.process(log)
+
+
+@asynccontextmanager
+async def served(token: str | None = None) -> AsyncIterator[Served]:
+    store, answered = PartedStore(), list[tuple[str, int]]()
+    pipelines: list[Pipeline | None] = [a_pipeline()]
+    web = GuardedWeb(faust_app(Settings()), "127.0.0.1", 0, token)
+    api = Api(
+        lambda: pipelines[-1],
+        store,
+        "orders",
+        ManualClock(NOW_MS),
+        lambda page, status: answered.append((page, status)),
+    )
+    api.add_to(web)
+    web.init_server()
+    await web.start_server()
+    assert web.bound is not None
+    async with ClientSession(timeout=ClientTimeout(20)) as session:
+        try:
+            yield Served(store, session, web.bound[1], pipelines, answered, api)
+        finally:
+            await web.stop_server()
+            api.close()
+
+
+def request(*given: object, **fields: Any) -> bytes:
+    return json.dumps({"records": list(given), **fields}).encode()
+
+
+def of_orders(orders: Iterable[Order], **fields: Any) -> dict[str, Any]:
+    return {"orders": [json.loads(wire(order)) for order in orders], **fields}
+
+
+def of_features(orders: Iterable[Order], as_of_ms: int) -> dict[str, Any]:
+    vector = vectors([(facts_of(list(orders)), as_of_ms)])[0].tolist()
+    named = dict(zip(FEATURE_NAMES, vector, strict=True))
+    return {"features": named, "feature_version": FEATURE_VERSION}
