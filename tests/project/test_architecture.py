@@ -160,6 +160,16 @@ def test_only_one_module_knows_what_faust_looks_like_inside() -> None:
     assert wrong == []
 
 
+def test_no_test_imports_another() -> None:
+    wrong = [
+        f"{source.path} imports {name}"
+        for source in sources(ROOT, "tests", "benchmarks")
+        for name in imports(source.tree)
+        if name.startswith("tests.") and ".test_" in name
+    ]
+    assert wrong == []
+
+
 def test_files_are_named_for_what_flows_through_them() -> None:
     names = {Path(source.path).stem for source in sources(ROOT, *PACKAGES, "tests")}
     assert names.isdisjoint({"utils", "util", "helpers", "helper", "common", "misc"})
