@@ -9,7 +9,8 @@ import msgspec
 
 from model.decide.judge import Judge
 from model.decide.policy import Policy
-from model.shadow.process import follow
+from model.shadow.compare import ShadowComparison
+from model.shadow.process import ShadowMessage, follow
 from model.shadow.protocol import Agreement
 from streamer.metrics import Metrics
 from streamer.pipeline.partition import PartitionRunner, Pipeline
