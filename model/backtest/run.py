@@ -31,13 +31,11 @@ from model.backtest.raised import LoggedWarning, RaisedWarnings, by_week
 from model.backtest.result import Backtest, BacktestError
 from model.backtest.silences import SilenceLog
 from model.backtest.simulate import Simulation
-from model.data.attributes import Attributes
 from model.data.training_rows import TrainingConfig, population, training_set
 from model.decide.judge import Judge
 from model.decide.policy import Policy, Rules
 from model.decide.rule_state import Trigger
 from model.decide.scoring import Scorer
-from model.estimators.clv import ClvModel
 from model.estimators.fit import fit
 from model.estimators.kinds import DEFAULT
 from model.evaluate.holdout import churn_quantiles, score_quantiles
@@ -61,31 +59,12 @@ class Plan:
     progress: Progress = lambda days: None
 
 
-def scorer_of(
-    model: ClvModel,
-    version: str,
-    quantiles: Sequence[float],
-    churn: Sequence[float],
-    attributes: Attributes | None = None,
-) -> Scorer:
-    """The scorer of a model, with the percentiles of its training population."""
-    return Scorer(
-        model=model,
-        model_version=version,
-        currency=model.currency,
-        horizon_days=model.horizon_days,
-        score_quantiles_major=tuple(quantiles),
-        churn_quantiles=tuple(churn),
-        attributes=attributes,
-    )
-
-
 def trained(orders: Sequence[Order], day: int, config: TrainingConfig) -> Scorer:
     """The scorer that training at 00:00 UTC of a day gives, from the events before it alone."""
     known = population(orders, day, config.attributes)
     model = fit(training_set(orders, config, day), config, known)
     quantiles, churn = score_quantiles(model.clv(known)), churn_quantiles(known, model)
-    return scorer_of(model, f"day-{iso_day(day)}", quantiles, churn, config.attributes)
+    return Scorer.of(model, f"day-{iso_day(day)}", quantiles, churn, attributes=config.attributes)
 
 
 def backtest(orders: Sequence[Order], scorer: Scorer, plan: Plan) -> Backtest:

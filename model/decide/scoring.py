@@ -39,6 +39,13 @@ class Regressor(Protocol):
         ...
 
 
+class Priced(Regressor, Protocol):
+    """A model that knows its currency and how far it looks ahead."""
+
+    currency: str
+    horizon_days: int
+
+
 @dataclass(frozen=True, slots=True)
 class Scorer:
     """A model with its name and currency.
@@ -59,6 +66,29 @@ class Scorer:
     churn_quantiles: tuple[float, ...] = ()
     typical: tuple[float, ...] = ()
     attributes: Attributes | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: Priced,
+        version: str = "",
+        quantiles: Sequence[float] = (),
+        churn: Sequence[float] = (),
+        *,
+        typical: Sequence[float] = (),
+        attributes: Attributes | None = None,
+    ) -> Scorer:
+        """The scorer of a model, with the percentiles of its training population."""
+        return cls(
+            model=model,
+            model_version=version,
+            currency=model.currency,
+            horizon_days=model.horizon_days,
+            score_quantiles_major=tuple(quantiles),
+            churn_quantiles=tuple(churn),
+            typical=tuple(typical),
+            attributes=attributes,
+        )
 
     def scores(
         self, pairs: Sequence[tuple[CustomerState, int]], user_ids: Sequence[str] | None = None

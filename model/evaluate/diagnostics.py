@@ -194,14 +194,7 @@ def _groups(model: ClvModel, X: Floats, y: Floats) -> list[GroupImportance]:
 
 def _contributions(model: ClvModel, X: Floats) -> dict[str, float]:
     """The mean size of each group's contribution, major units."""
-    scorer = Scorer(
-        model=model,
-        model_version="",
-        currency=model.currency,
-        horizon_days=model.horizon_days,
-        score_quantiles_major=(),
-        typical=tuple(typical(X).tolist()),
-    )
+    scorer = Scorer.of(model, typical=typical(X).tolist())
     sums: dict[str, int] = {}
     for explanation in explain(scorer, X):
         for group, minor in explanation.contributions:

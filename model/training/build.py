@@ -116,14 +116,8 @@ def _reference(
     attributes: Attributes | None,
 ) -> Baseline | None:
     """What monitoring compares with, from the orders before the cutoff."""
-    scorer = Scorer(
-        model=model,
-        model_version="",  # `save` finds it from the model's numbers
-        currency=model.currency,
-        horizon_days=model.horizon_days,
-        score_quantiles_major=tuple(score_quantiles(scores)),
-        attributes=attributes,
-    )
+    # Without a version: `save` finds it from the model's numbers.
+    scorer = Scorer.of(model, quantiles=score_quantiles(scores), attributes=attributes)
     return reference(_before(log, cutoff_day), scorer, cutoff_day)
 
 

@@ -5,7 +5,7 @@ Each function raises PublishFailed, LogUnavailable, TopicsError and what the sto
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,6 @@ from streamer.errors import StreamerError
 from streamer.kafka import clients as servers
 from streamer.kafka.publisher import KafkaPublisher, Route
 from streamer.kafka.reader import TopicReader
-from streamer.kafka.topics import Topic
 from streamer.pipeline.erasures import Forgotten
 from streamer.pipeline.partition import PartitionRunner, Pipeline
 from streamer.records import LogRange, Partition, Publisher
@@ -31,14 +30,13 @@ Progress = Callable[[int], object]
 
 async def redrive_letters(
     settings: Settings,
-    topics: Sequence[Topic],
     choice: Choice,
     *,
     to_source: bool,
     progress: Progress,
 ) -> Redriven:
     """Sends the chosen dead letters back; `to_source`: to the partitions that they came from."""
-    counts = await servers.ensure_topics(settings, topics)
+    counts = await servers.ensure_topics(settings)
     letters_topic = settings.dead_letter_topic
     route = redrive.to_source if to_source else None
     async with _store(settings) as store, _publisher(settings, route) as publisher:
@@ -53,14 +51,12 @@ async def redrive_letters(
         )
 
 
-async def forget_customer(
-    settings: Settings, topics: Sequence[Topic], user_id: str, at_ms: int, *, within_s: float
-) -> int:
+async def forget_customer(settings: Settings, user_id: str, at_ms: int, *, within_s: float) -> int:
     """Returns how many partitions have applied the erasure, which is all of them.
 
     Raises NotForgottenYet where that takes longer than `within_s`.
     """
-    counts = await servers.ensure_topics(settings, topics)
+    counts = await servers.ensure_topics(settings)
     topic = settings.orders_topic
     count = counts[topic]
     log = KafkaLog(_reader(settings), topic, count)
@@ -81,14 +77,13 @@ async def forget_customer(
 
 async def move_customers(
     settings: Settings,
-    topics: Sequence[Topic],
     partitioner: str,
     pipeline: Pipeline | None,
     progress: Progress,
 ) -> Moved | None:
     """Moves customers after the topic was given more partitions; see `Repartition.run`, also for
     the partitioner. Without a pipeline, orders that wait are not applied but refused."""
-    counts = await servers.ensure_topics(settings, topics)
+    counts = await servers.ensure_topics(settings)
     topic = settings.orders_topic
     reader = _reader(settings)
     log = KafkaLog(reader, topic, counts[topic])
@@ -127,14 +122,14 @@ class ToRebuild:
 
 
 async def rebuild_partition(
-    settings: Settings, topics: Sequence[Topic], number: int, *, partly: bool, dry_run: bool
+    settings: Settings, number: int, *, partly: bool, dry_run: bool
 ) -> ToRebuild:
     """Deletes what the store has of a partition, so that its worker reads the log again.
 
     Raises RebuildRefused where the log does not have all orders; not with `partly`, where it has
     some of them.
     """
-    counts = await servers.ensure_topics(settings, topics)
+    counts = await servers.ensure_topics(settings)
     topic = settings.orders_topic
     partition = Partition(topic, number)
     if number >= counts[topic]:

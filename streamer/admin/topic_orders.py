@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,7 +15,6 @@ from features.orders import Order, OrderRules, Reason, Rejected, parse
 from streamer.admin import forget
 from streamer.kafka import clients as servers
 from streamer.kafka.reader import TopicReader
-from streamer.kafka.topics import Topic
 from streamer.pipeline.erasures import Forgotten, erasure_in
 from streamer.pipeline.rebuild import History
 from streamer.records import Partition
@@ -85,12 +84,10 @@ def _take(
             by_user[order.user_id].append(order)
 
 
-async def read_orders_topic(
-    settings: Settings, topics: Iterable[Topic], currency: str, progress: Progress
-) -> TopicLog:
+async def read_orders_topic(settings: Settings, currency: str, progress: Progress) -> TopicLog:
     """The orders topic that the settings name, up to its present end. Raises LogUnavailable and
     TopicsError."""
-    counts = await servers.ensure_topics(settings, list(topics))
+    counts = await servers.ensure_topics(settings)
     topic = settings.orders_topic
     reader = TopicReader(partial(servers.kafka_consumer, settings))
     forgotten = Forgotten()

@@ -22,7 +22,6 @@ from streamer.commands.shared import (
     one_line_errors,
     progress_bar,
 )
-from streamer.kafka.topics import topics_to_make
 from streamer.pipeline.partitioner import MURMUR2, PARTITIONERS
 from streamer.settings import Settings
 
@@ -56,7 +55,6 @@ def forget_command(user_id: str, within_s: float) -> None:
         count = asyncio.run(
             upkeep.forget_customer(
                 settings,
-                topics_to_make(settings),
                 user_id,
                 SystemClock().now_ms(),
                 within_s=within_s,
@@ -124,7 +122,6 @@ def redrive_command(
         result = asyncio.run(
             upkeep.redrive_letters(
                 settings,
-                topics_to_make(settings),
                 choice,
                 to_source=to == "source",
                 progress=bar.update,
@@ -162,7 +159,6 @@ def repartition_command(partitioner: str) -> None:
             moved = asyncio.run(
                 upkeep.move_customers(
                     settings,
-                    topics_to_make(settings),
                     partitioner,
                     pipeline,
                     bar.update,
@@ -196,9 +192,7 @@ def rebuild_command(number: int, partly: bool, yes: bool) -> None:
     with one_line_errors():
         settings = Settings.load(os.environ, needs=(KAFKA, REDIS))
         found = asyncio.run(
-            upkeep.rebuild_partition(
-                settings, topics_to_make(settings), number, partly=partly, dry_run=not yes
-            )
+            upkeep.rebuild_partition(settings, number, partly=partly, dry_run=not yes)
         )
     tag, start = found.partition.tag, found.log_start
     if found.customers is None:

@@ -31,7 +31,6 @@ from streamer.commands.shared import (
 )
 from streamer.http import customer_view
 from streamer.kafka import clients as servers
-from streamer.kafka.topics import topics_to_make
 from streamer.pipeline.messages import ChurnWarning
 from streamer.replay.replay import Pace
 from streamer.settings import Settings
@@ -61,7 +60,7 @@ async def _produce(
     orders: tuple[Path, ...], settings: Settings, rejects: Rejects, speed: float | None
 ) -> Produced:
     rows = read_orders(orders, settings.order_rules)
-    await servers.ensure_topics(settings, topics_to_make(settings))
+    await servers.ensure_topics(settings)
     publisher = servers.kafka_publisher(settings)
     await publisher.start()
     try:
@@ -111,7 +110,7 @@ def outcomes_command(files: tuple[Path, ...], as_of: str | None, as_json: bool) 
 
 
 async def _warnings(settings: Settings) -> list[ChurnWarning]:
-    counts = await servers.ensure_topics(settings, topics_to_make(settings))
+    counts = await servers.ensure_topics(settings)
     return await outcomes.read_topic(settings, counts[settings.warnings_topic])
 
 
@@ -154,9 +153,7 @@ def _topic_orders(settings: Settings, currency: str) -> tuple[list[Order], Count
     """The orders of the topic, and counts of what is none; says both on stderr, and what is
     missing."""
     with progress_bar("reading") as bar:
-        log = asyncio.run(
-            topic_orders.read_orders_topic(settings, topics_to_make(settings), currency, bar.update)
-        )
+        log = asyncio.run(topic_orders.read_orders_topic(settings, currency, bar.update))
     for number, start in log.cut.items():
         click.echo(
             f"{settings.orders_topic}-{number} begins at offset {start}: its first orders are gone",
@@ -195,7 +192,7 @@ def show_command(user_id: str, as_of: str | None, as_json: bool) -> None:
 
 
 async def _found(user_id: str, settings: Settings) -> customer_view.Found:
-    counts = await servers.ensure_topics(settings, topics_to_make(settings))
+    counts = await servers.ensure_topics(settings)
     store = servers.redis_store(settings, await servers.cluster_id(settings))
     try:
         topic = settings.orders_topic

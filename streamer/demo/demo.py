@@ -34,7 +34,6 @@ from streamer.demo.summary import RunFigures, summary
 from streamer.errors import StreamerError
 from streamer.kafka import clients as servers
 from streamer.kafka.reader import TopicReader
-from streamer.kafka.topics import topics_to_make
 from streamer.pipeline.messages import WARNING_KIND, ChurnWarning
 from streamer.records import Partition
 from streamer.settings import Settings
@@ -176,7 +175,7 @@ def _worker(run: Run) -> Iterator[subprocess.Popen[bytes]]:
 async def _stream(run: Run, worker: subprocess.Popen[bytes], started: float) -> Streamed:
     """Sends the orders, waits until all are applied and judged, and reads the warnings."""
     settings = run.settings
-    counts = await servers.ensure_topics(settings, topics_to_make(settings))
+    counts = await servers.ensure_topics(settings)
     store = servers.redis_store(settings, await servers.cluster_id(settings))
     partitions = [
         Partition(settings.orders_topic, number) for number in range(counts[settings.orders_topic])

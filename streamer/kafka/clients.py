@@ -7,7 +7,6 @@ always checked against their certificates; no setting switches that off.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -15,7 +14,6 @@ from aiokafka import AIOKafkaConsumer
 
 from streamer.kafka import topics
 from streamer.kafka.publisher import KafkaPublisher, Route
-from streamer.kafka.topics import Topic
 from streamer.settings import Settings, SettingsRefused
 from streamer.store.redis_admin import RedisAdmin
 
@@ -38,10 +36,12 @@ def kafka_consumer(settings: Settings, *names: str, **options: Any) -> AIOKafkaC
     )
 
 
-async def ensure_topics(settings: Settings, wanted: Sequence[Topic]) -> dict[str, int]:
-    """How many partitions each topic has, once all exist; see `topics.ensure_topics`."""
+async def ensure_topics(settings: Settings) -> dict[str, int]:
+    """How many partitions each of our topics has, once all exist; see `topics.ensure_topics`."""
     return await topics.ensure_topics(
-        settings.kafka_bootstrap_servers, wanted, security=kafka_arguments(settings)
+        settings.kafka_bootstrap_servers,
+        topics.topics_to_make(settings),
+        security=kafka_arguments(settings),
     )
 
 

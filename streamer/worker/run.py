@@ -38,7 +38,6 @@ from streamer.kafka.publisher import KafkaPublisher
 from streamer.kafka.reader import TopicReader
 from streamer.kafka.topics import (
     KafkaUnreachable,
-    topics_to_make,
 )
 from streamer.metrics import Metrics
 from streamer.pipeline.partition import Pipeline
@@ -176,7 +175,7 @@ class _Worker:
         settings = self._settings
         self._trial = await asyncio.to_thread(self._try_early)
         cluster = await self._when_up(partial(servers.cluster_id, settings, timeout_s=10))
-        await self._when_up(partial(servers.ensure_topics, settings, topics_to_make(settings)))
+        await self._when_up(partial(servers.ensure_topics, settings))
         store = servers.redis_store(settings, cluster)
         publisher = servers.kafka_publisher(settings)
         try:

@@ -14,7 +14,6 @@ from features.orders import Order, OrderRules
 from features.times import day_of
 from model.artifact.manifest import ManifestFields
 from model.backtest.panel import NEVER, Panel, Silences
-from model.backtest.run import scorer_of
 from model.data.order_log import read_orders
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import (
@@ -68,7 +67,7 @@ def scaled_model(factor: float) -> ClvModel:
 def tree_scorer(kind: str, **options: int) -> Scorer:
     config = replace(CONFIG, kind=kind, options=options)
     rows = training_set(orders(), CONFIG, cutoff_day())
-    by = scorer_of(fit(rows, config, known()), kind, (0.0,) * 101, ())
+    by = Scorer.of(fit(rows, config, known()), kind, (0.0,) * 101, ())
     return replace(by, typical=tuple(typical(known()).tolist()))
 
 

@@ -29,7 +29,7 @@ CUTOFF = day_of(ORDERS[0].ts_ms) + 360
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "shop"
     model = modelling.model()
-    scorer = Scorer(model, "", model.currency, model.horizon_days, (0.0,) * 101)
+    scorer = Scorer.of(model, "", (0.0,) * 101)
     fields = msgspec.structs.replace(
         modelling.fields(), cutoff=iso_day(CUTOFF), reference=reference(ORDERS, scorer, CUTOFF)
     )

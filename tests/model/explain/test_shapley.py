@@ -16,7 +16,6 @@ from features.arrays import Floats
 from features.catalog import Group
 from features.orders import Order
 from features.vector import FEATURE_NAMES, vectors
-from model.backtest.run import scorer_of
 from model.decide.scoring import Scorer
 from model.explain.groups import Mixer, groups_of
 from model.explain.shapley import CannotExplain, Explanation, explain, in_units, shapley, typical
@@ -29,7 +28,7 @@ _GROUPS = groups_of(FEATURE_NAMES)
 
 def _default() -> Scorer:
     """The shop's model, with its typical customer."""
-    by = scorer_of(modelling.model(), "shop", (0.0,) * 101, ())
+    by = Scorer.of(modelling.model(), "shop", (0.0,) * 101, ())
     return replace(by, typical=tuple(typical(modelling.known()).tolist()))
 
 

@@ -216,7 +216,7 @@ def test_levels_are_looked_at_early_and_at_the_horizon() -> None:
 
 def scorer() -> Scorer:
     model = modelling.model()
-    return Scorer(model, "v", model.currency, model.horizon_days, (0.0,) * 101)
+    return Scorer.of(model, "v", (0.0,) * 101)
 
 
 @pytest.fixture(scope="module")

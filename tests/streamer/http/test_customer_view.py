@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from features.orders import Order
-from model.backtest.run import scorer_of
 from model.decide import codec as customer_bytes
 from model.decide.codec import CustomerRecord
 from model.decide.scoring import Scorer
@@ -21,7 +20,7 @@ from tests.support.modelling import tree_scorer
 
 
 def _shop() -> Scorer:
-    by = scorer_of(modelling.model(), "shop", tuple(float(p) for p in range(101)), ())
+    by = Scorer.of(modelling.model(), "shop", tuple(float(p) for p in range(101)), ())
     return replace(by, typical=tuple(typical(modelling.known()).tolist()))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -472,3 +474,14 @@ def test_an_order_beyond_the_id_memory_is_set_aside_with_its_reason(tmp_path: Pa
     (letter,) = [json.loads(line) for line in files["dead-letters.jsonl"].splitlines()]
     assert letter["reason"] == "beyond_id_memory"
     assert letter["source_topic"] == "orders"
+
+
+def test_a_replay_and_the_pytest_plugin_need_no_kafka_client() -> None:
+    program = (
+        "import streamer.testing, streamer.replay.order_log, streamer.commands.replay, sys; "
+        "print([m for m in ('faust', 'mode', 'aiokafka', 'redis') if m in sys.modules])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[3], capture_output=True
+    )
+    assert (ended.returncode, ended.stdout) == (0, b"[]\n")

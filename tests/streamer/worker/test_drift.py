@@ -37,7 +37,7 @@ PARTITION = Partition("orders", 0)
 
 def scorer() -> Scorer:
     model = modelling.model()
-    return Scorer(model, "v1", model.currency, model.horizon_days, (0.0,) * 101)
+    return Scorer.of(model, "v1", (0.0,) * 101)
 
 
 @pytest.fixture(scope="module")
