@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from tqdm import tqdm
 
 from features.times import iso_day
 from model.artifact import artifact
+from model.artifact.manifest import Manifest
 from model.commands.shared import (
     ATTRIBUTES,
     CURRENCY,
@@ -27,7 +27,7 @@ from model.data.columns import OrderColumns
 from model.data.training_rows import TrainingConfig, TrainingError, TrainingSet, default_cutoff_day
 from model.estimators.kinds import DEFAULT, KINDS, Option, options_of
 from model.evaluate.rolling import cutoff_days
-from model.training.build import Choose, made
+from model.training.build import Choose, Made, made
 from model.training.search import (
     DEFAULT_FOLDS,
     DEFAULT_TRIALS,
@@ -157,10 +157,13 @@ def train_command(
             raise click.UsageError(
                 f"--search chooses {', '.join(own)} itself; leave them out, or leave out --search"
             )
-        options = options_of(kind or DEFAULT, own)
-        config = TrainingConfig(horizon, currency=currency, kind=kind or DEFAULT, options=options)
-        if attributes is not None:
-            config = replace(config, attributes=read_attributes(attributes))
+        config = TrainingConfig(
+            horizon,
+            currency=currency,
+            kind=kind or DEFAULT,
+            options=options_of(kind or DEFAULT, own),
+            attributes=None if attributes is None else read_attributes(attributes),
+        )
         found = read_clean_log(orders, currency, report, drop_outliers=drop_outliers)
         log = found.orders
         cutoff_day = _cutoff_day(log, horizon, cutoff)
@@ -177,13 +180,18 @@ def train_command(
         manifest = artifact.save(out, result.model, fields)
         # What it holds is in the manifest now.
         journal_of(out).unlink(missing_ok=True)
-    if result.history is not None:
-        click.echo(f"{table(result.history)}\n")
-    click.echo(
-        f"Model {manifest.model_version}: {manifest.training_rows:,} rows of"
+    click.echo(_told(result, manifest))
+    click.echo(f"\n{found.report.text(currency)}\n\nWritten to {out}")
+
+
+def _told(result: Made, manifest: Manifest) -> str:
+    """What was trained, and how good it is."""
+    tried = "" if result.history is None else f"{table(result.history)}\n\n"
+    return (
+        f"{tried}Model {manifest.model_version}: {manifest.training_rows:,} rows of"
         f" {manifest.training_customers:,} customers,\n"
         f"orders from {manifest.trained_from} to before {manifest.cutoff}\n"
-        f"\n{result.fields.report}\n\n{found.report.text(currency)}\n\nWritten to {out}"
+        f"\n{result.fields.report}"
     )
 
 

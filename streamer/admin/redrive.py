@@ -18,13 +18,12 @@ from features.orders import Reason
 from features.times import rfc3339
 from streamer.pipeline.messages import REDRIVEN, times_redriven
 from streamer.pipeline.partitioner import partition_for
-from streamer.records import Message, Partition, Publisher
-from streamer.records import Record as OrderRecord
+from streamer.records import Message, Partition, Publisher, Record
 
 SAMPLES: Final = 5
 
 
-class Record(OrderRecord, Protocol):
+class LetterRecord(Record, Protocol):
     """A record of the dead-letter topic; aiokafka's ConsumerRecord is one."""
 
     @property
@@ -91,7 +90,7 @@ class Redriven:
     moved: int = 0
 
 
-def letter_of(record: Record) -> Letter | None:
+def letter_of(record: LetterRecord) -> Letter | None:
     """The dead letter in a record; None where it lacks what ours have."""
     headers = dict(record.headers)
     try:
@@ -149,7 +148,7 @@ def to_source(message: Message, count: int) -> int | None:
 
 
 async def redrive(
-    chunks: AsyncIterable[tuple[Partition, Sequence[Record]]],
+    chunks: AsyncIterable[tuple[Partition, Sequence[LetterRecord]]],
     marks: Marks,
     publisher: Publisher,
     topic: str,

@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 import pytest
 
 from features.orders import Reason, Rejected
-from streamer.admin.redrive import Choice, Left, Marks, Record, Redriven, redrive, text, to_source
+from streamer.admin.redrive import (
+    Choice,
+    Left,
+    LetterRecord,
+    Marks,
+    Redriven,
+    redrive,
+    text,
+    to_source,
+)
 from streamer.demo.embedded import EmbeddedRedis
 from streamer.pipeline.messages import dead_letter
 from streamer.records import MemoryPublisher, Message, Partition, PublishFailed
@@ -59,7 +68,7 @@ LOG = [
 
 async def chunks(
     records: Sequence[Rec], size: int = 2
-) -> AsyncIterator[tuple[Partition, Sequence[Record]]]:
+) -> AsyncIterator[tuple[Partition, Sequence[LetterRecord]]]:
     for start in range(0, len(records), size):
         yield LETTERS, records[start : start + size]
 
