@@ -1,7 +1,7 @@
 """What a worker counts, in Prometheus' text form.
 
-Every metric is declared once, in `DECLARED`: name, type, unit, labels and meaning; the table in
-docs/operations.md is made of it. Labels are partitions, reasons and the like, never customers.
+Every metric is declared once: name, type, unit, labels and meaning; the table in
+docs/operations.md is made of that. Labels are partitions, reasons and the like, never customers.
 
 Counters begin at 0 with the process and count what this worker did; a write whose answer was lost
 is found to be applied later, and not counted.
@@ -54,6 +54,10 @@ class Metric:
         return f"{self.name}_total" if self.type == "counter" else self.name
 
 
+DECLARED: Final[list[Metric]] = []
+"""All metrics; each adds itself where it is declared below."""
+
+
 def _metric(
     name: str,
     type: Literal["counter", "gauge", "histogram"],
@@ -62,7 +66,9 @@ def _metric(
     **labels: Iterable[str] | None,
 ) -> Metric:
     known = {label: None if of is None else tuple(of) for label, of in labels.items()}
-    return Metric(f"clv_{name}", type, unit, meaning, known)
+    metric = Metric(f"clv_{name}", type, unit, meaning, known)
+    DECLARED.append(metric)
+    return metric
 
 
 ORDERS: Final = _metric(
@@ -264,52 +270,6 @@ MODEL_OLD: Final = _metric(
     version=None,
 )
 
-DECLARED: Final = (
-    ORDERS,
-    REPEATS,
-    DEAD_LETTERS,
-    SCORES,
-    WARNINGS,
-    RECOVERED,
-    WITHHELD,
-    INSTANTS,
-    PUT_OFF,
-    REBUILT,
-    WENT_BACK,
-    BATCH,
-    LAG,
-    WATERMARK_AGE,
-    OUTBOX,
-    PARTITIONS,
-    FENCED,
-    RESEEKS,
-    OUTAGES,
-    OUTAGE_TRIES,
-    MODEL,
-    MODEL_REFUSED,
-    MODEL_SWAPS,
-    MODEL_REFUSALS,
-    SHADOW_CUSTOMERS,
-    SHADOW_SPEARMAN,
-    SHADOW_MEAN_RATIO,
-    SHADOW_RATIO,
-    SHADOW_WARNINGS,
-    SHADOW_DROPPED,
-    FEATURE_PSI,
-    SCORE_PSI,
-    LEVEL_BIAS,
-    LEVEL_TYPICAL,
-    DRIFT_ALARM,
-    MONITORED,
-    MODEL_AGE,
-    MODEL_OLD,
-    ERASURES,
-    ORDERS_FORGOTTEN,
-    FORGOTTEN,
-    API_REQUESTS,
-)
-
-
 _SHADOW: Final = (
     SHADOW_CUSTOMERS,
     SHADOW_SPEARMAN,
@@ -320,7 +280,7 @@ _SHADOW: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PartitionGauges:
     """How a partition of ours stands at a look; None where it cannot be said yet."""
 
     lag: int | None
@@ -442,7 +402,7 @@ class Metrics:
         for trigger, count in done.triggers.items():
             self.count(WARNINGS, count, trigger=trigger)
 
-    def exposition(self, partitions: Mapping[int, Standing]) -> bytes:
+    def exposition(self, partitions: Mapping[int, PartitionGauges]) -> bytes:
         """All metrics as a Prometheus reads them; the gauges as the partitions stand now."""
         self._gauges[PARTITIONS].set(len(partitions))
         for metric in (LAG, WATERMARK_AGE, OUTBOX):

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -28,6 +27,7 @@ from model.artifact import artifact
 from model.backtest.purchases import purchase_days, realised_precision
 from model.data.order_log import RejectedRow, read_orders
 from streamer.admin.produce import produce
+from streamer.clock import SystemClock
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.demo.sample import sample_orders
 from streamer.demo.summary import RunFigures, summary
@@ -39,6 +39,7 @@ from streamer.records import Partition
 from streamer.settings import Settings
 from streamer.store.redis_store import RedisStore
 
+_CLOCK: Final = SystemClock()
 _CURRENCY: Final = "USD"
 # Of the log's days, the first part that the model is trained on.
 _TRAINED_SHARE: Final = 0.5
@@ -73,7 +74,7 @@ class Streamed:
 def run_demo(directory: Path, *, keep: bool) -> None:
     """Runs the demo in a directory of its own and prints what happens. Raises DemoFailed, and what
     its parts raise for a person to read."""
-    began = time.monotonic()
+    began = _CLOCK.monotonic_s()
     sample = sample_orders(directory)
     click.echo(f"Orders: {sample.label}")
     if sample.why:
@@ -83,11 +84,11 @@ def run_demo(directory: Path, *, keep: bool) -> None:
     model = _train(sample.path, directory / "model", cutoff_day)
     with ExitStack() as stack:
         run = Run(directory, *_servers(stack, model, keep=keep), orders)
-        started = time.monotonic()
+        started = _CLOCK.monotonic_s()
         worker = stack.enter_context(_worker(run))
         streamed = asyncio.run(_stream(run, worker, started))
         click.echo(f"\n{_look_back(run, model, streamed, cutoff_day)}\n")
-        click.echo(_where_next(sample.path, model, time.monotonic() - began))
+        click.echo(_where_next(sample.path, model, _CLOCK.monotonic_s() - began))
         if keep:
             _stay(run, worker)
 
@@ -194,7 +195,7 @@ async def _stream(run: Run, worker: subprocess.Popen[bytes], started: float) -> 
         )
         first_order_s = await _until_applied(run, store, partitions, worker, started)
         await producing
-        seconds = time.monotonic() - started - first_order_s
+        seconds = _CLOCK.monotonic_s() - started - first_order_s
         said = sum([(await store.outbox(partition, 1)).first for partition in partitions])
         reader = TopicReader(partial(servers.kafka_consumer, settings))
         topic = settings.warnings_topic
@@ -225,7 +226,7 @@ async def _until_applied(
             applied = sum(claim.next_offset or 0 for claim in claims if claim)
             bar.update(applied - bar.n)
             if applied and first_order_s is None:
-                first_order_s = time.monotonic() - started
+                first_order_s = _CLOCK.monotonic_s() - started
             if applied >= len(run.orders) and await _all_judged(run, store, partitions):
                 return first_order_s or 0.0
             await asyncio.sleep(_POLL_S)

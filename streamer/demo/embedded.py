@@ -31,11 +31,13 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
 
+from streamer.clock import SystemClock
 from streamer.demo import guardian
 from streamer.demo.guardian import END, GRACE_S, KILL, POLL_S
 from streamer.errors import StreamerError
 
 # sun_path is 104 bytes on macOS and 108 on Linux, with a final zero.
+_CLOCK: Final = SystemClock()
 _SOCKET_PATH_MAX: Final = 103
 _PORT_TRIES: Final = 5
 
@@ -162,13 +164,13 @@ class _Server:
         run_dir = self._directory()
         (run_dir / "log").unlink(missing_ok=True)
         running = _Guarded(command, run_dir)
-        deadline = time.monotonic() + timeout_s
+        deadline = _CLOCK.monotonic_s() + timeout_s
         try:
             while running.alive:
                 if answers():
                     self._running = running
                     return True
-                if time.monotonic() > deadline:
+                if _CLOCK.monotonic_s() > deadline:
                     raise self._unavailable(f"did not answer within {timeout_s:g} s{self._log()}")
                 time.sleep(POLL_S)
             return False

@@ -37,6 +37,7 @@ from streamer.http.server import BodyTooLarge, GuardedWeb, body_of, is_from_here
 from streamer.pipeline.partition import Pipeline
 from streamer.store.base import Claim, StateStore, StoreRefused, StoreUnavailable
 
+_CLOCK: Final = SystemClock()
 _log = log.get(__name__)
 _json = msgspec.json.Encoder()
 
@@ -262,9 +263,9 @@ class _Rests:
     """Called often by a thread, lets the event loop have its turn now and then."""
 
     def __init__(self) -> None:
-        self._since_s = time.monotonic()
+        self._since_s = _CLOCK.monotonic_s()
 
     def __call__(self) -> None:
-        if time.monotonic() - self._since_s > _WORK_S:
+        if _CLOCK.monotonic_s() - self._since_s > _WORK_S:
             time.sleep(_REST_S)
-            self._since_s = time.monotonic()
+            self._since_s = _CLOCK.monotonic_s()

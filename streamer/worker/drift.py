@@ -1,8 +1,12 @@
-"""Whether the model still fits: once a day of event time, in a sample of the customers in Redis.
+"""Whether the model still fits, and how old it is: looked at once a day of event time.
 
-A state can be read as of earlier days, so the sample of now tells of windows weeks ago, whichever
-worker had the partition then, and nothing is kept for it. Sampled are customers who are due for a
-score; whoever bought within the horizon is, as long as scores are refreshed.
+**Drift**, in a sample of the customers in Redis. A state can be read as of earlier days, so the
+sample of now tells of windows weeks ago, whichever worker had the partition then, and nothing is
+kept for it. Sampled are customers who are due for a score; whoever bought within the horizon is, as
+long as scores are refreshed.
+
+**Age**, in event time: a level is that of the horizon at training, and a shop goes on. A model that
+is too old is told of, and goes on scoring.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from features.times import day_of
 from model.artifact.files import MANIFEST_FILE
 from model.decide import codec as customer_bytes
 from model.decide.scoring import Scorer
-from model.monitor.result import Baseline, MonitoredWeek
+from model.monitor.result import Age, Baseline, MonitoredWeek, age_at
 from streamer import log
 from streamer.records import Partition
 from streamer.store.base import StateStore, StoreError
@@ -30,17 +34,22 @@ _log = log.get(__name__)
 # Customers read at a look, over all partitions of the worker; some 20 us each.
 SAMPLE: Final = 8_000
 _CHUNK: Final = 200
+# Days of event time between two warnings of one model.
+_AGAIN_DAYS: Final = 30
 
 
-class Heard(Protocol):
-    """Who hears how the model fits; `streamer.metrics.Metrics` does."""
+class FitListener(Protocol):
+    """Who hears how well and how old the model is; `streamer.metrics.Metrics` does."""
 
     def monitored(self, version: str, week: MonitoredWeek | None) -> None: ...
+    def model_age(self, version: str, age: Age) -> None: ...
 
 
 class _Manifest(msgspec.Struct):
     """The part of a manifest that is looked at here."""
 
+    cutoff: str = ""
+    horizon_days: int = 0
     reference: Baseline | None = None
 
 
@@ -53,7 +62,7 @@ class DriftWatch:
         topic: str,
         watermarks_ms: Callable[[], Mapping[int, int]],
         reloader: Reloader,
-        heard: Heard,
+        told: FitListener,
     ) -> None:
         """`watermarks_ms`: of the partitions that are ours, as far as they have one."""
         self.week: MonitoredWeek | None = None
@@ -61,7 +70,7 @@ class DriftWatch:
         self._topic = topic
         self._watermarks_ms = watermarks_ms
         self._reloader = reloader
-        self._heard = heard
+        self._told = told
         self._looked: tuple[int, Path] | None = None
         self._failing = False
 
@@ -90,14 +99,14 @@ class DriftWatch:
             if not self._failing:
                 _log.warning("drift.unknown", reason=log.where(error))
             self._failing, self.week, self._looked = True, None, None
-        self._heard.monitored(scorer.model_version, self.week)
+        self._told.monitored(scorer.model_version, self.week)
         if self.week is not None and self.week.alarms:
             _log.warning("drift.alarm", week=self.week.end, what="; ".join(self.week.alarms))
 
     async def _week(
         self, day: int, model: Path, scorer: Scorer, partitions: list[int]
     ) -> MonitoredWeek | None:
-        known = await asyncio.to_thread(_reference, model)
+        known = (await asyncio.to_thread(_manifest, model)).reference
         if known is None:
             return None
         customers: dict[str, CustomerState] = {}
@@ -118,8 +127,67 @@ class DriftWatch:
         return found
 
 
-def _reference(model: Path) -> Baseline | None:
-    return msgspec.json.decode((model / MANIFEST_FILE).read_bytes(), type=_Manifest).reference
+class AgeWatch:
+    """Looks at the model's age whenever the newest orders enter a day, or another model comes."""
+
+    def __init__(
+        self,
+        old_after_days: int,
+        watermarks_ms: Callable[[], Mapping[int, int]],
+        reloader: Reloader,
+        told: FitListener,
+    ) -> None:
+        """`old_after_days`: as in `model.monitor.result.age_at`; `watermarks_ms`: of the partitions
+        that are ours, as far as they have one."""
+        self.age: Age | None = None
+        self._old_after_days = old_after_days
+        self._watermarks_ms = watermarks_ms
+        self._reloader = reloader
+        self._told = told
+        self._looked: tuple[int, Path] | None = None
+        self._warned: tuple[int, Path] | None = None
+
+    def page(self) -> object:
+        """What /model says of it; None before the first order."""
+        return None if self.age is None else msgspec.to_builtins(self.age)
+
+    async def look(self) -> None:
+        """Looks, if a day has begun or another model come. Raises nothing."""
+        sight, pipeline = self._reloader.sight, self._reloader.pipeline
+        watermarks_ms = self._watermarks_ms()
+        if sight is None or pipeline is None or not watermarks_ms:
+            return
+        day = day_of(max(watermarks_ms.values()))
+        if self._looked == (day, sight.path):
+            return
+        try:
+            manifest = await asyncio.to_thread(_manifest, sight.path)
+            age = age_at(manifest.cutoff, manifest.horizon_days, day, self._old_after_days)
+        except (OSError, msgspec.DecodeError, ValueError):
+            return  # a mount that is away; the next look asks again
+        self._looked, self.age = (day, sight.path), age
+        version = pipeline.judge.scorer.model_version
+        self._told.model_age(version, age)
+        if age.old and not self._warned_lately(day, sight.path):
+            self._warned = day, sight.path
+            _log.warning(
+                "model.old",
+                version=version,
+                cutoff=age.cutoff,
+                days=age.days,
+                old_after=age.old_after,
+            )
+
+    def _warned_lately(self, day: int, model: Path) -> bool:
+        return (
+            self._warned is not None
+            and self._warned[1] == model
+            and day < self._warned[0] + _AGAIN_DAYS
+        )
+
+
+def _manifest(model: Path) -> _Manifest:
+    return msgspec.json.decode((model / MANIFEST_FILE).read_bytes(), type=_Manifest)
 
 
 def _looked_at(

@@ -16,8 +16,7 @@ from streamer.metrics import Metrics
 from streamer.pipeline.partition import Observer, Pipeline
 from streamer.settings import Settings
 from streamer.store.base import StateStore
-from streamer.worker.drift import DriftWatch
-from streamer.worker.model_age import AgeWatch
+from streamer.worker.drift import AgeWatch, DriftWatch
 from streamer.worker.reload import Reloader, model_page
 from streamer.worker.shadow import Shadow
 

@@ -1,56 +1,37 @@
-"""The worker's inside: Faust's app with the lane in it, and a runner for each partition of ours."""
+"""A runner for each partition of ours: lists of records and ticks of the clock go to them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final
 
 from aiokafka import ConsumerRecord
 
 from streamer import log
-from streamer.admin.forget import KafkaErasures
 from streamer.clock import Clock, SystemClock
 from streamer.kafka.lane import Lane
-from streamer.kafka.reader import TopicReader
-from streamer.metrics import FENCED, RESEEKS, Metrics, Standing
-from streamer.pipeline.erasures import Forgotten
+from streamer.metrics import FENCED, RESEEKS, Metrics, PartitionGauges
 from streamer.pipeline.partition import (
     Fenced,
     LogTooShort,
-    Observer,
     OutOfSequence,
     PartitionRunner,
     Pipeline,
     Tally,
 )
-from streamer.records import LogRange, Partition, Publisher
+from streamer.records import LogRange
 from streamer.settings import Settings
-from streamer.store.base import StateStore, TopicRecreated
+from streamer.store.base import TopicRecreated
 from streamer.worker.outage import Outage
-
-if TYPE_CHECKING:
-    # scikit-learn takes a second and more to import; `worker` does it while the group assigns.
-    pass
+from streamer.worker.runners import Runners
 
 _log = log.get(__name__)
-_T = TypeVar("_T")
 
-TICK_S: Final = 1.0
 # Instants judged by the clock, some 0.1 s of work, before waiting records get their turn.
 TICK_LIMIT: Final = 2_000
-COMMIT_HINT_S: Final = 5.0
-# Between two looks at whether the store still has what it confirmed.
-STORE_CHECK_S: Final = 5.0
-# Between two looks at whether the topic still is the one that was claimed.
-TOPIC_CHECK_S: Final = 30.0
-FIRST_RETRY_S: Final = 0.1
-LAST_RETRY_S: Final = 5.0
-# Failures in a row, within a second or so, that repeating is said not to cure. More than one: the
-# publisher connects anew after the first, which cures some.
-HOPELESS_TRIES: Final = 4
 # A leader that has just taken over may show an older end of the log for a moment (KIP-207).
 LOG_END_TRIES: Final = 4
 
@@ -81,54 +62,39 @@ class Partitions:
     def __init__(
         self,
         settings: Settings,
-        store: StateStore,
-        publisher: Publisher,
-        pipeline: Callable[[], Awaitable[Pipeline]],
+        runners: Runners,
         clock: Clock | None = None,
-        history: TopicReader | None = None,
-        erasures: KafkaErasures | None = None,
-        observer: Observer | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        """`pipeline` is asked at each claim, and may take its time over the first answer;
-        `history` when a state in the store is damaged; `erasures` before partitions are claimed;
-        `observer` hears what their runners write."""
-        self._erasures = erasures
-        self._forgotten = Forgotten()
         self.metrics = metrics or Metrics()
         self.outage = Outage(self.metrics)
         self.scored = 0
         self.lane: Lane | None = None
         self._settings = settings
-        self._store = store
-        self._publisher = publisher
-        self._pipeline = pipeline
+        self._runners = runners
         self._clock = clock or SystemClock()
-        self._history = history
-        self._observer = observer
         self._owned: dict[int, _Owned] = {}
 
     @property
     def progress(self) -> int:
         """A count that moves whenever work does."""
         delivered = self.lane.records_delivered if self.lane is not None else 0
-        rebuilding = self._history.records_read if self._history is not None else 0
         # A list of records may close the instants of millions of customers.
         judging = sum(owned.runner.tally.instants for owned in self._owned.values())
-        return delivered + self.scored + judging + self.outage.attempts + rebuilding
+        return delivered + self.scored + judging + self.outage.attempts + self._runners.records_read
 
     def next_offsets(self) -> dict[int, int]:
         """The next offset to be applied of each partition of ours."""
         return {number: owned.runner.next_offset for number, owned in self._owned.items()}
 
-    def standings(self, ends: Mapping[int, int]) -> dict[int, Standing]:
+    def gauges(self, ends: Mapping[int, int]) -> dict[int, PartitionGauges]:
         """How the partitions of ours stand; `ends` are the log's, as far as they are known."""
         now_ms = self._clock.now_ms()
         found = {}
         for number, owned in self._owned.items():
             runner, end = owned.runner, ends.get(number)
             watermark_ms = runner.watermark_ms
-            found[number] = Standing(
+            found[number] = PartitionGauges(
                 lag=None if end is None else max(0, end - runner.next_offset),
                 watermark_age_s=None if watermark_ms is None else (now_ms - watermark_ms) / 1000,
                 outbox=runner.unsaid,
@@ -149,9 +115,9 @@ class Partitions:
     # --- OrderSink --------------------------------------------------------------------------
 
     async def assigned(self, logs: Mapping[int, LogRange]) -> Mapping[int, int]:
-        if self._erasures is not None and logs.keys() - self._owned.keys():
-            await self.outage.outlast(partial(self._erasures.read_into, self._forgotten))
-            self.metrics.forgotten(len(self._forgotten))
+        if logs.keys() - self._owned.keys():
+            await self.outage.outlast(self._runners.read_erasures)
+            self.metrics.forgotten(self._runners.forgotten)
         share = max(1, self._settings.cache_customers // max(1, len(logs)))
         claims = [self._claim(number, found, share) for number, found in logs.items()]
         return dict(zip(logs, await asyncio.gather(*claims), strict=True))
@@ -269,23 +235,11 @@ class Partitions:
         owned = self._owned.get(number)
         if owned is not None and _same_topic(owned.log, found):
             return owned.runner.next_offset  # ours all along
-        runner = PartitionRunner(
-            Partition(self._settings.orders_topic, number),
-            self._store,
-            self._publisher,
-            await self._pipeline(),
-            cache_customers=cache_customers,
-            history=self._history,
-            forgotten=self._forgotten,
-            rebuild_partly=self._settings.rebuild_partly,
-            start_at=self._settings.start_at,
-            monotonic_s=self._clock.monotonic_s,
-            observer=self._observer,
-        )
+        runner = await self._runners.make(number, cache_customers)
         offset = await self._claimed(runner, number, found)
         self._owned[number] = _Owned(runner, found, self._clock.monotonic_s())
         # Another model may have been adopted while it was being claimed.
-        runner.adopt(await self._pipeline())
+        runner.adopt(await self._runners.pipeline())
         _log.info("partition.claimed", partition=number, offset=offset)
         return offset
 
@@ -305,7 +259,7 @@ class Partitions:
         done, owned.runner.tally = owned.runner.tally, Tally()
         self.metrics.add(done)
         if done.erasures:
-            self.metrics.forgotten(len(self._forgotten))
+            self.metrics.forgotten(self._runners.forgotten)
 
     def _fenced(self, number: int, owned: _Owned) -> None:
         """Another worker has claimed the partition: rightly, or with an outdated assignment.
@@ -322,10 +276,3 @@ class Partitions:
 
 def _same_topic(one: LogRange, other: LogRange) -> bool:
     return (one.partition_count, one.topic_id) == (other.partition_count, other.topic_id)
-
-
-async def every(interval_s: float, action: Callable[[], Awaitable[None]]) -> None:
-    """Runs the action again and again, `interval_s` after its last end, until cancelled."""
-    while True:
-        await asyncio.sleep(interval_s)
-        await action()

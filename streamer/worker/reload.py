@@ -10,7 +10,6 @@ its files change, and now and then without, since a mount may have shown half of
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from features.times import rfc3339
 from model.artifact import registry
 from model.artifact.files import MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, ArtifactRefused
 from streamer import log
+from streamer.clock import Clock, SystemClock
 from streamer.pipeline.partition import Pipeline
 
 _log = log.get(__name__)
@@ -82,7 +82,7 @@ def _stamp(file: Path) -> tuple[int, int, int] | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-class Told(Protocol):
+class ModelListener(Protocol):
     """Who hears which model is in use; `streamer.metrics.Metrics` does."""
 
     def model(self, version: str) -> None: ...
@@ -98,10 +98,9 @@ class Reloader:
         model: Path,
         load: Callable[[Path], Pipeline],
         adopt: Callable[[Pipeline], None],
-        told: Told,
+        told: ModelListener,
         *,
-        monotonic_s: Callable[[], float] = time.monotonic,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock: Clock | None = None,
     ) -> None:
         """`load` reads and tries the artifact in a directory, in a thread; it raises
         ArtifactRefused or ValueError. `adopt` is told of what is to take over, in the event
@@ -112,8 +111,7 @@ class Reloader:
         self._load = load
         self._adopt = adopt
         self._told = told
-        self._monotonic_s = monotonic_s
-        self._now_ms = now_ms
+        self._clock = clock or SystemClock()
         self._running: Sight | None = None
         self._tried: Sight | None = None
         self._again_s = 0.0
@@ -146,16 +144,16 @@ class Reloader:
         if sight == self._running:
             self._clear()
             return
-        if sight == self._tried and self._monotonic_s() < self._again_s:
+        if sight == self._tried and self._clock.monotonic_s() < self._again_s:
             return
-        began_s = self._monotonic_s()
+        began_s = self._clock.monotonic_s()
         try:
             pipeline = await asyncio.to_thread(self._load, sight.path)
         except Exception as error:
             known = isinstance(error, ArtifactRefused | ValueError | OSError)
             self._refuse(sight, " ".join(str(error).split()) if known else log.where(error))
             return
-        self._swap(sight, pipeline, self._monotonic_s() - began_s)
+        self._swap(sight, pipeline, self._clock.monotonic_s() - began_s)
 
     def _first(self) -> tuple[Sight, Pipeline]:
         sight = look_at(self._model)
@@ -183,7 +181,7 @@ class Reloader:
         same = known is not None and known.version == version
         same_files = same and sight == self._tried
         self._wait_s = min(self._wait_s * 2, LAST_RETRY_S) if same_files else FIRST_RETRY_S
-        self._tried, self._again_s = sight, self._monotonic_s() + self._wait_s
+        self._tried, self._again_s = sight, self._clock.monotonic_s() + self._wait_s
         self._told.model_refused(version, again=same and same_files)
         if known is not None and same and known.reason == reason:
             return
@@ -202,7 +200,7 @@ class Reloader:
             self._told.model_refused(None, again=False)
 
     def _now(self) -> str:
-        return rfc3339(self._now_ms())
+        return rfc3339(self._clock.now_ms())
 
 
 def model_page(reloader: Reloader, parts: Mapping[str, Callable[[], object]]) -> bytes:

@@ -46,7 +46,7 @@ class Pipe(Protocol):
     def get_write_buffer_size(self) -> int: ...
 
 
-class Heard(Protocol):
+class ShadowListener(Protocol):
     """Who hears what has been seen; `streamer.metrics.Metrics` does."""
 
     def shadow(self, agreement: Agreement | None) -> None: ...
@@ -66,7 +66,10 @@ class Shadow:
     """An observer of partitions that has a shadow model compared with the live one."""
 
     def __init__(
-        self, share: float, heard: Heard, task: Callable[[Path, Path], ShadowTask] | None = None
+        self,
+        share: float,
+        heard: ShadowListener,
+        task: Callable[[Path, Path], ShadowTask] | None = None,
     ) -> None:
         """`share`: of the customers to follow. `task`: what to compare, of two artifacts."""
         self.agreement: Agreement | None = None

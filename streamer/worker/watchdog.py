@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from streamer import log
+from streamer.clock import Clock, SystemClock
 from streamer.kafka.lane import Lane
 from streamer.kafka.port import Vitals
 
@@ -70,6 +70,7 @@ class Watchdog:
         progress: Callable[[], int],
         on_stuck: Callable[[str], None],
         limit_s: float,
+        clock: Clock | None = None,
     ) -> None:
         """`progress` is any count that moves whenever work does; `on_stuck` runs in our thread."""
         self.signs = Signs()
@@ -78,9 +79,10 @@ class Watchdog:
         self._progress = progress
         self._on_stuck = on_stuck
         self._limit_s = limit_s
+        self._clock = clock or SystemClock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
-        now = time.monotonic()
+        now = self._clock.monotonic_s()
         self._loop_seen = self._consumer_seen = self._coordinator_well = self._moved = now
         self._last_progress = -1
         self._vitals = Vitals()
@@ -117,8 +119,8 @@ class Watchdog:
         except RuntimeError:
             return Signs()  # a loop is closed: the worker is on its way out
         else:
-            self._consumer_seen = time.monotonic()
-        now = time.monotonic()
+            self._consumer_seen = self._clock.monotonic_s()
+        now = self._clock.monotonic_s()
         if self._vitals.error is None:
             self._coordinator_well = now
         else:
@@ -139,4 +141,4 @@ class Watchdog:
         )
 
     def _loop_answers(self) -> None:
-        self._loop_seen = time.monotonic()
+        self._loop_seen = self._clock.monotonic_s()

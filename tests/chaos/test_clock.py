@@ -19,6 +19,7 @@ from streamer.settings import Settings
 from streamer.store.memory import MemoryStore
 from streamer.store.redis_store import RedisStore
 from streamer.worker.partitions import TICK_LIMIT, Partitions
+from streamer.worker.runners import Runners
 from tests.support.chaos.deployment import size
 from tests.support.chaos.results import Book
 from tests.support.fakes import (
@@ -84,7 +85,9 @@ async def test_many_customers_due_at_once(
         async def pipeline_read() -> Pipeline:
             return through
 
-        partitions = Partitions(settings, store, publisher, pipeline_read, clock)
+        partitions = Partitions(
+            settings, Runners(settings, store, publisher, pipeline_read, clock=clock), clock
+        )
         partitions.lane = cast(Any, _CaughtUp())
         log = records([an_order(f"user-{n}", 0.5, 4_000) for n in range(count + 20)])
         await partitions.assigned({0: LogRange(0, len(log), 1)})

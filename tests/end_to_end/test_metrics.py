@@ -17,7 +17,7 @@ from streamer.metrics import (
     OUTAGES,
     WARNINGS,
     Metrics,
-    Standing,
+    PartitionGauges,
     metrics_table,
 )
 from streamer.pipeline.partition import Tally
@@ -49,7 +49,7 @@ def samples(exposition: bytes) -> dict[str, float]:
 
 def test_everything_declared_is_exposed_once_with_type_and_meaning() -> None:
     metrics = Metrics()
-    text = metrics.exposition({0: Standing(1, 2.0, 3)}).decode()
+    text = metrics.exposition({0: PartitionGauges(1, 2.0, 3)}).decode()
     assert len({metric.name for metric in DECLARED}) == len(DECLARED)
     for metric in DECLARED:
         assert text.count(f"# HELP {metric.exposed} {metric.meaning}\n") == 1
@@ -95,8 +95,8 @@ def test_counts_add_up() -> None:
 
 def test_gauges_are_of_the_partitions_that_are_ours_now() -> None:
     metrics = Metrics()
-    metrics.exposition({0: Standing(10, 1.5, 2), 1: Standing(None, None, 0)})
-    found = samples(metrics.exposition({1: Standing(None, None, 4)}))
+    metrics.exposition({0: PartitionGauges(10, 1.5, 2), 1: PartitionGauges(None, None, 0)})
+    found = samples(metrics.exposition({1: PartitionGauges(None, None, 4)}))
     gauges = {name: value for name, value in found.items() if "partition=" in name}
     assert gauges == {'clv_outbox_messages{partition="1"}': 4}
     assert found["clv_partitions_owned"] == 1

@@ -33,6 +33,8 @@ WORLD = {
     *("threading", "time"),
 }
 CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")}
+# The guardian is run without this package beside it.
+OWN_CLOCKS = {"streamer/clock.py", "streamer/demo/guardian.py"}
 PRIVATE_TO_LANE = {"faust", "aiokafka", "mode"}
 PUBLIC_UNDERSCORES = {"_asdict", "_fields", "_make", "_replace"}  # of named tuples
 
@@ -135,6 +137,17 @@ def test_the_core_touches_nothing_but_its_arguments() -> None:
         for source in CODE
         if is_core(source.path)
         for touch in (*world_touches(source.tree), *clock_reads(source.tree))
+    ]
+    assert wrong == []
+
+
+def test_time_enters_the_streamer_by_one_door() -> None:
+    wrong = [
+        f"{source.path}, {read}"
+        for source in CODE
+        if source.path.startswith("streamer/") and source.path not in OWN_CLOCKS
+        for read in clock_reads(source.tree)
+        if not read.endswith(" time.sleep")
     ]
     assert wrong == []
 

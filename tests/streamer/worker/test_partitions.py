@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -20,13 +19,12 @@ from streamer.pipeline.partition import (
     Tally,
     WentBack,
 )
-from streamer.records import LogRange, LogUnavailable, MemoryPublisher, Partition, PublishFailed
+from streamer.records import LogRange, MemoryPublisher, Partition, PublishFailed
 from streamer.settings import Settings
 from streamer.store.base import StoreUnavailable, TopicRecreated
 from streamer.store.memory import MemoryStore
-from streamer.worker import partitions as app
-from streamer.worker.outage import Outage
-from streamer.worker.partitions import Partitions
+from streamer.worker.partitions import TICK_LIMIT, Partitions
+from streamer.worker.runners import Runners
 
 LOG = LogRange(start=5, end=50, partition_count=2)
 
@@ -107,7 +105,7 @@ def _fake_runners_and_short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         return None
 
     FakeRunner.instances = []
-    monkeypatch.setattr(app, "PartitionRunner", FakeRunner)
+    monkeypatch.setattr("streamer.worker.runners.PartitionRunner", FakeRunner)
     monkeypatch.setattr("streamer.worker.partitions.asyncio.sleep", at_once)
 
 
@@ -126,7 +124,11 @@ async def partitions(clock: ManualClock, lane: FakeLane) -> Partitions:
     async def pipeline() -> Pipeline:
         return cast(Pipeline, None)
 
-    partitions = Partitions(Settings(), MemoryStore(), MemoryPublisher(), pipeline, clock)
+    partitions = Partitions(
+        Settings(),
+        Runners(Settings(), MemoryStore(), MemoryPublisher(), pipeline, clock=clock),
+        clock,
+    )
     partitions.lane = cast(Lane, lane)
     assert await partitions.assigned({0: LOG, 1: LOG}) == {0: 7, 1: 7}
     return partitions
@@ -134,80 +136,6 @@ async def partitions(clock: ManualClock, lane: FakeLane) -> Partitions:
 
 def runner(number: int) -> FakeRunner:
     return [one for one in FakeRunner.instances if one.partition.number == number][-1]
-
-
-async def test_an_outage_is_waited_out_and_shown_meanwhile() -> None:
-    outage, seen, tries = Outage(), [], 0
-
-    async def action() -> str:
-        nonlocal tries
-        tries += 1
-        seen.append(outage.reasons)
-        if tries == 1:
-            raise StoreUnavailable("down")
-        if tries == 2:
-            raise PublishFailed("no ack")
-        return "done"
-
-    assert await outage.outlast(action) == "done"
-    assert seen == [[], ["store: down"], ["publisher: no ack"]]
-    assert outage.reasons == []
-    assert outage.attempts == 2
-
-
-async def test_what_repeating_does_not_cure_is_raised_after_a_few_tries() -> None:
-    outage, tries = Outage(), 0
-
-    async def action() -> None:
-        nonlocal tries
-        tries += 1
-        raise PublishFailed("too large", retriable=False)
-
-    with pytest.raises(PublishFailed, match="too large"):
-        await outage.outlast(action)
-    assert tries == app.HOPELESS_TRIES
-    assert outage.reasons == []
-
-
-async def test_a_hopeless_failure_among_others_is_not_the_end() -> None:
-    outage, tries = Outage(), 0
-
-    async def action() -> str:
-        nonlocal tries
-        tries += 1
-        if tries == 50:
-            return "done"
-        raise PublishFailed("fenced", retriable=bool(tries % app.HOPELESS_TRIES))
-
-    assert await outage.outlast(action) == "done"
-
-
-async def test_other_errors_are_not_waited_out() -> None:
-    async def action() -> None:
-        raise WentBack("lost")
-
-    with pytest.raises(WentBack):
-        await Outage().outlast(action)
-
-
-async def test_a_cancellation_that_got_lost_ends_the_waiting_all_the_same() -> None:
-    """A partition that is another's by now is not tried for any longer."""
-    waits, tries = asyncio.Event(), 0
-
-    async def action() -> None:
-        nonlocal tries
-        tries += 1
-        waits.set()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.Event().wait()
-        raise StoreUnavailable("down")
-
-    waiting = asyncio.create_task(Outage().outlast(action))
-    await waits.wait()
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert tries == 1
 
 
 async def test_records_are_processed_again_until_the_store_is_back(
@@ -295,12 +223,12 @@ async def test_records_are_taken_between_the_pieces_of_a_long_tick(
     partitions: Partitions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = runner(0)
-    pieces = [app.TICK_LIMIT, app.TICK_LIMIT, 5]
+    pieces = [TICK_LIMIT, TICK_LIMIT, 5]
     arriving: list[asyncio.Task[None]] = []
     processed_before: list[int] = []
 
     async def tick(_: int | None, limit: int | None) -> int:
-        assert limit == app.TICK_LIMIT
+        assert limit == TICK_LIMIT
         processed_before.append(len(first.processed))
         if not arriving:
             order = cast(Any, "an order")
@@ -313,7 +241,7 @@ async def test_records_are_taken_between_the_pieces_of_a_long_tick(
     monkeypatch.setattr(first, "tick", tick)
     await partitions.tick()
     assert processed_before == [0, 1, 1]
-    assert partitions.scored == 2 * app.TICK_LIMIT + 5 + 3
+    assert partitions.scored == 2 * TICK_LIMIT + 5 + 3
 
 
 async def test_a_store_that_went_back_stops_a_worker_that_has_nothing_to_write(
@@ -346,20 +274,6 @@ async def test_a_topic_made_anew_under_a_running_worker_stops_it(
     lane.log = replace(LOG, end=5_000, topic_id="two")
     with pytest.raises(TopicRecreated, match="its id is two"):
         await partitions.check_topic()
-
-
-async def test_a_log_out_of_reach_is_waited_for_like_a_store() -> None:
-    outage, tries = Outage(), 0
-
-    async def action() -> str:
-        nonlocal tries
-        tries += 1
-        if tries == 1:
-            raise LogUnavailable("no broker")
-        assert outage.reasons == ["log: no broker"]
-        return "done"
-
-    assert await outage.outlast(action) == "done"
 
 
 async def test_faust_is_set_up_as_a_group_member_without_acks_leader_or_pages() -> None:

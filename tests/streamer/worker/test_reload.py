@@ -10,6 +10,7 @@ import pytest
 
 from model.artifact.files import ArtifactRefused
 from model.artifact.registry import promote, rollback
+from streamer.clock import ManualClock
 from streamer.metrics import Metrics
 from streamer.pipeline.partition import Pipeline
 from streamer.worker.reload import FIRST_RETRY_S, LAST_RETRY_S, UNREADABLE, Reloader, model_page
@@ -28,7 +29,7 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.now_s = 0.0
+        self.clock = ManualClock()
         self.loads: list[str] = []
         self.adopted: list[str] = []
         self.refused: dict[str, Exception] = {}
@@ -36,9 +37,7 @@ class World:
         for name in ("one", "two", "three"):
             version(root, name)
         promote(root, "one")
-        self.reloader = Reloader(
-            root, self._load, self._adopt, self.metrics, monotonic_s=lambda: self.now_s
-        )
+        self.reloader = Reloader(root, self._load, self._adopt, self.metrics, clock=self.clock)
 
     def _load(self, path: Path) -> Pipeline:
         self.loads.append(path.name)
@@ -97,7 +96,7 @@ async def test_a_refused_model_leaves_the_old_one_and_is_told_once(
     promote(world.root, "two")
     for _ in range(5):
         await world.reloader.look()
-        world.now_s += LAST_RETRY_S
+        world.clock.advance(round(LAST_RETRY_S * 1000))
     assert (world.in_use, world.adopted) == ("one", [])
     assert [r.getMessage().split()[0] for r in caplog.records].count("model.refused") == 1
     assert world.sample("clv_model_refused") == ['clv_model_refused{version="two"} 1.0']
@@ -133,7 +132,7 @@ async def test_a_refused_model_is_tried_again_when_its_files_change_and_now_and_
     await world.reloader.look()
     await world.reloader.look()
     assert world.loads == ["one", "two"]
-    world.now_s += FIRST_RETRY_S
+    world.clock.advance(round(FIRST_RETRY_S * 1000))
     await world.reloader.look()
     assert world.loads == ["one", "two", "two"]
     world.refused.clear()

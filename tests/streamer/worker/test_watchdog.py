@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
+from streamer.clock import ManualClock
 from streamer.kafka.lane import Lane
 from streamer.kafka.port import Vitals
 from streamer.worker import watchdog
@@ -80,15 +81,12 @@ async def test_progress_and_an_empty_log_keep_it_quiet() -> None:
     assert watcher._look().waiting
 
 
-async def test_a_healed_coordinator_counts_as_failing_until_it_is_well(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now: Any = SimpleNamespace(s=100.0)
-    monkeypatch.setattr("streamer.worker.watchdog.time.monotonic", lambda: now.s)
-    lane = FakeLane()
-    watcher = Watchdog(cast(Lane, lane), asyncio.get_running_loop(), lambda: 0, print, limit_s=60)
+async def test_a_healed_coordinator_counts_as_failing_until_it_is_well() -> None:
+    clock, lane = ManualClock(), FakeLane()
+    loop = asyncio.get_running_loop()
+    watcher = Watchdog(cast(Lane, lane), loop, lambda: 0, print, limit_s=60, clock=clock)
     lane.vitals = Vitals(error="KafkaError: x")
-    now.s += 10
+    clock.advance(10_000)
     assert watcher._look().coordinator_failing_s == 10
     lane.vitals = Vitals()
     assert watcher._look().coordinator_failing_s == 0

@@ -1,0 +1,72 @@
+"""Runners of partitions, from what all partitions of a worker share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from streamer.admin.forget import KafkaErasures
+from streamer.clock import Clock, SystemClock
+from streamer.kafka.reader import TopicReader
+from streamer.pipeline.erasures import Forgotten
+from streamer.pipeline.partition import Observer, PartitionRunner, Pipeline
+from streamer.records import Partition, Publisher
+from streamer.settings import Settings
+from streamer.store.base import StateStore
+
+
+class Runners:
+    """Makes them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: StateStore,
+        publisher: Publisher,
+        pipeline: Callable[[], Awaitable[Pipeline]],
+        history: TopicReader | None = None,
+        erasures: KafkaErasures | None = None,
+        observer: Observer | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """`pipeline` is asked for each, and may take its time over the first answer; `history`
+        when a state in the store is damaged; `observer` hears what they write."""
+        self.pipeline = pipeline
+        self._settings = settings
+        self._store = store
+        self._publisher = publisher
+        self._history = history
+        self._erasures = erasures
+        self._forgotten = Forgotten()
+        self._observer = observer
+        self._clock = clock or SystemClock()
+
+    @property
+    def records_read(self) -> int:
+        """A count that moves while a log is read again."""
+        return 0 if self._history is None else self._history.records_read
+
+    @property
+    def forgotten(self) -> int:
+        """How many customers are known to have been erased."""
+        return len(self._forgotten)
+
+    async def read_erasures(self) -> None:
+        """Hears of all erasures until now. Raises LogUnavailable."""
+        if self._erasures is not None:
+            await self._erasures.read_into(self._forgotten)
+
+    async def make(self, number: int, cache_customers: int) -> PartitionRunner:
+        """A runner of a partition of the orders topic, to be claimed."""
+        return PartitionRunner(
+            Partition(self._settings.orders_topic, number),
+            self._store,
+            self._publisher,
+            await self.pipeline(),
+            cache_customers=cache_customers,
+            history=self._history,
+            forgotten=self._forgotten,
+            rebuild_partly=self._settings.rebuild_partly,
+            start_at=self._settings.start_at,
+            monotonic_s=self._clock.monotonic_s,
+            observer=self._observer,
+        )

@@ -1,0 +1,203 @@
+"""A worker between its start and its end: what it is made of, its pages, and its chores."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+import faust
+
+from streamer import log
+from streamer.admin.forget import KafkaErasures
+from streamer.errors import StreamerError
+from streamer.http.predict import Api
+from streamer.http.server import GuardedWeb, answering, serve
+from streamer.kafka import clients as servers
+from streamer.kafka.faust_app import faust_app
+from streamer.kafka.faust_consumer import install
+from streamer.kafka.lane import Lane
+from streamer.kafka.port import LaneOptions
+from streamer.kafka.reader import TopicReader
+from streamer.metrics import Metrics
+from streamer.pipeline.partition import Pipeline
+from streamer.records import Publisher
+from streamer.settings import Settings
+from streamer.store.base import StoreRefused, StoreUnavailable
+from streamer.store.redis_store import RedisStore
+from streamer.worker.models import Models
+from streamer.worker.partitions import Partitions
+from streamer.worker.pipelines import PipelineLoader
+from streamer.worker.runners import Runners
+from streamer.worker.watchdog import Watchdog
+
+_log = log.get(__name__)
+
+# For Faust's services to end, whose consumer has its own shorter limit.
+STOP_WITHIN_S: Final = 5.0
+PING_S: Final = 2.0
+SILENT_BROKER_S: Final = 10.0
+TICK_S: Final = 1.0
+COMMIT_HINT_S: Final = 5.0
+# Between two looks at whether the store still has what it confirmed.
+STORE_CHECK_S: Final = 5.0
+# Between two looks at whether the topic still is the one that was claimed.
+TOPIC_CHECK_S: Final = 30.0
+
+
+class WorkerStopped(StreamerError):
+    """The worker ended for the reason that the message gives."""
+
+
+class Serving:
+    """One worker's parts; made in the event loop that they run in, with servers that answer."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: RedisStore,
+        publisher: Publisher,
+        loader: PipelineLoader,
+        stop_for: Callable[[BaseException], None],
+        end: Callable[[str], None],
+    ) -> None:
+        """`stop_for` is told of what the worker cannot go on after; `end` ends the process at once,
+        from any thread."""
+        loop = asyncio.get_running_loop()
+        connect = partial(servers.kafka_consumer, settings)
+        self._settings = settings
+        self._store = store
+        self._stop_for = stop_for
+        self._model_read: asyncio.Future[None] = loop.create_future()
+        self._metrics = Metrics()
+        self._models = Models(settings, loader.load, self._metrics)
+        runners = Runners(
+            settings,
+            store,
+            publisher,
+            self._pipeline,
+            history=TopicReader(connect),
+            erasures=KafkaErasures(TopicReader(connect), settings.erasures_topic),
+            observer=self._models.observer,
+        )
+        self._partitions = Partitions(settings, runners, metrics=self._metrics)
+        self._models.attach(self._partitions, store)
+        options = LaneOptions(settings.batch, settings.fetch_max_wait_ms)
+        self._lane = Lane(settings.orders_topic, self._partitions, stop_for, options)
+        self._partitions.lane = self._lane
+        self._watchdog = Watchdog(
+            self._lane, loop, lambda: self._partitions.progress, end, settings.watchdog_ms / 1000
+        )
+        self._app = faust_app(settings)
+        install(self._app, self._lane)
+
+    async def run(self) -> None:
+        """Serves until cancelled; raises what crashed one of Faust's services."""
+        self._add_pages()
+        self._watchdog.start()
+        chores = [asyncio.create_task(self._guarded(chore)) for chore in self._chores()]
+        try:
+            await self._app.start()
+            await asyncio.shield(self._model_read)
+            _log.info("worker.ready")
+            await _until_crash(self._app)
+        finally:
+            self._watchdog.stop()
+            for chore in chores:
+                chore.cancel()
+            await self._partitions.hint()
+            await self._lane.close()
+            await self._models.close()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._app.stop(), STOP_WITHIN_S)
+
+    # --- pages ------------------------------------------------------------------------------
+
+    def _add_pages(self) -> None:
+        web = self._app.web
+        assert isinstance(web, GuardedWeb)
+        serve(web, self._unhealthy, self._unready, self._exposition)
+        web.add_page("/model", answering(self._models.page))
+        if self._settings.api:
+            Api(
+                lambda: self._models.reloader.pipeline,
+                self._store,
+                self._settings.orders_topic,
+                answered=self._metrics.api_answered,
+            ).add_to(web)
+
+    async def _unhealthy(self) -> list[str]:
+        verdict = self._watchdog.verdict()
+        return [] if verdict is None else [verdict]
+
+    async def _unready(self) -> list[str]:
+        complaints = list(self._partitions.outage.reasons)
+        if not self._model_read.done():
+            complaints.append("model: being read")
+        if not self._lane.ready:
+            complaints.append("partitions: not all that the group assigned are claimed")
+        if (self._watchdog.signs.fetch_age_s or 0) > SILENT_BROKER_S:
+            complaints.append("kafka: no broker answers fetches")
+        try:
+            await asyncio.wait_for(self._store.ping(), PING_S)
+        except (StoreUnavailable, StoreRefused, TimeoutError) as error:
+            complaints.append(f"store: {str(error) or 'no answer'}")
+        return complaints
+
+    def _exposition(self) -> bytes:
+        return self._metrics.exposition(self._partitions.gauges(self._watchdog.vitals.ends))
+
+    # --- chores -----------------------------------------------------------------------------
+
+    def _chores(self) -> list[Awaitable[None]]:
+        partitions = self._partitions
+        repeated = [
+            (TICK_S, partitions.tick),
+            (COMMIT_HINT_S, partitions.hint),
+            (STORE_CHECK_S, partitions.check_store),
+            (TOPIC_CHECK_S, partitions.check_topic),
+            *self._models.looks(),
+        ]
+        return [self._read_model(), *(_every(interval_s, look) for interval_s, look in repeated)]
+
+    async def _guarded(self, chore: Awaitable[None]) -> None:
+        try:
+            await chore
+        except Exception as error:
+            self._stop_for(error)
+
+    async def _pipeline(self) -> Pipeline:
+        await asyncio.shield(self._model_read)
+        pipeline = self._models.reloader.pipeline
+        assert pipeline is not None
+        return pipeline
+
+    async def _read_model(self) -> None:
+        """Fulfils the promise of a pipeline, on which the first claim waits.
+
+        Importing scikit-learn and reading the model take a second or two, in which the group
+        assigns partitions.
+        """
+        await self._models.reloader.start()
+        # What was imported stays for good. The garbage collector, going through it all, would now
+        # and then hold orders up for a tenth of a second and more.
+        gc.collect()
+        gc.freeze()
+        self._model_read.set_result(None)
+
+
+async def _every(interval_s: float, action: Callable[[], Awaitable[None]]) -> None:
+    """Runs the action again and again, `interval_s` after its last end, until cancelled."""
+    while True:
+        await asyncio.sleep(interval_s)
+        await action()
+
+
+async def _until_crash(app: faust.App) -> None:
+    """Returns never; raises what crashed one of Faust's services."""
+    while not app.crashed:
+        await asyncio.sleep(0.5)
+    raise app.crash_reason or WorkerStopped("one of Faust's services crashed")
