@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, cast
 
 import msgspec
 import numpy as np
@@ -14,15 +15,28 @@ from features.times import rfc3339
 from features.vector import FEATURE_NAMES, vectors
 from model.decide.codec import CustomerRecord
 from model.decide.scoring import Scorer
-from streamer.http.customer_view import Contribution, Explained, Segment, segment_of
-from streamer.http.customer_view import explained as contributions_of
 from streamer.http.requests import MAX_FAULTS, BodyRefused, Fault, FromFeatures, FromOrders, Row
 from streamer.pipeline.partition import Pipeline
+
+Segment: TypeAlias = Literal["top", "high", "middle", "low"]
 
 # Still a whole number that every reader of JSON can hold.
 _MOST_MINOR: Final = 10**14
 # Some 20 ms of work: whoever waits for the processor waits no longer.
 _EXPLAINED_AT_ONCE: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What a group of features adds to the CLV of the model's typical customer, major units."""
+
+    group: str
+    amount: float
+
+
+# The typical customer's CLV, and what each group adds to it: together the CLV, to the minor unit
+# (`model.explain.shapley`); the largest first. Major units. None where the model cannot say.
+Parts: TypeAlias = tuple[float, tuple[Contribution, ...]] | None
 
 
 class Prediction(msgspec.Struct, frozen=True):
@@ -56,25 +70,17 @@ def predictions(
 
     Raises BodyRefused where features are beyond what the model can score.
     """
-    scorer, writer = pipeline.judge.scorer, pipeline.writer
+    scorer = pipeline.judge.scorer
     X = _matrix(scorer, rows)
     clv_minor, churn = _rated(scorer, rows, X)
-    parts: list[Explained | None] = []
+    parts: list[Parts] = []
     for start in range(0, len(rows), _EXPLAINED_AT_ONCE) if contributions else ():
         between()
-        parts += contributions_of(pipeline, X[start : start + _EXPLAINED_AT_ONCE])
+        parts += explained(pipeline, X[start : start + _EXPLAINED_AT_ONCE])
     between()
     return [
-        Prediction(
-            clv=writer.major(worth),
-            churn_probability=gone,
-            segment=segment_of(pipeline, worth),
-            baseline=None if part is None else part.baseline,
-            contributions=None if part is None else part.contributions,
-            as_of=rfc3339(row.as_of_ms) if isinstance(row, FromOrders) else None,
-            model_version=scorer.model_version,
-            horizon_days=scorer.horizon_days,
-            currency=scorer.currency,
+        prediction_of(
+            pipeline, worth, gone, row.as_of_ms if isinstance(row, FromOrders) else None, part
         )
         for row, worth, gone, part in zip(
             rows,
@@ -83,6 +89,42 @@ def predictions(
             parts or [None] * len(rows),
             strict=True,
         )
+    ]
+
+
+def prediction_of(
+    pipeline: Pipeline, clv_minor: int, churn: float, as_of_ms: int | None, parts: Parts
+) -> Prediction:
+    """A CLV and P(churn) by the pipeline's model, for whoever asks."""
+    scorer = pipeline.judge.scorer
+    baseline, contributions = (None, None) if parts is None else parts
+    return Prediction(
+        clv=pipeline.writer.major(clv_minor),
+        churn_probability=churn,
+        segment=cast(Segment, pipeline.judge.rules.segment(clv_minor)),
+        baseline=baseline,
+        contributions=contributions,
+        as_of=None if as_of_ms is None else rfc3339(as_of_ms),
+        model_version=scorer.model_version,
+        horizon_days=scorer.horizon_days,
+        currency=scorer.currency,
+    )
+
+
+def explained(pipeline: Pipeline, X: Floats) -> list[Parts]:
+    """What the CLV of each feature vector is made of; None where the model cannot say."""
+    # It brings scikit-learn, which a worker imports while the group assigns partitions.
+    from model.explain.shapley import explain
+
+    scorer, major = pipeline.judge.scorer, pipeline.writer.major
+    if not scorer.typical:
+        return [None] * len(X)
+    return [
+        (
+            major(one.baseline_minor),
+            tuple(Contribution(group, major(minor)) for group, minor in one.contributions),
+        )
+        for one in explain(scorer, X)
     ]
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from features.catalog import WINDOWS_DAYS
 from features.times import MS_PER_DAY, day_of, rfc3339
@@ -20,13 +18,13 @@ from model.decide.outcome import Ending, ending
 from model.decide.scoring import score
 from model.explain.tree_shap import FeaturePart, by_feature
 from streamer.errors import StreamerError
+from streamer.http.answers import Contribution, Prediction, explained, prediction_of
 from streamer.pipeline.messages import warning_id
 from streamer.pipeline.partition import Pipeline
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import Partition
 from streamer.store.base import StateStore
 
-Segment: TypeAlias = Literal["top", "high", "middle", "low"]
 # Where a customer is, its bytes, and its due time.
 Found: TypeAlias = tuple[Partition, bytes, int | None]
 
@@ -58,24 +56,7 @@ class Window:
     net_revenue: float
 
 
-@dataclass(frozen=True, slots=True)
-class Contribution:
-    """What a group of features adds to the CLV of the model's typical customer, major units."""
-
-    group: str
-    amount: float
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """The typical customer's CLV, and what each group adds to it: together the CLV, to the minor
-    unit (see `model.explain.shapley`); the largest first. Major units."""
-
-    baseline: float
-    contributions: tuple[Contribution, ...]
-
-
-class CustomerView(msgspec.Struct, frozen=True):
+class CustomerView(Prediction, frozen=True, kw_only=True):
     """A customer of the live state. Money in major units of `currency`.
 
     The facts are as of `as_of`, as the score is; `baseline` and the amounts of `contributions` add
@@ -88,14 +69,6 @@ class CustomerView(msgspec.Struct, frozen=True):
     user_id: str
     partition: str
     as_of: str
-    clv: float
-    churn_probability: float
-    segment: Segment
-    baseline: float | None
-    contributions: tuple[Contribution, ...] | None
-    model_version: str
-    horizon_days: int
-    currency: str
     reference_clv: float | None
     orders: int
     net_revenue: float
@@ -139,28 +112,6 @@ async def _stored(user_id: str, store: StateStore, partition: Partition) -> Foun
     return None if stored.state is None else (partition, stored.state, stored.due_ms)
 
 
-def explained(pipeline: Pipeline, X: npt.NDArray[np.float64]) -> list[Explained | None]:
-    """What the CLV of each feature vector is made of; None where the model cannot say."""
-    # It brings scikit-learn, which a worker imports while the group assigns partitions.
-    from model.explain.shapley import explain
-
-    scorer, major = pipeline.judge.scorer, pipeline.writer.major
-    if not scorer.typical:
-        return [None] * len(X)
-    return [
-        Explained(
-            major(one.baseline_minor),
-            tuple(Contribution(group, major(minor)) for group, minor in one.contributions),
-        )
-        for one in explain(scorer, X)
-    ]
-
-
-def segment_of(pipeline: Pipeline, clv_minor: int) -> Segment:
-    """The segment of a CLV by the percentiles of the pipeline's model."""
-    return cast(Segment, pipeline.judge.rules.segment(clv_minor))
-
-
 def features_of(
     user_id: str, state: bytes, pipeline: Pipeline, as_of_ms: int | None
 ) -> tuple[FeaturePart, ...] | None:
@@ -194,6 +145,9 @@ def view(
     X = scorer.rows([(facts, as_of_ms)], [user_id])
     named = dict(zip(FEATURE_NAMES, X[0].tolist(), strict=False))
     (parts,) = explained(pipeline, X)
+    shared: dict[str, Any] = msgspec.structs.asdict(
+        prediction_of(pipeline, now.clv_minor, now.churn_probability, as_of_ms, parts)
+    )
     reference = rule_state.reference(as_of_ms, rules)
     last_day, last_ms = facts.last_purchase_day, facts.last_order_ms
     major = pipeline.writer.major
@@ -202,16 +156,8 @@ def view(
     return CustomerView(
         user_id=user_id,
         partition=partition.tag,
-        as_of=rfc3339(as_of_ms),
-        clv=major(now.clv_minor),
-        segment=segment_of(pipeline, now.clv_minor),
-        churn_probability=now.churn_probability,
-        baseline=None if parts is None else parts.baseline,
-        contributions=None if parts is None else parts.contributions,
+        **shared,
         reference_clv=major(reference.clv_minor) if reference else None,
-        currency=scorer.currency,
-        horizon_days=scorer.horizon_days,
-        model_version=scorer.model_version,
         orders=int(named["orders_lifetime"]),
         net_revenue=major(round(named["net_minor_lifetime"])),
         first_order_on=None if last_day is None else rfc3339(first_day * MS_PER_DAY)[:10],

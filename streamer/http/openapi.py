@@ -9,25 +9,19 @@ from importlib import resources
 from typing import Any, Final
 
 import msgspec
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from features.orders import MAX_ID_CHARS
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
-from model.data.attributes import MAX_NUMBER
 from streamer.http.answers import Prediction
 from streamer.http.customer_view import CustomerView
-from streamer.http.requests import MAX_BODY_BYTES, MAX_FAULTS, MAX_FEATURE, MAX_RECORDS, Fault
+from streamer.http.requests import MAX_BODY_BYTES, MAX_FAULTS, Fault
+from streamer.http.schema import INSTANT, MAX_RECORDS, PredictRequest
 
 API_VERSION: Final = "1.1.0"
 
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
-_INSTANT: Final[dict[str, Any]] = {
-    "description": "RFC 3339 with an offset, or integer milliseconds since 1970-01-01T00:00:00Z.",
-    "oneOf": [
-        {"type": "string", "format": "date-time"},
-        {"type": "integer", "minimum": 100_000_000_000, "exclusiveMaximum": 253_402_300_800_000},
-    ],
-}
 _ORDER: Final[dict[str, Any]] = {
     "order_id": "1001",
     "user_id": "ada",
@@ -163,7 +157,7 @@ def _openapi() -> dict[str, Any]:
 
 
 _STATUSES: Final = {
-    "BadRequest": ("400", "The body is no JSON."),
+    "BadRequest": ("400", "The body is not valid JSON."),
     "Unauthorized": ("401", "The worker has a token, and this was not it."),
     "NotFound": ("404", "No order of this customer was applied."),
     "TooLarge": ("413", "The body is too large: send fewer records at a time."),
@@ -204,103 +198,28 @@ def _ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+class _Plain(GenerateJsonSchema):
+    """Without a title for each field, which says no more than its name."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        return False
+
+
 def _schemas() -> dict[str, Any]:
-    _, answers = msgspec.json.schema_components(
-        [Prediction, CustomerView, Fault], ref_template="#/components/schemas/{name}"
+    template = "#/components/schemas/{}"
+    _, asked = models_json_schema(
+        [(PredictRequest, "validation")],
+        ref_template=template.format("{model}"),
+        schema_generator=_Plain,
     )
-    for schema in answers.values():
+    _, answers = msgspec.json.schema_components(
+        [Prediction, CustomerView, Fault], ref_template=template.format("{name}")
+    )
+    found = asked["$defs"] | answers
+    for schema in found.values():
         # A docstring's lines are of our making.
         schema["description"] = " ".join(schema.get("description", "").split())
-    return {
-        "PredictRequest": _request_schema(),
-        "OrdersRecord": _orders_record(),
-        "FeaturesRecord": _features_record(),
-        "Order": _order_schema(),
-        "Problem": _problem_schema(),
-        **answers,
-    }
-
-
-def _request_schema() -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": ["records"],
-        "additionalProperties": False,
-        "properties": {
-            "records": {
-                "type": "array",
-                "minItems": 1,
-                "maxItems": MAX_RECORDS,
-                "items": {"oneOf": [_ref("OrdersRecord"), _ref("FeaturesRecord")]},
-            },
-            "as_of": _or_null(_INSTANT, "For all records with orders that have none of their own."),
-            "contributions": {
-                "type": "boolean",
-                "default": True,
-                "description": "false leaves out what makes up each CLV, which takes most of the"
-                " time.",
-            },
-        },
-    }
-
-
-def _orders_record() -> dict[str, Any]:
-    return {
-        "description": "All orders of one customer, in any order.",
-        "type": "object",
-        "required": ["orders"],
-        "additionalProperties": False,
-        "properties": {
-            "orders": {"type": "array", "minItems": 1, "items": _ref("Order")},
-            "as_of": _or_null(
-                _INSTANT,
-                "The instant to score as of, not before the newest order. Without it: now.",
-            ),
-            "attributes": _attributes(
-                "Those left out are as CLV_ATTRIBUTES has them for the user, if the worker has"
-                " such a file and the user is in it."
-            ),
-        },
-    }
-
-
-def _or_null(schema: dict[str, Any], description: str) -> dict[str, Any]:
-    either = [*schema["oneOf"], {"type": "null"}]
-    return {"description": f"{description} {schema['description']}", "oneOf": either}
-
-
-def _attributes(left_out: str) -> dict[str, Any]:
-    number = {"type": "number", "minimum": -MAX_NUMBER, "maximum": MAX_NUMBER}
-    return {
-        "description": "What is known of the customer besides orders, by the names of the columns"
-        " that the model was trained with: a number or a text, as the column was, or null where it"
-        f" is missing. A text that training never saw is taken as such. {left_out}",
-        "type": ["object", "null"],
-        "additionalProperties": {"oneOf": [number, {"type": "string"}, {"type": "null"}]},
-    }
-
-
-def _features_record() -> dict[str, Any]:
-    def bounds(name: str) -> dict[str, Any]:
-        least = -MAX_FEATURE if "net_minor" in name else 0
-        return {"type": "number", "minimum": least, "maximum": MAX_FEATURE}
-
-    return {
-        "description": "A feature vector as `features.vector` makes it; money in minor units.",
-        "type": "object",
-        "required": ["features", "feature_version"],
-        "additionalProperties": False,
-        "properties": {
-            "feature_version": {"const": FEATURE_VERSION},
-            "features": {
-                "type": "object",
-                "required": list(FEATURE_NAMES),
-                "additionalProperties": False,
-                "properties": {name: bounds(name) for name in FEATURE_NAMES},
-            },
-            "attributes": _attributes("Those left out are missing."),
-        },
-    }
+    return {**found, "Order": _order_schema(), "Problem": _problem_schema()}
 
 
 def _order_schema() -> dict[str, Any]:
@@ -309,7 +228,7 @@ def _order_schema() -> dict[str, Any]:
     # Within this document it goes by its place in it.
     schema = {name: value for name, value in schema.items() if name not in ("$schema", "$id")}
     # Narrower than what is taken: generated clients are not to write 0000-00-00.
-    schema["properties"]["ts"] = {**schema["properties"]["ts"], **_INSTANT}
+    schema["properties"]["ts"] = {**schema["properties"]["ts"], **INSTANT}
     return schema
 
 

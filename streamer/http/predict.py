@@ -32,7 +32,8 @@ from streamer.clock import Clock, SystemClock
 from streamer.http.answers import newest_ms, predictions
 from streamer.http.customer_view import Found, UnknownCustomer, find_customer, view
 from streamer.http.openapi import document
-from streamer.http.requests import MAX_BODY_BYTES, BodyRefused, Fault, Terms, instant_of, read
+from streamer.http.requests import MAX_BODY_BYTES, BodyRefused, Fault, Terms, read
+from streamer.http.schema import instant_of
 from streamer.http.server import BodyTooLarge, GuardedWeb, body_of, is_from_here, problem
 from streamer.pipeline.partition import Pipeline
 from streamer.store.base import Claim, StateStore, StoreRefused, StoreUnavailable

@@ -2,37 +2,46 @@
 
 A record is a customer's orders, in the very form of the orders topic and folded by the very fold of
 the stream, or ready features by their names; and what the shop knows of the customer besides.
+
+JSON is cut into pieces before any of it becomes values, and a piece that is too large to be what it
+should be is refused unread: a body of a stranger costs no more than a good one.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec import UNSET, Raw, UnsetType
+from pydantic import BaseModel, ValidationError
 
 from features.ledger import IdMemory
 from features.orders import Order, OrderRules, Reason, Rejected, parse
 from features.state import EMPTY, BeyondMemory, CustomerState, apply
-from features.times import InstantError, rfc3339, wire_ms
+from features.times import rfc3339
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
 from model.data.attributes import Attributes
+from streamer.http.schema import (
+    MAX_RECORDS,
+    FeaturesRecord,
+    OrdersRecord,
+    PredictRequest,
+    least_of,
+)
 
-MAX_RECORDS: Final = 1_000
 MAX_BODY_BYTES: Final = 4 << 20
 # More would tell nobody more.
 MAX_FAULTS: Final = 50
-# Far above any money or count, and far from where sums of them overflow.
-MAX_FEATURE: Final = 1e15
+# A body full of orders has fewer commas; each costs time and memory to read.
+_MAX_COMMAS: Final = 300_000
+# What is not a list of records or orders is small.
+_MAX_VALUE_BYTES: Final = 1 << 16
 _SHOWN_CHARS: Final = 80
-_MIN_EPOCH_MS: Final = 100_000_000_000
-_YEAR_10000_MS: Final = 253_402_300_800_000
 
-_BODY_FIELDS: Final = ("records", "as_of", "contributions")
-_RECORD_FIELDS: Final = ("orders", "as_of", "features", "feature_version", "attributes")
 _FIELD_OF: Final[Mapping[Reason, str]] = {
     Reason.BAD_ORDER_ID: "order_id",
     Reason.BAD_USER_ID: "user_id",
@@ -45,12 +54,56 @@ _FIELD_OF: Final[Mapping[Reason, str]] = {
     Reason.BAD_TYPE: "type",
     Reason.WRONG_CURRENCY: "currency",
 }
+_REMEDIES: Final = {
+    "records": f"send a list of 1 to {MAX_RECORDS:,} records",
+    "contributions": "send true or false",
+    "orders": "send a list of the customer's orders, at least one",
+    "features": "send an object of numbers by their names",
+    "feature_version": f'send "{FEATURE_VERSION}", the version that this model was trained on',
+    "attributes": "send an object of values by their names",
+}
+_WRONG: Final = {
+    "missing": "is missing",
+    "list_type": "is not a list",
+    "dict_type": "is not an object",
+    "model_type": "is not an object",
+    "bool_type": "is not true or false",
+    "literal_error": f'is not "{FEATURE_VERSION}"',
+}
 
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_items = msgspec.json.Decoder(list[msgspec.Raw])
-_numbers = msgspec.json.Decoder(dict[str, float])
-_anything = msgspec.json.Decoder()
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    records: Raw | UnsetType = UNSET
+    as_of: Raw | UnsetType = UNSET
+    contributions: Raw | UnsetType = UNSET
+
+
+class _Record(msgspec.Struct, forbid_unknown_fields=True):
+    orders: Raw | UnsetType = UNSET
+    as_of: Raw | UnsetType = UNSET
+    features: Raw | UnsetType = UNSET
+    feature_version: Raw | UnsetType = UNSET
+    attributes: Raw | UnsetType = UNSET
+
+
+_Pieces = TypeVar("_Pieces", _Body, _Record)
+_Model = TypeVar("_Model", bound=BaseModel)
+
+_body = msgspec.json.Decoder(_Body)
+_record = msgspec.json.Decoder(_Record)
+_items = msgspec.json.Decoder(list[Raw])
+_fields = msgspec.json.Decoder(dict[str, Raw])
+_vector = attrgetter(*FEATURE_NAMES)
 _undecodable = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
+
+
+def _float(text: str) -> float | str:
+    """A number of JSON; as it is written where no float is so large."""
+    value = float(text)
+    return value if abs(value) != float("inf") else text
+
+
+_value = msgspec.json.Decoder(float_hook=_float)
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -70,7 +123,7 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 class BodyRefused(Exception):
     """The request cannot be answered: correct what `faults` name, and send it again.
 
-    `status` is 400 for what is no JSON, 422 for JSON that asks for nothing we know."""
+    `status` is 400 for what is not JSON, 422 for JSON that asks for nothing we know."""
 
     def __init__(self, status: int, faults: Sequence[Fault], complete: bool = True) -> None:
         count = len(faults)
@@ -120,22 +173,12 @@ class Terms:
     attributes: Attributes | None = None
 
 
-@dataclass(slots=True)
-class _Faults:
-    """Faults as they are found; full from MAX_FAULTS on."""
+def read(body: bytes, terms: Terms, between: Callable[[], None] = lambda: None) -> Asked:
+    """What a body asks for, its records in their order; `between` is called often meanwhile.
 
-    found: list[Fault] = field(default_factory=list)
-
-    @property
-    def full(self) -> bool:
-        return len(self.found) >= MAX_FAULTS
-
-    def add(self, place: _Place, field: str | None, detail: str, value: object = None) -> None:
-        if self.full:
-            return
-        at = place.pointer if field is None else f"{place.pointer}/{_escaped(field)}"
-        shown = None if value is None else _shown(value)
-        self.found.append(Fault(detail, at, place.record, place.order, field, shown))
+    Raises BodyRefused with what is wrong with any of them.
+    """
+    return _Reader(terms, between).read(body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,307 +190,229 @@ class _Place:
     order: int | None = None
 
 
-def read(body: bytes, terms: Terms, between: Callable[[], None] = lambda: None) -> Asked:
-    """What a body asks for, its records in their order; `between` is called after each.
-
-    Raises BodyRefused with what is wrong with any of them.
-    """
-    faults, top = _Faults(), _Place()
-    given = _object(body, top, _BODY_FIELDS, "records", faults)
-    if given is None:
-        raise BodyRefused(_status_of(body), faults.found)
-    as_of_ms = _instant(given.get("as_of"), top, faults)
-    contributions = _switch(given, "contributions", top, faults)
-    rows = []
-    for number, raw in enumerate(_records(given, top, faults)):
-        place = _Place(f"#/records/{number}", number)
-        row = _record(raw, place, as_of_ms, terms, faults)
-        if faults.full:
-            break
-        if row is not None:
-            rows.append(row)
-        between()
-    if faults.found:
-        raise BodyRefused(422, faults.found, complete=not faults.full)
-    return Asked(rows, contributions)
+class _Full(Exception):
+    """There are as many faults as anybody reads."""
 
 
-def _status_of(body: bytes) -> int:
-    """400 for what is no JSON at all; 422 for JSON of another shape."""
-    try:
-        _anything.decode(body)
-    except _undecodable:
-        return 400
-    return 422
+@dataclass(slots=True)
+class _Reader:
+    """Reads one body; whatever is wrong becomes a fault, and None instead of a value."""
 
+    terms: Terms
+    between: Callable[[], None]
+    faults: list[Fault] = field(default_factory=list)
 
-def _records(
-    given: Mapping[str, msgspec.Raw], place: _Place, faults: _Faults
-) -> Sequence[msgspec.Raw]:
-    if "records" not in given:
-        faults.add(place, "records", "records is missing; send a list of 1 to 1,000 records")
-        return ()
-    found = _list(given["records"])
-    if found is None:
-        faults.add(
-            place, "records", "records is no list; send 1 to 1,000 records", given["records"]
-        )
-        return ()
-    if not 1 <= len(found) <= MAX_RECORDS:
-        wanted = f"send 1 to {MAX_RECORDS:,} in a request"
-        faults.add(place, "records", f"records has {len(found):,} elements; {wanted}")
-        return ()
-    return found
-
-
-def _record(
-    raw: msgspec.Raw, place: _Place, as_of_ms: int | None, terms: Terms, faults: _Faults
-) -> Row | None:
-    before = len(faults.found)
-    given = _object(bytes(raw), place, _RECORD_FIELDS, "orders, or features", faults)
-    if given is None:
-        return None
-    if ("orders" in given) == ("features" in given):
-        which = "both orders and features" if "orders" in given else "neither orders nor features"
-        faults.add(place, None, f"the record has {which}; send one of the two")
-        return None
-    if "features" in given:
-        return _from_features(given, place, terms, faults)
-    if "feature_version" in given:
-        faults.add(place, "feature_version", "feature_version goes with features, not with orders")
-    own_ms = _instant(given.get("as_of"), place, faults)
-    as_of_ms = as_of_ms if own_ms is None else own_ms
-    orders = _orders(given["orders"], place, terms, faults)
-    user_id = orders[0].user_id if orders else None
-    attributes = _attributes(given.get("attributes"), user_id, place, terms, faults)
-    if len(faults.found) > before:
-        return None
-    folded = _folded(orders, place, as_of_ms, terms, faults)
-    return None if folded is None else FromOrders(*folded, attributes)
-
-
-# --- orders ---------------------------------------------------------------------------------------
-
-
-def _orders(raw: msgspec.Raw, place: _Place, terms: Terms, faults: _Faults) -> list[Order]:
-    found = _list(raw)
-    if not found:
-        what = "is no list" if found is None else "is empty"
-        faults.add(place, "orders", f"orders {what}; send the customer's orders, one at least", raw)
-        return []
-    orders: list[Order] = []
-    for number, one in enumerate(found):
-        outcome = parse(bytes(one), None, terms.now_ms, terms.rules)
-        at = _Place(f"{place.pointer}/orders/{number}", place.record, number)
-        if isinstance(outcome, Rejected):
-            _add_rejected(outcome, one, at, faults)
-            if faults.full:
-                return []
-            continue
-        orders.append(outcome)
-        if outcome.user_id != orders[0].user_id:
-            faults.add(
-                at,
-                "user_id",
-                "user_id is not that of the record's first order; send one record a customer",
-                outcome.user_id,
-            )
-    # As though each had come in its time: facts do not depend on the order, memory does.
-    orders.sort(key=_event_time)
-    return orders
-
-
-def _event_time(order: Order) -> int:
-    return order.ts_ms
-
-
-def _add_rejected(rejected: Rejected, raw: msgspec.Raw, at: _Place, faults: _Faults) -> None:
-    name = _FIELD_OF.get(rejected.reason)
-    if rejected.reason is Reason.MISSING_FIELD:
-        name = rejected.detail.split()[0]
-    value: Any = None
-    if name is not None and rejected.reason is not Reason.MISSING_FIELD:
-        value = _value(_fields.decode(raw).get(name))
-    faults.add(at, name, rejected.detail, value)
-
-
-def _folded(
-    orders: Sequence[Order], place: _Place, as_of_ms: int | None, terms: Terms, faults: _Faults
-) -> tuple[CustomerState, int] | None:
-    facts = EMPTY
-    for order in orders:
-        after = apply(facts, order, terms.memory)
-        if isinstance(after, BeyondMemory):
-            faults.add(place, "orders", "more orders than are remembered; leave out the oldest")
-            return None
-        facts = after
-    newest_ms = orders[-1].ts_ms
-    if as_of_ms is None:
-        # Clocks differ: as the stream does, never score before what is known.
-        return facts, max(terms.now_ms, newest_ms)
-    if newest_ms > as_of_ms:
-        newest = rfc3339(newest_ms, milliseconds=True)
-        detail = f"as_of is before the newest order, {newest}; leave that out or choose a later one"
-        faults.add(place, "as_of", detail, rfc3339(as_of_ms, milliseconds=True))
-        return None
-    return facts, as_of_ms
-
-
-# --- features -------------------------------------------------------------------------------------
-
-
-def _from_features(
-    given: Mapping[str, msgspec.Raw], place: _Place, terms: Terms, faults: _Faults
-) -> FromFeatures | None:
-    before = len(faults.found)
-    if "as_of" in given:
-        faults.add(place, "as_of", "as_of goes with orders; features are as of an instant already")
-    version = _value(given.get("feature_version"))
-    if version != FEATURE_VERSION:
-        detail = f'feature_version is not "{FEATURE_VERSION}", which this model was trained on'
-        faults.add(place, "feature_version", f"{detail}; send it as a string", version)
-    vector = _vector(given["features"], place, faults)
-    attributes = _attributes(given.get("attributes"), None, place, terms, faults)
-    return FromFeatures(vector, attributes) if len(faults.found) == before else None
-
-
-def _vector(raw: msgspec.Raw, place: _Place, faults: _Faults) -> list[float]:
-    try:
-        numbers = _numbers.decode(raw)
-        vector = [numbers[name] for name in FEATURE_NAMES]
-        if len(numbers) == len(vector) and all(map(_allowed, FEATURE_NAMES, vector)):
-            return vector
-    except (*_undecodable, KeyError):
-        pass
-    _find_feature_faults(raw, place, faults)
-    return []
-
-
-def _allowed(name: str, value: object) -> bool:
-    """Whether a feature can have the value; only net revenue falls below 0, by refunds."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    least = -MAX_FEATURE if "net_minor" in name else 0.0
-    return math.isfinite(value) and least <= value <= MAX_FEATURE
-
-
-def _find_feature_faults(raw: msgspec.Raw, place: _Place, faults: _Faults) -> None:
-    """Every feature that is missing, unknown or no number: the slow way, for bad records only."""
-    try:
-        features = {name: _value(number) for name, number in _fields.decode(raw).items()}
-    except _undecodable:
-        faults.add(place, "features", "features is no object; send numbers by their names", raw)
-        return
-    at = _Place(f"{place.pointer}/features", place.record)
-    for name in FEATURE_NAMES:
-        if name not in features:
-            faults.add(at, name, f"{name} is missing; send all {len(FEATURE_NAMES)} features")
-        elif not _allowed(name, features[name]):
-            least = "-1e15" if "net_minor" in name else "0"
-            detail = f"{name} cannot be that; send a number from {least} to 1e15"
-            faults.add(at, name, detail, _null_shown(features[name]))
-    for name in features.keys() - set(FEATURE_NAMES):
-        faults.add(at, name, "no such feature; docs/api.md says where the names are")
-
-
-# --- attributes -----------------------------------------------------------------------------------
-
-
-def _attributes(
-    raw: msgspec.Raw | None, user_id: str | None, place: _Place, terms: Terms, faults: _Faults
-) -> tuple[float, ...]:
-    """The values of the attributes that the model knows: what the record says, else what the
-    worker knows of the user, else NaN."""
-    known = terms.attributes
-    values = [] if known is None else known.row(user_id)
-    if raw is None or _value(raw) is None:
-        return tuple(values)
-    try:
-        given = _fields.decode(raw)
-    except _undecodable:
-        faults.add(place, "attributes", "attributes is no object; send values by their names", raw)
-        return ()
-    columns = () if known is None else known.columns
-    names = [column.name for column in columns]
-    at = _Place(f"{place.pointer}/attributes", place.record)
-    for name, one in given.items():
-        value = _value(one)
-        if name not in names:
-            there = f"there are {', '.join(names)}" if names else "leave attributes out"
-            faults.add(at, name, f"the model knows no such attribute; {there}", _null_shown(value))
-            continue
-        number = names.index(name)
+    def read(self, body: bytes) -> Asked:
+        rows: list[Row] = []
+        full, contributions = False, True
         try:
-            values[number] = columns[number].code_of(value)
-        except ValueError as error:
-            faults.add(at, name, str(error), value)
-    return tuple(values)
+            records, as_of_ms, contributions = self._envelope(body)
+            for number, raw in enumerate(records):
+                row = self._row(raw, _Place(f"#/records/{number}", number), as_of_ms)
+                rows += [] if row is None else [row]
+                self.between()
+        except _Full:
+            full = True
+        if self.faults:
+            raise BodyRefused(422, self.faults, complete=not full)
+        return Asked(rows, contributions)
+
+    def _envelope(self, body: bytes) -> tuple[Sequence[Raw], int | None, bool]:
+        top = _Place()
+        if body.count(b",") > _MAX_COMMAS:
+            self._add(top, None, "the body has too many values; send fewer records at a time")
+            return (), None, True
+        try:
+            given = _body.decode(body)
+        except msgspec.ValidationError as error:
+            self._unknown(top, error, "the body", "records", _Body)
+            return (), None, True
+        except _undecodable as error:
+            detail = f"the body is not valid JSON in UTF-8 ({str(error)[:120]}); send an object"
+            raise BodyRefused(400, [Fault(f"{detail} with records", "#")]) from None
+        values = self._values(given, "records")
+        asked = self._checked(PredictRequest, values, top)
+        if asked is not None:
+            return values["records"], asked.as_of, asked.contributions
+        # Whatever else is wrong, the faults of its records are told too.
+        records = values.get("records")
+        return (
+            records if isinstance(records, list) and len(records) <= MAX_RECORDS else (),
+            None,
+            True,
+        )
+
+    def _row(self, raw: Raw, place: _Place, as_of_ms: int | None) -> Row | None:
+        try:
+            given = _record.decode(raw)
+        except _undecodable as error:
+            self._unknown(place, error, "the record", "orders, or features", _Record)
+            return None
+        if (given.orders is UNSET) == (given.features is UNSET):
+            which = "neither orders nor" if given.orders is UNSET else "both orders and"
+            self._add(place, None, f"the record has {which} features; send one of the two")
+            return None
+        found = len(self.faults)
+        values = self._values(given, "orders")
+        ready = given.features is not UNSET
+        asked = self._checked(FeaturesRecord if ready else OrdersRecord, values, place)
+        orders = self._orders(values.get("orders"), place)
+        user_id = orders[0].user_id if orders else None
+        attributes = self._attributes(values.get("attributes"), user_id, place)
+        if len(self.faults) > found:
+            return None
+        if isinstance(asked, FeaturesRecord):
+            return FromFeatures(list(_vector(asked.features)), attributes)
+        own_ms = asked.as_of if isinstance(asked, OrdersRecord) else None
+        folded = self._folded(orders, place, as_of_ms if own_ms is None else own_ms)
+        return None if folded is None else FromOrders(*folded, attributes)
+
+    # --- pieces -----------------------------------------------------------------------------
+
+    @staticmethod
+    def _values(given: _Pieces, items: str) -> dict[str, Any]:
+        """The fields that were sent: `items` as a list of pieces, others as values."""
+        values: dict[str, Any] = {}
+        for name in given.__struct_fields__:
+            raw = getattr(given, name)
+            if raw is UNSET:
+                continue
+            small = name == items or len(memoryview(raw)) <= _MAX_VALUE_BYTES
+            try:
+                values[name] = (_items if name == items else _value).decode(raw) if small else raw
+            except _undecodable:
+                values[name] = raw  # of no type that a field has
+        return values
+
+    def _checked(self, kind: type[_Model], values: Mapping[str, Any], at: _Place) -> _Model | None:
+        try:
+            return kind.model_validate(values)
+        except ValidationError as error:
+            for one in error.errors(include_url=False):
+                name = str(one["loc"][-1])
+                place = at
+                if len(one["loc"]) > 1:
+                    place = _Place(f"{at.pointer}/{one['loc'][0]}", at.record)
+                missing = one["type"] in ("missing", "extra_forbidden", "too_long", "too_short")
+                value = "" if missing else _shown(one["input"])
+                self._add(place, name, _detail(kind, name, one), value or None)
+            return None
+
+    def _unknown(
+        self, place: _Place, error: Exception, what: str, wanted: str, pieces: type[msgspec.Struct]
+    ) -> None:
+        """Tells of a field that there is not, or of what is not an object."""
+        name = str(error).partition("unknown field `")[2].rpartition("`")[0]
+        if name:
+            known = ", ".join(pieces.__struct_fields__)
+            self._add(place, name, f"no such field; there are {known}")
+        else:
+            self._add(place, None, f"{what} is not a JSON object; send one with {wanted}")
+
+    def _add(self, place: _Place, name: str | None, detail: str, value: str | None = None) -> None:
+        at = place.pointer if name is None else f"{place.pointer}/{_escaped(name)}"
+        self.faults.append(Fault(detail, at, place.record, place.order, name, value))
+        if len(self.faults) >= MAX_FAULTS:
+            raise _Full
+
+    # --- orders -----------------------------------------------------------------------------
+
+    def _orders(self, given: object, place: _Place) -> list[Order]:
+        orders: list[Order] = []
+        rules, now_ms = self.terms.rules, self.terms.now_ms
+        for number, raw in enumerate(given if isinstance(given, list) else ()):
+            outcome = parse(bytes(raw), None, now_ms, rules)
+            if isinstance(outcome, Rejected):
+                self._rejected(outcome, raw, place, number)
+                continue
+            orders.append(outcome)
+            if outcome.user_id != orders[0].user_id:
+                detail = "user_id is not that of the record's first order; send one record a"
+                at = _Place(f"{place.pointer}/orders/{number}", place.record, number)
+                self._add(at, "user_id", f"{detail} customer", _shown(outcome.user_id))
+            if not number % 64:
+                self.between()
+        # As though each had come in its time: facts do not depend on the order, memory does.
+        orders.sort(key=attrgetter("ts_ms"))
+        return orders
+
+    def _rejected(self, rejected: Rejected, raw: Raw, place: _Place, number: int) -> None:
+        name = _FIELD_OF.get(rejected.reason)
+        value = None
+        if rejected.reason is Reason.MISSING_FIELD:
+            name = rejected.detail.split()[0]
+        elif name is not None:
+            value = _shown(_fields.decode(raw).get(name, "null"))
+        at = _Place(f"{place.pointer}/orders/{number}", place.record, number)
+        self._add(at, name, rejected.detail, value)
+
+    def _folded(
+        self, orders: Sequence[Order], place: _Place, as_of_ms: int | None
+    ) -> tuple[CustomerState, int] | None:
+        facts = EMPTY
+        for number, order in enumerate(orders):
+            after = apply(facts, order, self.terms.memory)
+            if isinstance(after, BeyondMemory):
+                detail = "more orders than are remembered; leave out the oldest"
+                self._add(place, "orders", detail)
+                return None
+            facts = after
+            if not number % 64:
+                self.between()
+        newest_ms = orders[-1].ts_ms
+        if as_of_ms is None:
+            # Clocks differ: as the stream does, never score before what is known.
+            return facts, max(self.terms.now_ms, newest_ms)
+        if newest_ms > as_of_ms:
+            newest = rfc3339(newest_ms, milliseconds=True)
+            detail = f"as_of is before the newest order, {newest}; leave that out or choose a later"
+            self._add(place, "as_of", f"{detail} one", rfc3339(as_of_ms, milliseconds=True))
+            return None
+        return facts, as_of_ms
+
+    # --- attributes -------------------------------------------------------------------------
+
+    def _attributes(self, given: object, user_id: str | None, place: _Place) -> tuple[float, ...]:
+        """The values of the attributes that the model knows: what the record says, else what the
+        worker knows of the user, else NaN."""
+        known = self.terms.attributes
+        values = [] if known is None else known.row(user_id)
+        columns = () if known is None else known.columns
+        names = [column.name for column in columns]
+        at = _Place(f"{place.pointer}/attributes", place.record)
+        for name, value in given.items() if isinstance(given, dict) else ():
+            if name not in names:
+                there = f"there are {', '.join(names)}" if names else "leave attributes out"
+                detail = f"the model knows no such attribute; {there}"
+                self._add(at, name, detail, _shown(value))
+                continue
+            number = names.index(name)
+            try:
+                values[number] = columns[number].code_of(value)
+            except ValueError as error:
+                self._add(at, name, str(error), _shown(value))
+        return tuple(values)
 
 
-# --- pieces ---------------------------------------------------------------------------------------
-
-
-def instant_of(value: object) -> int:
-    """Epoch ms of an RFC 3339 time with offset, or of integer epoch ms. Raises ValueError with the
-    remedy."""
-    try:
-        return wire_ms(value)
-    except InstantError as error:
-        remedy = "send RFC 3339 with offset (2026-03-01T12:00:00Z) or integer epoch milliseconds"
-        raise ValueError(f"as_of {error}; {remedy}") from None
-
-
-def _instant(raw: msgspec.Raw | None, place: _Place, faults: _Faults) -> int | None:
-    """The as_of at a place; None where there is none, or null, or no time, which is a fault."""
-    value = _value(raw)
-    if value is None:
-        return None
-    try:
-        return instant_of(value)
-    except ValueError as error:
-        faults.add(place, "as_of", str(error), value)
-        return None
-
-
-def _switch(given: Mapping[str, msgspec.Raw], name: str, place: _Place, faults: _Faults) -> bool:
-    """A field that is true unless it says otherwise."""
-    value = _value(given[name]) if name in given else True
-    if not isinstance(value, bool):
-        faults.add(place, name, f"{name} is no switch; send true or false", _null_shown(value))
-        return True
-    return value
-
-
-def _object(
-    data: bytes, place: _Place, known: Sequence[str], wanted: str, faults: _Faults
-) -> dict[str, msgspec.Raw] | None:
-    """The fields of a JSON object, unknown ones left out and told; None where it is none."""
-    try:
-        given = _fields.decode(data)
-    except _undecodable as error:
-        kind = "no JSON in UTF-8" if _status_of(data) == 400 else "no JSON object"
-        why = f" ({str(error)[:120]})" if _status_of(data) == 400 else ""
-        faults.add(place, None, f"this is {kind}{why}; send an object with {wanted}")
-        return None
-    for name in given.keys() - set(known):
-        faults.add(place, name, f"no such field; there are {', '.join(known)}")
-        del given[name]
-    return given
-
-
-def _value(raw: msgspec.Raw | None) -> object:
-    """What a piece of JSON says; a number beyond any float stays as it is written."""
-    try:
-        return None if raw is None else _anything.decode(raw)
-    except _undecodable:
-        return raw
-
-
-def _list(raw: msgspec.Raw) -> list[msgspec.Raw] | None:
-    try:
-        return _items.decode(raw)
-    except _undecodable:
-        return None
+def _detail(kind: type[BaseModel], name: str, error: Mapping[str, Any]) -> str:
+    """What is wrong with a field, and what to send."""
+    what = error["type"]
+    if what == "value_error":
+        return str(error["ctx"]["error"])
+    if what == "extra_forbidden":
+        if name == "as_of":
+            return "as_of goes with orders; features are as of an instant already"
+        if name == "feature_version":
+            return "feature_version goes with features, not with orders"
+        return "no such feature; docs/api.md says where the names are"
+    if what in ("too_short", "too_long"):
+        return f"{name} has {error['ctx']['actual_length']:,} elements; {_REMEDIES[name]}"
+    if name in _REMEDIES:
+        return f"{name} {_WRONG[what]}; {_REMEDIES[name]}"
+    number = f"a number from {'-1e15' if least_of(name) else '0'} to 1e15"
+    if what == "missing":
+        return f"{name} is missing; send {number} for it, as for all {len(FEATURE_NAMES)} features"
+    return f"{name} cannot be that; send {number}"
 
 
 def _escaped(name: str) -> str:
@@ -455,12 +420,11 @@ def _escaped(name: str) -> str:
     return re.sub("[~/]", lambda found: "~0" if found[0] == "~" else "~1", name[:_SHOWN_CHARS])
 
 
-def _null_shown(value: object) -> object:
-    return "null" if value is None else value
-
-
 def _shown(value: object) -> str:
-    if isinstance(value, msgspec.Raw):
-        value = bytes(value).decode(errors="replace")
+    if isinstance(value, Raw):
+        piece = bytes(memoryview(value)[: 4 * _SHOWN_CHARS]).decode(errors="replace")
+        value = piece[1:-1] if piece[:1] == '"' == piece[-1:] else piece
+    if value is None or isinstance(value, bool):
+        value = {None: "null", True: "true", False: "false"}[value]
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"

@@ -15,7 +15,8 @@ from typing import Any, Final
 import pytest
 
 from streamer.http import predict as api_module
-from streamer.http.requests import MAX_BODY_BYTES, instant_of
+from streamer.http.requests import MAX_BODY_BYTES
+from streamer.http.schema import instant_of
 from streamer.pipeline.partition import PartitionRunner
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import LogRange, MemoryPublisher, Partition

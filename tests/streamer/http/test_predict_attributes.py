@@ -78,7 +78,7 @@ def test_a_model_without_attributes_sees_none() -> None:
 @pytest.mark.parametrize(
     ("given", "pointer", "detail"),
     [
-        (7, "", "attributes is no object"),
+        (7, "", "attributes is not an object"),
         ({"agee": 3}, "/agee", "the model knows no such attribute; there are age, channel"),
         ({"age": "40"}, "/age", "age is a number: send one from -1e15 to 1e15, or null"),
         ({"age": True}, "/age", "age is a number"),

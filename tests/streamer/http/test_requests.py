@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from features.ledger import IdMemory
+from features.ledger import IdMemory, entries_newest_first
+from features.money import minor_exponent
 from features.orders import Order, OrderRules, parse
 from features.state import EMPTY, BeyondMemory, CustomerState, apply
 from features.vector import FEATURE_NAMES
@@ -96,6 +98,26 @@ def test_features_come_in_the_order_of_the_vector_whatever_theirs() -> None:
 def test_contributions_are_asked_for_unless_it_says_otherwise() -> None:
     assert read(body(orders()), TERMS).contributions
     assert not read(body(orders(), contributions=False), TERMS).contributions
+
+
+@settings(max_examples=200)
+@given(
+    st.decimals(0, 10**9, allow_nan=False, allow_infinity=False),
+    st.sampled_from(["USD", "JPY", "KWD", "CLF"]),
+)
+@example(Decimal("0.285"), "USD")
+@example(Decimal("999999999.994999999999999999"), "USD")
+@example(Decimal("1E-400"), "KWD")
+def test_an_amount_is_the_digits_that_were_sent(amount: Decimal, currency: str) -> None:
+    raw = json.dumps(order(amount=0.5)).replace("0.5", str(amount)).encode()
+    terms = Terms(OrderRules(currency), IdMemory(), NOW_MS)
+    (row,) = read(b'{"records": [{"orders": [' + raw + b"]}]}", terms).rows
+    assert isinstance(row, FromOrders)
+    unit = Decimal(1).scaleb(-minor_exponent(currency))
+    with localcontext(prec=1_000, Emin=-9_999):
+        exact = amount.quantize(unit, ROUND_HALF_EVEN) / unit
+    (entry,) = entries_newest_first(row.facts.ledger)
+    assert entry.amount_minor == int(exact)
 
 
 # --- what is refused ------------------------------------------------------------------------------
