@@ -10,7 +10,7 @@ from features.orders import Order, OrderRules, parse
 from streamer.errors import StreamerError
 from streamer.pipeline.erasures import erasure_in
 from streamer.pipeline.partition import LogTooShort, RetentionGap
-from streamer.pipeline.partitioner import MURMUR2, PARTITIONERS
+from streamer.pipeline.partitioner import partition_for
 from streamer.records import LogRange, Partition, Record
 from streamer.store.base import MovableStore
 
@@ -24,7 +24,7 @@ class FewerPartitions(RepartitionRefused):
 
 
 class OtherPartitioner(RepartitionRefused):
-    """Name the partitioner of the shop's producers with `--partitioner`."""
+    """Send all orders into a new topic, keyed by customer, and name it in CLV_ORDERS_TOPIC."""
 
 
 class OrdersWaiting(RepartitionRefused):
@@ -55,26 +55,14 @@ class Log(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where the shop's producers put the orders of a topic; `partitioner` is a name of
-    PARTITIONERS."""
-
-    topic: str
-    partitioner: str = MURMUR2
-
-    def home(self, key: bytes, count: int) -> int:
-        """The partition of a key, of so many."""
-        return PARTITIONERS[self.partitioner](key, count)
-
-    def elsewhere(self, count: int) -> OtherPartitioner:
-        return OtherPartitioner(
-            f"{count:,} customers or orders are in other partitions of {self.topic!r} than this"
-            " partitioner puts them: the shop's producers use another one, or send no keys. Name it"
-            " with --partitioner (librdkafka's own default is crc32); where it is another, or"
-            " records have no keys, send all orders into a new topic and name it in"
-            " CLV_ORDERS_TOPIC"
-        )
+def elsewhere(topic: str, count: int) -> OtherPartitioner:
+    """What is said of customers or orders that are not where keys belong."""
+    return OtherPartitioner(
+        f"{count:,} customers or orders are in other partitions of {topic!r} than Kafka's own"
+        " partitioner puts them: the shop's producers use another one (librdkafka's default is; set"
+        " partitioner=murmur2_random there), or send no keys. Send all orders into a new topic, and"
+        " name it in CLV_ORDERS_TOPIC"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +79,11 @@ class Backlog:
     """The records that old partitions have and the states do not yet. `ends`: how far each
     partition's log was looked through last."""
 
-    def __init__(
-        self, store: MovableStore, log: Log, placement: Placement, rules: OrderRules
-    ) -> None:
+    def __init__(self, store: MovableStore, log: Log, topic: str, rules: OrderRules) -> None:
         self.ends: dict[int, int] = {}
         self._store = store
         self._log = log
-        self._placement = placement
-        self._topic = placement.topic
+        self._topic = topic
         self._rules = rules
 
     async def waiting(self, old: int, new: int) -> dict[int, Tail]:
@@ -150,9 +135,9 @@ class Backlog:
         if not isinstance(order, Order):
             return None
         key = order.user_id.encode()
-        was, will_be = self._placement.home(key, old), self._placement.home(key, new)
+        was, will_be = partition_for(key, old), partition_for(key, new)
         if number not in (was, will_be):
-            raise self._placement.elsewhere(1)
+            raise elsewhere(self._topic, 1)
         if was == will_be:
             return None
         return number == was

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from streamer.admin import forget, redrive
-from streamer.admin.backlog import Placement
 from streamer.admin.redrive import Choice, Redriven
 from streamer.admin.repartition import KafkaLog, Moved, Repartition
 from streamer.errors import StreamerError
@@ -77,12 +76,11 @@ async def forget_customer(settings: Settings, user_id: str, at_ms: int, *, withi
 
 async def move_customers(
     settings: Settings,
-    partitioner: str,
     pipeline: Pipeline | None,
     progress: Progress,
 ) -> Moved | None:
-    """Moves customers after the topic was given more partitions; see `Repartition.run`, also for
-    the partitioner. Without a pipeline, orders that wait are not applied but refused."""
+    """Moves customers after the topic was given more partitions; see `Repartition.run`.
+    Without a pipeline, orders that wait are not applied but refused."""
     counts = await servers.ensure_topics(settings)
     topic = settings.orders_topic
     reader = _reader(settings)
@@ -97,7 +95,7 @@ async def move_customers(
             store,
             log,
             publisher,
-            Placement(topic, partitioner),
+            topic,
             settings.order_rules,
             drain=drain,
             notes_topic=settings.erasures_topic,

@@ -26,13 +26,14 @@ from streamer.admin.backlog import (
     FewerPartitions,
     Log,
     OrdersWaiting,
-    Placement,
     StillWritten,
     WorkersRun,
+    elsewhere,
 )
 from streamer.kafka.reader import TopicReader
 from streamer.pipeline.erasures import move
 from streamer.pipeline.messages import unpack
+from streamer.pipeline.partitioner import MURMUR2, partition_for
 from streamer.records import LogRange, Partition, Publisher, Record
 from streamer.store.base import MovableStore, Outcome, Write
 
@@ -78,7 +79,7 @@ class Repartition:
         store: MovableStore,
         log: Log,
         publisher: Publisher,
-        placement: Placement,
+        topic: str,
         rules: OrderRules,
         *,
         drain: Drain | None = None,
@@ -90,9 +91,8 @@ class Repartition:
         self.store = store
         self.log = log
         self.publisher = publisher
-        self.placement = placement
-        self.topic = placement.topic
-        self.backlog = Backlog(store, log, placement, rules)
+        self.topic = topic
+        self.backlog = Backlog(store, log, topic, rules)
         self.drain = drain
         self.notes_topic = notes_topic
         self.progress = progress
@@ -183,7 +183,7 @@ class Repartition:
         async for chunk in self.store.scan(self.topic):
             leaving: dict[tuple[int, int], list[str]] = defaultdict(list)
             for partition, user_id in chunk:
-                target = self.placement.home(user_id.encode(), count)
+                target = partition_for(user_id.encode(), count)
                 if target != partition.number:
                     leaving[partition.number, target].append(user_id)
             for (source, target), user_ids in leaving.items():
@@ -244,7 +244,7 @@ class Repartition:
             # Whoever finds the store empty one day must not take the logs for whole; and whatever
             # comes later to where its customer is no longer must not begin a second one there.
             ends = self.backlog.ends
-            note = move(self.topic, ends, self.notes_topic, self.placement.partitioner)
+            note = move(self.topic, ends, self.notes_topic, MURMUR2)
             await self.publisher.publish([note])
         await self.store.set_partition_count(self.topic, result.new_count)
 
@@ -255,13 +255,13 @@ class Repartition:
             for partition, user_id in chunk:
                 key = user_id.encode()
                 homes = (
-                    self.placement.home(key, result.old_count),
-                    self.placement.home(key, result.new_count),
+                    partition_for(key, result.old_count),
+                    partition_for(key, result.new_count),
                 )
                 wrong += partition.number not in homes
                 result.customers += 1
         if wrong:
-            raise self.placement.elsewhere(wrong)
+            raise elsewhere(self.topic, wrong)
 
     def _ours(self, outcome: Outcome) -> None:
         if outcome not in (Outcome.APPLIED, Outcome.ALREADY_APPLIED):

@@ -22,7 +22,6 @@ from streamer.commands.shared import (
     one_line_errors,
     progress_bar,
 )
-from streamer.pipeline.partitioner import MURMUR2, PARTITIONERS
 from streamer.settings import Settings
 
 
@@ -131,15 +130,7 @@ def redrive_command(
 
 
 @click.command("repartition")
-@click.option(
-    "--partitioner",
-    type=click.Choice(list(PARTITIONERS)),
-    default=MURMUR2,
-    show_default=True,
-    help="How the shop's producers choose partitions: as Kafka's Java client, or as librdkafka"
-    " does by default.",
-)
-def repartition_command(partitioner: str) -> None:
+def repartition_command() -> None:
     """Move customers after the orders topic was given more partitions.
 
     Stop all workers first. With CLV_MODEL set, orders that wait in old partitions are applied;
@@ -159,7 +150,6 @@ def repartition_command(partitioner: str) -> None:
             moved = asyncio.run(
                 upkeep.move_customers(
                     settings,
-                    partitioner,
                     pipeline,
                     bar.update,
                 )

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from streamer.metrics import metrics_table
-from streamer.settings import variables
+from streamer.settings import sections
 
 
 @click.command("reference")
@@ -37,16 +37,19 @@ empty variable counts as unset. Durations have a unit: `200ms`, `90s`, `15m`, `2
 is what `python -m streamer reference settings` prints; a test holds the two together. What TLS,
 logins and the token need is told in [security](security.md).
 
-{settings_table()}
-"""
+{settings_table()}"""
 
 
 def settings_table() -> str:
-    """Every variable with its default and meaning, as a Markdown table."""
-    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    """Every variable with its default and meaning, as Markdown tables by who sets them."""
+    return "\n".join(_table(heading, fields) for heading, fields in sections().items())
+
+
+def _table(heading: str, fields: list[FieldInfo]) -> str:
+    rows = [f"## {heading}", "", "| variable | default | meaning |", "| --- | --- | --- |"]
     rows += [
-        f"| `{name}` | {_default_text(field)} | {field.description} |"
-        for name, field in variables().items()
+        f"| `{field.validation_alias}` | {_default_text(field)} | {field.description} |"
+        for field in fields
     ]
     return "\n".join(rows) + "\n"
 

@@ -1,8 +1,8 @@
 """Settings: read once from the environment, frozen, passed down. All faults are named together.
 
-Every variable is one field of `config_servers`, `config_worker` or `config_warnings`: its alias is
-the variable's name, its type (`config_values`) how it is read, its description what
-docs/configuration.md says of it (`config_page`).
+Every variable is one field of a section, and sections are by who sets them: its alias is the
+variable's name, its type (`fields`) how it is read, its description what docs/configuration.md says
+of it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,30 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from streamer.errors import StreamerError
-from streamer.settings.faults import refusal, together
+from streamer.settings.fields import PROTOCOLS, Section, is_loopback
+from streamer.settings.models import ModelSettings
+from streamer.settings.orders import OrderSettings
 from streamer.settings.servers import ServerSettings
 from streamer.settings.warnings import WarningSettings
 from streamer.settings.worker import WorkerSettings
 
 _PREFIX: Final = "CLV_"
+_REMEDIES: Final = {
+    "int_parsing": "write a whole number",
+    "int_from_float": "write a whole number",
+    "float_parsing": "write a number",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+}
+# Values that may hold a password are not repeated.
+_SECRET: Final = frozenset(
+    {"REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "CLV_KAFKA_PASSWORD", "CLV_WEB_TOKEN"}
+)
 
 
 class SettingsRefused(StreamerError):
@@ -33,7 +49,7 @@ class SettingsRefused(StreamerError):
 
 
 # A class further right is listed further up in docs/configuration.md.
-class Settings(WarningSettings, WorkerSettings, ServerSettings):
+class Settings(WarningSettings, OrderSettings, ModelSettings, WorkerSettings, ServerSettings):
     """Everything the worker may be told; `load` reads it."""
 
     @property
@@ -60,11 +76,11 @@ class Settings(WarningSettings, WorkerSettings, ServerSettings):
         faults = [
             f"{name} is not set: {known[name].description}" for name in needs if name not in given
         ]
-        faults += together(given, known)
+        faults += _together(given, known)
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
-            faults += [refusal(one, given) for one in error.errors(include_url=False)]
+            faults += [_refusal(one, given) for one in error.errors(include_url=False)]
             raise SettingsRefused(faults) from None
         if faults:
             raise SettingsRefused(faults)
@@ -74,6 +90,19 @@ class Settings(WarningSettings, WorkerSettings, ServerSettings):
 def variables() -> dict[str, FieldInfo]:
     """The settings by their variables' names."""
     return {str(field.validation_alias): field for field in Settings.model_fields.values()}
+
+
+def sections() -> dict[str, list[FieldInfo]]:
+    """The settings by who sets them, in the order of docs/configuration.md."""
+    found = {}
+    for section in reversed(Settings.__mro__):
+        if issubclass(section, Section) and "heading" in vars(section):
+            found[section.heading] = [section.model_fields[name] for name in _own(section)]
+    return found
+
+
+def _own(section: type[Section]) -> list[str]:
+    return [name for name in section.model_fields if name in section.__annotations__]
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -95,3 +124,104 @@ def _url_passwords(url: str) -> list[str]:
     except ValueError:
         return [url]
     return [text for one in found if one for text in (one, unquote(one), quote(one, safe=""))]
+
+
+def _refusal(error: ErrorDetails, given: Mapping[str, str]) -> str:
+    """The fault of a value that its type refuses."""
+    name = str(error["loc"][0])
+    shown = "" if name in _SECRET else f"={given[name]!r}"
+    known = _REMEDIES.get(error["type"])
+    if known is None:
+        return f"{name}{shown}: {error['msg'].removeprefix('Value error, ')}"
+    return f"{name}{shown}: {known.format(**error.get('ctx', {}))}"
+
+
+def _together(given: Mapping[str, str], known: Mapping[str, FieldInfo]) -> list[str]:
+    """The faults of variables that do not go together, whatever each of them says. `known` are all
+    settings by their variables' names."""
+    return [
+        *_shared_topics(given, known),
+        *_kafka_faults(given),
+        *_redis_faults(given),
+        *_web_faults(given),
+        *_signature_faults(given),
+    ]
+
+
+def _shared_topics(given: Mapping[str, str], known: Mapping[str, FieldInfo]) -> list[str]:
+    """A fault for each topic name that is used twice."""
+    users: dict[str, list[str]] = {}
+    for name, field in known.items():
+        if name.endswith("_TOPIC"):
+            users.setdefault(given.get(name, field.default), []).append(name)
+    return [
+        f"{' and '.join(names)} are both {topic!r}: name different topics"
+        for topic, names in users.items()
+        if len(names) > 1
+    ]
+
+
+def _kafka_faults(given: Mapping[str, str]) -> list[str]:
+    """A fault for each variable of Kafka's security that lacks its others."""
+    name = "CLV_KAFKA_SECURITY_PROTOCOL"
+    protocol = given.get(name, "PLAINTEXT").strip().upper()
+    if protocol not in PROTOCOLS:
+        return []
+    login = [f"CLV_KAFKA_{part}" for part in ("SASL_MECHANISM", "USERNAME", "PASSWORD")]
+    files = [f"CLV_KAFKA_{part}_FILE" for part in ("CA", "CERT", "KEY")]
+    faults = []
+    if protocol.startswith("SASL_"):
+        faults += [
+            f"{one} is not set: {name}={protocol} needs it" for one in login if one not in given
+        ]
+    else:
+        faults += [f"{one} is set: set {name}=SASL_SSL with it" for one in login if one in given]
+    if not protocol.endswith("SSL"):
+        faults += [
+            f"{one} is set: set {name}=SSL or SASL_SSL with it" for one in files if one in given
+        ]
+    allowed = given.get("CLV_KAFKA_ALLOW_PLAINTEXT_SASL", "off").strip().lower() == "on"
+    if protocol == "SASL_PLAINTEXT" and not allowed:
+        faults.append(
+            f"{name}=SASL_PLAINTEXT sends the login without TLS: use SASL_SSL, or say"
+            " CLV_KAFKA_ALLOW_PLAINTEXT_SASL=on"
+        )
+    return faults + _lone(given, "CLV_KAFKA_CERT_FILE", "CLV_KAFKA_KEY_FILE")
+
+
+def _redis_faults(given: Mapping[str, str]) -> list[str]:
+    """A fault for each variable of Redis' TLS that lacks its others."""
+    files = [f"CLV_REDIS_{part}_FILE" for part in ("CA", "CERT", "KEY")]
+    faults = []
+    if "REDIS_URL" in given and not given["REDIS_URL"].startswith("rediss"):
+        faults = [
+            f"{one} is set: write REDIS_URL=rediss://... with it" for one in files if one in given
+        ]
+    return faults + _lone(given, "CLV_REDIS_CERT_FILE", "CLV_REDIS_KEY_FILE")
+
+
+def _lone(given: Mapping[str, str], one: str, other: str) -> list[str]:
+    """A fault where only one of a pair is set."""
+    if (one in given) == (other in given):
+        return []
+    missing, present = (one, other) if other in given else (other, one)
+    return [f"{missing} is not set: {present} needs it"]
+
+
+def _web_faults(given: Mapping[str, str]) -> list[str]:
+    """A fault where others could reach our pages without a token."""
+    bind, port = given.get("CLV_WEB_BIND", "127.0.0.1"), given.get("CLV_WEB_PORT", "")
+    if is_loopback(bind) or "CLV_WEB_TOKEN" in given or port.strip() == "0":
+        return []
+    return [
+        f"CLV_WEB_BIND={bind!r} is not a loopback address: set CLV_WEB_TOKEN, bind 127.0.0.1, or"
+        " switch the pages off with CLV_WEB_PORT=0"
+    ]
+
+
+def _signature_faults(given: Mapping[str, str]) -> list[str]:
+    """A fault where a signature is asked for that nothing could check."""
+    wanted = given.get("CLV_REQUIRE_SIGNATURE", "").strip().lower() == "on"
+    if not wanted or "CLV_MODEL_KEYS" in given:
+        return []
+    return ["CLV_MODEL_KEYS is not set: CLV_REQUIRE_SIGNATURE=on needs it"]

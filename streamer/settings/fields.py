@@ -9,7 +9,7 @@ import ipaddress
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
@@ -35,7 +35,10 @@ _TOKEN: Final = re.compile(r"[!-~]{16,1024}")
 
 
 class Section(BaseModel):
-    """Some of the settings. Field names carry the units; a field's alias is the variable's name."""
+    """Some of the settings. Field names carry the units; a field's alias is the variable's name.
+    `heading`: who sets them."""
+
+    heading: ClassVar[str]
 
     model_config = ConfigDict(
         frozen=True,

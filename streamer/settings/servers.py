@@ -1,6 +1,8 @@
-"""The settings that say where Kafka and Redis are, and how one gets in."""
+"""The settings of whoever runs Kafka and Redis: where they are, and how one gets in."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
@@ -9,6 +11,8 @@ from streamer.settings.fields import File, Mechanism, Protocol, RedisUrl, Sectio
 
 class ServerSettings(Section):
     """How Kafka and Redis are reached."""
+
+    heading: ClassVar = "Whoever runs Kafka and Redis"
 
     kafka_bootstrap_servers: Servers = Field(
         default="",

@@ -1,9 +1,9 @@
-"""The settings of the drop rule: the knobs of `model.decide.policy.Policy`."""
+"""The settings of whoever acts on warnings: the drop rule's, `model.decide.policy.Policy`."""
 
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,8 @@ _POLICY: Final = Policy()
 
 class WarningSettings(Section):
     """When a customer is warned of, and how many are."""
+
+    heading: ClassVar = "Whoever acts on the warnings"
 
     reference: Literal["peak", "last_order"] = Field(
         default="peak",
@@ -138,12 +140,6 @@ class WarningSettings(Section):
         default=7,
         validation_alias="CLV_REFRESH_DAYS",
         description="Days between scorings of customers with nothing to decide, or `off`.",
-    )
-    grid_days: int = Field(
-        default=1,
-        validation_alias="CLV_GRID_DAYS",
-        ge=1,
-        description="Days between the instants at which silent customers are scored.",
     )
 
     segment_percentiles: Segments = Field(

@@ -85,7 +85,7 @@ class Serving:
         )
         self._partitions = Partitions(settings, runners, metrics=self._metrics)
         self._models.attach(self._partitions, store)
-        options = LaneOptions(settings.batch, settings.fetch_max_wait_ms)
+        options = LaneOptions(settings.batch)
         self._lane = Lane(settings.orders_topic, self._partitions, stop_for, options)
         self._partitions.lane = self._lane
         self._watchdog = Watchdog(

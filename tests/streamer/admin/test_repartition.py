@@ -19,7 +19,6 @@ from streamer.admin.backlog import (
     OrdersMixed,
     OrdersWaiting,
     OtherPartitioner,
-    Placement,
     StillWritten,
     WorkersRun,
 )
@@ -33,7 +32,7 @@ from streamer.demo.embedded import EmbeddedRedis
 from streamer.pipeline.erasures import Forgotten, erasure_headers, move
 from streamer.pipeline.messages import pack
 from streamer.pipeline.partition import CustomersMoved, LogTooShort, PartitionRunner
-from streamer.pipeline.partitioner import MURMUR2, PARTITIONERS, partition_for
+from streamer.pipeline.partitioner import PARTITIONERS, partition_for
 from streamer.records import LogRange, MemoryPublisher, Partition, Record
 from streamer.store.base import MovableStore, PartitionCountChanged, StoreUnavailable, Write
 from streamer.store.memory import MemoryStore
@@ -50,13 +49,12 @@ class Shop:
     count: int
     store: Any = field(default_factory=MemoryStore)
     publisher: MemoryPublisher = field(default_factory=MemoryPublisher)
-    partitioner: str = MURMUR2
     logs: dict[int, list[Rec]] = field(default_factory=dict)
     sent: list[Order] = field(default_factory=list)
 
     def home(self, user: str, count: int | None = None) -> int:
         """Where producers put a customer, that know of so many partitions."""
-        return PARTITIONERS[self.partitioner](user.encode(), count or self.count)
+        return partition_for(user.encode(), count or self.count)
 
     def send(self, *orders: Order, count: int | None = None) -> None:
         """As a producer does that knows of so many partitions."""
@@ -107,7 +105,7 @@ class Shop:
             store or self.store,
             self,
             self.publisher,
-            Placement("orders", self.partitioner),
+            "orders",
             OrderRules(),
             drain=applies,
             notes_topic="clv-erasures",
@@ -404,17 +402,12 @@ async def test_fewer_partitions_are_refused() -> None:
         await shop.move().run()
 
 
-async def test_another_partitioner_is_noticed_and_can_be_named() -> None:
-    shop = await a_shop(partitioner="crc32")
+async def test_another_partitioner_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = await a_shop()
     shop.count = 8
-    shop.partitioner = MURMUR2
-    with pytest.raises(OtherPartitioner, match="--partitioner"):
+    monkeypatch.setattr("streamer.admin.repartition.partition_for", lambda key, count: key[-1] % 3)
+    with pytest.raises(OtherPartitioner, match="partitioner=murmur2_random"):
         await shop.move().run()
-    shop.partitioner = "crc32"
-    await shop.move().run()
-    shop.send(*orders_of(day=20))
-    await shop.work()
-    await shop.check()
 
 
 async def test_a_topic_that_was_made_anew_is_refused() -> None:
@@ -425,7 +418,7 @@ async def test_a_topic_that_was_made_anew_is_refused() -> None:
         await shop.move().run()
 
 
-def test_crc32_is_librdkafkas() -> None:
+def test_a_note_of_a_move_by_crc32_of_an_earlier_version_is_understood() -> None:
     # rd_crc32 of "foobar" is zlib's 0x9EF61F95.
     assert PARTITIONERS["crc32"](b"foobar", 1000) == 0x9EF61F95 % 1000
 

@@ -48,7 +48,6 @@ def test_a_policy_takes_every_knob() -> None:
         "CLV_FLOOR_PERCENTILE": "50",
         "CLV_MIN_SILENCE": "21",
         "CLV_REFRESH_DAYS": "off",
-        "CLV_GRID_DAYS": "2",
         "CLV_HOLDOUT_SHARE": "0.1",
     }
     assert Settings.load(knobs, needs=()).policy == Policy(
@@ -57,7 +56,6 @@ def test_a_policy_takes_every_knob() -> None:
         floor_percentile=50.0,
         min_silence_days=21,
         refresh_days=None,
-        grid_days=2,
         holdout_share=0.1,
     )
 
