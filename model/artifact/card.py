@@ -13,6 +13,7 @@ import msgspec
 
 from model.artifact.files import MANIFEST_FILE, MODEL_FILE
 from model.evaluate.metrics import ChurnMetrics, ClvMetrics, Decile
+from model.report.format import money, ratio
 
 if TYPE_CHECKING:
     from model.artifact.manifest import Manifest
@@ -132,8 +133,8 @@ def _quality(manifest: Manifest, metrics: _Metrics) -> Iterable[str]:
     )
     columns = ("", "MAE", "RMSE", "R²", "norm. Gini", "Spearman", "bias", "decile WAPE", "top 10 %")
     rows = [
-        (name, _money(m.mae), _money(m.rmse), _ratio(m.r2), _ratio(m.gini), _ratio(m.spearman),
-         _ratio(m.bias), _ratio(m.decile_wape), _ratio(m.top_decile))
+        (name, money(m.mae), money(m.rmse), ratio(m.r2), ratio(m.gini), ratio(m.spearman),
+         ratio(m.bias), ratio(m.decile_wape), ratio(m.top_decile))
         for name, m in metrics.clv.items()
     ]  # fmt: skip
     yield f"{head}\n\n{_table(columns, rows, 'l' + 'r' * 8)}" + "".join(
@@ -142,7 +143,7 @@ def _quality(manifest: Manifest, metrics: _Metrics) -> Iterable[str]:
     churn = metrics.churn
     yield (
         f"P(no order in {manifest.horizon_days} days), which was so for {churn.base_rate:.1%}:"
-        f" ROC AUC {_ratio(churn.roc_auc)}, PR AUC {_ratio(churn.pr_auc)},"
+        f" ROC AUC {ratio(churn.roc_auc)}, PR AUC {ratio(churn.pr_auc)},"
         f" Brier score {churn.brier:.3f}"
         + (
             f", calibration error {churn.calibration_error:.3f}"
@@ -175,7 +176,7 @@ def _level(manifest: Manifest, bias: float | None) -> str:
 
 def _calibration(manifest: Manifest, deciles: Sequence[Decile]) -> str:
     rows = [
-        (str(number), f"{one.customers:,}", _money(one.predicted), _money(one.actual))
+        (str(number), f"{one.customers:,}", money(one.predicted), money(one.actual))
         for number, one in enumerate(deciles, 1)
     ]
     return (
@@ -192,8 +193,8 @@ def _by_cutoff(manifest: Manifest) -> str:
         if metrics is None:
             continue
         rows += [
-            (metrics.cutoff if not at else "", name, _money(m.mae), _money(m.rmse),
-             _ratio(m.gini), _ratio(m.spearman), _ratio(m.bias))
+            (metrics.cutoff if not at else "", name, money(m.mae), money(m.rmse),
+             ratio(m.gini), ratio(m.spearman), ratio(m.bias))
             for at, (name, m) in enumerate(metrics.clv.items())
         ]  # fmt: skip
     if not rows:
@@ -269,7 +270,7 @@ def _flat(counts: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, str
 def _fraction(name: str, value: object) -> str:
     if not isinstance(value, float):
         return str(value)
-    return f"{value:.1%}" if name.endswith("share") else _money(value)
+    return f"{value:.1%}" if name.endswith("share") else money(value)
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") -> str:
@@ -286,11 +287,3 @@ def _cell(text: str) -> str:
 def _short(value: object) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 100 else text[:100] + "…"
-
-
-def _money(value: float) -> str:
-    return f"{value:,.2f}" if abs(value) < 1e7 else f"{value:.2e}"
-
-
-def _ratio(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

@@ -16,8 +16,8 @@ from model.artifact.signature import Trust
 from model.commands.shared import ATTRIBUTES, one_line_errors, read_log, step, trust_options
 from model.data.order_log import Rejections
 from model.estimators.kinds import KINDS
-from model.report.retrain_text import text
 from model.training.retrain import Busy, Read, RetrainRequest, retrain
+from model.training.retrain_text import text
 
 EXIT_BUSY: Final = 75
 """EX_TEMPFAIL of sysexits.h: another retraining is running, come again."""

@@ -19,6 +19,7 @@ from tabulate import tabulate
 
 from features.times import MS_PER_DAY, day_of, instant_ms, iso_day
 from model.decide.outcome import Ending
+from model.report.format import share
 from streamer.errors import StreamerError
 from streamer.kafka import clients as servers
 from streamer.kafka.reader import TopicReader
@@ -125,8 +126,8 @@ def text(weeks: Sequence[WeekOutcomes]) -> str:
             one.week,
             "held out" if one.holdout else "",
             *(f"{n:,}" for n in (one.warnings, one.kept, one.recovered, one.lost, one.open)),
-            _share(one.strict_precision),
-            _share(one.episode_precision),
+            share(one.strict_precision),
+            share(one.episode_precision),
         )
         for one in weeks
     ]
@@ -178,7 +179,3 @@ def _decoded(record: ConsumerRecord, partition: Partition) -> ChurnWarning:
 def _monday(instant: str) -> str:
     day = day_of(instant_ms(instant))
     return iso_day(day - (day + 3) % 7)  # the day 0 was a Thursday
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"

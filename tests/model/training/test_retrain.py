@@ -25,7 +25,6 @@ from model.data.synthetic import write_csv
 from model.data.training_rows import TrainingConfig
 from model.estimators.clv import ClvModel
 from model.evaluate.holdout import Holdout, predicted
-from model.report.retrain_text import text
 from model.training import retrain as retraining
 from model.training.build import Made, made
 from model.training.retrain import (
@@ -37,6 +36,7 @@ from model.training.retrain import (
     compare,
     retrain,
 )
+from model.training.retrain_text import text
 from tests.support import modelling
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Final
 
+from model.report.format import money, ratio, signed
 from model.training.retrain import BRIER, DECISIVE, SHOWN, ModelComparison, RetrainOutcome
 
 _NAMES: Final = {
@@ -43,24 +44,12 @@ def _table(comparison: ModelComparison) -> list[str]:
     order = (*DECISIVE, BRIER, *(name for name in SHOWN if name not in DECISIVE))
     for name in order:
         line = comparison.metrics[name]
-        row = f"{_NAMES[name]:<16}{_number(line.current):>10}{_number(line.candidate):>10}"
+        shown = money if name in ("mae", "rmse") else ratio
+        row = f"{_NAMES[name]:<16}{shown(line.current):>10}{shown(line.candidate):>10}"
         if line.difference is not None:
             d = line.difference
             mark = {True: "better", False: "worse", None: ""}[d.better]
-            row += f"{_signed(d.value):>11}  {_signed(d.low)} to {_signed(d.high)}  {mark}"
+            interval = f"{signed(d.low, shown)} to {signed(d.high, shown)}"
+            row += f"{signed(d.value, shown):>11}  {interval}  {mark}"
         lines.append(row.rstrip())
     return lines
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.{_decimals(value)}f}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+,.{_decimals(value)}f}"
-
-
-def _decimals(value: float) -> int:
-    return 4 if abs(value) < 10 else 2 if abs(value) < 10_000 else 0
