@@ -15,7 +15,7 @@ help:
 	@echo "make demo     a real order log through embedded Kafka and Redis to churn warnings (KEEP=1 leaves it running)"
 	@echo "make test     every test that needs no outside service (ARGS='-k silence -x' goes to pytest)"
 	@echo "make test-kafka  what Apache Kafka itself has to show; needs Java 17 and Maven (ARGS as above)"
-	@echo "make chaos    workers, Redis, broker and network injured on purpose; results go to docs/reliability.md (FULL=1: an hour of it)"
+	@echo "make chaos    workers, Redis, broker and network broken on purpose; results go to docs/results (FULL=1: an hour of it)"
 	@echo "make soak     half an hour of orders with a worker killed each minute (MINUTES=10 for a shorter one)"
 	@echo "make lint     formatting, lint rules and types, checked"
 	@echo "make format   formatting and lint rules, applied"
@@ -59,8 +59,8 @@ clean:
 	@find features model streamer tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	@$(if $(ALL),rm -rf $(VENV))
 
-# The stamps stand for an environment that fits the files they depend on. A first set-up that was broken off leaves no
-# stamp, and the next one goes on where it stopped. PYTHON=… overrides the search.
+# The stamps stand for an environment that fits the files they depend on. An interrupted first set-up leaves no
+# stamp, and the next one continues. PYTHON=… overrides the search.
 $(VENV)/.runtime: pyproject.toml requirements.txt
 	@python=; for p in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
 	  if "$$p" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python="$$p"; break; fi; \

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: the fault suite, then the table in docs/reliability.md.
+"""`python -m tests.chaos`: the fault suite, then its page in docs/results.
 
 In parts side by side, since most of what they do is to wait. CHAOS_FULL=1 for the full suite;
 CHAOS_BROKER for the broker, see `conftest`. With arguments for pytest it is one run, and the page
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     ]
     codes = [process.wait() for process in running]
     if os.environ.get("CI") != "true":
-        write_page()
+        write_page(size)
     return max(codes)
 
 

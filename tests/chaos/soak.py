@@ -5,7 +5,7 @@ half it is measured how many orders a second they apply: at a log's beginning fe
 known, an order makes few due, and workers are faster than they will be. Then orders come at half
 that rate, while one worker is killed every minute and resident memory is read every second. At the
 end the lag has to go back to 0 and the verifier finds all as replayed. SOAK_MINUTES=10 for a
-shorter one. The result stands in docs/reliability.md.
+shorter one. The result is docs/results/soak.md.
 
 CHAOS_BROKER for the broker, see `conftest`.
 """
@@ -116,7 +116,7 @@ async def soak(minutes: float) -> int:
             ) as entry,
         ):
             await _run(stage, entry, minutes)
-    write_page()
+    write_page("soak")
     print(json.dumps(json.loads((RESULTS / "soak.json").read_text()), indent=1))
     return 0 if entry.holds else 1
 

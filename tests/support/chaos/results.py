@@ -1,7 +1,7 @@
 """What was injected and what was found: one entry a scenario, kept as JSON, shown as a table.
 
-Entries are written by the tests as they run, whether they hold or not; `docs/reliability.md` is
-made from them and from nothing else.
+Entries are written by the tests as they run, whether they hold or not; the pages of `docs/results`
+are made from them and from nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -22,9 +22,20 @@ from tests.support.chaos.covered import NOT_COVERED
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 RESULTS: Final = ROOT / ".cache" / "chaos"
-PAGE: Final = ROOT / "docs" / "reliability.md"
-BEGIN: Final = "<!-- results: written by `make chaos`, not by hand -->"
-END: Final = "<!-- end of results -->"
+PAGES: Final = ROOT / "docs" / "results"
+_FAULTS: Final = """\
+# Fault suite
+
+Written by `make chaos`, not by hand. ✓: matches the replay, or the named tests pass. Duplicates:
+warnings delivered again with the same id and content, of all warnings; consumers drop them by id.
+See [reliability](../reliability.md).
+"""
+_SOAK: Final = """\
+# Soak test
+
+Written by `make soak`, not by hand; columns as in the [fault suite](faults.md).
+"""
+_BROKERS: Final = {"Apache Kafka": "Kafka", "none, real Redis": "Redis", "none": ""}
 
 
 @dataclass(slots=True)
@@ -115,28 +126,21 @@ def commit() -> str:
 # --- the table -----------------------------------------------------------------------------------
 
 
-def render(runs: Sequence[dict[str, Any]]) -> str:
-    """The results of some runs as Markdown, the newest run of each size by itself."""
-    return "\n\n".join(_run(run) for run in runs)
-
-
-def _run(run: dict[str, Any]) -> str:
+def render(run: dict[str, Any]) -> str:
+    """The results of a run as Markdown."""
     entries = [Entry(**one) for one in run["entries"]]
     entries.sort(key=lambda one: (_order(one.id), one.what))
     held = sum(entry.holds for entry in entries)
     lines = [
-        f"### {run['size'].capitalize()}, {run['began'][:10]}",
+        f"{run['size'].capitalize()}, {run['began'][:10]}. {held} of {len(entries)} scenarios hold."
+        f" {run['machine']}. Commit {run['commit']}.",
         "",
-        f"{held} of {len(entries)} scenarios hold. {run['machine']}. Commit {run['commit']}.",
-        "",
-        "| id | injected | times | broker | records | found | warnings said again | s |",
-        "| --- | --- | ---: | --- | ---: | --- | ---: | ---: |",
+        "|id|injected|times|broker|records|found|duplicates|s|",
+        "|---|---|---:|---|---:|---|---:|---:|",
     ]
     lines += [_line(entry) for entry in entries]
     if "soak" not in run["size"]:
-        lines += [
-            f"| {id} | | | | | **not covered**: {why} | | |" for id, why in NOT_COVERED.items()
-        ]
+        lines += [f"|{id}|||||**not covered**: {why}|||" for id, why in NOT_COVERED.items()]
     return "\n".join(lines)
 
 
@@ -148,23 +152,23 @@ def _line(entry: Entry) -> str:
     elif not entry.verified:
         found = "not verified"
     elif entry.tests:
-        found = f"{entry.times} tests pass: {', '.join(f'`{test}`' for test in entry.tests)}"
+        found = f"✓ {', '.join(f'`{test}`' for test in entry.tests)}"
     else:
-        found = "as replayed"
-    more = [*entry.known, *entry.notes]
-    found = "; ".join([found, *more])
-    again = f"{entry.duplicates:,} of {entry.warnings:,}" if entry.warnings else ""
+        found = "✓"
+    more = "; ".join([*entry.known, *entry.notes])
+    found = f"{found} {more}" if found == "✓" and more else "; ".join(filter(None, [found, more]))
+    again = f"{entry.duplicates:,}/{entry.warnings:,}" if entry.warnings else ""
     cells = (
         entry.id,
         entry.what,
         f"{entry.times:,}" if entry.times else "",
-        entry.broker,
+        _BROKERS.get(entry.broker, entry.broker),
         f"{entry.records:,}" if entry.records else "",
         found,
         again,
         f"{entry.seconds:.0f}",
     )
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+    return f"|{'|'.join(cell.replace('|', '&#124;') for cell in cells)}|"
 
 
 def _order(id: str) -> tuple[int, str]:
@@ -172,13 +176,13 @@ def _order(id: str) -> tuple[int, str]:
     return (int(digits) if digits else 99, id)
 
 
-def write_page() -> None:
-    """Puts the results of the last runs into the page; the rest of it stays as it is."""
-    runs = [run for size in ("small", "full", "soak") if (run := _kept(size)) is not None]
-    text = PAGE.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN, 1)
-    tail = rest.split(END, 1)[1]
-    PAGE.write_text(f"{head}{BEGIN}\n\n{render(runs)}\n\n{END}{tail}", encoding="utf-8")
+def write_page(size: str) -> None:
+    """Writes the page of the last run of this size: the fault suite's or the soak's."""
+    if (run := _kept(size)) is None:
+        return
+    name, head = ("soak.md", _SOAK) if size == "soak" else ("faults.md", _FAULTS)
+    PAGES.mkdir(exist_ok=True)
+    (PAGES / name).write_text(f"{head}\n{render(run)}\n", encoding="utf-8")
 
 
 def _kept(size: str) -> dict[str, Any] | None:
