@@ -34,7 +34,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "SignedPoissonRegressor",
     ),
     "model.estimators.pipelines": ("ImportanceSelector", "PipelineValue", "relevance"),
-    "model.estimators.transform": ("SignedLogClip", "WithAttributes"),
+    "model.estimators.transform": ("Scale", "SignedLogClip", "WithAttributes"),
     "numpy": ("dtype", "float64", "ndarray"),
     "numpy._core.multiarray": ("_reconstruct", "scalar"),
     "numpy._core.numeric": ("_frombuffer",),

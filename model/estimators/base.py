@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from features.arrays import Floats
 from features.money import minor_exponent
 from model.data.attributes import Column
+from model.estimators.optimum import significant
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Examples:
     def mean_revenue(self) -> float:
         """Weighted mean revenue; 1 where there is none. Targets divided by it make a penalty of a
         regression mean the same in any currency."""
-        return float(np.average(self.revenue, weights=self.weight)) or 1.0
+        return significant(float(np.average(self.revenue, weights=self.weight))) or 1.0
 
     def of_columns(self, kept: Sequence[int], X: Floats) -> Examples:
         """The same rows by some of the columns, of which X has the values."""

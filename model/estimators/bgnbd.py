@@ -13,21 +13,24 @@ T = age; all three in one unit of time, which is also the unit of every horizon 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
-from scipy.special import betaln, gammaln, hyp2f1
+from scipy.special import betaln, digamma, gammaln, hyp2f1
 
 from features.arrays import Floats
 from model.errors import ModelError
+from model.estimators.optimum import Loss, minimum, settled, significant
 
 # Parameters are fitted as logarithms within these bounds: far beyond any real cohort, and close
 # enough to keep a cohort that carries no information on one of them from overflowing.
-_LOG_BOUND = 12.0
-_START = 0.0
+_LOG_BOUND: Final = 8.0
+# Where customers say nothing of a parameter, it leans towards 1; else this changes no digit.
+_LEAN: Final = 1e-8
+# As many as there are parameters.
+_FEWEST_HISTORIES: Final = 4
 
 
 class FitError(ModelError, ValueError):
@@ -59,15 +62,26 @@ class BGNBD:
             np.column_stack((frequency, recency, age)), axis=0, return_counts=True
         )
 
-        def loss(log_parameters: Floats) -> float:
-            likelihood = _log_likelihood(np.exp(log_parameters), rows[:, 0], rows[:, 1], rows[:, 2])
-            return -float(weights @ likelihood) / len(frequency)
+        if len(rows) < _FEWEST_HISTORIES:
+            raise FitError(
+                f"customers are so alike that there are {len(rows)} different histories among"
+                f" {len(frequency)}, and {_FEWEST_HISTORIES} are needed: fit on more customers or"
+                " more time"
+            )
 
-        fitted, mean_loss = _minimum(loss, 4)
-        r, alpha, a, b = (float(value) for value in np.exp(fitted))
+        def loss(log_parameters: Floats) -> tuple[float, Floats]:
+            parameters = np.exp(log_parameters)
+            likelihood, gradient = _log_likelihood(parameters, rows[:, 0], rows[:, 1], rows[:, 2])
+            shares = weights / len(frequency)
+            return -float(shares @ likelihood), -(gradient @ shares) * parameters
+
+        fitted = _minimum(loss, 4)
+        mean_loss = loss(fitted)[0]
+        r, alpha, a, b = significant(np.exp(fitted)).tolist()
         # Rescaling time multiplies the density of x purchases by scale**x.
         rescaled = float(frequency.sum()) * np.log(scale)
-        return cls(r, alpha / scale, a, b, float(-mean_loss * len(frequency) + rescaled))
+        likelihood = significant(-mean_loss * len(frequency) + rescaled)
+        return cls(r, significant(alpha / scale), a, b, float(likelihood))
 
     def probability_alive(self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
         """P(alive) at T, shape (n,). A customer without a repeat purchase has 1 for ever (PA)."""
@@ -151,17 +165,26 @@ class GammaGamma:
             p, q_over_one = np.exp(free)
             return float(p), 1.0 + float(q_over_one), float(most or 0.0) * float(q_over_one / p)
 
-        def loss(free: Floats) -> float:
-            spend = parameters(free) if len(free) == 3 else at_most(free)
-            return -float(np.mean(_spend_log_likelihood(*spend, frequency, means)))
+        def loss(free: Floats) -> tuple[float, Floats]:
+            p, q, gamma = parameters(free) if len(free) == 3 else at_most(free)
+            likelihood, by = _spend_log_likelihood(p, q, gamma, frequency, means)
+            # By the logarithms of p, q - 1 and gamma; where gamma follows the others, by those two.
+            by_p, by_q, by_gamma = by.mean(axis=1) * np.array([p, q - 1.0, gamma])
+            slope = [by_p, by_q, by_gamma]
+            if len(free) == 2:
+                slope = [by_p - by_gamma, by_q + by_gamma]
+            return -float(np.mean(likelihood)), -np.array(slope)
 
-        fitted, mean_loss = _minimum(loss, 3)
+        fitted = _minimum(loss, 3)
         p, q, gamma = parameters(fitted)
         if most is not None and p * gamma > most * (q - 1.0):
-            fitted, mean_loss = _minimum(loss, 2)
+            fitted = _minimum(loss, 2)
             p, q, gamma = at_most(fitted)
+        mean_loss = loss(fitted)[0]
         rescaled = len(means) * np.log(scale)
-        return cls(p, q, gamma / scale, float(-mean_loss * len(means) + rescaled))
+        likelihood = significant(-mean_loss * len(means) + rescaled)
+        p, q, gamma = significant(np.array([p, q, gamma / scale])).tolist()
+        return cls(p, q, gamma, float(likelihood))
 
     def expected_value(self, x: ArrayLike, monetary_value: ArrayLike) -> Floats:
         """Expected value of a customer's purchases, shape (n,), in the unit fitted on (GG eq. 5).
@@ -191,46 +214,72 @@ def clv(
     return number * spend.expected_value(x, monetary_value)
 
 
-def _log_likelihood(parameters: Floats, x: Floats, t_x: Floats, T: Floats) -> Floats:
-    """FHL eq. 6, as the sum of its two terms taken in logarithms."""
+def _log_likelihood(parameters: Floats, x: Floats, t_x: Floats, T: Floats) -> tuple[Floats, Floats]:
+    """FHL eq. 6, as the sum of its two terms taken in logarithms, of shape (n,), and its
+    derivatives by r, alpha, a and b, of shape (4, n)."""
     r, alpha, a, b = parameters
     repeat = x > 0
     counted = np.where(repeat, x, 1.0)
     common = gammaln(r + x) - gammaln(r) + r * np.log(alpha) - betaln(a, b)
-    alive = betaln(a, b + x) - (r + x) * np.log(alpha + T)
-    dropped = betaln(a + 1.0, b + counted - 1.0) - (r + x) * np.log(alpha + t_x)
+    age, last = np.log(alpha + T), np.log(alpha + t_x)
+    alive = betaln(a, b + x) - (r + x) * age
+    dropped = betaln(a + 1.0, b + counted - 1.0) - (r + x) * last
     both = np.where(repeat, np.logaddexp(alive, dropped), alive)
-    return np.asarray(common + both, dtype=np.float64)
+    # How much of the likelihood is that of being alive.
+    share = np.where(repeat, np.exp(alive - both), 1.0)
+    gone = 1.0 - share
+    total = digamma(a + b + x)
+    gradient = np.array(
+        [
+            digamma(r + x) - digamma(r) + np.log(alpha) - share * age - gone * last,
+            r / alpha - (r + x) * (share / (alpha + T) + gone / (alpha + t_x)),
+            digamma(a + b) - digamma(a) + share * digamma(a) + gone * digamma(a + 1.0) - total,
+            digamma(a + b)
+            - digamma(b)
+            + share * digamma(b + x)
+            + gone * digamma(b + counted - 1.0)
+            - total,
+        ]
+    )
+    return np.asarray(common + both, dtype=np.float64), gradient
 
 
-def _spend_log_likelihood(p: float, q: float, gamma: float, x: Floats, mean: Floats) -> Floats:
-    """GG eq. 1a: the density of a customer's mean purchase."""
-    return np.asarray(
+def _spend_log_likelihood(
+    p: float, q: float, gamma: float, x: Floats, mean: Floats
+) -> tuple[Floats, Floats]:
+    """GG eq. 1a: the density of a customer's mean purchase, of shape (n,), in logarithms, and its
+    derivatives by p, q and gamma, of shape (3, n)."""
+    total = np.log(gamma + x * mean)
+    density = (
         gammaln(p * x + q)
         - gammaln(p * x)
         - gammaln(q)
         + q * np.log(gamma)
         + (p * x - 1.0) * np.log(mean)
         + p * x * np.log(x)
-        - (p * x + q) * np.log(gamma + x * mean),
-        dtype=np.float64,
+        - (p * x + q) * total
     )
+    both = digamma(p * x + q)
+    gradient = np.array(
+        [
+            x * (both - digamma(p * x) + np.log(mean) + np.log(x) - total),
+            both - digamma(q) + np.log(gamma) - total,
+            q / gamma - (p * x + q) / (gamma + x * mean),
+        ]
+    )
+    return np.asarray(density, dtype=np.float64), gradient
 
 
-def _minimum(loss: Callable[[Floats], float], parameters: int) -> tuple[Floats, float]:
-    """Where `loss` is lowest in the logarithms of its parameters, and its value there."""
-    start = np.full(parameters, _START)
-    bounds = [(-_LOG_BOUND, _LOG_BOUND)] * parameters
-    result = minimize(
-        loss,
-        start,
-        method="L-BFGS-B",
-        bounds=bounds,
-        options={"maxiter": 1_000, "ftol": 1e-13, "gtol": 1e-8},
-    )
-    if not np.isfinite(result.fun):
-        raise FitError("the likelihood has no finite maximum: fit on more customers or more time")
-    return np.asarray(result.x, dtype=np.float64), float(result.fun)
+def _minimum(loss: Loss, parameters: int) -> Floats:
+    """Where `loss` is lowest in the logarithms of its parameters, shape (parameters,)."""
+
+    def leaning(free: Floats) -> tuple[float, Floats]:
+        value, gradient = loss(free)
+        return value + _LEAN / 2.0 * float(free @ free), gradient + _LEAN * free
+
+    bound = np.full(parameters, _LOG_BOUND)
+    found: Floats = settled(minimum(leaning, np.zeros(parameters), (-bound, bound)))
+    return found
 
 
 def _arrays(*columns: ArrayLike) -> tuple[Floats, ...]:

@@ -34,6 +34,7 @@ from model.estimators.base import Examples
 from model.estimators.clv import widened
 from model.estimators.glm import PoissonValue, RevenueChance
 from model.estimators.lifetime import LifetimeValue, fitted_lifetime
+from model.estimators.optimum import settled
 from model.estimators.transform import smooth_columns, smooth_rows
 
 # Strength of the L2 penalty on the regression, and on the one that corrects the lifetime model.
@@ -120,14 +121,14 @@ class Blend:
         self.balance = above = 0.0
         if self.lifetime is not None and correction is not None and fitted_correction is not None:
             fitted, total = fitted_correction, np.exp(correction).sum()
-            self.balance = float(np.log(total / np.exp(regression).sum()))
+            self.balance = settled(float(np.log(total / np.exp(regression).sum())))
             lifetime = self._lifetime_value(examples.population).sum() * _net_share(examples)
             above = float(np.log(lifetime / total))
         cutoff = int(examples.day.max()) + examples.horizon_days
         age = examples.population[:, examples.columns.index("T_days")]
         first = cutoff - int(age.max(initial=0.0))
         level = log_level(examples.day, examples.revenue, np.exp(fitted), first, cutoff, above)
-        self.level = level + (float(np.log(PRUDENCE)) if self.lifetime is not None else 0.0)
+        self.level = settled(level + (float(np.log(PRUDENCE)) if self.lifetime else 0.0))
 
     def _parts(self, X: Floats) -> tuple[Floats, Floats | None]:
         """Logarithms of the regression and the correction, shape (n,), before their level."""

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 
 from features.arrays import Floats
 from model.estimators.base import Examples
-from model.estimators.transform import preparation, smooth_columns, smooth_rows
+from model.estimators.optimum import minimum, settled
+from model.estimators.transform import Scale, preparation, smooth_columns, smooth_rows
 
-_FREE: Final = (None, None)
-_BOUNDS: Final = {0: _FREE, 1: (0.0, None), -1: (None, 0.0)}
+# Value, first and second derivatives by the linear predictors, both of shape (n,).
+_RowLoss: TypeAlias = Callable[[Floats], tuple[float, Floats, Floats]]
 
 
 class SignedPoissonRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # untyped sklearn
@@ -49,13 +48,14 @@ class SignedPoissonRegressor(RegressorMixin, BaseEstimator):  # type: ignore[mis
         rows, target, weight = _arrays(X, y, sample_weight)
         given = np.zeros(len(rows)) if offset is None else np.asarray(offset, dtype=np.float64)
 
-        def loss(linear: Floats) -> tuple[float, Floats]:
+        def loss(linear: Floats) -> tuple[float, Floats, Floats]:
             total = linear + given
             mean = np.exp(np.minimum(total, 300.0))  # a wild step of the search stays finite
-            return float(weight @ (mean - target * total)), weight * (mean - target)
+            value = float(weight @ (mean - target * total))
+            return value, weight * (mean - target), weight * mean
 
         start = max(float(weight @ target), 1e-12) / max(float(weight @ np.exp(given)), 1e-12)
-        self.coef_, self.intercept_, self.n_iter_ = _fitted(
+        self.coef_, self.intercept_ = _fitted(
             loss, rows, self.alpha, self.signs, float(np.log(start))
         )
         self.n_features_in_ = rows.shape[1]
@@ -82,13 +82,13 @@ class SignedLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[
         rows, target, weight = _arrays(X, y, sample_weight)
         total = len(rows) if sample_weight is None else float(np.sum(sample_weight))
 
-        def loss(linear: Floats) -> tuple[float, Floats]:
+        def loss(linear: Floats) -> tuple[float, Floats, Floats]:
             chance = 1.0 / (1.0 + np.exp(-np.clip(linear, -700.0, 700.0)))
             value = weight @ (np.logaddexp(0.0, linear) - target * linear)
-            return float(value), weight * (chance - target)
+            return float(value), weight * (chance - target), weight * chance * (1.0 - chance)
 
         share = min(max(float(weight @ target), 1e-6), 1.0 - 1e-6)
-        self.coef_, self.intercept_, self.n_iter_ = _fitted(
+        self.coef_, self.intercept_ = _fitted(
             loss, rows, 1.0 / (self.C * total), self.signs, float(np.log(share / (1.0 - share)))
         )
         self.classes_ = np.array([False, True])
@@ -116,35 +116,27 @@ def _arrays(
 
 
 def _fitted(
-    loss: Callable[[Floats], tuple[float, Floats]],
-    rows: Floats,
-    alpha: float,
-    signs: Sequence[int] | None,
-    intercept: float,
-) -> tuple[Floats, float, int]:
-    """Coefficients, intercept and number of steps that minimise `loss` of the linear predictor
-    (which returns its slope as well) plus alpha / 2 times the squared coefficients."""
+    loss: _RowLoss, rows: Floats, alpha: float, signs: Sequence[int] | None, intercept: float
+) -> tuple[Floats, float]:
+    """Coefficients and intercept that minimise `loss` of the linear predictor plus alpha / 2 times
+    the squared coefficients."""
     k = rows.shape[1]
+    beside = np.column_stack((rows, np.ones(len(rows))))
+    penalty = np.append(np.full(k, alpha), 0.0)
 
     def penalised(parameters: Floats) -> tuple[float, Floats]:
-        coefficients = parameters[:k]
-        value, slope = loss(rows @ coefficients + parameters[k])
-        penalty = alpha / 2 * float(coefficients @ coefficients)
-        gradient = np.append(rows.T @ slope + alpha * coefficients, slope.sum())
-        return value + penalty, gradient
+        value, slope, _ = loss(beside @ parameters)
+        value += float(penalty @ parameters**2) / 2.0
+        return value, beside.T @ slope + penalty * parameters
 
-    start = np.zeros(k + 1)
-    start[k] = intercept
-    signed = (*(signs or ()), *(0,) * k)[:k]
-    found = minimize(
-        penalised,
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[_BOUNDS[sign] for sign in signed] + [_FREE],
-        options={"maxiter": 1_000, "ftol": 1e-11, "gtol": 1e-6},
-    )
-    return found.x[:k].copy(), float(found.x[k]), int(found.nit)
+    def curvature(parameters: Floats) -> Floats:
+        _, _, second = loss(beside @ parameters)
+        return (beside.T * second) @ beside + np.diag(penalty)
+
+    signed = np.array([*[*(signs or ()), *[0] * k][:k], 0])
+    bounds = np.where(signed > 0, 0.0, -np.inf), np.where(signed < 0, 0.0, np.inf)
+    found = settled(minimum(penalised, np.append(np.zeros(k), intercept), bounds, curvature))
+    return found[:k].copy(), float(found[k])
 
 
 LOGISTIC_C: Final = 1.0
@@ -279,5 +271,5 @@ class LogisticChance:
 
 
 def _pipeline(examples: Examples, regression: Any) -> Pipeline:
-    steps = (preparation(examples.features, examples.attributes), StandardScaler(), regression)
+    steps = (preparation(examples.features, examples.attributes), Scale(), regression)
     return Pipeline(list(zip(_STEPS, steps, strict=True)))

@@ -94,7 +94,7 @@ def _poisson(alpha: float) -> Any:
 
 def _tweedie(alpha: float, power: float) -> Any:
     return TweedieRegressor(
-        power=power, alpha=alpha, link="log", solver="newton-cholesky", max_iter=300
+        power=power, alpha=alpha, link="log", solver="newton-cholesky", max_iter=300, tol=1e-10
     )
 
 
@@ -127,7 +127,7 @@ def _mlp(width: int, layers: int, alpha: float, epochs: int) -> Any:
 
 def _hurdle(parts: str, l2: float, **options: Any) -> Any:
     if parts == "glm":
-        chance: Any = LogisticRegression(solver="newton-cholesky")
+        chance: Any = LogisticRegression(solver="newton-cholesky", tol=1e-10)
         return HurdleRegressor(chance, SignedPoissonRegressor(0.03))
     chance = HistGradientBoostingClassifier(
         l2_regularization=l2, early_stopping=False, random_state=0, **options

@@ -14,14 +14,19 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_selection import SelectKBest, SelectorMixin
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 
 from features.arrays import Floats
 from model.estimators.base import Examples
-from model.estimators.transform import preparation
+from model.estimators.optimum import settled, significant
+from model.estimators.transform import Scale, preparation
 
 # Left by fitting, of no use for predicting, and nothing that a pickle should have to name.
-_SCAFFOLDING: Final = ("_optimizer", "_random_state", "_feature_subsample_rng")
+_SCAFFOLDING: Final = (
+    *("_optimizer", "_random_state", "_feature_subsample_rng", "n_iter_", "noise_variance_"),
+    *("explained_variance_", "explained_variance_ratio_", "singular_values_"),
+)
+# Of linear regressions and rotations.
+_NUMBERS: Final = ("coef_", "intercept_", "components_", "mean_")
 # Fewer than the 255 bins of a histogram, so that each distinct value has its own.
 _LEVELS: Final = 200
 
@@ -64,7 +69,9 @@ class PipelineValue:
         for name, step in self._steps(examples):
             # The share that a component explains of no variance at all is no number, and not used.
             with np.errstate(invalid="ignore"):
-                rows = step.fit_transform(rows, target)
+                step.fit(rows, target)
+            _settle(step)
+            rows = step.transform(rows)
             signs = _signs_after(step, signs, rows.shape[1])
             steps.append((name, step))
         regression = self._regressor()
@@ -74,10 +81,11 @@ class PipelineValue:
         with warnings.catch_warnings():
             # How far the search for an optimum came shows in the metrics.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            regression.fit(rows, target, sample_weight=examples.weight)
+            # Where a tree splits hangs on comparisons, which last bits may turn.
+            given = settled(rows, 9), significant(target), significant(examples.weight)
+            regression.fit(given[0], given[1], sample_weight=given[2])
         for part in _parts(regression):
-            for name in _SCAFFOLDING:
-                vars(part).pop(name, None)
+            _settle(part)
         self.pipeline = Pipeline([*steps, ("regression", regression)])
         return self
 
@@ -87,7 +95,7 @@ class PipelineValue:
         return np.asarray(self.unit * self.pipeline.predict(X), dtype=np.float64)
 
     def _steps(self, examples: Examples) -> list[tuple[str, Any]]:
-        prepare, scale = preparation(examples.features, examples.attributes), StandardScaler()
+        prepare, scale = preparation(examples.features, examples.attributes), Scale()
         steps = [("range", prepare), ("scale", scale)]
         k = len(examples.columns)
         if self.select:
@@ -134,6 +142,15 @@ def _tell_signs(regression: Any, signs: Sequence[int]) -> None:
             regression.set_params(**{name: list(signs)})
 
 
+def _settle(part: Any) -> None:
+    """Keeps, of what was fitted, what predictions need, in digits in which processors agree."""
+    for name in _SCAFFOLDING:
+        vars(part).pop(name, None)
+    for name in _NUMBERS:
+        if name in vars(part):
+            setattr(part, name, settled(vars(part)[name]))
+
+
 def _parts(regression: Any) -> list[Any]:
     return [regression, *(p for p in vars(regression).values() if hasattr(p, "fit"))]
 
@@ -155,7 +172,8 @@ def relevance(X: Floats, y: Floats) -> Floats:
     target = target - target.mean()
     spread = np.sqrt((columns**2).sum(axis=0) * (target**2).sum())
     correlation = np.abs(columns.T @ target) / np.where(spread > 0, spread, 1.0)
-    return np.asarray(np.where(spread > 0, correlation, 0.0), dtype=np.float64)
+    # Rounded, for columns that say the same have to be as good as each other on any processor.
+    return np.asarray(settled(np.where(spread > 0, correlation, 0.0), 9), dtype=np.float64)
 
 
 class ImportanceSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # untyped sklearn
@@ -171,8 +189,8 @@ class ImportanceSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  #
         rows, target = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64)
         every = -(-len(rows) // _ROWS)
         forest = ExtraTreesRegressor(_TREES, min_samples_leaf=5, max_depth=12, random_state=0)
-        forest.fit(rows[::every], np.log1p(target[::every]))
-        self.importances_ = forest.feature_importances_
+        forest.fit(settled(rows[::every], 9), settled(np.log1p(target[::every]), 9))
+        self.importances_ = settled(forest.feature_importances_, 9)
         best = np.argsort(-self.importances_, kind="stable")[: self.count]
         self.kept_ = np.zeros(rows.shape[1], dtype=bool)
         self.kept_[best] = True

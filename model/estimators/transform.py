@@ -8,10 +8,12 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.preprocessing import StandardScaler
 
 from features.arrays import Floats
 from features.catalog import feature_of
 from model.data.attributes import Column
+from model.estimators.optimum import settled, significant
 
 # The code of a text that is missing.
 _MISSING: Final = -1
@@ -47,8 +49,8 @@ class SignedLogClip(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # n
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:
         logs = signed_log(np.asarray(X, dtype=np.float64))
-        self.low_ = logs.min(axis=0)
-        self.high_ = logs.max(axis=0)
+        self.low_ = settled(logs.min(axis=0), 9)
+        self.high_ = settled(logs.max(axis=0), 9)
         self.n_features_in_ = logs.shape[1]
         return self
 
@@ -63,6 +65,17 @@ class SignedLogClip(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # n
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = False
         return tags
+
+
+class Scale(StandardScaler):  # type: ignore[misc]  # untyped sklearn
+    """scikit-learn's standardisation, by means and deviances that are the same on any processor."""
+
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
+        super().fit(X, y, sample_weight)
+        self.mean_: Floats = settled(self.mean_, 9)
+        self.scale_: Floats = significant(self.scale_)
+        self.var_: Floats = self.scale_**2
+        return self
 
 
 class WithAttributes(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped sklearn
