@@ -32,8 +32,8 @@ from model.decide.policy import Policy
 from model.estimators.fit import fit
 from model.evaluate.holdout import score_quantiles
 from streamer.metrics import Metrics
+from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.messages import Writer
-from streamer.pipeline.partition import Pipeline
 from streamer.records import Topics
 from streamer.worker.reload import Reloader
 

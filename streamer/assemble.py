@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.decide.judge import Judge
+from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.messages import Writer
-from streamer.pipeline.partition import Pipeline
 from streamer.records import Topics
 from streamer.settings import Settings
 

@@ -16,12 +16,11 @@ from __future__ import annotations
 import logging
 import re
 import sys
-import traceback
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final, TextIO
 
 from features.times import rfc3339
+from streamer.errors import where
 
 ROOT: Final = "streamer"
 _TAMED: Final = ("faust", "mode", "aiokafka", "aiohttp", "asyncio", "kafka")
@@ -148,17 +147,6 @@ def configure(
     floor = logging.INFO if number <= logging.DEBUG else logging.WARNING
     for name in _TAMED:
         logging.getLogger(name).setLevel(max(number, floor))
-
-
-def where(error: BaseException) -> str:
-    """The error's type and the place in the code that raised it, without its message.
-
-    >>> where(KeyError("alice"))
-    'KeyError'
-    """
-    name = type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{name} at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else name
 
 
 def _describe(error: BaseException) -> str:

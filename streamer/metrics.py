@@ -28,7 +28,7 @@ from features.orders import Reason
 from model.decide.rule_state import Trigger
 from model.monitor.result import SCORE, Age, MonitoredWeek
 from model.shadow.protocol import QUANTILES, Agreement
-from streamer.pipeline.partition import Tally
+from streamer.pipeline.batch import Counters
 
 _Kind = TypeVar("_Kind", Counter, Gauge)
 
@@ -384,19 +384,19 @@ class Metrics:
         if version is not None:
             self._gauges[metric].labels(version=version).set(1)
 
-    def add(self, done: Tally) -> None:
+    def add(self, done: Counters) -> None:
         """Counts what a partition has done since it was last asked."""
         self.count(ORDERS, done.orders)
-        self.count(REPEATS, done.repeats)
+        self.count(REPEATS, done.duplicates)
         self.count(SCORES, done.scores)
         self.count(RECOVERED, done.recovered)
-        self.count(WITHHELD, done.withheld)
+        self.count(WITHHELD, done.deferred)
         self.count(INSTANTS, done.instants)
-        self.count(PUT_OFF, done.put_off)
+        self.count(PUT_OFF, done.rescheduled)
         self.count(REBUILT, done.rebuilt)
-        self.count(WENT_BACK, done.went_back)
+        self.count(WENT_BACK, done.lost_writes)
         self.count(ERASURES, done.erasures)
-        self.count(ORDERS_FORGOTTEN, done.forgotten)
+        self.count(ORDERS_FORGOTTEN, done.erased_orders)
         for reason, count in done.reasons.items():
             self.count(DEAD_LETTERS, count, reason=reason)
         for trigger, count in done.triggers.items():

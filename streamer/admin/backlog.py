@@ -8,8 +8,8 @@ from typing import Protocol
 
 from features.orders import Order, OrderRules, parse
 from streamer.errors import StreamerError
+from streamer.pipeline.claim import LogTooShort, RetentionGap
 from streamer.pipeline.erasures import erasure_in
-from streamer.pipeline.partition import LogTooShort, RetentionGap
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import LogRange, Partition, Record
 from streamer.store.base import MovableStore

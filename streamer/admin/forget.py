@@ -9,7 +9,7 @@ from typing import Final
 
 from streamer.errors import StreamerError
 from streamer.kafka.reader import TopicReader
-from streamer.pipeline.erasures import Forgotten, erasure_headers, marker
+from streamer.pipeline.erasures import Erasures, erasure_headers, marker
 from streamer.records import LogRange, Message, Partition, Publisher
 from streamer.store.base import StateStore
 
@@ -104,7 +104,7 @@ class KafkaErasures:
         self._topic = topic
         self._next: dict[int, int] = {}
 
-    async def read_into(self, forgotten: Forgotten) -> None:
+    async def read_into(self, forgotten: Erasures) -> None:
         """Adds all that the topic has by now. Raises LogUnavailable."""
         async for partition, records in self._reader.read_all(self._topic, since=self._next):
             for record in records:

@@ -17,8 +17,9 @@ from streamer.errors import StreamerError
 from streamer.kafka import clients as servers
 from streamer.kafka.publisher import KafkaPublisher, Route
 from streamer.kafka.reader import TopicReader
-from streamer.pipeline.erasures import Forgotten
-from streamer.pipeline.partition import PartitionRunner, Pipeline
+from streamer.pipeline.batch import Pipeline
+from streamer.pipeline.erasures import Erasures
+from streamer.pipeline.partition import PartitionRunner, RunnerOptions
 from streamer.records import LogRange, Partition, Publisher
 from streamer.settings import Settings
 from streamer.store.base import StateStore
@@ -88,7 +89,7 @@ async def move_customers(
     async with _store(settings) as store, _publisher(settings) as publisher:
         drain = None
         if pipeline is not None:
-            forgotten = Forgotten()
+            forgotten = Erasures()
             await forget.KafkaErasures(reader, settings.erasures_topic).read_into(forgotten)
             drain = _Drain(store, publisher, pipeline, log, forgotten)
         move = Repartition(
@@ -162,7 +163,7 @@ class _Drain:
         publisher: Publisher,
         pipeline: Pipeline,
         log: KafkaLog,
-        forgotten: Forgotten,
+        forgotten: Erasures,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -172,12 +173,16 @@ class _Drain:
 
     async def __call__(self, partition: Partition, log: LogRange, until: int) -> int:
         runner = PartitionRunner(
-            partition, self._store, self._publisher, self._pipeline, forgotten=self._forgotten
+            partition,
+            self._store,
+            self._publisher,
+            self._pipeline,
+            RunnerOptions(erasures=self._forgotten),
         )
         start = await runner.claim(log)
         async for records in self._log.read(partition.number, start, until):
             await runner.process(records)
-        return runner.tally.orders
+        return runner.counters.orders
 
 
 def _reader(settings: Settings) -> TopicReader:

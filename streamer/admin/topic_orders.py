@@ -15,7 +15,7 @@ from features.orders import Order, OrderRules, Reason, Rejected, parse
 from streamer.admin import forget
 from streamer.kafka import clients as servers
 from streamer.kafka.reader import TopicReader
-from streamer.pipeline.erasures import Forgotten, erasure_in
+from streamer.pipeline.erasures import Erasures, erasure_in
 from streamer.pipeline.rebuild import History
 from streamer.records import Partition
 from streamer.settings import Settings
@@ -41,7 +41,7 @@ async def read_topic(
     topic: str,
     ends: Mapping[int, int],
     rules: OrderRules,
-    forgotten: Forgotten,
+    forgotten: Erasures,
     progress: Progress = lambda count: None,
 ) -> TopicLog:
     """The orders of a topic up to these ends of its partitions. Raises LogUnavailable.
@@ -90,7 +90,7 @@ async def read_orders_topic(settings: Settings, currency: str, progress: Progres
     counts = await servers.ensure_topics(settings)
     topic = settings.orders_topic
     reader = TopicReader(partial(servers.kafka_consumer, settings))
-    forgotten = Forgotten()
+    forgotten = Erasures()
     await forget.KafkaErasures(reader, settings.erasures_topic).read_into(forgotten)
     ends = {n: log.end for n, log in (await reader.ranges(topic, counts[topic])).items()}
     rules = OrderRules(currency=currency, max_future_ms=settings.max_future_ms)

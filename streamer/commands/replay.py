@@ -20,7 +20,7 @@ from streamer.commands.shared import (
     one_line_errors,
     progress_bar,
 )
-from streamer.pipeline.partition import Pipeline
+from streamer.pipeline.batch import Pipeline
 from streamer.replay.files import LogFiles
 from streamer.replay.replay import Pace, Replay, Replayed, replay_log
 from streamer.settings import Settings
@@ -101,14 +101,14 @@ def _replay(
 
 
 def _told(replayed: Replayed, out: Path) -> str:
-    tally = replayed.tally
-    aside = tally.dead_letters + replayed.rejected
+    counters = replayed.counters
+    aside = counters.dead_letters + replayed.rejected
     return "\n".join(
         [
-            f"{counted(tally.orders, 'order')} of {counted(replayed.customers, 'customer')}"
-            f" ({counted(tally.repeats, 'repeat')})",
-            f"{tally.warnings:>10,} warnings   {out / 'warnings.jsonl'}",
-            f"{tally.scores:>10,} scores     {out / 'scores.jsonl'}",
+            f"{counted(counters.orders, 'order')} of {counted(replayed.customers, 'customer')}"
+            f" ({counted(counters.duplicates, 'repeat')})",
+            f"{counters.warnings:>10,} warnings   {out / 'warnings.jsonl'}",
+            f"{counters.scores:>10,} scores     {out / 'scores.jsonl'}",
             f"{aside:>10,} set aside  {out / 'dead-letters.jsonl'}",
         ]
     )

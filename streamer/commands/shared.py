@@ -20,7 +20,7 @@ from streamer.errors import StreamerError
 from streamer.settings import Settings
 
 if TYPE_CHECKING:
-    from streamer.pipeline.partition import Pipeline
+    from streamer.pipeline.batch import Pipeline
 
 KAFKA, REDIS, MODEL = "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "CLV_MODEL"
 

@@ -16,7 +16,7 @@ from features.vector import FEATURE_NAMES, vectors
 from model.decide.codec import CustomerRecord
 from model.decide.scoring import Scorer
 from streamer.http.requests import MAX_FAULTS, BodyRefused, Fault, FromFeatures, FromOrders, Row
-from streamer.pipeline.partition import Pipeline
+from streamer.pipeline.batch import Pipeline
 
 Segment: TypeAlias = Literal["top", "high", "middle", "low"]
 

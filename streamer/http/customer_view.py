@@ -19,8 +19,8 @@ from model.decide.scoring import score
 from model.explain.tree_shap import FeaturePart, by_feature
 from streamer.errors import StreamerError
 from streamer.http.answers import Contribution, Prediction, explained, prediction_of
+from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.messages import warning_id
-from streamer.pipeline.partition import Pipeline
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import Partition
 from streamer.store.base import StateStore

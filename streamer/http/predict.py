@@ -35,7 +35,7 @@ from streamer.http.openapi import document
 from streamer.http.requests import MAX_BODY_BYTES, BodyRefused, Fault, Terms, read
 from streamer.http.schema import instant_of
 from streamer.http.server import BodyTooLarge, GuardedWeb, body_of, is_from_here, problem
-from streamer.pipeline.partition import Pipeline
+from streamer.pipeline.batch import Pipeline
 from streamer.store.base import Claim, StateStore, StoreRefused, StoreUnavailable
 
 _CLOCK: Final = SystemClock()

@@ -1,9 +1,10 @@
-"""How many records may be set aside before it is the topic that is broken, and not its records.
+"""How many records may become dead letters before it is the topic that is broken, and not its
+records.
 
-A policy (`Limits`), what it has to know of the past (`Trail`) and one pure function of both. The
-trail is stored with the partition's next offset, so a worker that stopped at a limit and starts
-again stands where it stood: it sets aside nothing more until the limit is raised or a good record
-comes.
+A policy (`Limits`), what it has to know of the past (`DeadLetterWindow`) and one pure function of
+both. The window is stored with the partition's next offset, so a worker that stopped at a limit and
+starts again stands where it stood: there are no more dead letters until the limit is raised or a
+good record comes.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ NO_LIMITS: Final = Limits(max_run=None, max_ratio=None)
 
 
 @dataclass(frozen=True, slots=True)
-class Trail:
+class DeadLetterWindow:
     """The bad records that limits still have to know of.
 
     `run` has the reasons of the current run, counted, and `run_start` its first offset; `recent`
@@ -53,7 +54,7 @@ class Trail:
     recent: tuple[tuple[int, str], ...] = ()
 
 
-CLEAN: Final = Trail()
+CLEAN: Final = DeadLetterWindow()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +90,16 @@ class DeadLettersExceeded(StreamerError):
 
 
 def follow(
-    trail: Trail, offsets: Sequence[int], bad: Mapping[int, str], limits: Limits
-) -> tuple[Trail, Exceeded | None]:
-    """The trail after the records at `offsets`, of which `bad` has those set aside and why; and
-    the first of them that goes beyond a limit, in which case the trail is that before it."""
+    window: DeadLetterWindow, offsets: Sequence[int], bad: Mapping[int, str], limits: Limits
+) -> tuple[DeadLetterWindow, Exceeded | None]:
+    """The window after the records at `offsets`, of which `bad` has those set aside and why; and
+    the first of them that goes beyond a limit, in which case the window is that before it."""
     if limits.max_run is None and limits.max_ratio is None:
         return CLEAN, None
     if not bad:
-        return (trail if trail.run is None else Trail(recent=trail.recent)), None
-    run, start = Counter(trail.run or {}), trail.run_start
-    recent = list(trail.recent) if limits.max_ratio is not None else []
+        return (window if window.run is None else DeadLetterWindow(recent=window.recent)), None
+    run, start = Counter(window.run or {}), window.run_start
+    recent = list(window.recent) if limits.max_ratio is not None else []
     for offset in offsets:
         reason = bad.get(offset)
         if reason is None:
@@ -108,12 +109,12 @@ def follow(
             recent = [one for one in recent if one[0] > offset - limits.window]
         exceeded = _exceeded(offset, reason, run, start, recent, limits)
         if exceeded is not None:
-            return Trail(start, dict(run) or None, tuple(recent)), exceeded
+            return DeadLetterWindow(start, dict(run) or None, tuple(recent)), exceeded
         start = start if run else offset
         run[reason] += 1
         if limits.max_ratio is not None:
             recent.append((offset, reason))
-    return Trail(start if run else 0, dict(run) or None, tuple(recent)), None
+    return DeadLetterWindow(start if run else 0, dict(run) or None, tuple(recent)), None
 
 
 def _exceeded(
@@ -151,7 +152,7 @@ def _ordinal(number: int) -> str:
 
 
 class _Stored(msgspec.Struct, array_like=True):
-    """A trail as bytes: offsets as distances, reasons as places in a table."""
+    """A window as bytes: offsets as distances, reasons as places in a table."""
 
     run_start: int
     run: dict[str, int]
@@ -165,25 +166,25 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Stored)
 
 
-def encode(trail: Trail) -> bytes:
-    """The trail as bytes, about two for each bad record."""
-    offsets = [offset for offset, _ in trail.recent]
-    names = sorted({reason for _, reason in trail.recent})
+def encode(window: DeadLetterWindow) -> bytes:
+    """The window as bytes, about two for each bad record."""
+    offsets = [offset for offset, _ in window.recent]
+    names = sorted({reason for _, reason in window.recent})
     place = {name: number for number, name in enumerate(names)}
     return _encoder.encode(
         _Stored(
-            run_start=trail.run_start,
-            run=dict(trail.run or {}),
+            run_start=window.run_start,
+            run=dict(window.run or {}),
             names=names,
-            reasons=[place[reason] for _, reason in trail.recent],
+            reasons=[place[reason] for _, reason in window.recent],
             first=offsets[0] if offsets else 0,
             distances=[later - earlier for earlier, later in pairwise(offsets)],
         )
     )
 
 
-def decode(data: bytes | None) -> Trail:
-    """The trail in bytes; a clean one for None, and for bytes that are no trail: to have lost
+def decode(data: bytes | None) -> DeadLetterWindow:
+    """The window in bytes; a clean one for None, and for bytes that are no window: to have lost
     count is no reason to stop."""
     if data is None:
         return CLEAN
@@ -195,4 +196,6 @@ def decode(data: bytes | None) -> Trail:
     offsets = [stored.first] if reasons else []
     for distance in stored.distances:
         offsets.append(offsets[-1] + distance)
-    return Trail(stored.run_start, stored.run or None, tuple(zip(offsets, reasons, strict=False)))
+    return DeadLetterWindow(
+        stored.run_start, stored.run or None, tuple(zip(offsets, reasons, strict=False))
+    )

@@ -96,7 +96,7 @@ def marker(user_id: str, at_ms: int, topic: str) -> Message:
     return Message(topic, digest(user_id).encode(), value)
 
 
-class Forgotten:
+class Erasures:
     """What the erasures topic says: the customers that have been erased, by digest, and when; and
     the moves. Grows only."""
 
@@ -144,7 +144,7 @@ class Forgotten:
         at_ms = self._at_ms.get(digest(order.user_id)) if self._at_ms else None
         return at_ms is not None and order.ts_ms <= at_ms
 
-    def silences(self, message: Message) -> bool:
+    def covers_warning(self, message: Message) -> bool:
         """Whether a warning that waits to be said is one of before its customer was erased."""
         if not self._at_ms or message.key is None:
             return False

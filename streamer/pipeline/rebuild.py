@@ -11,21 +11,20 @@ then is not worked out again.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from features.orders import OrderRules, Rejected, parse
-from model.decide.codec import UNKNOWN
+from features.state import StateError
+from model.decide import codec
+from model.decide.codec import UNKNOWN, CustomerDamaged
 from model.decide.judge import Event, Judge, ScheduledCustomer
-from streamer.pipeline.erasures import Forgotten, erasure_in
-from streamer.records import Partition
+from streamer.pipeline.erasures import Erasures, erasure_in
+from streamer.records import Partition, Record
 from streamer.store.base import Stored, StoreRefused
 
-if TYPE_CHECKING:
-    from streamer.records import Record
-
-MOST_REBUILDS: Final = 20
+MAX_REBUILDS: Final = 20
 """Readings of one partition's log by one owner. More damage than that is no accident."""
 
 _FOREVER_MS: Final = 2**52
@@ -62,13 +61,13 @@ class StoreDamaged(StoreRefused):
 
     def __init__(self, partition: Partition) -> None:
         super().__init__(
-            f"{partition.tag}: damaged states were found in {MOST_REBUILDS} batches, so the store"
+            f"{partition.tag}: damaged states were found in {MAX_REBUILDS} batches, so the store"
             " is not to be trusted. Look for what damages it; then restore it from a backup, or run"
             f" `python -m streamer rebuild --partition {partition.number}`"
         )
 
 
-class SetAside(msgspec.Struct, frozen=True, array_like=True):
+class Quarantined(msgspec.Struct, frozen=True, array_like=True):
     """What the quarantine keeps of a damaged customer.
 
     `next_offset`: how far the partition was applied; `complete`: whether the log still had all
@@ -81,15 +80,32 @@ class SetAside(msgspec.Struct, frozen=True, array_like=True):
     state: bytes
 
 
-def set_aside(stored: Stored, why: str, next_offset: int, *, complete: bool) -> bytes:
+def customer_of(stored: Stored) -> ScheduledCustomer:
+    """The customer in what the store has. Raises CustomerNewer, and CustomerDamaged also for one
+    who is due and has no state: the two are written together."""
+    if stored.state is None:
+        if stored.due_ms is not None:
+            raise CustomerDamaged("the state is missing")
+        return ScheduledCustomer(UNKNOWN, None)
+    return ScheduledCustomer(codec.decode(stored.state), stored.due_ms)
+
+
+def damage_of(stored: Stored) -> str:
+    """What is wrong with it, for a person."""
+    if (stored.state or b"").startswith(b"\0"):
+        return "a key of another type, or bytes that no program wrote"
+    try:
+        customer_of(stored)
+    except StateError as error:
+        return str(error)
+    return "nothing"
+
+
+def quarantine_entry(stored: Stored, next_offset: int, *, complete: bool) -> bytes:
     """The damaged customer for the quarantine, in MessagePack."""
     state = (stored.state or b"")[:_KEPT_BYTES]
-    return msgspec.msgpack.encode(SetAside(why, next_offset, complete, state))
-
-
-def read_aside(data: bytes) -> SetAside:
-    """What `set_aside` wrote."""
-    return msgspec.msgpack.decode(data, type=SetAside)
+    entry = Quarantined(damage_of(stored), next_offset, complete, state)
+    return msgspec.msgpack.encode(entry)
 
 
 class Rebuild:
@@ -101,12 +117,12 @@ class Rebuild:
         damaged: Mapping[str, Stored],
         rules: OrderRules,
         allowed_lateness_ms: int,
-        forgotten: Forgotten,
+        erasures: Erasures,
     ) -> None:
         self._damaged = damaged
         self._rules = rules
         self._lateness_ms = allowed_lateness_ms
-        self._forgotten = forgotten
+        self._erasures = erasures
         self._high_ts_ms = -1
         self._events: dict[str, list[Event]] = {user_id: [] for user_id in damaged}
 
@@ -123,15 +139,15 @@ class Rebuild:
                 continue
             self._high_ts_ms = max(self._high_ts_ms, order.ts_ms)
             events = self._events.get(order.user_id)
-            if events is not None and not self._forgotten.covers(order):
+            if events is not None and not self._erasures.covers(order):
                 watermark_ms = self._high_ts_ms - self._lateness_ms
                 events.append(Event(record.offset, order, watermark_ms))
 
-    def tracks(self, judge: Judge) -> dict[str, ScheduledCustomer]:
+    def customers(self, judge: Judge) -> dict[str, ScheduledCustomer]:
         """The customers as they were before the damage."""
-        return {user_id: self._track(judge, user_id) for user_id in self._damaged}
+        return {user_id: self._customer(judge, user_id) for user_id in self._damaged}
 
-    def _track(self, judge: Judge, user_id: str) -> ScheduledCustomer:
+    def _customer(self, judge: Judge, user_id: str) -> ScheduledCustomer:
         due_ms = self._damaged[user_id].due_ms
         # What is due has not been judged, and what it says has not been said; all before it has.
         # Who is not due at all has no instants left.

@@ -25,8 +25,8 @@ from model.artifact.registry import resolve
 from model.data.order_log import RejectedRow, read_orders
 from streamer.assemble import pipeline_of
 from streamer.http import customer_view as show
+from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.messages import ChurnWarning, ClvScore
-from streamer.pipeline.partition import Pipeline
 from streamer.records import MemoryPublisher, Message
 from streamer.replay.customer_builder import Customer
 from streamer.replay.replay import Replay, Replayed

@@ -18,8 +18,9 @@ from typing import Final
 from features.orders import Order
 from features.times import day_of
 from model.data.order_log import RejectedRow, Row
+from streamer.pipeline.batch import Counters, Parsed, Pipeline
 from streamer.pipeline.dead_letters import NO_LIMITS
-from streamer.pipeline.partition import Parsed, PartitionRunner, Pipeline, Tally
+from streamer.pipeline.partition import PartitionRunner, RunnerOptions
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import LogRange, Partition, Publisher
 from streamer.replay.files import LogFiles
@@ -50,7 +51,7 @@ class Replayed:
     """What a replay did. `rejected` counts rows that are no orders, `late` the orders that came
     after their time was closed: they count, but fire no warning for the past."""
 
-    tally: Tally
+    counters: Counters
     rejected: int
     customers: int
     late: int
@@ -81,7 +82,7 @@ class Replay:
                 self.store,
                 publisher,
                 pipeline,
-                cache_customers=max(1, _CACHE_CUSTOMERS // partitions),
+                RunnerOptions(cache_customers=max(1, _CACHE_CUSTOMERS // partitions)),
             )
             for number in range(partitions)
         ]
@@ -128,12 +129,11 @@ class Replay:
 
     def result(self, rejected: int = 0) -> Replayed:
         """What was done so far."""
-        tally = Tally()
+        counters = Counters()
         for runner in self.runners:
-            for name in Tally.__slots__:
-                setattr(tally, name, getattr(tally, name) + getattr(runner.tally, name))
+            counters.add(runner.counters)
         customers = self.store.customers(self._topic)
-        return Replayed(tally, rejected, customers, self._late, self._last_ts_ms)
+        return Replayed(counters, rejected, customers, self._late, self._last_ts_ms)
 
     async def _keep_pace(self, newest_ms: int) -> None:
         if self.pace.speed is not None and self._last_ts_ms is not None:

@@ -10,7 +10,7 @@ that it follows; together they are the fence:
 | our epoch, our sequence                 | `APPLIED`         | goes on with sequence + 1       |
 | our epoch, our sequence + 1             | `ALREADY_APPLIED` | the same: an earlier try got in |
 | a later epoch, or writes we do not know | `FENCED`          | drops the partition             |
-| an earlier epoch, or fewer writes       | `WENT_BACK`       | stops, starts again from there  |
+| an earlier epoch, or fewer writes       | `LOST_WRITES`       | stops, starts again from there  |
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ class Claim:
 
     `first_offset` is where the log began when the first record was applied: what was deleted
     before that was never part of the states. 0 where nobody said; -1 where customers have moved in
-    from other partitions, so that no log has all their orders. `trail`: see `deadletters`.
+    from other partitions, so that no log has all their orders. `dead_letter_window`: see
+    `streamer.pipeline.dead_letters`.
     """
 
     epoch: int
@@ -108,7 +109,7 @@ class Claim:
     next_offset: int | None
     high_ts_ms: int | None
     first_offset: int = 0
-    trail: bytes | None = None
+    dead_letter_window: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,9 @@ class Write:
     """One change of a partition, applied as a whole.
 
     `due` names the customers whose due time changes; None removes it. `next_offset`, `high_ts_ms`
-    and `trail` stay as they are where None. `quarantine` is kept beside the states, by customer:
-    damaged bytes that `states` replaces. Of customers new to it, no more than QUARANTINE_SIZE in
-    all are kept.
+    and `dead_letter_window` stay as they are where None. `quarantine` is kept beside the states, by
+    customer: damaged bytes that `states` replaces. Of customers new to it, no more than
+    QUARANTINE_SIZE in all are kept.
     """
 
     states: Mapping[str, bytes]
@@ -139,7 +140,7 @@ class Write:
     next_offset: int | None
     high_ts_ms: int | None
     quarantine: Mapping[str, bytes] = field(default_factory=dict)
-    trail: bytes | None = None
+    dead_letter_window: bytes | None = None
 
 
 class StartAt(enum.StrEnum):
@@ -158,7 +159,7 @@ class Outcome(enum.Enum):
     APPLIED = "APPLIED"
     ALREADY_APPLIED = "ALREADY_APPLIED"
     FENCED = "FENCED"
-    WENT_BACK = "WENT_BACK"
+    LOST_WRITES = "LOST_WRITES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,7 @@ class StateStore(Protocol):
     async def trim(self, partition: Partition, epoch: int, first: int, count: int) -> Outcome:
         """Drops the entries `first` … `first + count - 1`, which `outbox` returned.
 
-        May be repeated. WENT_BACK where the store no longer has entries that it handed out.
+        May be repeated. LOST_WRITES where the store no longer has entries that it handed out.
         """
         ...
 

@@ -74,7 +74,7 @@ class _Kept:
     first_offset: int = 0
     topic_id: str = ""
     partition_count: int = 0
-    trail: bytes | None = None
+    dead_letter_window: bytes | None = None
     states: dict[str, bytes] = field(default_factory=dict)
     quarantine: dict[str, bytes] = field(default_factory=dict)
     due: DueTimes = field(default_factory=DueTimes)
@@ -88,7 +88,7 @@ class _Kept:
             self.next_offset,
             self.high_ts_ms,
             self.first_offset,
-            self.trail,
+            self.dead_letter_window,
         )
 
 
@@ -152,7 +152,7 @@ class MemoryStore:
     async def write(self, partition: Partition, epoch: int, sequence: int, write: Write) -> Outcome:
         kept = self._kept(partition)
         if kept.epoch != epoch:
-            return Outcome.FENCED if kept.epoch > epoch else Outcome.WENT_BACK
+            return Outcome.FENCED if kept.epoch > epoch else Outcome.LOST_WRITES
         if kept.sequence != sequence:
             return _other_sequence(kept.sequence, sequence)
         for user, damaged in write.quarantine.items():
@@ -166,8 +166,8 @@ class MemoryStore:
             kept.next_offset = write.next_offset
         if write.high_ts_ms is not None:
             kept.high_ts_ms = write.high_ts_ms
-        if write.trail is not None:
-            kept.trail = write.trail
+        if write.dead_letter_window is not None:
+            kept.dead_letter_window = write.dead_letter_window
         kept.sequence += 1
         return Outcome.APPLIED
 
@@ -197,12 +197,12 @@ class MemoryStore:
     async def trim(self, partition: Partition, epoch: int, first: int, count: int) -> Outcome:
         kept = self._kept(partition)
         if kept.epoch != epoch:
-            return Outcome.FENCED if kept.epoch > epoch else Outcome.WENT_BACK
+            return Outcome.FENCED if kept.epoch > epoch else Outcome.LOST_WRITES
         surplus = first + count - kept.outbox_first
         if surplus <= 0:
             return Outcome.ALREADY_APPLIED
         if kept.outbox_first < first or surplus > len(kept.outbox):
-            return Outcome.WENT_BACK
+            return Outcome.LOST_WRITES
         for _ in range(surplus):
             kept.outbox.popleft()
         kept.outbox_first += surplus
@@ -252,5 +252,5 @@ class MemoryStore:
 
 def _other_sequence(stored: int, expected: int) -> Outcome:
     if stored < expected:
-        return Outcome.WENT_BACK
+        return Outcome.LOST_WRITES
     return Outcome.ALREADY_APPLIED if stored == expected + 1 else Outcome.FENCED

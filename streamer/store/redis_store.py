@@ -8,7 +8,7 @@ Keys, all of one partition under one hash tag and so in one slot of a cluster:
     <namespace>:<kafka cluster id>:{<topic>-<partition>}:meta      hash: epoch, sequence, next,
                                                                    high_ts, partitions, schema,
                                                                    outbox_first, first,
-                                                                   topic_id, trail
+                                                                   topic_id, dead_letter_window
                                                         :c:<user>  the customer's state
                                                         :due       sorted set: user, instant in ms
                                                         :outbox    list
@@ -116,14 +116,14 @@ class RedisStore:
     def _claimed(self, reply: Any, partition: Partition, partition_count: int) -> Claim:
         prefix = self._prefix(partition)
         match reply:
-            case [b"OK", epoch, sequence, next_offset, high_ts, first, trail]:
+            case [b"OK", epoch, sequence, next_offset, high_ts, first, dead_letter_window]:
                 return Claim(
                     int(epoch),
                     int(sequence),
                     _maybe(next_offset),
                     _maybe(high_ts),
                     int(first),
-                    trail,
+                    dead_letter_window,
                 )
             case [b"PARTITIONS", stored]:
                 raise PartitionCountChanged(partition.topic, int(stored), partition_count)
@@ -196,7 +196,7 @@ class RedisStore:
             "" if write.next_offset is None else write.next_offset,
             "" if write.high_ts_ms is None else write.high_ts_ms,
             *_packed(write),
-            "" if write.trail is None else write.trail,
+            "" if write.dead_letter_window is None else write.dead_letter_window,
         ]
         if write.quarantine:
             args.append(QUARANTINE_SIZE)
@@ -246,7 +246,7 @@ class RedisStore:
         fields = ["schema", "epoch", "sequence", "next", "high_ts", "first", "trail"]
         async with self.server.errors():
             found: Any = await self.server.client.hmget(key, fields)
-        schema, epoch, sequence, next_offset, high_ts, first, trail = found
+        schema, epoch, sequence, next_offset, high_ts, first, dead_letter_window = found
         if epoch is None:
             return None
         if int(schema or 0) > SCHEMA:
@@ -257,7 +257,7 @@ class RedisStore:
             _maybe(next_offset),
             _maybe(high_ts),
             int(first or 0),
-            trail,
+            dead_letter_window,
         )
 
     async def partition_count(self, topic: str) -> int | None:

@@ -25,6 +25,7 @@ from model.decide import codec as customer_bytes
 from model.decide.scoring import Scorer
 from model.monitor.result import Age, Baseline, MonitoredWeek, age_at
 from streamer import log
+from streamer.errors import where
 from streamer.records import Partition
 from streamer.store.base import StateStore, StoreError
 from streamer.worker.reload import Reloader
@@ -97,7 +98,7 @@ class DriftWatch:
             self._failing = False
         except (StoreError, StateError, OSError, msgspec.DecodeError, ValueError) as error:
             if not self._failing:
-                _log.warning("drift.unknown", reason=log.where(error))
+                _log.warning("drift.unknown", reason=where(error))
             self._failing, self.week, self._looked = True, None, None
         self._told.monitored(scorer.model_version, self.week)
         if self.week is not None and self.week.alarms:

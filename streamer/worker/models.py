@@ -13,7 +13,8 @@ from typing import Final, Protocol
 from model.artifact import registry
 from model.shadow.process import ShadowTask
 from streamer.metrics import Metrics
-from streamer.pipeline.partition import Observer, Pipeline
+from streamer.pipeline.batch import Pipeline
+from streamer.pipeline.partition import Observer
 from streamer.settings import Settings
 from streamer.store.base import StateStore
 from streamer.worker.drift import AgeWatch, DriftWatch

@@ -14,14 +14,9 @@ from streamer import log
 from streamer.clock import Clock, SystemClock
 from streamer.kafka.lane import Lane
 from streamer.metrics import FENCED, RESEEKS, Metrics, PartitionGauges
-from streamer.pipeline.partition import (
-    Fenced,
-    LogTooShort,
-    OutOfSequence,
-    PartitionRunner,
-    Pipeline,
-    Tally,
-)
+from streamer.pipeline.batch import Counters, Pipeline
+from streamer.pipeline.claim import Fenced, LogTooShort
+from streamer.pipeline.partition import OutOfSequence, PartitionRunner
 from streamer.records import LogRange
 from streamer.settings import Settings
 from streamer.store.base import TopicRecreated
@@ -80,7 +75,7 @@ class Partitions:
         """A count that moves whenever work does."""
         delivered = self.lane.records_delivered if self.lane is not None else 0
         # A list of records may close the instants of millions of customers.
-        judging = sum(owned.runner.tally.instants for owned in self._owned.values())
+        judging = sum(owned.runner.counters.instants for owned in self._owned.values())
         return delivered + self.scored + judging + self.outage.attempts + self._runners.records_read
 
     def next_offsets(self) -> dict[int, int]:
@@ -97,7 +92,7 @@ class Partitions:
             found[number] = PartitionGauges(
                 lag=None if end is None else max(0, end - runner.next_offset),
                 watermark_age_s=None if watermark_ms is None else (now_ms - watermark_ms) / 1000,
-                outbox=runner.unsaid,
+                outbox=runner.outbox_pending,
             )
         return found
 
@@ -191,8 +186,8 @@ class Partitions:
                     self._owned[number].hinted = offset
 
     async def check_store(self) -> None:
-        """Raises WentBack where the store has lost writes, and drops what is another's: a partition
-        without orders would not notice before its next one."""
+        """Raises LostWrites where there are any, and drops what is another's: a partition without
+        orders would not notice before its next one."""
         for number, owned in list(self._owned.items()):
             if owned.busy.locked():
                 continue  # what is under way asks by itself
@@ -256,7 +251,7 @@ class Partitions:
 
     def _count(self, owned: _Owned) -> None:
         """Counts what its runner has done since it was last counted."""
-        done, owned.runner.tally = owned.runner.tally, Tally()
+        done, owned.runner.counters = owned.runner.counters, Counters()
         self.metrics.add(done)
         if done.erasures:
             self.metrics.forgotten(self._runners.forgotten)

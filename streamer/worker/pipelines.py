@@ -9,7 +9,7 @@ from model.artifact import trial
 from model.artifact.files import ArtifactRefused
 from model.artifact.trial import TrialLoad
 from streamer.assemble import pipeline_of
-from streamer.pipeline.partition import Pipeline
+from streamer.pipeline.batch import Pipeline
 from streamer.settings import Settings
 
 # Niceness of the process that tries the next model.

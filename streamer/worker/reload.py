@@ -22,7 +22,8 @@ from model.artifact import registry
 from model.artifact.files import MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, ArtifactRefused
 from streamer import log
 from streamer.clock import Clock, SystemClock
-from streamer.pipeline.partition import Pipeline
+from streamer.errors import where
+from streamer.pipeline.batch import Pipeline
 
 _log = log.get(__name__)
 
@@ -151,7 +152,7 @@ class Reloader:
             pipeline = await asyncio.to_thread(self._load, sight.path)
         except Exception as error:
             known = isinstance(error, ArtifactRefused | ValueError | OSError)
-            self._refuse(sight, " ".join(str(error).split()) if known else log.where(error))
+            self._refuse(sight, " ".join(str(error).split()) if known else where(error))
             return
         self._swap(sight, pipeline, self._clock.monotonic_s() - began_s)
 

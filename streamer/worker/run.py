@@ -17,7 +17,7 @@ from typing import Final, NoReturn, TypeVar
 from model.errors import ModelError
 from streamer import log
 from streamer.clock import SystemClock
-from streamer.errors import StreamerError
+from streamer.errors import StreamerError, where
 from streamer.kafka import clients as servers
 from streamer.kafka.topics import (
     KafkaUnreachable,
@@ -72,7 +72,7 @@ def describe(error: BaseException) -> str:
     if is_told(error):
         return " ".join(str(error).split())
     return (
-        f"{log.where(error)}; this is a fault of ours: report it with the log"
+        f"{where(error)}; this is a fault of ours: report it with the log"
         " (CLV_LOG_LEVEL=DEBUG has the message, which may name customers)"
     )
 

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from streamer.admin.forget import KafkaErasures
 from streamer.clock import Clock, SystemClock
 from streamer.kafka.reader import TopicReader
-from streamer.pipeline.erasures import Forgotten
-from streamer.pipeline.partition import Observer, PartitionRunner, Pipeline
+from streamer.pipeline.batch import Pipeline
+from streamer.pipeline.erasures import Erasures
+from streamer.pipeline.partition import Observer, PartitionRunner, RunnerOptions
 from streamer.records import Partition, Publisher
 from streamer.settings import Settings
 from streamer.store.base import StateStore
@@ -36,7 +37,7 @@ class Runners:
         self._publisher = publisher
         self._history = history
         self._erasures = erasures
-        self._forgotten = Forgotten()
+        self._forgotten = Erasures()
         self._observer = observer
         self._clock = clock or SystemClock()
 
@@ -62,11 +63,13 @@ class Runners:
             self._store,
             self._publisher,
             await self.pipeline(),
-            cache_customers=cache_customers,
-            history=self._history,
-            forgotten=self._forgotten,
-            rebuild_partly=self._settings.rebuild_partly,
-            start_at=self._settings.start_at,
-            monotonic_s=self._clock.monotonic_s,
-            observer=self._observer,
+            RunnerOptions(
+                cache_customers=cache_customers,
+                start_at=self._settings.start_at,
+                rebuild_partly=self._settings.rebuild_partly,
+                history=self._history,
+                erasures=self._forgotten,
+                monotonic_s=self._clock.monotonic_s,
+                observer=self._observer,
+            ),
         )

@@ -23,7 +23,7 @@ from streamer.kafka.lane import Lane
 from streamer.kafka.port import LaneOptions
 from streamer.kafka.reader import TopicReader
 from streamer.metrics import Metrics
-from streamer.pipeline.partition import Pipeline
+from streamer.pipeline.batch import Pipeline
 from streamer.records import Publisher
 from streamer.settings import Settings
 from streamer.store.base import StoreRefused, StoreUnavailable

@@ -25,7 +25,7 @@ from model.decide.judge import ScheduledCustomer
 from model.shadow.process import ShadowMessage, ShadowTask, command, frame
 from model.shadow.protocol import Agreement, Step
 from streamer import log
-from streamer.pipeline.partition import Seen
+from streamer.pipeline.batch import WriteContext
 from streamer.worker.reload import Sight, look_at
 
 _log = log.get(__name__)
@@ -101,24 +101,24 @@ class Shadow:
             known.users.discard(user_id)
             self._send(Step(partition, erased=user_id), known)
 
-    def wrote(self, partition: int, seen: Seen) -> None:
+    def wrote(self, partition: int, context: WriteContext) -> None:
         """Passes on what concerns the customers that are followed."""
         if self._pipe is None:
             return
         known = self._known.setdefault(partition, _Known())
-        users = self._followed(seen.events)
+        users = self._followed(context.events)
         events = [
             (event.offset, event.order, event.watermark_ms)
             for user in users
-            for event in seen.events[user]
+            for event in context.events[user]
         ]
-        until_ms = seen.until_ms
+        until_ms = context.until_ms
         if until_ms is None:
-            closing = (events[-1].watermark_ms for events in seen.events.values() if events)
+            closing = (events[-1].watermark_ms for events in context.events.values() if events)
             until_ms = max(closing, default=None)
         else:
-            users = self._followed(seen.tracks)
-        met = self._met(known, users, seen)
+            users = self._followed(context.customers)
+        met = self._met(known, users, context)
         day = -1 if until_ms is None else day_of(until_ms)
         if not met and not events and day <= known.day:
             return
@@ -132,13 +132,13 @@ class Shadow:
         return [user for user in users if crc32(user.encode()) < self._limit]
 
     def _met(
-        self, known: _Known, users: Iterable[str], seen: Seen
+        self, known: _Known, users: Iterable[str], context: WriteContext
     ) -> list[tuple[str, ScheduledCustomer]]:
         """Those who are met for the first time, while there is room."""
         room = MAX_CUSTOMERS - sum(len(one.users) for one in self._known.values())
         fresh = [user for user in users if user not in known.users][: max(room, 0)]
         known.users.update(fresh)
-        return [(user, seen.tracks[user]) for user in fresh]
+        return [(user, context.customers[user]) for user in fresh]
 
     def _send(self, step: Step, known: _Known) -> None:
         if self._pipe is None:

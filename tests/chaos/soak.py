@@ -45,7 +45,7 @@ MEMORY_PARTS: Final = 6
 
 
 @dataclass(slots=True)
-class Seen:
+class WriteContext:
     """What each second showed: resident memory of the worker that lives on, in MB by hours since
     the beginning; how many orders were given and not yet applied. And how often one was killed."""
 
@@ -153,9 +153,9 @@ async def _capacity(stage: Stage) -> float:
     return capacity
 
 
-async def _soaked(stage: Stage, steady: WorkerProcess, rate: float, minutes: float) -> Seen:
+async def _soaked(stage: Stage, steady: WorkerProcess, rate: float, minutes: float) -> WriteContext:
     """Gives orders at a rate, kills who is not `steady` each minute, and looks each second."""
-    seen, last_kill, backlog = Seen(), 0.0, stage.given
+    seen, last_kill, backlog = WriteContext(), 0.0, stage.given
     publisher = KafkaPublisher(stage.servers.kafka.bootstrap)
     await publisher.start()
     began = time.monotonic()

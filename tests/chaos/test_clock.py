@@ -13,7 +13,9 @@ from model.artifact import artifact
 from streamer.assemble import pipeline_of
 from streamer.clock import ManualClock
 from streamer.demo.embedded import EmbeddedRedis
-from streamer.pipeline.partition import Fenced, PartitionRunner, Pipeline
+from streamer.pipeline.batch import Pipeline
+from streamer.pipeline.claim import Fenced
+from streamer.pipeline.partition import PartitionRunner, RunnerOptions
 from streamer.records import LogRange, MemoryPublisher, Partition
 from streamer.settings import Settings
 from streamer.store.memory import MemoryStore
@@ -143,7 +145,8 @@ async def _ticked(store: RedisStore, log: list[object], owners: int) -> list[obj
     """The warnings of a clock that so many owners drive at once, who claim now and then."""
     publisher, rng = MemoryPublisher(), random.Random(1)
     runners = [
-        PartitionRunner(ORDERS_0, store, publisher, pipeline(), due_batch=3) for _ in range(owners)
+        PartitionRunner(ORDERS_0, store, publisher, pipeline(), RunnerOptions(due_batch=3))
+        for _ in range(owners)
     ]
     await runners[0].claim(log_of(log))  # type: ignore[arg-type]
     await runners[0].process(log)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from streamer.metrics import (
     PartitionGauges,
     metrics_table,
 )
-from streamer.pipeline.partition import Tally
+from streamer.pipeline.batch import Counters
 
 ROOT = Path(__file__).resolve().parents[2]
 # None of them has a value for each customer.
@@ -69,7 +69,7 @@ def test_what_is_known_beforehand_is_there_at_0() -> None:
 
 def test_counts_add_up() -> None:
     metrics = Metrics()
-    done = Tally(orders=5, repeats=1, scores=7, warnings=2, instants=3, dead_letters=2)
+    done = Counters(orders=5, duplicates=1, scores=7, warnings=2, instants=3, dead_letters=2)
     done.erasures, done.forgotten = 1, 4
     done.reasons = Counter({"not_json": 2})
     done.triggers = Counter({"silence": 1, "refund": 1})

@@ -17,10 +17,10 @@ from redis.asyncio import Redis
 from model.artifact.artifact import save
 from streamer.admin.produce import order_message
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
-from streamer.pipeline.rebuild import read_aside
 from streamer.records import Message
 from tests.conftest import required
 from tests.support import modelling
+from tests.support.fakes import quarantined
 from tests.support.servers.cluster import ApacheKafka
 from tests.support.servers.deployment import Deployment, Servers
 from tests.support.servers.kafka_kit import delete_topic
@@ -137,7 +137,7 @@ async def test_damaged_customers_are_rebuilt_while_the_worker_goes_on(deploy: De
             kept |= {user.decode(): data for user, data in found.items()}
             await client.delete(key)
     assert sorted(kept) == users
-    assert all(read_aside(data).complete for data in kept.values())
+    assert all(quarantined(data).complete for data in kept.values())
     assert not any(user in line for line in worker.log for user in users)
     verdict = await verify(deployment, ORDERS)
     assert verdict.faults == []

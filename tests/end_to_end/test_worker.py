@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.errors import StreamerError
 from streamer.kafka.topics import topics_to_make
-from streamer.pipeline.partition import WentBack
 from streamer.settings import Settings
 from streamer.worker.run import describe
 
@@ -79,7 +79,7 @@ def test_a_worker_without_a_model_ends_with_the_reason_and_no_traceback(tmp_path
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (WentBack("the store\nlost writes"), "the store lost writes"),
+        (StreamerError("the store\nlost writes"), "the store lost writes"),
         (
             RuntimeError("x"),
             "RuntimeError; this is a fault of ours: report it with the log (CLV_LOG_LEVEL=DEBUG has"

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from streamer.commands.reference import settings_page, settings_table
-from streamer.pipeline.partition import (
-    CustomersMoved,
-    LogTooShort,
-    PartitionRunner,
-    RetentionGap,
-    StoreLost,
-)
+from streamer.pipeline.claim import CustomersMoved, LogTooShort, LostWrites, RetentionGap, StoreLost
 from streamer.pipeline.rebuild import CustomerUnrecoverable, StoreDamaged
 from streamer.records import Partition
 from streamer.store.base import NewerSchema, PartitionCountChanged, TopicRecreated
@@ -67,7 +60,7 @@ def test_the_messages_on_the_recovery_page_are_those_of_the_code() -> None:
             StoreDamaged(here),
             StoreLost(here, 1, 2),
             TopicRecreated("orders", "one", "two"),
-            PartitionRunner._went_back(SimpleNamespace(partition=here)),  # type: ignore[arg-type]
+            LostWrites(here),
         )
     )
     page = (ROOT / "docs/recovery.md").read_text()

@@ -20,8 +20,10 @@ from features.vector import FEATURE_NAMES
 from model.decide.judge import Judge
 from model.decide.policy import Policy
 from model.decide.scoring import Scorer
+from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.messages import ChurnWarning, Writer
-from streamer.pipeline.partition import PartitionRunner, Pipeline
+from streamer.pipeline.partition import PartitionRunner, RunnerOptions
+from streamer.pipeline.rebuild import Quarantined
 from streamer.records import LogRange, MemoryPublisher, Message, Partition, PublishFailed, Topics
 from streamer.store.base import Claim, Outbox, Outcome, Stored, StoreUnavailable, Write
 from streamer.store.memory import MemoryStore
@@ -299,6 +301,16 @@ class FaultyStore:
         await self.kept.close()
 
 
+class SwitchedStore:
+    """A store that may be another from one call to the next, as a server that lost writes is."""
+
+    def __init__(self, now: Any) -> None:
+        self.now = now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.now, name)
+
+
 class FaultyPublisher(MemoryPublisher):
     """A MemoryPublisher that fails where it is told to; after the fact, the messages are out."""
 
@@ -347,6 +359,11 @@ def left(
     )
 
 
+def quarantined(data: bytes) -> Quarantined:
+    """What the quarantine has of a customer."""
+    return msgspec.msgpack.decode(data, type=Quarantined)
+
+
 def users_of(log: Iterable[Rec]) -> set[str]:
     return {record.key.decode() for record in log if record.key}
 
@@ -359,7 +376,9 @@ def claimed(
     **options: Any,
 ) -> PartitionRunner:
     """A runner that owns the partition."""
-    runner = PartitionRunner(ORDERS_0, store, publisher, through or pipeline(), **options)
+    runner = PartitionRunner(
+        ORDERS_0, store, publisher, through or pipeline(), RunnerOptions(**options)
+    )
     done(runner.claim(log_of(log)))
     return runner
 

@@ -22,7 +22,8 @@ from streamer.clock import ManualClock
 from streamer.http.predict import Api
 from streamer.http.server import GuardedWeb
 from streamer.kafka.faust_app import faust_app
-from streamer.pipeline.partition import PartitionRunner, Pipeline
+from streamer.pipeline.batch import Pipeline
+from streamer.pipeline.partition import PartitionRunner
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import LogRange, MemoryPublisher, Partition
 from streamer.settings import Settings

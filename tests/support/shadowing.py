@@ -13,7 +13,8 @@ from model.shadow.compare import ShadowComparison
 from model.shadow.process import ShadowMessage, follow
 from model.shadow.protocol import Agreement
 from streamer.metrics import Metrics
-from streamer.pipeline.partition import PartitionRunner, Pipeline
+from streamer.pipeline.batch import Pipeline
+from streamer.pipeline.partition import PartitionRunner, RunnerOptions
 from streamer.records import MemoryPublisher
 from streamer.store.memory import MemoryStore
 from streamer.worker.shadow import Shadow
@@ -53,7 +54,11 @@ def followed(
     shadow._pipe = pipe
     publisher = MemoryPublisher()
     runner = PartitionRunner(
-        ORDERS_0, MemoryStore(), publisher, through or pipeline(LIVE), observer=shadow
+        ORDERS_0,
+        MemoryStore(),
+        publisher,
+        through or pipeline(LIVE),
+        RunnerOptions(observer=shadow),
     )
     done(runner.claim(log_of(log)))
     for start in range(0, len(log), batch):

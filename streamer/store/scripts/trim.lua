@@ -9,11 +9,11 @@ local mine, first, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3
 local stored = redis.call('HMGET', meta, 'epoch', 'outbox_first')
 local epoch, kept_first = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
 if epoch > mine then return 'FENCED' end
-if epoch < mine then return 'WENT_BACK' end
+if epoch < mine then return 'LOST_WRITES' end
 
 local surplus = first + count - kept_first
 if surplus <= 0 then return 'ALREADY_APPLIED' end
-if kept_first < first or surplus > redis.call('LLEN', outbox) then return 'WENT_BACK' end
+if kept_first < first or surplus > redis.call('LLEN', outbox) then return 'LOST_WRITES' end
 
 redis.call('LTRIM', outbox, surplus, -1)
 redis.call('HSET', meta, 'outbox_first', string.format('%.0f', kept_first + surplus))

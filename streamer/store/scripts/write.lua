@@ -17,7 +17,7 @@ local mine, expected = tonumber(ARGV[1]), tonumber(ARGV[2])
 local stored = redis.call('HMGET', meta, 'epoch', 'sequence')
 local epoch, sequence = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
 if epoch > mine then return 'FENCED' end
-if epoch < mine or sequence < expected then return 'WENT_BACK' end
+if epoch < mine or sequence < expected then return 'LOST_WRITES' end
 if sequence == expected + 1 then return 'ALREADY_APPLIED' end
 if sequence > expected then return 'FENCED' end
 

@@ -51,7 +51,7 @@ def run(
     lateness_ms: int = 0,
     due_batch: int = 500,
 ) -> tuple[Left, list[dict[str, Any]], Any]:
-    """A log through a partition: what is left, the warnings as they came, and the tally."""
+    """A log through a partition: what is left, the warnings as they came, and the counters."""
     log = records(orders)
     store, publisher = MemoryStore(), MemoryPublisher()
     through = pipeline(judge(policy), lateness_ms=lateness_ms)
@@ -61,7 +61,7 @@ def run(
     done(runner.tick(END_MS))
     said = [msgspec.json.decode(message.value or b"") for message in publisher.of(TOPICS.warnings)]
     warnings = [record for record in said if record["kind"] == "warning"]
-    return left(store, publisher, users_of(log)), warnings, runner.tally
+    return left(store, publisher, users_of(log)), warnings, runner.counters
 
 
 def days(warnings: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -79,24 +79,24 @@ def test_without_a_budget_everyone_is_warned_of_at_once() -> None:
 
 
 def test_the_most_at_stake_comes_first_and_the_rest_competes_again() -> None:
-    _, warnings, tally = run(STOPPED, Policy(drop=0.05, floor_percentile=0, budget_per_day=1))
+    _, warnings, counters = run(STOPPED, Policy(drop=0.05, floor_percentile=0, budget_per_day=1))
     assert days(warnings) == [
         ("ada", "2025-02-04"),
         ("ben", "2025-02-05"),
         ("cleo", "2025-02-06"),
     ]
-    assert tally.withheld == 2
+    assert counters.deferred == 2
 
 
 def test_who_is_withheld_may_drop_out_and_is_counted() -> None:
     orders = [*STOPPED, an_order("ben", 34.5)]
-    _, warnings, tally = run(orders, Policy(drop=0.05, floor_percentile=0, budget_per_day=1))
+    _, warnings, counters = run(orders, Policy(drop=0.05, floor_percentile=0, budget_per_day=1))
     assert days(warnings) == [
         ("ada", "2025-02-04"),
         ("cleo", "2025-02-05"),
         ("ben", "2025-02-24"),
     ]
-    assert tally.withheld == 2
+    assert counters.deferred == 2
 
 
 def test_a_refund_waits_for_the_next_instant_and_keeps_its_trigger() -> None:
@@ -133,14 +133,14 @@ def test_how_events_fall_into_batches_changes_no_choice(
         grid_days=grid_days,
         refresh_days=refresh_days,
     )
-    whole, warnings, tally = run(orders, policy, None, lateness_ms)
+    whole, warnings, counters = run(orders, policy, None, lateness_ms)
     cut, _, other = run(
         orders, policy, data.draw(batches(records(orders))), lateness_ms, due_batch=due_batch
     )
     single, _, _ = run(orders, policy, [[record] for record in records(orders)], lateness_ms)
     assert cut == whole
     assert single == whole
-    assert tally.withheld == other.withheld
+    assert counters.deferred == other.deferred
     assert max(Counter(w["as_of"] for w in warnings).values(), default=0) <= per_day
 
 

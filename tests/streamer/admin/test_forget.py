@@ -22,7 +22,7 @@ from streamer.demo.embedded import EmbeddedKafka
 from streamer.kafka.publisher import KafkaPublisher
 from streamer.kafka.reader import TopicReader
 from streamer.kafka.topics import Topic, ensure_topics
-from streamer.pipeline.erasures import Forgotten, erasure_in, marker
+from streamer.pipeline.erasures import Erasures, erasure_in, marker
 from streamer.records import (
     LogRange,
     LogUnavailable,
@@ -98,7 +98,7 @@ def consumers(kafka: Kafka) -> partial[AIOKafkaConsumer]:
 async def test_markers_are_heard_of_wherever_the_topic_has_them_and_once(kafka: Kafka) -> None:
     topic = f"erasures-{uuid.uuid4().hex}"
     await ensure_topics(kafka.bootstrap, [Topic(topic, 2)])
-    erasures, forgotten = KafkaErasures(TopicReader(consumers(kafka)), topic), Forgotten()
+    erasures, forgotten = KafkaErasures(TopicReader(consumers(kafka)), topic), Erasures()
     await erasures.read_into(forgotten)
     assert not forgotten
     publisher = KafkaPublisher(kafka.bootstrap)
@@ -121,4 +121,4 @@ async def test_markers_are_heard_of_wherever_the_topic_has_them_and_once(kafka: 
 async def test_a_kafka_that_does_not_answer_is_waited_for_by_the_caller() -> None:
     connect = partial(AIOKafkaConsumer, bootstrap_servers="127.0.0.1:1")
     with pytest.raises(LogUnavailable):
-        await KafkaErasures(TopicReader(connect), "erasures").read_into(Forgotten())
+        await KafkaErasures(TopicReader(connect), "erasures").read_into(Erasures())

@@ -29,9 +29,10 @@ from streamer.admin.repartition import (
     text,
 )
 from streamer.demo.embedded import EmbeddedRedis
-from streamer.pipeline.erasures import Forgotten, erasure_headers, move
+from streamer.pipeline.claim import CustomersMoved, LogTooShort
+from streamer.pipeline.erasures import Erasures, erasure_headers, move
 from streamer.pipeline.messages import pack
-from streamer.pipeline.partition import CustomersMoved, LogTooShort, PartitionRunner
+from streamer.pipeline.partition import PartitionRunner, RunnerOptions
 from streamer.pipeline.partitioner import PARTITIONERS, partition_for
 from streamer.records import LogRange, MemoryPublisher, Partition, Record
 from streamer.store.base import MovableStore, PartitionCountChanged, StoreUnavailable, Write
@@ -68,12 +69,16 @@ class Shop:
         log.append(replace(record, offset=len(log)))
 
     def runner(self, number: int) -> PartitionRunner:
-        known = Forgotten()
+        known = Erasures()
         for note in self.publisher.of("clv-erasures"):
             known.read(note.key, note.value)
         partition = Partition("orders", number)
         return PartitionRunner(
-            partition, self.store, self.publisher, pipeline(), due_batch=50, forgotten=known
+            partition,
+            self.store,
+            self.publisher,
+            pipeline(),
+            RunnerOptions(due_batch=50, erasures=known),
         )
 
     async def work(self, upto: Mapping[int, int] | None = None) -> None:
@@ -97,7 +102,7 @@ class Shop:
         runner = self.runner(partition.number)
         start = await runner.claim(log)
         await runner.process(self.logs[partition.number][start:until])
-        return runner.tally.orders
+        return runner.counters.orders
 
     def move(self, *, drain: bool = True, store: MovableStore | None = None) -> Repartition:
         applies: Drain | None = self.drain if drain else None
@@ -371,7 +376,7 @@ async def test_a_store_lost_after_a_move_is_not_rebuilt_from_logs_that_are_not_w
     shop = await a_shop()
     shop.count = 8
     await shop.move().run()
-    forgotten = Forgotten()
+    forgotten = Erasures()
     for note in shop.publisher.of("clv-erasures"):
         forgotten.read(note.key, note.value)
     forgotten.read(b"move:orders", b"{}")
@@ -384,7 +389,7 @@ async def test_a_store_lost_after_a_move_is_not_rebuilt_from_logs_that_are_not_w
             MemoryStore(),
             shop.publisher,
             pipeline(),
-            forgotten=forgotten,
+            RunnerOptions(erasures=forgotten),
         )
         with pytest.raises(CustomersMoved, match="CLV_ORDERS_TOPIC"):
             await runner.claim(LogRange(0, end, 8))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from features.orders import Order, OrderRules, Reason
 from streamer.admin.topic_orders import TopicLog, read_topic
-from streamer.pipeline.erasures import Forgotten, digest, erasure_headers
+from streamer.pipeline.erasures import Erasures, digest, erasure_headers
 from streamer.records import Partition
 from tests.support.fakes import Rec, an_order, at, done, records
 
@@ -32,8 +32,8 @@ class _Log:
         return {n: log[-1].offset + 1 if log else 0 for n, log in enumerate(self._partitions)}
 
 
-def _read(log: _Log, forgotten: Forgotten | None = None) -> TopicLog:
-    return done(read_topic(log, "orders", log.ends, OrderRules(), forgotten or Forgotten()))
+def _read(log: _Log, forgotten: Erasures | None = None) -> TopicLog:
+    return done(read_topic(log, "orders", log.ends, OrderRules(), forgotten or Erasures()))
 
 
 def _bought(user: str, *days: float) -> list[Order]:
@@ -65,7 +65,7 @@ def test_an_erasure_takes_what_came_before_it_and_not_what_came_after() -> None:
 
 
 def test_what_a_marker_covers_is_left_out_in_every_partition() -> None:
-    forgotten = Forgotten([(digest("a"), at(2.5))])
+    forgotten = Erasures([(digest("a"), at(2.5))])
     found = _read(_Log(records(_bought("a", 1, 3)), records(_bought("a", 2))), forgotten)
     assert found.orders == _bought("a", 3)
 

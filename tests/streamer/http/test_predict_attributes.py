@@ -14,7 +14,8 @@ from features.vector import FEATURE_NAMES
 from model.data.attributes import Attributes, Column
 from model.decide.scoring import Scorer
 from streamer.http.requests import BodyRefused, Terms, read
-from streamer.pipeline.partition import PartitionRunner, Pipeline
+from streamer.pipeline.batch import Pipeline
+from streamer.pipeline.partition import PartitionRunner
 from streamer.records import LogRange, MemoryPublisher, Partition
 from streamer.store.memory import MemoryStore
 from tests.support.bodies import TERMS, body, features, orders, refused

@@ -178,7 +178,7 @@ def test_faust_never_asks_the_coordinator() -> None:
 
 def test_a_heartbeat_that_failed_is_never_begun_anew() -> None:
     """Its error is pushed at every turn of the coordinator; only a rejoin starts another, and none
-    is asked for. Seen on Apache Kafka with one UNKNOWN_SERVER_ERROR to a heartbeat."""
+    is asked for. WriteContext on Apache Kafka with one UNKNOWN_SERVER_ERROR to a heartbeat."""
     routine = inspect.getsource(GroupCoordinator._GroupCoordinator__coordination_routine)  # type: ignore[attr-defined]
     handling = routine[routine.index("for task in [self._heartbeat_task") :]
     handling = handling[: handling.index("# Closing")]

@@ -14,18 +14,19 @@ from hypothesis import strategies as st
 
 from features.ledger import IdMemory
 from features.orders import Reason
+from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.dead_letters import (
     CLEAN,
     NO_LIMITS,
     DeadLettersExceeded,
+    DeadLetterWindow,
     Exceeded,
     Limits,
-    Trail,
     decode,
     encode,
     follow,
 )
-from streamer.pipeline.partition import PartitionRunner, Pipeline
+from streamer.pipeline.partition import PartitionRunner
 from streamer.records import MemoryPublisher, Partition, PublishFailed
 from streamer.store.base import StoreUnavailable
 from streamer.store.memory import MemoryStore
@@ -50,22 +51,24 @@ THREE = Limits(max_run=3, max_ratio=None)
 HALF_OF_10 = Limits(max_run=None, max_ratio=0.5, window=10)
 
 
-def walk(pattern: str, limits: Limits, trail: Trail = CLEAN, first: int = 0) -> list[int]:
+def walk(
+    pattern: str, limits: Limits, window: DeadLetterWindow = CLEAN, first: int = 0
+) -> list[int]:
     """Offsets set aside of a log in which `.` is good and `x` bad, up to where a limit stops it."""
     offsets = range(first, first + len(pattern))
     bad = {at: "bad_ts" for at, kind in zip(offsets, pattern, strict=True) if kind != "."}
-    _, exceeded = follow(trail, offsets, bad, limits)
+    _, exceeded = follow(window, offsets, bad, limits)
     return [at for at in bad if exceeded is None or at < exceeded.offset]
 
 
 def test_a_run_up_to_the_limit_is_set_aside_and_the_next_is_not() -> None:
-    trail, exceeded = follow(CLEAN, range(7, 10), dict.fromkeys(range(7, 10), "bad_ts"), THREE)
+    window, exceeded = follow(CLEAN, range(7, 10), dict.fromkeys(range(7, 10), "bad_ts"), THREE)
     assert exceeded is None
-    after, exceeded = follow(trail, [10, 11], {10: "not_json", 11: "not_json"}, THREE)
+    after, exceeded = follow(window, [10, 11], {10: "not_json", 11: "not_json"}, THREE)
     assert exceeded == Exceeded(
         10, "in a row (CLV_DEAD_LETTER_MAX_RUN=3)", 4, 7, "bad_ts", reason_count=3
     )
-    assert after == trail
+    assert after == window
 
 
 def test_a_good_record_ends_a_run() -> None:
@@ -87,9 +90,9 @@ def test_without_limits_everything_is_set_aside() -> None:
 
 
 def test_what_passed_while_there_were_no_limits_is_not_held_against_later_records() -> None:
-    trail, _ = follow(CLEAN, range(3), dict.fromkeys(range(3), "bad_ts"), THREE)
-    trail, _ = follow(trail, range(3, 9), dict.fromkeys(range(3, 9), "bad_ts"), NO_LIMITS)
-    assert walk("xxx", THREE, trail, first=9) == [9, 10, 11]
+    window, _ = follow(CLEAN, range(3), dict.fromkeys(range(3), "bad_ts"), THREE)
+    window, _ = follow(window, range(3, 9), dict.fromkeys(range(3, 9), "bad_ts"), NO_LIMITS)
+    assert walk("xxx", THREE, window, first=9) == [9, 10, 11]
 
 
 def test_a_limit_of_nothing_stops_at_the_first() -> None:
@@ -97,13 +100,13 @@ def test_a_limit_of_nothing_stops_at_the_first() -> None:
     assert walk("..x", Limits(max_run=None, max_ratio=0.0)) == []
 
 
-def test_the_same_trail_meets_the_same_limit_again() -> None:
-    trail, _ = follow(CLEAN, range(3), dict.fromkeys(range(3), "bad_ts"), THREE)
+def test_the_same_window_meets_the_same_limit_again() -> None:
+    window, _ = follow(CLEAN, range(3), dict.fromkeys(range(3), "bad_ts"), THREE)
     for _ in range(5):
-        trail, exceeded = follow(decode(encode(trail)), [3], {3: "bad_ts"}, THREE)
+        window, exceeded = follow(decode(encode(window)), [3], {3: "bad_ts"}, THREE)
         assert exceeded is not None
     more = replace(THREE, max_run=4)
-    assert follow(trail, [3], {3: "bad_ts"}, more)[1] is None
+    assert follow(window, [3], {3: "bad_ts"}, more)[1] is None
 
 
 def test_the_message_names_the_limit_the_first_offset_the_reason_and_the_remedy() -> None:
@@ -117,7 +120,7 @@ def test_the_message_names_the_limit_the_first_offset_the_reason_and_the_remedy(
     assert "\n" not in text
 
 
-def test_bytes_that_are_no_trail_are_a_clean_one() -> None:
+def test_bytes_that_are_no_window_are_a_clean_one() -> None:
     assert decode(None) == decode(b"") == decode(b"\xc1") == decode(b"\x01") == CLEAN
 
 
@@ -141,14 +144,14 @@ def test_batches_make_no_difference_and_no_limit_is_ever_passed(
     limits = Limits(max_run, max_ratio, window)
     bad = {at: why for at, why in enumerate(log) if why is not None}
     whole, exceeded = follow(CLEAN, range(len(log)), bad, limits)
-    trail, at, stopped = CLEAN, 0, None
+    known, at, stopped = CLEAN, 0, None
     while at < len(log) and stopped is None:
         upto = data.draw(st.integers(at + 1, len(log)))
         part = {place: bad[place] for place in range(at, upto) if place in bad}
-        trail, stopped = follow(trail, range(at, upto), part, limits)
-        trail, at = decode(encode(trail)), upto
+        known, stopped = follow(known, range(at, upto), part, limits)
+        known, at = decode(encode(known)), upto
     assert stopped == exceeded
-    assert trail.run == whole.run
+    assert known.run == whole.run
     taken = [place in bad for place in range(exceeded.offset if exceeded else len(log))]
     runs = "".join("x" if one else "." for one in taken).split(".")
     assert max_run is None or max(map(len, runs)) <= max_run

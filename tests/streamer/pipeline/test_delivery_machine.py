@@ -27,8 +27,9 @@ from hypothesis.stateful import (
 from features.orders import Order, OrderType
 from features.state import EMPTY, CustomerState, apply
 from model.decide import codec as customer
-from streamer.pipeline.erasures import Erasure, Forgotten, digest, erasure_headers
-from streamer.pipeline.partition import Fenced, OutOfSequence, PartitionRunner, WentBack
+from streamer.pipeline.claim import Fenced, LostWrites
+from streamer.pipeline.erasures import Erasure, Erasures, digest, erasure_headers
+from streamer.pipeline.partition import OutOfSequence, PartitionRunner, RunnerOptions
 from streamer.records import LogRange, MemoryPublisher, Message, PublishFailed
 from streamer.store.base import Claim, StoreUnavailable
 from streamer.store.memory import MemoryStore
@@ -129,7 +130,7 @@ class Delivery(RuleBasedStateMachine):
                 if noticed:
                     done(self.runner.check())
                     return  # nothing had been written since
-            except WentBack:
+            except LostWrites:
                 pass
             self.zombies.append(self.runner)
             self.runner = None
@@ -178,7 +179,7 @@ class Delivery(RuleBasedStateMachine):
         before = done(self.store.kept.peek(ORDERS_0))
         try:
             done(zombie.tick(None) if clock else zombie.process(log))
-        except (Fenced, WentBack):
+        except (Fenced, LostWrites):
             self.zombies.remove(zombie)
         except OutOfSequence:
             raise AssertionError("a zombie was handed what comes next") from None
@@ -257,7 +258,11 @@ class Delivery(RuleBasedStateMachine):
         """The runner that owns the partition; a new one where there is none."""
         if self.runner is None:
             runner = PartitionRunner(
-                ORDERS_0, self.store, self.broker, THROUGH, due_batch=2, forgotten=self.forgotten()
+                ORDERS_0,
+                self.store,
+                self.broker,
+                THROUGH,
+                RunnerOptions(due_batch=2, erasures=self.forgotten()),
             )
             done(runner.claim(LogRange(0, len(self.values), 1)))
             self.runner = runner
@@ -275,10 +280,10 @@ class Delivery(RuleBasedStateMachine):
     def erased(self) -> set[str]:
         return {value.user_id for value in self.values if isinstance(value, Erasure)}
 
-    def forgotten(self) -> Forgotten:
+    def forgotten(self) -> Erasures:
         """What a worker reads of erasures before it claims."""
         erasures = [value for value in self.values if isinstance(value, Erasure)]
-        return Forgotten((digest(erasure.user_id), erasure.at_ms) for erasure in erasures)
+        return Erasures((digest(erasure.user_id), erasure.at_ms) for erasure in erasures)
 
     def end_ms(self) -> int:
         return at(self.day + 100)
@@ -286,7 +291,7 @@ class Delivery(RuleBasedStateMachine):
     def undisturbed(self) -> tuple[MemoryStore, MemoryPublisher]:
         """The same log delivered in one batch, without any trouble."""
         store, broker = MemoryStore(), MemoryPublisher()
-        runner = claimed(self.log(), store, broker, THROUGH, forgotten=self.forgotten())
+        runner = claimed(self.log(), store, broker, THROUGH, erasures=self.forgotten())
         done(runner.process(self.log()))
         done(runner.tick(self.end_ms()))
         return store, broker

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from features.orders import Order
 from streamer.pipeline.erasures import (
     Erasure,
-    Forgotten,
+    Erasures,
     digest,
     erasure_headers,
     erasure_in,
     marker,
 )
 from streamer.pipeline.messages import pack
-from streamer.pipeline.partition import PartitionRunner
+from streamer.pipeline.partition import PartitionRunner, RunnerOptions
 from streamer.records import MemoryPublisher, Message, PublishFailed
 from streamer.store.base import StoreUnavailable, Write
 from streamer.store.memory import MemoryStore
@@ -110,7 +110,7 @@ def test_a_tombstone_of_the_shop_is_a_bad_record_and_no_erasure() -> None:
 def test_a_marker_tells_who_only_to_who_knows_the_id() -> None:
     message = marker("ann", 5, "clv-erasures")
     assert b"ann" not in (message.key or b"") + (message.value or b"")
-    forgotten = Forgotten()
+    forgotten = Erasures()
     forgotten.read(message.key, message.value)
     for key, value in [(b"x", b"{}"), (None, None), (b"\xff", message.value), (b"x", b"\xff")]:
         forgotten.read(key, value)
@@ -120,9 +120,9 @@ def test_a_marker_tells_who_only_to_who_knows_the_id() -> None:
 
 
 def test_of_two_erasures_of_one_customer_the_later_counts() -> None:
-    forgotten = Forgotten([(digest("ann"), 9), (digest("ann"), 5)])
+    forgotten = Erasures([(digest("ann"), 9), (digest("ann"), 5)])
     assert forgotten.covers(Order("1", "ann", 9, 1))
-    assert not Forgotten()
+    assert not Erasures()
 
 
 # --- what a partition makes of it ---------------------------------------------------------------
@@ -152,9 +152,9 @@ def test_orders_of_before_that_come_again_are_left_out() -> None:
     store, publisher = MemoryStore(), MemoryPublisher()
     runner = claimed(log, store, publisher)
     done(runner.process(log))
-    assert runner.tally.forgotten == 2 * len(ANN)
-    assert runner.tally.orders == len(UP_TO_60) + len(AFTER)
-    assert runner.tally.dead_letters == 0
+    assert runner.counters.erased_orders == 2 * len(ANN)
+    assert runner.counters.orders == len(UP_TO_60) + len(AFTER)
+    assert runner.counters.dead_letters == 0
     clean = kept(in_log(UP_TO_60, erase("ann", at(70)), AFTER), "ann", "bob")
     assert left(store, publisher, ["ann", "bob"]).states == clean.states
 
@@ -169,8 +169,10 @@ def test_batches_make_no_difference(batch: int, place: int) -> None:
 def test_a_log_read_again_from_its_start_brings_nobody_back() -> None:
     log = in_log(UP_TO_60, erase("ann", at(70)), AFTER)
     store, publisher = MemoryStore(), MemoryPublisher()
-    forgotten = Forgotten([(digest("ann"), at(70))])
-    runner = PartitionRunner(ORDERS_0, store, publisher, pipeline(), forgotten=forgotten)
+    forgotten = Erasures([(digest("ann"), at(70))])
+    runner = PartitionRunner(
+        ORDERS_0, store, publisher, pipeline(), RunnerOptions(erasures=forgotten)
+    )
     done(runner.claim(log_of(log)))
     end = len(UP_TO_60)
     for record in log[:end]:
@@ -204,8 +206,10 @@ def test_what_waits_to_be_said_of_the_forgotten_is_not_said_after_a_rollback() -
     write = Write({}, {}, [pack(m) for m in warnings], 1, None)
     done(store.write(ORDERS_0, claim.epoch, claim.sequence, write))
     publisher = MemoryPublisher()
-    forgotten = Forgotten([(digest("ann"), at(200))])
-    runner = PartitionRunner(ORDERS_0, store, publisher, pipeline(), forgotten=forgotten)
+    forgotten = Erasures([(digest("ann"), at(200))])
+    runner = PartitionRunner(
+        ORDERS_0, store, publisher, pipeline(), RunnerOptions(erasures=forgotten)
+    )
     done(runner.claim(log_of(log)))
     assert {m.key for m in publisher.messages} == {b"bob"}
     assert done(store.outbox(ORDERS_0, 9)).entries == []
@@ -216,16 +220,16 @@ def test_what_waits_to_be_said_of_the_forgotten_is_not_said_after_a_rollback() -
 def test_a_crash_anywhere_ends_in_the_same(data: st.DataObject) -> None:
     log = in_log(UP_TO_60, erase("ann", at(70)), ANN, AFTER)
 
-    marked = Forgotten([(digest("ann"), at(70))])  # the marker is written before the erasure
+    marked = Erasures([(digest("ann"), at(70))])  # the marker is written before the erasure
 
     def run(faults: Faults) -> Left:
         kept, publisher = MemoryStore(), FaultyPublisher(faults)
         for _ in range(100):
             stands = done(kept.peek(ORDERS_0))
             known = stands is not None and (stands.next_offset or 0) >= len(UP_TO_60)
-            forgotten = marked if known else Forgotten()
+            forgotten = marked if known else Erasures()
             try:
-                runner = claimed(log, FaultyStore(faults, kept), publisher, forgotten=forgotten)
+                runner = claimed(log, FaultyStore(faults, kept), publisher, erasures=forgotten)
                 for start in range(runner.next_offset, len(log), 7):
                     done(runner.process(log[start : start + 7]))
                 done(runner.tick(None))
@@ -260,13 +264,12 @@ def test_a_damaged_customer_is_rebuilt_without_what_is_forgotten() -> None:
         store,
         publisher,
         pipeline(),
-        history=TheLog(),
-        forgotten=Forgotten([(digest("ann"), at(70))]),
+        RunnerOptions(history=TheLog(), erasures=Erasures([(digest("ann"), at(70))])),
     )
     more = in_log(*[log[n] for n in range(len(log))], [an_order("ann", 83)])
     done(runner.claim(log_of(more)))
     done(runner.process(more[len(log) :]))
-    assert runner.tally.rebuilt == 1
+    assert runner.counters.rebuilt == 1
     whole = kept(more, "ann")
     assert left(store, publisher, ["ann"]).states == whole.states
     assert clean.states != whole.states

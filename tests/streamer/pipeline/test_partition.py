@@ -17,16 +17,10 @@ from features.orders import Order, OrderType
 from model.decide import codec as customer
 from model.decide.policy import Policy
 from streamer.clock import ManualClock
+from streamer.pipeline.batch import Pipeline
+from streamer.pipeline.claim import Fenced, LogTooShort, LostWrites, RetentionGap
 from streamer.pipeline.messages import warning_id
-from streamer.pipeline.partition import (
-    Fenced,
-    LogTooShort,
-    OutOfSequence,
-    PartitionRunner,
-    Pipeline,
-    RetentionGap,
-    WentBack,
-)
+from streamer.pipeline.partition import OutOfSequence, PartitionRunner, RunnerOptions
 from streamer.records import LogRange, MemoryPublisher, PublishFailed
 from streamer.store.base import PartitionCountChanged, Stored, StoreUnavailable
 from streamer.store.memory import MemoryStore
@@ -42,6 +36,7 @@ from tests.support.fakes import (
     Left,
     LinearModel,
     Rec,
+    SwitchedStore,
     an_order,
     at,
     by_time,
@@ -235,7 +230,7 @@ def test_records_already_applied_are_skipped() -> None:
     done(runner.process(log[2:]))
     done(runner.tick(END_MS))
     assert world.left() == undisturbed()
-    assert runner.tally.orders == len(log) - 3
+    assert runner.counters.orders == len(log) - 3
 
 
 def test_an_empty_batch_is_nothing() -> None:
@@ -533,7 +528,11 @@ def test_a_zombie_that_stood_still_says_nothing_out_of_date() -> None:
     world = World.of(log)
     clock = ManualClock()
     zombie = PartitionRunner(
-        ORDERS_0, world.store, world.publisher, world.through, monotonic_s=clock.monotonic_s
+        ORDERS_0,
+        world.store,
+        world.publisher,
+        world.through,
+        RunnerOptions(monotonic_s=clock.monotonic_s),
     )
     done(zombie.claim(log_of(log)))
     done(zombie.process(log[:6]))
@@ -551,12 +550,13 @@ def test_a_zombie_that_stood_still_says_nothing_out_of_date() -> None:
 def test_a_store_that_lost_writes_stops_the_worker() -> None:
     log = a_log()
     world = World.of(log)
-    runner = world.runner()
+    store = SwitchedStore(world.store)
+    runner = claimed(log, store, world.publisher)
     done(runner.process(log[:4]))
     older = MemoryStore()  # of before: the same epoch, fewer writes
     claimed(log, older, MemoryPublisher())
-    runner._store = older
-    with pytest.raises(WentBack, match="lost writes"):
+    store.now = older
+    with pytest.raises(LostWrites, match="lost writes"):
         done(runner.process(log[4:]))
     assert done(older.load(ORDERS_0, ["ada"])) == [Stored(None, None)]
 
@@ -568,22 +568,24 @@ def test_a_store_that_lost_writes_is_noticed_also_where_nothing_is_written() -> 
     done(runner.check())
     before = world.left()
     kept = copy.deepcopy(world.store)
-    newer = world.runner()
+    store = SwitchedStore(world.store)
+    newer = claimed(world.log, store, world.publisher)
     with pytest.raises(Fenced):
         done(runner.check())
     done(newer.check())
     assert world.left() == before
-    newer._store = kept
-    with pytest.raises(WentBack):
+    store.now = kept
+    with pytest.raises(LostWrites):
         done(newer.check())
 
 
 def test_a_store_that_lost_the_partition_stops_the_worker() -> None:
     log = a_log()
-    runner = World.of(log).runner()
+    store = SwitchedStore(MemoryStore())
+    runner = claimed(log, store, MemoryPublisher())
     done(runner.process(log[:4]))
-    runner._store = MemoryStore()
-    with pytest.raises(WentBack):
+    store.now = MemoryStore()
+    with pytest.raises(LostWrites):
         done(runner.process(log[4:]))
 
 
@@ -668,7 +670,9 @@ def deliver_with(faults: Faults, *, batch: int, crash: bool) -> tuple[Left, Memo
     while not ticked:
         try:
             if runner is None:
-                fresh = PartitionRunner(ORDERS_0, store, publisher, pipeline(), due_batch=2)
+                fresh = PartitionRunner(
+                    ORDERS_0, store, publisher, pipeline(), RunnerOptions(due_batch=2)
+                )
                 done(fresh.claim(log_of(log)))
                 runner = fresh
             while runner.next_offset <= log[-1].offset:

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from features.orders import Order
 from model.decide import codec as customer
-from streamer.pipeline.partition import PartitionRunner, Pipeline, WentBack
-from streamer.pipeline.rebuild import MOST_REBUILDS, CustomerUnrecoverable, StoreDamaged, read_aside
+from streamer.pipeline.batch import Pipeline
+from streamer.pipeline.claim import LostWrites
+from streamer.pipeline.partition import PartitionRunner, RunnerOptions
+from streamer.pipeline.rebuild import MAX_REBUILDS, CustomerUnrecoverable, StoreDamaged
 from streamer.records import LogUnavailable, MemoryPublisher, Partition
 from streamer.store.base import QUARANTINE_SIZE, NewerSchema, Stored, StoreUnavailable, Write
 from streamer.store.memory import MemoryStore
@@ -33,6 +35,7 @@ from tests.support.fakes import (
     left,
     log_of,
     pipeline,
+    quarantined,
     records,
     users_of,
 )
@@ -100,9 +103,7 @@ def owner(
         store,  # type: ignore[arg-type]
         publisher,
         through or pipeline(),
-        cache_customers=0,
-        history=history or LogHistory(log),
-        **options,  # type: ignore[arg-type]
+        RunnerOptions(cache_customers=0, history=history or LogHistory(log), **options),  # type: ignore[arg-type]
     )
     done(runner.claim(log_of(log)))
     return runner
@@ -135,12 +136,12 @@ def test_a_damaged_customer_ends_as_though_nothing_had_been(
     done(runner.process(log[cut:]))
     done(runner.tick(END_MS))
     assert left(store, publisher, users_of(log)) == undisturbed(log)
-    kept = {user: read_aside(data) for user, data in done(store.quarantined(ORDERS_0)).items()}
+    kept = {user: quarantined(data) for user, data in done(store.quarantined(ORDERS_0)).items()}
     assert list(kept) == ["ada"]
     assert kept["ada"].state == damaged
     assert kept["ada"].complete
     assert kept["ada"].why
-    assert runner.tally.rebuilt == 1
+    assert runner.counters.rebuilt == 1
 
 
 @settings(max_examples=60)
@@ -163,7 +164,8 @@ def test_whoever_is_damaged_whenever_ends_as_though_nothing_had_been(
                 hurt(store, user, data.draw(st.sampled_from(list(DAMAGE.values()))))
         done(runner.process(log[cut:]))
         done(runner.tick(END_MS))
-        done(runner._load(sorted(users_of(log))))  # who is never due again is found damaged now
+        # Who is never due again is found damaged now.
+        done(runner.customers.load(sorted(users_of(log)), pipeline(), runner.counters))
         worlds.append(left(store, publisher, users_of(log)))
     assert worlds[0] == worlds[1]
 
@@ -186,7 +188,7 @@ def test_rebuilding_says_nothing_again() -> None:
     done(runner.tick(END_MS))
     said = list(publisher.messages)
     hurt(store, "ada")
-    done(runner._load(["ada"]))
+    done(runner.customers.load(["ada"], pipeline(), runner.counters))
     assert publisher.messages == said
     assert left(store, publisher, ["ada"]) == undisturbed(log)
 
@@ -198,7 +200,7 @@ def test_a_state_that_is_gone_while_its_due_time_is_there_is_damage() -> None:
     hurt(store, "ada", lambda _: None)
     done(runner.tick(END_MS))
     assert left(store, publisher, ["ada"]) == undisturbed(log)
-    assert "missing" in read_aside(done(store.quarantined(ORDERS_0))["ada"]).why
+    assert "missing" in quarantined(done(store.quarantined(ORDERS_0))["ada"]).why
 
 
 def test_a_foreign_customer_that_the_log_never_had_is_set_aside() -> None:
@@ -246,7 +248,7 @@ def test_said_explicitly_a_customer_is_rebuilt_from_what_the_log_still_has() -> 
     hurt(store, "ada")
     history.begins = 5
     done(runner.process(log[40:]))
-    kept = read_aside(done(store.quarantined(ORDERS_0))["ada"])
+    kept = quarantined(done(store.quarantined(ORDERS_0))["ada"])
     assert (kept.complete, kept.next_offset) == (False, log[40].offset)
 
 
@@ -259,7 +261,7 @@ def test_what_the_log_had_lost_before_the_first_record_was_applied_is_not_missed
     done(runner.process(log[30:]))
     done(runner.tick(END_MS))
     assert left(store, publisher, users_of(log)) == undisturbed(log)
-    assert read_aside(done(store.quarantined(ORDERS_0))["ada"]).complete
+    assert quarantined(done(store.quarantined(ORDERS_0))["ada"]).complete
 
 
 def test_a_customer_of_a_newer_version_stops_the_worker_and_is_left_alone() -> None:
@@ -280,17 +282,19 @@ def test_damage_again_and_again_stops_the_worker() -> None:
     log, store = a_log(), MemoryStore()
     runner = owner(log, store, MemoryPublisher())
     done(runner.process(log[:40]))
-    for _ in range(MOST_REBUILDS):
+    for _ in range(MAX_REBUILDS):
         hurt(store, "ada")
-        done(runner._load(["ada"]))
+        done(runner.customers.load(["ada"], pipeline(), runner.counters))
     hurt(store, "ada")
     with pytest.raises(StoreDamaged, match="not to be trusted"):
-        done(runner._load(["ada"]))
+        done(runner.customers.load(["ada"], pipeline(), runner.counters))
 
 
 def test_without_a_log_to_read_again_a_damaged_customer_stops_the_run() -> None:
     log, store = a_log(), MemoryStore()
-    runner = PartitionRunner(ORDERS_0, store, MemoryPublisher(), pipeline(), cache_customers=0)
+    runner = PartitionRunner(
+        ORDERS_0, store, MemoryPublisher(), pipeline(), RunnerOptions(cache_customers=0)
+    )
     done(runner.claim(log_of(log)))
     done(runner.process(log[:40]))
     hurt(store, "ada")
@@ -339,7 +343,7 @@ def _disturbed(faults: Faults, *, crash: bool) -> tuple[Left, dict[str, bytes]]:
             runner = owner(log, store, publisher)
             store.faults = publisher.faults = healthy
             continue
-        except WentBack:
+        except LostWrites:
             raise AssertionError("nothing was lost") from None
         break
     return left(kept, publisher, users_of(log)), done(kept.quarantined(ORDERS_0))

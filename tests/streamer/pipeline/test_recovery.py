@@ -19,15 +19,15 @@ import pytest
 from redis.asyncio import Redis
 
 from streamer.demo.embedded import EmbeddedRedis
-from streamer.pipeline.partition import (
+from streamer.pipeline.claim import (
     Fenced,
     LogTooShort,
+    LostWrites,
     NothingStored,
-    PartitionRunner,
     RetentionGap,
     StoreLost,
-    WentBack,
 )
+from streamer.pipeline.partition import PartitionRunner, RunnerOptions
 from streamer.records import LogRange, MemoryPublisher, Message
 from streamer.store.base import StartAt, StateStore, Stored, TopicRecreated
 from streamer.store.memory import MemoryStore
@@ -82,7 +82,7 @@ async def left(store: StateStore) -> tuple[list[Stored], int | None, int]:
 def runner_of(
     store: StateStore, publisher: MemoryPublisher, start_at: StartAt = StartAt.AUTO
 ) -> PartitionRunner:
-    return PartitionRunner(ORDERS_0, store, publisher, pipeline(), start_at=start_at)
+    return PartitionRunner(ORDERS_0, store, publisher, pipeline(), RunnerOptions(start_at=start_at))
 
 
 async def feed(runner: PartitionRunner, log: Sequence[Rec], outage: Outage | None = None) -> None:
@@ -159,7 +159,7 @@ async def test_after_a_truncated_append_only_file_the_lost_orders_are_read_again
             server.start()
             try:
                 await finish(runner, LOG[40:])
-            except WentBack:
+            except LostWrites:
                 assert await restart(store, publisher) <= 40
             else:
                 assert percent == 1, "nothing but the trimming of the outbox can have been lost"
@@ -187,7 +187,7 @@ async def rolled_back(
 async def test_after_an_older_snapshot_the_lost_orders_are_read_again(tmp_path: Path) -> None:
     publisher = MemoryPublisher()
     async with rolled_back(tmp_path, publisher) as (store, runner):
-        with pytest.raises(WentBack):
+        with pytest.raises(LostWrites):
             await finish(runner, LOG[36:])
         assert await restart(store, publisher) == 12
         await assert_undisturbed(store, publisher)
@@ -201,7 +201,7 @@ async def test_after_everything_was_deleted_all_is_rebuilt_from_a_whole_log() ->
             await runner.claim(TOPIC)
             await feed(runner, LOG[:40])
             await client.flushall()
-            with pytest.raises(WentBack):
+            with pytest.raises(LostWrites):
                 await finish(runner, LOG[40:])
             assert await restart(store, publisher) == 0
             await assert_undisturbed(store, publisher)
@@ -427,7 +427,7 @@ async def test_failover_to_a_replica_that_lags_behind_is_noticed_and_made_good()
             await feed(runner, LOG[12:36])
             old.server.kill()
             new.server._socket.replace(old.server._socket)
-            with pytest.raises(WentBack):
+            with pytest.raises(LostWrites):
                 await finish(runner, LOG[36:])
             assert await restart(store, publisher) == 12
             await assert_undisturbed(store, publisher)

@@ -10,7 +10,8 @@ import pytest
 from features.state import EMPTY, CustomerState, apply
 from model.decide import codec as customer
 from model.decide.policy import Policy
-from streamer.pipeline.partition import PartitionRunner, Pipeline
+from streamer.pipeline.batch import Pipeline
+from streamer.pipeline.partition import PartitionRunner
 from streamer.records import MemoryPublisher, Message, PublishFailed
 from streamer.store.base import StoreUnavailable
 from streamer.store.memory import MemoryStore

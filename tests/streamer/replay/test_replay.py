@@ -21,7 +21,7 @@ from model.artifact import artifact
 from model.data.order_log import OrderLogError, Row, read_orders
 from model.data.synthetic import Shop, generate, write_csv
 from streamer.commands.cli import cli
-from streamer.pipeline.partition import Pipeline
+from streamer.pipeline.batch import Pipeline
 from streamer.records import MemoryPublisher, Message
 from streamer.replay.replay import LogFiles, Pace, Replay, Replayed, replay_log
 from tests.support import modelling
@@ -194,9 +194,9 @@ def test_orders_at_until_or_later_are_left_out_and_time_passes_up_to_it(tmp_path
     orders = every("ada", 7, 3, amount_minor=1_200)
     without, _ = replayed(tmp_path / "without", orders)
     with_time, files = replayed(tmp_path / "with", [*orders, an_order("ada", 90)], None, at(90))
-    assert without.tally.warnings == 0
-    assert with_time.tally.orders == 3
-    assert with_time.tally.warnings == files["warnings.jsonl"].count(b"\n") == 1
+    assert without.counters.warnings == 0
+    assert with_time.counters.orders == 3
+    assert with_time.counters.warnings == files["warnings.jsonl"].count(b"\n") == 1
 
 
 def test_until_is_the_same_as_a_shorter_log(tmp_path: Path) -> None:

@@ -106,9 +106,9 @@ def a_write(
     next_offset: int | None = None,
     high_ts_ms: int | None = None,
     quarantine: Mapping[str, bytes] | None = None,
-    trail: bytes | None = None,
+    window: bytes | None = None,
 ) -> Write:
-    return Write(states or {}, due or {}, outbox, next_offset, high_ts_ms, quarantine or {}, trail)
+    return Write(states or {}, due or {}, outbox, next_offset, high_ts_ms, quarantine or {}, window)
 
 
 def redis_store(server: EmbeddedRedis, cluster_id: str | None = None) -> RedisAdmin:
@@ -188,7 +188,7 @@ async def test_a_removal_is_fenced_as_a_write_is(store: StateStore) -> None:
     new = await Owner.claims(store)
     assert await store.remove(ORDERS_3, old.epoch, old.sequence, ["ann"], 2) is Outcome.FENCED
     ahead = new.sequence + 1
-    assert await store.remove(ORDERS_3, new.epoch, ahead, ["ann"], 2) is Outcome.WENT_BACK
+    assert await store.remove(ORDERS_3, new.epoch, ahead, ["ann"], 2) is Outcome.LOST_WRITES
     assert await new.load("ann") == [Stored(b"1", None)]
     assert await store.remove(ORDERS_3, new.epoch, new.sequence, [], None) is Outcome.APPLIED
     stands = await store.peek(ORDERS_3)
@@ -196,16 +196,16 @@ async def test_a_removal_is_fenced_as_a_write_is(store: StateStore) -> None:
     assert stands.next_offset == 1
 
 
-async def test_the_trail_of_bad_records_is_kept_with_the_next_offset(store: StateStore) -> None:
+async def test_the_window_of_bad_records_is_kept_with_the_next_offset(store: StateStore) -> None:
     owner = await Owner.claims(store)
-    assert (await store.claim(ORDERS_3, 4)).trail is None
+    assert (await store.claim(ORDERS_3, 4)).dead_letter_window is None
     owner = await Owner.claims(store)
-    await owner.write(next_offset=3, trail=b"\x00trail")
+    await owner.write(next_offset=3, window=b"\x00trail")
     await owner.write(next_offset=4)
-    assert (await store.claim(ORDERS_3, 4)).trail == b"\x00trail"
+    assert (await store.claim(ORDERS_3, 4)).dead_letter_window == b"\x00trail"
     stands = await store.peek(ORDERS_3)
     assert stands is not None
-    assert stands.trail == b"\x00trail"
+    assert stands.dead_letter_window == b"\x00trail"
 
 
 async def test_a_seized_partition_is_nobodys_until_the_count_is_changed(
@@ -309,23 +309,23 @@ async def test_writes_that_nobody_knows_fence(store: StateStore) -> None:
     assert await owner.write(next_offset=9) is Outcome.FENCED
 
 
-async def test_a_store_with_fewer_writes_than_we_made_went_back(store: StateStore) -> None:
+async def test_a_store_with_fewer_writes_than_we_made_has_lost_writes(store: StateStore) -> None:
     owner = await Owner.claims(store)
     await owner.write(next_offset=1)
     owner.sequence = 5
-    assert await owner.write(next_offset=6) is Outcome.WENT_BACK
+    assert await owner.write(next_offset=6) is Outcome.LOST_WRITES
     assert await store.peek(ORDERS_3) == Claim(owner.epoch, 1, 1, None)
 
 
-async def test_a_store_that_lost_our_claim_went_back(store: StateStore) -> None:
+async def test_a_store_that_lost_our_claim_has_lost_writes(store: StateStore) -> None:
     owner = await Owner.claims(store)
     owner.epoch += 1
-    assert await owner.write() is Outcome.WENT_BACK
-    assert await owner.trim(0, 0) is Outcome.WENT_BACK
+    assert await owner.write() is Outcome.LOST_WRITES
+    assert await owner.trim(0, 0) is Outcome.LOST_WRITES
 
 
-async def test_a_write_to_a_store_emptied_meanwhile_went_back(store: StateStore) -> None:
-    assert await store.write(ORDERS_3, 1, 0, a_write()) is Outcome.WENT_BACK
+async def test_a_write_to_a_store_emptied_meanwhile_has_lost_writes(store: StateStore) -> None:
+    assert await store.write(ORDERS_3, 1, 0, a_write()) is Outcome.LOST_WRITES
     assert await store.peek(ORDERS_3) is None
 
 
@@ -507,11 +507,13 @@ async def test_trimming_again_drops_nothing_more(store: StateStore) -> None:
     assert await owner.trim(3, 0) is Outcome.ALREADY_APPLIED
 
 
-async def test_trimming_entries_that_the_store_does_not_have_went_back(store: StateStore) -> None:
+async def test_trimming_entries_that_the_store_lost_tells_of_lost_writes(
+    store: StateStore,
+) -> None:
     owner = await Owner.claims(store)
     await owner.write(outbox=[b"0"])
-    assert await owner.trim(0, 2) is Outcome.WENT_BACK
-    assert await owner.trim(5, 1) is Outcome.WENT_BACK
+    assert await owner.trim(0, 2) is Outcome.LOST_WRITES
+    assert await owner.trim(5, 1) is Outcome.LOST_WRITES
     assert await owner.outbox() == Outbox(0, [b"0"])
 
 
@@ -973,7 +975,7 @@ async def test_a_partition_that_is_reset_is_as_though_it_had_never_been(
     assert await store.peek(ORDERS_3) is None
     assert await store.load(ORDERS_3, ["ann", "{}"]) == [Stored(None, None)] * 2
     assert await store.quarantined(ORDERS_3) == {}
-    assert await owners[0].write(next_offset=8) is Outcome.WENT_BACK
+    assert await owners[0].write(next_offset=8) is Outcome.LOST_WRITES
     assert (await store.claim(ORDERS_3, 4)).next_offset is None
     for owner in owners[1:]:
         assert await owner.write(next_offset=8) is Outcome.APPLIED

@@ -7,8 +7,8 @@ import contextlib
 
 import pytest
 
-from streamer.pipeline.partition import WentBack
-from streamer.records import LogUnavailable, PublishFailed
+from streamer.pipeline.claim import LostWrites
+from streamer.records import LogUnavailable, Partition, PublishFailed
 from streamer.store.base import StoreUnavailable
 from streamer.worker.outage import HOPELESS_TRIES, Outage
 
@@ -69,9 +69,9 @@ async def test_a_hopeless_failure_among_others_is_not_the_end() -> None:
 
 async def test_other_errors_are_not_waited_out() -> None:
     async def action() -> None:
-        raise WentBack("lost")
+        raise LostWrites(Partition("orders", 0))
 
-    with pytest.raises(WentBack):
+    with pytest.raises(LostWrites):
         await Outage().outlast(action)
 
 

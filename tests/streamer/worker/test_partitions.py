@@ -11,14 +11,9 @@ from streamer.assemble import pipeline_of
 from streamer.clock import ManualClock
 from streamer.kafka.faust_app import faust_app
 from streamer.kafka.lane import Lane
-from streamer.pipeline.partition import (
-    Fenced,
-    LogTooShort,
-    OutOfSequence,
-    Pipeline,
-    Tally,
-    WentBack,
-)
+from streamer.pipeline.batch import Counters, Pipeline
+from streamer.pipeline.claim import Fenced, LogTooShort, LostWrites
+from streamer.pipeline.partition import OutOfSequence
 from streamer.records import LogRange, MemoryPublisher, Partition, PublishFailed
 from streamer.settings import Settings
 from streamer.store.base import StoreUnavailable, TopicRecreated
@@ -38,8 +33,8 @@ class FakeRunner:
         self.partition = partition
         self.next_offset = 7
         self.watermark_ms: int | None = None
-        self.tally = Tally()
-        self.unsaid = 0
+        self.counters = Counters()
+        self.outbox_pending = 0
         self.raises: list[BaseException] = []
         self.claims: list[LogRange] = []
         self.processed: list[Sequence[Any]] = []
@@ -157,7 +152,7 @@ async def test_records_out_of_sequence_are_read_again(
 async def test_a_fenced_partition_is_dropped_and_claimed_again_after_a_session(
     partitions: Partitions, lane: FakeLane
 ) -> None:
-    runner(0).raises = [Fenced("newer owner")]
+    runner(0).raises = [Fenced(Partition("orders", 0))]
     await partitions.records(0, cast(Any, ["record"]))
     assert partitions.next_offsets() == {1: 7}
     assert lane.reopened == [(0, 10.0)]
@@ -166,8 +161,8 @@ async def test_a_fenced_partition_is_dropped_and_claimed_again_after_a_session(
 
 
 async def test_a_store_that_went_back_stops_the_worker(partitions: Partitions) -> None:
-    runner(0).raises = [WentBack("lost")]
-    with pytest.raises(WentBack):
+    runner(0).raises = [LostWrites(Partition("orders", 0))]
+    with pytest.raises(LostWrites):
         await partitions.records(0, cast(Any, ["record"]))
 
 
@@ -247,12 +242,12 @@ async def test_records_are_taken_between_the_pieces_of_a_long_tick(
 async def test_a_store_that_went_back_stops_a_worker_that_has_nothing_to_write(
     partitions: Partitions, lane: FakeLane
 ) -> None:
-    runner(0).raises = [Fenced("a newer owner")]
+    runner(0).raises = [Fenced(Partition("orders", 0))]
     await partitions.check_store()
     assert [number for number, _ in lane.reopened] == [0]
     assert partitions.next_offsets() == {1: 7}
-    runner(1).raises = [StoreUnavailable("away"), WentBack("lost writes")]
-    with pytest.raises(WentBack):
+    runner(1).raises = [StoreUnavailable("away"), LostWrites(Partition("orders", 1))]
+    with pytest.raises(LostWrites):
         await partitions.check_store()
 
 

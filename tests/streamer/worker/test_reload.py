@@ -12,7 +12,7 @@ from model.artifact.files import ArtifactRefused
 from model.artifact.registry import promote, rollback
 from streamer.clock import ManualClock
 from streamer.metrics import Metrics
-from streamer.pipeline.partition import Pipeline
+from streamer.pipeline.batch import Pipeline
 from streamer.worker.reload import FIRST_RETRY_S, LAST_RETRY_S, UNREADABLE, Reloader, model_page
 from tests.support.fakes import LinearModel, judge, pipeline, scorer
 

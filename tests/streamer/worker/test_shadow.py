@@ -17,7 +17,8 @@ from model.decide.policy import Policy
 from model.shadow.process import ShadowTask
 from model.shadow.protocol import Step
 from streamer.metrics import Metrics
-from streamer.pipeline.partition import PartitionRunner, Seen
+from streamer.pipeline.batch import WriteContext
+from streamer.pipeline.partition import PartitionRunner, RunnerOptions
 from streamer.records import MemoryPublisher
 from streamer.store.memory import MemoryStore
 from streamer.worker.reload import look_at
@@ -139,7 +140,7 @@ def test_no_shadow_changes_what_a_partition_writes_or_says(trouble: str) -> None
     shadow = Shadow(1.0, Metrics())
     shadow._pipe = None if trouble == "closed" else pipe
     beside = PartitionRunner(
-        ORDERS_0, MemoryStore(), MemoryPublisher(), pipeline(LIVE), observer=shadow
+        ORDERS_0, MemoryStore(), MemoryPublisher(), pipeline(LIVE), RunnerOptions(observer=shadow)
     )
     for runner in (alone, beside):
         done(runner.claim(log_of(log)))
@@ -189,9 +190,9 @@ def test_writes_without_anybody_who_is_followed_are_not_passed_on() -> None:
     pipe = FakePipe()
     shadow = Shadow(0.0, Metrics())
     shadow._pipe = pipe
-    shadow.wrote(0, Seen({}, {}, None))
-    shadow.wrote(0, Seen({}, {}, at(10)))
-    shadow.wrote(0, Seen({}, {}, at(10) + 1))
+    shadow.wrote(0, WriteContext({}, {}, None))
+    shadow.wrote(0, WriteContext({}, {}, at(10)))
+    shadow.wrote(0, WriteContext({}, {}, at(10) + 1))
     assert len(pipe.frames) == 1  # the day passes for those who were met before
 
 
@@ -225,7 +226,9 @@ async def test_a_process_compares_real_models_and_another_model_is_compared_anew
         await shadow.look(live, tmp_path / "0.5")
         for start in range(0, 3):
             order = an_order("ada", start)
-            shadow.wrote(0, Seen({"ada": _unknown()}, {"ada": [_event(start, order)]}, None))
+            shadow.wrote(
+                0, WriteContext({"ada": _unknown()}, {"ada": [_event(start, order)]}, None)
+            )
         await _until(lambda: shadow.agreement is not None and shadow.agreement.scorings == 3)
         assert shadow.agreement is not None
         assert [shadow.agreement.live, shadow.agreement.shadow] == versions
@@ -236,7 +239,7 @@ async def test_a_process_compares_real_models_and_another_model_is_compared_anew
         assert shadow.refused == "the process that compares has ended"
         await shadow.look(live, tmp_path / "0.5")
         assert shadow._process is process  # not before a while has passed
-        shadow.wrote(0, Seen({"ada": _unknown()}, {}, None))  # and nobody minds
+        shadow.wrote(0, WriteContext({"ada": _unknown()}, {}, None))  # and nobody minds
         (tmp_path / "0.5" / "model.joblib").write_bytes(b"broken")
         await shadow.look(live, tmp_path / "0.5")
         await _until(lambda: "SHA-256" in shadow.refused)

@@ -28,7 +28,7 @@ from model.artifact import artifact, registry
 from model.decide import codec as customer_bytes
 from model.decide.rule_state import Trigger
 from streamer.assemble import pipeline_of, topics_of
-from streamer.pipeline.partition import Pipeline
+from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import MemoryPublisher, Message, Partition
 from streamer.replay.replay import Replay

@@ -1,0 +1,439 @@
+"""What becomes of a partition's records and silences: a plan of what to publish and write. Pure:
+records, customers and instants come in, a `Plan` comes out.
+
+`streamer.pipeline.partition` reads records with `read`, takes them in the `steps` given here, loads
+the customers that each step names, and carries out what is planned for them. A batch with too many
+bad records (`streamer.pipeline.dead_letters`) is planned up to the last that is allowed. A customer
+whom the model cannot score is left out (`model.decide.isolate`): their orders become dead letters,
+what is due is rescheduled for the next day, and everybody else goes on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from features.orders import Order, OrderRules, Reason, Rejected, parse
+from features.state import BeyondMemory
+from features.times import day_of, rfc3339
+from model.decide import codec
+from model.decide.budget import pieces, settle, share, split
+from model.decide.isolate import Isolated, judge_isolated
+from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer
+from model.decide.reasons import explain
+from streamer.errors import where
+from streamer.pipeline import dead_letters
+from streamer.pipeline.dead_letters import (
+    CLEAN,
+    NO_LIMITS,
+    DeadLetterWindow,
+    Exceeded,
+    Limits,
+)
+from streamer.pipeline.erasures import Erasure, Erasures, erasure_in
+from streamer.pipeline.messages import Writer, dead_letter, pack, times_redriven
+from streamer.records import Message, Partition, Record, Topics
+from streamer.store.base import Write
+
+Customers: TypeAlias = Mapping[str, ScheduledCustomer]
+Events: TypeAlias = Mapping[str, Sequence[Event]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Everything that all partitions share: rules of parsing and judging, and where it goes."""
+
+    judge: Judge
+    writer: Writer
+    order_rules: OrderRules
+    topics: Topics
+    allowed_lateness_ms: int
+    publish_scores: bool = True
+    dead_letter_limits: Limits = NO_LIMITS
+
+    def without_scores(self) -> Pipeline:
+        """The pipeline with the same warnings that publishes no score, and makes none for that."""
+        rules = replace(self.judge.rules, refreshes=False)
+        return replace(self, judge=replace(self.judge, rules=rules), publish_scores=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a partition stands: what decisions depend on beside the customers.
+
+    `high_ts_ms`: the newest event time, None before the first order; `window`: the bad records that
+    limits have to know of.
+    """
+
+    partition: Partition
+    partition_count: int = 1
+    high_ts_ms: int | None = None
+    window: DeadLetterWindow = CLEAN
+
+    def watermark_ms(self, allowed_lateness_ms: int) -> int | None:
+        """Event time before which no order is waited for any more; None before the first order."""
+        return None if self.high_ts_ms is None else self.high_ts_ms - allowed_lateness_ms
+
+
+class Parsed(msgspec.Struct, frozen=True, gc=False):
+    """A record read: an order, or why not, or an erasure; with the raw bytes for dead letters."""
+
+    offset: int
+    outcome: Order | Rejected | Erasure
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class Apply(NamedTuple):
+    """Orders and bad records to be applied together, once everyone who is due at `close_ms` or
+    before has been judged; None: nobody has to be."""
+
+    batch: Sequence[Parsed]
+    close_ms: int | None
+
+
+class Erase(NamedTuple):
+    """An erasure to be applied in its turn, and its offset."""
+
+    erasure: Erasure
+    offset: int
+
+
+class WriteContext(NamedTuple):
+    """What one write was judged from: customers before it, their events, and the instant up to
+    which those who are due were judged, None where only the events closed any."""
+
+    customers: Customers
+    events: Events
+    until_ms: int | None
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a partition has done since it was last counted, in events and messages.
+
+    `erased_orders`: orders left out since they are from before their customer was erased;
+    `recovered`: warnings answered by an order; `deferred`: episodes whose warning the budget had no
+    place for at first; `rescheduled`: customers whose instants could not be judged, and are tried
+    again the next day; `lost_writes`: whether the store had lost writes when it was claimed.
+    """
+
+    orders: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    scores: int = 0
+    warnings: int = 0
+    instants: int = 0
+    rebuilt: int = 0
+    lost_writes: int = 0
+    erased_orders: int = 0
+    erasures: int = 0
+    recovered: int = 0
+    deferred: int = 0
+    rescheduled: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)  # of the dead letters
+    triggers: Counter[str] = field(default_factory=Counter)  # of the warnings
+
+    def add(self, more: Counters) -> None:
+        """Counts what another has counted, too."""
+        for name in _COUNTED:
+            setattr(self, name, getattr(self, name) + getattr(more, name))
+
+
+_COUNTED = tuple(counted.name for counted in fields(Counters))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done about a batch, in this order: dead letters and scores published, the write
+    made, of which the warnings wait in the outbox.
+
+    `customers` as they are after it; `context`: what it was judged from, None where others heard of
+    that before; `isolated`: who could not be scored, None where everybody could.
+    """
+
+    dead_letters: Sequence[Message]
+    scores: Sequence[Message]
+    warnings: Sequence[Message]
+    write: Write
+    customers: Customers
+    counters: Counters
+    context: WriteContext | None = None
+    isolated: Isolated | None = None
+
+
+class BatchPlan(NamedTuple):
+    """The plan of records up to the first that goes beyond a limit of dead letters; without any
+    plan where that is the first of all."""
+
+    plan: Plan | None
+    exceeded: Exceeded | None = None
+
+
+# --- records ------------------------------------------------------------------------------------
+
+
+def read(
+    records: Iterable[Record], position: Position, pipeline: Pipeline, erasures: Erasures
+) -> list[Parsed]:
+    """The records parsed; a dead letter of those whose customer has been moved to another
+    partition: here, it would begin a second customer of the same id."""
+    rules, topic = pipeline.order_rules, position.partition.topic
+    batch = [Parsed(r.offset, _outcome(r, rules), r.key, r.value, r.headers) for r in records]
+    moved_at = erasures.moved_at(topic, position.partition.number)
+    home = erasures.partitioner(topic)
+    if moved_at is None or home is None:
+        return batch
+    found = []
+    for parsed in batch:
+        if parsed.offset >= moved_at and isinstance(parsed.outcome, Order):
+            number = home(parsed.outcome.user_id.encode(), position.partition_count)
+            if number != position.partition.number:
+                parsed = msgspec.structs.replace(parsed, outcome=_wrong_partition(number))
+        found.append(parsed)
+    return found
+
+
+def steps(batch: Sequence[Parsed], position: Position, pipeline: Pipeline) -> list[Apply | Erase]:
+    """A batch cut where an erasure stands; under a budget of warnings also before each record that
+    closes an instant, since everyone who is due at an instant is judged before anything later is.
+    """
+    policy, lateness_ms = pipeline.judge.rules.policy, pipeline.allowed_lateness_ms
+    found: list[Apply | Erase] = []
+    high, start = position.high_ts_ms, 0
+    for end in [*(n for n, p in enumerate(batch) if isinstance(p.outcome, Erasure)), len(batch)]:
+        part = batch[start:end]
+        if part and policy.budget_per_day is None:
+            found.append(Apply(part, None))
+        elif part:
+            closed_ms = None if high is None else high - lateness_ms
+            marks: list[int | None] = []
+            for parsed in part:
+                high = _higher(high, parsed)
+                marks.append(None if high is None else high - lateness_ms)
+            found += [
+                Apply(part[piece.start : piece.end], piece.until_ms)
+                for piece in pieces(marks, closed_ms, policy.grid_days)
+            ]
+        if end < len(batch):
+            erasure = batch[end].outcome
+            assert isinstance(erasure, Erasure)
+            found.append(Erase(erasure, batch[end].offset))
+        start = end + 1
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Orders by customer, in their order, each with the watermark that it brings about; and the
+    records that are none. `erased`: orders from before their customer was erased."""
+
+    batch: Sequence[Parsed]
+    events: Mapping[str, list[Event]]
+    rejects: Sequence[tuple[Parsed, Rejected]]
+    high_ts_ms: int | None
+    erased: int
+
+
+def take_in(
+    batch: Sequence[Parsed], position: Position, pipeline: Pipeline, erasures: Erasures
+) -> Intake:
+    """The records of a batch, by what is to be done with them."""
+    events: dict[str, list[Event]] = {}
+    rejects: list[tuple[Parsed, Rejected]] = []
+    high, erased, any_erased = position.high_ts_ms, 0, bool(erasures)
+    for parsed in batch:
+        order = parsed.outcome
+        if isinstance(order, Order):
+            high = order.ts_ms if high is None else max(high, order.ts_ms)
+            if any_erased and erasures.covers(order):
+                erased += 1
+                continue
+            event = Event(parsed.offset, order, high - pipeline.allowed_lateness_ms)
+            events.setdefault(order.user_id, []).append(event)
+        elif isinstance(order, Rejected):
+            rejects.append((parsed, order))
+    return Intake(batch, events, rejects, high, erased)
+
+
+def plan_batch(
+    intake: Intake,
+    customers: Customers,
+    position: Position,
+    pipeline: Pipeline,
+    erasures: Erasures,
+) -> BatchPlan:
+    """What to do about records; `customers` has everyone who is in the events."""
+    batch, events = intake.batch, intake.events
+    isolated = judge_isolated(pipeline.judge, customers, events)
+    rejects = [*intake.rejects, *_unapplied(batch, isolated)]
+    bad = {parsed.offset: why.reason.value for parsed, why in rejects}
+    window, exceeded = dead_letters.follow(
+        position.window, [parsed.offset for parsed in batch], bad, pipeline.dead_letter_limits
+    )
+    if exceeded is not None:
+        allowed = [parsed for parsed in batch if parsed.offset < exceeded.offset]
+        if not allowed:
+            return BatchPlan(None, exceeded)
+        fewer = take_in(allowed, position, pipeline, erasures)
+        known = {user_id: customers[user_id] for user_id in fewer.events}
+        return BatchPlan(plan_batch(fewer, known, position, pipeline, erasures).plan, exceeded)
+    plan = _plan(isolated.judged, pipeline, isolated, WriteContext(customers, events, None))
+    counters = plan.counters
+    counters.orders = sum(map(len, events.values())) - (len(rejects) - len(intake.rejects))
+    counters.erased_orders = intake.erased
+    counters.dead_letters = len(rejects)
+    counters.reasons.update(bad.values())
+    write = replace(
+        plan.write,
+        next_offset=batch[-1].offset + 1,
+        high_ts_ms=intake.high_ts_ms,
+        dead_letter_window=None if window == position.window else dead_letters.encode(window),
+    )
+    letters = [_dead_letter(parsed, why, position, pipeline) for parsed, why in rejects]
+    return BatchPlan(replace(plan, dead_letters=letters, write=write))
+
+
+# --- silence ------------------------------------------------------------------------------------
+
+
+def plan_due(customers: Customers, until_ms: int, pipeline: Pipeline) -> tuple[Plan, JudgedBatch]:
+    """What to do about customers who are due at `until_ms` or before; and under a budget those for
+    whom a warning was raised, who are left out of the plan."""
+    isolated = judge_isolated(pipeline.judge, customers, {}, until_ms)
+    settled, contested = split(isolated.judged)
+    return _plan(settled, pipeline, isolated, WriteContext(customers, {}, until_ms)), contested
+
+
+def plan_contested(
+    candidates: JudgedBatch, instant_ms: int, position: Position, pipeline: Pipeline
+) -> Plan:
+    """What to do about all for whom a warning was raised at one instant under a budget."""
+    rules = pipeline.judge.rules
+    budget = rules.policy.budget_per_day
+    assert budget is not None
+    number, count = position.partition.number, position.partition_count
+    places = share(budget, number, count, day_of(instant_ms))
+    settled = settle(candidates, places, instant_ms, rules)
+    plan = _plan(settled.judged, pipeline)
+    plan.counters.deferred = settled.newly_deferred
+    return plan
+
+
+# --- inside -------------------------------------------------------------------------------------
+
+
+def _plan(
+    judged: JudgedBatch,
+    pipeline: Pipeline,
+    isolated: Isolated | None = None,
+    context: WriteContext | None = None,
+) -> Plan:
+    """What was judged, as messages and a write."""
+    writer = pipeline.writer
+    raised = [scoring for scoring in judged.scorings if scoring.raised]
+    shares = iter(explain(pipeline.judge.scorer, raised))
+    warnings: list[Message] = []
+    for scoring in judged.scorings:
+        if scoring.answered:
+            warnings.append(writer.recovered(scoring))
+        if scoring.raised:
+            warnings.append(writer.warning(scoring, next(shares)))
+    scores = [writer.score(s) for s in judged.scorings] if pipeline.publish_scores else []
+    customers = judged.tracks
+    failed = isolated if isolated is not None and isolated.users else None
+    return Plan(
+        dead_letters=(),
+        scores=scores,
+        warnings=warnings,
+        write=Write(
+            states={
+                user_id: codec.encode(customer.customer)
+                for user_id, customer in customers.items()
+                if user_id in judged.changed
+            },
+            due={user_id: customer.due_ms for user_id, customer in customers.items()},
+            outbox=[pack(message) for message in warnings],
+            next_offset=None,
+            high_ts_ms=None,
+        ),
+        customers=customers,
+        counters=Counters(
+            duplicates=len(judged.duplicates),
+            scores=len(scores),
+            warnings=len(raised),
+            instants=judged.instants,
+            recovered=len(warnings) - len(raised),
+            rescheduled=len(failed.rescheduled) if failed else 0,
+            triggers=Counter(scoring.trigger.value for scoring in raised),
+        ),
+        context=context,
+        isolated=failed,
+    )
+
+
+def _outcome(record: Record, rules: OrderRules) -> Order | Rejected | Erasure:
+    if not record.value and record.headers:
+        erasure = erasure_in(record.key, record.headers)
+        if erasure is not None:
+            return erasure
+    return parse(record.value, record.key, record.timestamp, rules)
+
+
+def _higher(high: int | None, parsed: Parsed) -> int | None:
+    order = parsed.outcome
+    return max(high or 0, order.ts_ms) if isinstance(order, Order) else high
+
+
+def _unapplied(batch: Sequence[Parsed], isolated: Isolated) -> list[tuple[Parsed, Rejected]]:
+    """The orders that could not be applied, and why."""
+    beyond_memory, unscored = isolated.judged.beyond_memory, isolated.unscored
+    if not beyond_memory and not unscored:
+        return []
+    at = {parsed.offset: parsed for parsed in batch}
+    return [
+        (at[offset], _beyond_memory(at[offset], beyond)) for offset, beyond in beyond_memory
+    ] + [(at[offset], _not_scored(error)) for offset, error in unscored.items()]
+
+
+def _dead_letter(parsed: Parsed, why: Rejected, position: Position, pipeline: Pipeline) -> Message:
+    return dead_letter(
+        why,
+        key=parsed.key,
+        value=parsed.value,
+        source=(position.partition.topic, position.partition.number, parsed.offset),
+        topic=pipeline.topics.dead_letters,
+        redriven=times_redriven(parsed.headers),
+    )
+
+
+def _beyond_memory(parsed: Parsed, beyond: BeyondMemory) -> Rejected:
+    order = parsed.outcome
+    assert isinstance(order, Order)
+    return Rejected(
+        Reason.BEYOND_ID_MEMORY,
+        f"ts {rfc3339(order.ts_ms)} is not after {rfc3339(max(beyond.reach_ms, 0))}, as far back as"
+        " this customer's order ids are remembered, so it cannot be told from a repeat; raise"
+        " CLV_ID_MEMORY_DAYS or CLV_ID_MEMORY_SIZE and redrive it if it is new",
+    )
+
+
+def _wrong_partition(home: int) -> Rejected:
+    return Rejected(
+        Reason.WRONG_PARTITION,
+        f"the customer was moved to partition {home} when partitions were added; the producer has"
+        " not read the topic's metadata since, or sends no key. Redrive it, and it goes there",
+    )
+
+
+def _not_scored(error: Exception) -> Rejected:
+    return Rejected(
+        Reason.NOT_SCORED,
+        f"scoring the customer with this order raised {where(error)}; mend the model or the"
+        " program, then redrive it",
+    )

@@ -1,0 +1,134 @@
+"""The customers of a partition: from memory, from the store, or, where the store's bytes are
+damaged, from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cachetools import LRUCache
+
+from model.decide import codec
+from model.decide.codec import CustomerDamaged, CustomerNewer
+from model.decide.judge import ScheduledCustomer
+from streamer import log
+from streamer.pipeline.batch import Counters, Pipeline
+from streamer.pipeline.claim import Lease
+from streamer.pipeline.erasures import Erasures
+from streamer.pipeline.rebuild import (
+    MAX_REBUILDS,
+    CustomerUnrecoverable,
+    History,
+    Rebuild,
+    StoreDamaged,
+    customer_of,
+    damage_of,
+    quarantine_entry,
+)
+from streamer.store.base import NewerSchema, StateStore, Stored, Write
+
+_log = log.get(__name__)
+
+
+class Customers:
+    """Loads customers, and remembers as many as there is room for."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        store: StateStore,
+        erasures: Erasures,
+        *,
+        room: int,
+        history: History | None = None,
+        rebuild_partly: bool = False,
+    ) -> None:
+        """`history`: where damaged customers are rebuilt from; `rebuild_partly`: also where it has
+        lost orders of theirs."""
+        self._lease = lease
+        self._store = store
+        self._erasures = erasures
+        self._history = history
+        self._rebuild_partly = rebuild_partly
+        self._rebuilds = 0
+        self._cache: LRUCache[str, ScheduledCustomer] = LRUCache(room)
+
+    def remember(self, customers: Mapping[str, ScheduledCustomer]) -> None:
+        if self._cache.maxsize:
+            self._cache.update(customers)
+
+    def forget(self, user_id: str) -> None:
+        self._cache.pop(user_id, None)
+
+    def forget_all(self) -> None:
+        self._cache.clear()
+
+    async def load(
+        self, user_ids: Sequence[str], pipeline: Pipeline, counters: Counters
+    ) -> dict[str, ScheduledCustomer]:
+        """The customers, damaged ones rebuilt; for what is raised see `_rebuilt`."""
+        missing = [user_id for user_id in user_ids if user_id not in self._cache]
+        loaded = await self._store.load(self._lease.partition, missing) if missing else []
+        fetched: dict[str, ScheduledCustomer] = {}
+        damaged: dict[str, Stored] = {}
+        for user_id, stored in zip(missing, loaded, strict=True):
+            try:
+                fetched[user_id] = customer_of(stored)
+            except CustomerNewer as error:
+                where = f"a customer in {self._lease.partition.tag}"
+                raise NewerSchema(where, error.version, error.known) from None
+            except CustomerDamaged:
+                damaged[user_id] = stored
+        if damaged:
+            fetched |= await self._rebuilt(damaged, pipeline)
+            counters.rebuilt += len(damaged)
+        return {
+            user_id: fetched[user_id] if user_id in fetched else self._cache[user_id]
+            for user_id in user_ids
+        }
+
+    async def _rebuilt(
+        self, damaged: Mapping[str, Stored], pipeline: Pipeline
+    ) -> dict[str, ScheduledCustomer]:
+        """The damaged customers, rebuilt from the log and written in place of what was there.
+
+        Raises CustomerUnrecoverable where that cannot be, StoreDamaged where it had to be done too
+        often, LogUnavailable, and what a write raises.
+        """
+        lease, partition = self._lease, self._lease.partition
+        if self._history is None:
+            raise CustomerUnrecoverable(partition, len(damaged), "there is no log to read again")
+        if self._rebuilds >= MAX_REBUILDS:
+            raise StoreDamaged(partition)
+        self._rebuilds += 1
+        start, first = await self._history.start(partition), lease.first_offset
+        complete = start <= first
+        if not complete and not self._rebuild_partly:
+            why = f"the log begins at {start}, after the {first} from which they were built"
+            raise CustomerUnrecoverable(partition, len(damaged), why)
+        rebuild = Rebuild(
+            damaged, pipeline.order_rules, pipeline.allowed_lateness_ms, self._erasures
+        )
+        async for records in self._history.read(partition, lease.next_offset):
+            rebuild.add(records)
+        customers = rebuild.customers(pipeline.judge)
+        await lease.write(
+            Write(
+                states={user: codec.encode(one.customer) for user, one in customers.items()},
+                due={user: one.due_ms for user, one in customers.items()},
+                outbox=[],
+                next_offset=None,
+                high_ts_ms=None,
+                quarantine={
+                    user: quarantine_entry(stored, lease.next_offset, complete=complete)
+                    for user, stored in damaged.items()
+                },
+            )
+        )
+        _log.error(
+            "customers.rebuilt",
+            partition=partition.number,
+            count=len(customers),
+            complete=complete,
+            why=damage_of(next(iter(damaged.values()))),
+        )
+        return customers
