@@ -85,7 +85,7 @@ def rows(name: str, judged: Sequence[Judged]) -> Iterator[str]:
         m = one.metrics
         yield (
             f"| {name} | {one.cutoff} | {m.customers:,} | {m.base_rate:.1%} "
-            f"| {m.said_rate or 0.0:.1%} | {m.roc_auc or 0.0:.3f} | {m.pr_auc or 0.0:.3f} "
+            f"| {m.mean_predicted or 0.0:.1%} | {m.roc_auc or 0.0:.3f} | {m.pr_auc or 0.0:.3f} "
             f"| {m.brier:.3f} | {m.f1 or 0.0:.3f} ({m.base_f1 or 0.0:.3f}) "
             f"| {m.calibration_error or 0.0:.3f} | {one.slope:.2f} | {one.intercept:+.2f} |"
         )

@@ -63,7 +63,7 @@ def scoring_us(model: ClvModel, X: np.ndarray) -> float:
 
 
 def table(name: str, orders: Sequence[Order], kinds: Sequence[str]) -> Iterator[str]:
-    """The lines of the table, the yardsticks last."""
+    """The lines of the table, the baselines last."""
     config, sets = TrainingConfig(horizon_days=HORIZON_DAYS), []
     for cutoff in cutoffs_of(name, orders):
         began = time.process_time()
@@ -82,9 +82,9 @@ def table(name: str, orders: Sequence[Order], kinds: Sequence[str]) -> Iterator[
         found = [m[MODEL] for m in metrics]
         yield row(f"`{kind}`", found, f"{max(training):.1f}", f"{fmean(scoring):.1f}")
         last = metrics
-    for yardstick in (BGNBD_GG, SAME_AGAIN):
-        if found := [m[yardstick] for m in last if yardstick in m]:
-            yield row(yardstick, found, "", "")
+    for baseline in (BGNBD_GG, SAME_AGAIN):
+        if found := [m[baseline] for m in last if baseline in m]:
+            yield row(baseline, found, "", "")
 
 
 def main() -> None:

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 class FactsError(ValueError):
-    """What was given is no order, instant, amount or state that can be kept; the message says why,
+    """What was given is not a valid order, time, amount or state; the message says why,
     and what to give instead."""

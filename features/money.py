@@ -48,7 +48,7 @@ def to_minor(text: str, exponent: int) -> int:
 
     Read digit by digit, never through a float. What is finer than the minor unit (a shop that
     sums in floats sends 0.30000000000000004) is rounded once, half to even.
-    Raises AmountError for text that is no finite number and for more than 1e9 major units.
+    Raises AmountError for text that is not a finite number and for more than 1e9 major units.
 
     >>> to_minor("12.5", 2), to_minor("0.30000000000000004", 2), to_minor("-7", 0)
     (1250, 30, -7)

@@ -233,7 +233,7 @@ def _id(value: object, field: str, reason: Reason) -> str:
     if isinstance(value, str) and 1 <= len(value) <= MAX_ID_CHARS and is_unicode(value):
         return value
     # Without the value: details travel further than records, and an id is a person's.
-    kind = "is no string"
+    kind = "is not a string"
     if isinstance(value, str):
         kind = f"has {len(value):,} characters" if is_unicode(value) else "has half a character"
     raise _Broken(reason, f"{field} {kind}; send a string of 1 to 128 characters")

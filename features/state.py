@@ -34,12 +34,12 @@ _BEFORE: Final = struct.Struct("<qqqqiiqqq")
 
 
 class StateError(FactsError):
-    """The bytes are no customer state of a version known here. Newer versions need a newer
+    """The bytes are not a customer state of a known version. Newer versions need a newer
     program; anything else is damage: rebuild the customer from the log."""
 
 
 class StateNewer(StateError):
-    """A newer version wrote the state: run that version, or a newer one. It is no damage."""
+    """A newer version wrote the state: run that version, or a newer one. It is not damage."""
 
     def __init__(self, what: str, version: int, known: int) -> None:
         super().__init__(

@@ -127,7 +127,10 @@ OUTAGE_TRIES: Final = _metric(
     "outage_retries", "counter", "tries", "Tries during outages, by server.", server=SERVERS
 )
 BATCH: Final = _metric(
-    "batch_seconds", "histogram", "seconds", "From a batch's start until it is applied and said."
+    "batch_seconds",
+    "histogram",
+    "seconds",
+    "Time to process a batch until its writes and messages are acknowledged.",
 )
 ERASURES: Final = _metric(
     "erasures",
@@ -242,7 +245,7 @@ LEVEL_TYPICAL: Final = _metric(
     "level_typical",
     "gauge",
     "1",
-    "The same when a few customers cannot decide alone: what rings.",
+    "The same ratio with outliers capped; this one triggers the alarm.",
     days=None,
 )
 DRIFT_ALARM: Final = _metric(

@@ -145,7 +145,7 @@ class Files:
 def load(directory: str | Path, trust: Trust = ANYBODY) -> Artifact:
     """The artifact in `directory`, every check passed. Raises ArtifactRefused.
 
-    Of a registry, its current version. A worker tries it in a process of its own first
+    Of a registry, its current version. A worker tries it in a subprocess first
     (`model.artifact.trial.load`).
     """
     return checked(read(directory), trust)
@@ -170,7 +170,7 @@ def checked(files: Files, trust: Trust = ANYBODY) -> Artifact:
     digest = hashlib.sha256(files.model).hexdigest()
     if digest != manifest.sha256:
         raise ArtifactRefused(
-            path, f"SHA-256 of {MODEL_FILE}", digest, manifest.sha256, "copy both files anew"
+            path, f"SHA-256 of {MODEL_FILE}", digest, manifest.sha256, "copy both files again"
         )
     model = unpickled(path, files.model)
     try:
@@ -216,7 +216,7 @@ def _replace(target: Path, files: Mapping[str, bytes]) -> None:
     )
     if strangers:
         raise FileExistsError(
-            f"{target} holds {', '.join(strangers[:3])}, which is no part of a model;"
+            f"{target} holds {', '.join(strangers[:3])}, which is not part of a model;"
             " name a new directory"
         )
     target.parent.mkdir(parents=True, exist_ok=True)

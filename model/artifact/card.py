@@ -86,7 +86,7 @@ one horizon of {manifest.horizon_days} days.
 - One customer's CLV is an expectation over customers alike; most bring nothing, or several times
   as much. Sums over many are what it is good at.
 - It has not seen what the future has not in common with the past: a new assortment, a campaign, a
-  season that the orders before {manifest.cutoff} do not have. Train it anew, and watch its level
+  season that the orders before {manifest.cutoff} do not have. Retrain it, and watch its level
   (`python -m model monitor`).
 - A customer without an order that was not taken back is worth 0."""
 
@@ -147,7 +147,7 @@ def _quality(manifest: Manifest, metrics: _Metrics) -> Iterable[str]:
         f" Brier score {churn.brier:.3f}"
         + (
             f", calibration error {churn.calibration_error:.3f}"
-            f" (mean probability {churn.said_rate or 0.0:.1%})"
+            f" (mean probability {churn.mean_predicted or 0.0:.1%})"
             if churn.calibration_error is not None
             else ""
         )
@@ -201,7 +201,7 @@ def _by_cutoff(manifest: Manifest) -> str:
         return ""
     columns = ("cutoff", "", "MAE", "RMSE", "norm. Gini", "Spearman", "bias")
     return (
-        "### At other cutoffs\n\nThe same kind with the same options, trained anew on what was"
+        "### At other cutoffs\n\nThe same kind with the same options, retrained on what was"
         " known at each.\n\n" + _table(columns, rows, "llrrrrr")
     )
 
@@ -235,7 +235,7 @@ def _loading(manifest: Manifest) -> str:
 
 `{MODEL_FILE}` is a pickle, as every joblib file of scikit-learn is: Python code to whoever loads
 it. clv-streamer loads it only when its SHA-256 is that of `{MANIFEST_FILE}`, only the classes
-that models are made of, first in a process of its own, and only if it scores
+that models are made of, first in a subprocess, and only if it scores
 {len(manifest.canary.clv)} customers as it did when it was saved. That finds damage and mix-ups.
 Who made it, only a signature tells; without one, take it from nobody you would not run a program
 from. Never open it with `joblib.load` or `pickle.load`, which check nothing of this.

@@ -27,7 +27,7 @@ MAX_BYTES: Final = 200_000_000
 
 
 class ArtifactRefused(ModelError):
-    """The model on disk is not used. Train it anew here, or put back the one that fits.
+    """The model on disk is not used. Retrain it here, or put back the one that fits.
 
     `field`, `found` and `expected` say what does not fit.
     """
@@ -62,7 +62,7 @@ def read_bytes(directory: Path, name: str, most: int = MAX_BYTES) -> bytes:
     if len(data) > most:
         raise ArtifactRefused(
             directory, f"size of {name}", f"over {most}", f"at most {most} bytes",
-            "this is no model of ours",
+            "this is not a clv-streamer model",
         )  # fmt: skip
     return data
 

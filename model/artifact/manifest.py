@@ -18,7 +18,7 @@ from model.data.fingerprint import Data
 from model.monitor.result import Baseline
 
 SCHEMA: Final = "clv-model/1"
-RETRAIN: Final = "train the model anew with this version (python -m model train)"
+RETRAIN: Final = "retrain the model with this version (python -m model train)"
 
 
 class Canary(msgspec.Struct, frozen=True):

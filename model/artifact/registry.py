@@ -106,7 +106,7 @@ def resolve(path: str | Path) -> Path:
 
 
 def is_registry(path: Path) -> bool:
-    """Whether a directory is a registry: it has a `current` or versions, and is no artifact."""
+    """Whether a directory is a registry: it has a `current` or versions, and is not an artifact."""
     if (path / MANIFEST_FILE).exists():
         return False
     return (path / CURRENT_FILE).exists() or (path / HISTORY_FILE).exists() or bool(_names(path))
@@ -210,7 +210,7 @@ def promote(
         if expected is not None and before != expected:
             raise RegistryError(
                 f"{directory}: current is {before or 'not there'}, no longer {expected}: somebody"
-                " else has promoted meanwhile; look at the versions and decide anew"
+                " else has promoted meanwhile; look at the versions and decide again"
             )
         return _switch(directory, PROMOTE, version, before, why, key)
 
@@ -267,7 +267,7 @@ def locked(root: Path, name: str = LOCK_FILE, *, wait: bool = True) -> Iterator[
     one machine should do the promoting.
     """
     if not root.is_dir():
-        raise RegistryError(f"{root} is no directory; publish a model into it first")
+        raise RegistryError(f"{root} is not a directory; publish a model into it first")
     with (root / name).open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -334,7 +334,7 @@ def _last(line: Sequence[str], version: str) -> int:
 
 
 def _current_or_broken(root: Path) -> str | None:
-    """The current version; None too where the file is torn, so that a promotion mends it."""
+    """The current version; None too where the file is torn, so that a promotion repairs it."""
     try:
         return current(root)
     except ArtifactRefused:
@@ -352,7 +352,7 @@ def check_there(root: Path, version: str) -> None:
 def _check_name(version: str) -> None:
     if not _VERSION.fullmatch(version):
         raise RegistryError(
-            f"{version!r} is no name of a version: letters, digits, hyphen and underscore"
+            f"{version!r} is not a version name: letters, digits, hyphen and underscore"
         )
 
 

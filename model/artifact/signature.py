@@ -91,14 +91,14 @@ def read_keys(path: Path) -> frozenset[bytes]:
     try:
         lines = read_bytes(path.parent, path.name, _MAX_KEYS_FILE).decode("utf-8").splitlines()
     except (ArtifactRefused, UnicodeDecodeError):
-        raise SigningError(f"{path} is no readable file of public keys") from None
+        raise SigningError(f"{path} is not a readable file of public keys") from None
     keys = set()
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):
             key = _decoded(line.split()[0], _KEY_BYTES)
             if key is None:
                 raise SigningError(
-                    f"{path}:{number} is no public key: 32 bytes in base64, as `python -m model"
+                    f"{path}:{number} is not a public key: 32 bytes in base64, as `python -m model"
                     " keygen` writes them"
                 )
             keys.add(key)

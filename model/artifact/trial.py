@@ -1,4 +1,4 @@
-"""A model tried in a process of its own before it is loaded in this one.
+"""A model tried in a subprocess before it is loaded in this one.
 
 The child is a fresh Python with limits: it reads the artifact, makes every check, scores the canary
 customers and says which bytes these were. Should it crash, hang or refuse, that is the reason why
@@ -6,7 +6,7 @@ the model is refused here, where nothing happened. Only the very bytes that the 
 loaded afterwards.
 
 It guards against a model that takes the process down (a damaged pickle, a library that ends the
-process, endless memory). It is no sandbox: the child runs as the same user.
+process, endless memory). It is not a sandbox: the child runs as the same user.
 
 Nothing is imported here that brings scikit-learn, so a caller can start the child first and import
 meanwhile.
@@ -136,8 +136,8 @@ class TrialLoad:
 
     def _failed(self, how: str) -> ArtifactRefused:
         return ArtifactRefused(
-            self.directory, "loading it in a process of its own", how, "scores of the canary",
-            "train the model anew here (python -m model train), or go back to the one before",
+            self.directory, "loading it in a subprocess", how, "scores of the canary",
+            "retrain the model here (python -m model train), or go back to the one before",
         )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ from model.report.backtest_text import text
     "--retrain-every",
     type=click.IntRange(min=1),
     metavar="DAYS",
-    help="Train anew every so many days on what was known then. Default: never.",
+    help="Retrain every so many days on what was known then. Default: never.",
 )
 @click.option("--budget", type=click.IntRange(min=1), metavar="N", help="At most N warnings a day.")
 @click.option(

@@ -20,7 +20,7 @@ from model.data.order_log import REJECTED_FILE
 def clean_command(
     orders: tuple[Path, ...], out: Path, currency: str, drop_outliers: bool, as_json: bool
 ) -> None:
-    """Report on an order log, and write it anew without what is wrong with it.
+    """Report on an order log, and rewrite it without what is wrong with it.
 
     Into --out go orders.csv (cleaned), rejected.csv (rows set aside: file, line,
     reason, detail), outliers.csv and cleaning.json (the counts).

@@ -47,7 +47,7 @@ from model.report.evaluation_text import text
     "--cutoffs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Train its kind anew at N cutoffs, and judge each by what came next.",
+    help="Retrain its kind at N cutoffs, and judge each by what came next.",
 )
 @click.option(
     "--every",
@@ -71,9 +71,9 @@ def evaluate_command(
     html: Path | None,
     trust: Trust,
 ) -> None:
-    """Compare a model with two yardsticks on a time it has not seen.
+    """Compare a model with two baselines on a time it has not seen.
 
-    Without --cutoffs the model is judged as it is. With it, its kind and options are: trained anew
+    Without --cutoffs the model is judged as it is. With it, its kind and options are: retrained
     at each cutoff, on what was known then. --cutoff is then the newest of them.
 
     \b
@@ -120,14 +120,14 @@ def _as_it_is(
         raise EvaluationError(
             f"the log ends {iso_day(day_of(log[-1].ts_ms))}, less than {manifest.horizon_days} days"
             f" after the model's cutoff, {manifest.cutoff}, so nothing can judge it yet: give the"
-            " orders since, or --cutoffs 1 to train its kind anew further back"
+            " orders since, or --cutoffs 1 to retrain its kind further back"
         )
     if iso_day(cutoff_day) < manifest.cutoff:
         raise EvaluationError(
             f"cutoff {iso_day(cutoff_day)} lies before the model's own, {manifest.cutoff}:"
             " the model was trained on what happened in between, and would be judged by"
             f" answers that it has seen; use --cutoff {manifest.cutoff} or later, or --cutoffs 1"
-            " to train its kind anew"
+            " to retrain its kind"
         )
     with step("evaluating"):
         return as_it_is(log, loaded.model, cutoff_day, attributes=attributes)

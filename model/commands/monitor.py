@@ -29,7 +29,7 @@ from model.monitor.weekly import MonitorError, of_everybody, weeks
 from model.report.monitor_text import text
 
 ALARM: int = 3
-"""The exit code where the newest week rings."""
+"""The exit code where the newest week raises an alarm."""
 
 
 @click.command("monitor")
@@ -51,7 +51,7 @@ def monitor_command(
 ) -> None:
     """See whether a model still fits, week by week of a log that goes on after it.
 
-    Exit code 3 where the newest week rings an alarm, so that cron can tell somebody.
+    Exit code 3 where the newest week raises an alarm, so that cron can tell somebody.
 
     \b
     Example:
@@ -63,7 +63,7 @@ def monitor_command(
         if manifest.reference is None:
             raise MonitorError(
                 f"model {model_path} has no reference to compare with: it was made by an older"
-                " version, or from too few customers; train it anew"
+                " version, or from too few customers; retrain it"
             )
         log = read_log(orders, manifest.currency)
         start = day_of_date(manifest.cutoff) if from_day is None else from_day

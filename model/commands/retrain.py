@@ -57,7 +57,7 @@ def retrain_command(
     as_json: bool,
     trust: Trust,
 ) -> None:
-    """Train anew, compare with the current model, and promote what is better.
+    """Retrain, compare with the current model, and promote what is better.
 
     Trains on everything before the last horizon of the log, and compares both models on
     that horizon. A candidate is promoted that is better in normalized Gini, MAE or RMSE

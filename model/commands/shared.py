@@ -33,7 +33,7 @@ ORDERS = click.argument(
 
 @contextmanager
 def one_line_errors(*also: type[Exception]) -> Iterator[None]:
-    """What a person can mend ends as one line and exit code 1, never as a traceback."""
+    """What a person can fix ends as one line and exit code 1, never as a traceback."""
     told: tuple[type[Exception], ...] = (ModelError, OSError, *also)
     try:
         yield

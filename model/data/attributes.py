@@ -52,7 +52,7 @@ class Column(msgspec.Struct, frozen=True):
         return PREFIX + self.name
 
     def code(self, text: str) -> float:
-        """The value as the model sees it; raises ValueError for a text that is no number."""
+        """The value as the model sees it; raises ValueError for a text that is not a number."""
         if is_missing(text):
             return math.nan
         if self.categories is None:

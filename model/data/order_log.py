@@ -135,7 +135,7 @@ def _read_csv(path: Path, rules: OrderRules) -> Iterator[Row]:
         for fields in _csv_rows(rows, path):
             if len(fields) == len(header):
                 yield _row(dict(zip(header, fields, strict=True)), path, rows.line_num, rules)
-            elif fields:  # an empty line is no row
+            elif fields:  # an empty line is not a row
                 yield _misshapen(path, rows.line_num, len(fields), len(header))
 
 
@@ -231,7 +231,7 @@ def _row(fields: dict[str, Any], path: Path, line: int, rules: OrderRules) -> Ro
             return RejectedRow(path, line, Rejected(reason, detail))
     for name in REQUIRED[2:] + OPTIONAL:
         if not isinstance(value := fields.get(name), str | None):
-            fields[name] = repr(value)  # true, [] and {} are no text: shown as they are, refused
+            fields[name] = repr(value)  # true, [] and {} are not text: shown as they are, refused
     order = from_fields(fields, rules)
     return RejectedRow(path, line, order) if isinstance(order, Rejected) else order
 
@@ -268,7 +268,7 @@ def _empty(path: Path) -> OrderLogError:
 
 def _unreadable(path: Path, kind: str, error: BaseException) -> OrderLogError:
     fault = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return OrderLogError(f"order log {path} cannot be read as a {kind}: {fault}; copy it anew")
+    return OrderLogError(f"order log {path} cannot be read as a {kind}: {fault}; copy it again")
 
 
 _READERS: Final[dict[str, _Reader]] = {

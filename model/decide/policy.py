@@ -23,7 +23,7 @@ SEVERITIES: Final = ("high", "medium", "low")
 
 
 class PolicyError(ModelError, ValueError):
-    """A policy that cannot be meant; the message names the field, its value and what it may be."""
+    """An invalid policy; the message names the field, its value and what it may be."""
 
 
 class ReferenceKind(enum.StrEnum):
@@ -198,7 +198,7 @@ class Rules:
 
     @property
     def late_silence_days(self) -> int:
-        """Days without an order after which P(churn) is no longer asked."""
+        """Days without an order after which P(churn) is no longer required."""
         return self.policy.late_silence_days or max(1, self.horizon_days * 5 // 6)
 
     @property

@@ -1,4 +1,4 @@
-"""The published yardstick: BG/NBD for how many purchases, Gamma-Gamma for how much each is worth.
+"""The published baseline: BG/NBD for how many purchases, Gamma-Gamma for how much each is worth.
 
 Sources, by the numbers of their equations:
 

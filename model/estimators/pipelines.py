@@ -67,7 +67,7 @@ class PipelineValue:
         steps: list[tuple[str, Any]] = []
         rows = examples.X
         for name, step in self._steps(examples):
-            # The share that a component explains of no variance at all is no number, and not used.
+            # Without any variance, the share that a component explains is NaN, and not used.
             with np.errstate(invalid="ignore"):
                 step.fit(rows, target)
             _settle(step)

@@ -28,7 +28,7 @@ SEED: Final = 20_240_229
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """The model's metric less a yardstick's, and the interval in which 95 % of resamples have it.
+    """The model's metric less a baseline's, and the interval in which 95 % of resamples have it.
 
     `better`: True where the interval lies on the good side of 0 as a whole, False where on the bad
     side, None where chance may explain it (and of the bias, which has no good side).
@@ -81,7 +81,7 @@ def differences(
     others = [which for which in values if which != name]
     return Differences(
         overall={
-            # A yardstick that is missing at a cutoff has no mean over all of them.
+            # A baseline that is missing at a cutoff has no mean over all of them.
             which: _told((values[name] - values[which]).mean(axis=1))
             for which in others
             if not np.isnan(values[which][0]).all(axis=1).any()

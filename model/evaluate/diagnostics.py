@@ -32,7 +32,7 @@ _PLOTTED: Final = 60
 
 
 class Importance(msgspec.Struct, frozen=True):
-    """What the normalized Gini loses when a feature's values are dealt out anew among customers:
+    """What the normalized Gini loses when a feature's values are shuffled among customers:
     the mean of the repeats and their standard deviation. What follows from the feature is worked
     out anew; features that only follow from others are not among them
     (`features.catalog`)."""

@@ -1,7 +1,7 @@
-"""How good a model is on a holdout it never saw, beside two yardsticks that need no training rows.
+"""How good a model is on a holdout it never saw, beside two baselines that need no training rows.
 
 The customers are all with an order before the cutoff; the truth is what they did in the horizon
-that follows it. The yardsticks know the same past: BG/NBD with Gamma-Gamma, fitted on it, and
+that follows it. The baselines know the same past: BG/NBD with Gamma-Gamma, fitted on it, and
 "the same again", the net revenue of the last horizon.
 """
 
@@ -42,7 +42,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     """The report: CLV metrics by predictor, and churn metrics of the model.
 
     Days are ISO dates; the holdout is from 00:00 UTC of `cutoff` to 00:00 UTC of `until`.
-    `skipped` says why a yardstick is missing. `currency` is the unit of all errors.
+    `skipped` says why a baseline is missing. `currency` is the unit of all errors.
     """
 
     cutoff: str
@@ -60,7 +60,7 @@ class Holdout:
 
     `X` of shape (n, k) is what the model saw of the `users`; `actual` revenue, `predictions` by
     name (the model's first) and `chance` of no order are of shape (n,), money in major units.
-    `skipped` says why a yardstick is missing.
+    `skipped` says why a baseline is missing.
     """
 
     cutoff_day: int

@@ -65,9 +65,9 @@ class ChurnMetrics(msgspec.Struct, frozen=True):
     """P(no order in the horizon) against what happened; None = only one of the two happened.
 
     `f1` counts a customer as leaving from a probability of `threshold` on; `base_f1` is what it
-    would be were everybody counted so. `said_rate` is the mean probability, which `base_rate` is to
-    be held against. `calibration` has the deciles, lowest probability first; `calibration_error` is
-    how far they are off on average, whichever way (expected calibration error).
+    would be were everybody counted so. `mean_predicted` is the mean probability, to compare with
+    `base_rate`. `calibration` has the deciles, lowest probability first; `calibration_error` is how
+    far they are off on average, whichever way (expected calibration error).
     """
 
     customers: int
@@ -79,7 +79,7 @@ class ChurnMetrics(msgspec.Struct, frozen=True):
     base_f1: float | None = None
     threshold: float = CHURN_THRESHOLD
     calibration: tuple[Decile, ...] = ()
-    said_rate: float | None = None
+    mean_predicted: float | None = None
     calibration_error: float | None = None
 
 
@@ -117,7 +117,7 @@ def churn_metrics(churned: ArrayLike, probability: ArrayLike) -> ChurnMetrics:
         f1=float(f1_score(y, p >= CHURN_THRESHOLD, zero_division=0.0)) if both else None,
         base_f1=float(f1_score(y, np.ones(len(y)))) if both else None,
         calibration=tenths,
-        said_rate=float(p.mean()),
+        mean_predicted=float(p.mean()),
         calibration_error=calibration_error(tenths),
     )
 

@@ -32,7 +32,8 @@ from model.evaluate.holdout import (
 )
 
 _CHURN_MEANS: Final = (
-    "base_rate", "said_rate", "roc_auc", "pr_auc", "brier", "calibration_error", "f1", "base_f1",
+    "base_rate", "mean_predicted", "roc_auc", "pr_auc", "brier", "calibration_error", "f1",
+    "base_f1",
 )  # fmt: skip
 _CLV_MEANS: Final = (
     "mse", "rmse", "mae", "r2", "spearman", "gini", "bias", "decile_wape", "top_decile",
@@ -40,11 +41,11 @@ _CLV_MEANS: Final = (
 
 
 class Rolling(msgspec.Struct, frozen=True):
-    """The reports of all cutoffs, oldest first; their means, and differences to the yardsticks.
+    """The reports of all cutoffs, oldest first; their means, and differences to the baselines.
 
-    `differences` are of the means, by yardstick and metric (`model.evaluate.bootstrap`); those of
+    `differences` are of the means, by baseline and metric (`model.evaluate.bootstrap`); those of
     single cutoffs are in `by_cutoff`, in the order of `cutoffs`. A metric that is not defined at
-    one of the cutoffs has no mean. `refitted`: trained anew for each cutoff, on what was known
+    one of the cutoffs has no mean. `refitted`: retrained for each cutoff, on what was known
     then.
     """
 

@@ -3,7 +3,7 @@
 What a customer's feature vector says falls into few groups, and most features belong to more than
 one: what was ordered in 30 days is orders times baskets, less refunds, and nothing at all after a
 silence of 30 days. So columns are not swapped one by one, which would make customers that cannot
-be; each group gives what is its own, and what follows from several groups is worked out anew:
+be; each group gives what is its own, and what follows from several groups is recomputed:
 
 - silence: days since the last order. Age, rates and the decayed sums follow it, windows that it
   outlasts are empty, and a window that it does not outlast has one order at least.
@@ -44,7 +44,7 @@ def groups_of(feature_names: Sequence[str]) -> tuple[Group, ...]:
 
 
 def consistent(rows: Floats, feature_names: Sequence[str]) -> Floats:
-    """The rows with what follows from other features worked out anew, such as the age from the
+    """The rows with what follows from other features recomputed, such as the age from the
     last purchase's and the silence; unchanged where it was right. Shape (n, k)."""
     names = tuple(feature_names)
     if not set(FEATURE_NAMES) <= set(names):

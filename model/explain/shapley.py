@@ -33,7 +33,7 @@ _ROWS: Final = 32_768
 
 
 class CannotExplain(Exception):
-    """The model does not say who its typical customer is: train it anew with this version."""
+    """The model does not say who its typical customer is: retrain it with this version."""
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -59,7 +59,7 @@ def explain(scorer: Scorer, X: Floats) -> list[Explanation]:
     """
     if not scorer.typical:
         raise CannotExplain(
-            f"model {scorer.model_version} does not name its typical customer; train it anew"
+            f"model {scorer.model_version} does not name its typical customer; retrain it"
         )
     names = tuple(getattr(scorer.model, "feature_names", FEATURE_NAMES))
     X = widened(X, len(names))

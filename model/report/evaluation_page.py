@@ -137,7 +137,7 @@ def _churn_cells(churn: ChurnMetrics) -> list[str]:
     return [
         f"{churn.customers:,}",
         share(churn.base_rate),
-        share(churn.said_rate),
+        share(churn.mean_predicted),
         *map(ratio, (*ratios, churn.calibration_error)),
     ]
 

@@ -136,7 +136,7 @@ def _churn(
     horizon_days: int, churn: Mapping[str, float | None], threshold: float, of: str = ""
 ) -> list[str]:
     """The metrics of a churn probability, by name as `ChurnMetrics` has them."""
-    predicted = churn.get("said_rate")
+    predicted = churn.get("mean_predicted")
     level = "" if predicted is None else f"; mean predicted {share(predicted)}"
     return [
         f"Churn (no order in {horizon_days} days, {share(churn['base_rate'] or 0.0)} of customers"

@@ -32,9 +32,9 @@ def text(report: Monitored) -> str:
     rung = report.weeks[-1].alarms if report.weeks else []
     if rung:
         counted = f"{len(rung)} alarm{'s' if len(rung) > 1 else ''}"
-        lines += ["", f"The newest week rings {counted}:", *(f"  {alarm}" for alarm in rung)]
+        lines += ["", f"The newest week raises {counted}:", *(f"  {alarm}" for alarm in rung)]
     else:
-        lines += ["", "The newest week rings no alarm."]
+        lines += ["", "The newest week raises no alarm."]
     if report.age.old:
         lines += ["", OLD.format(days=report.age.old_after)]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Training anew on a log that has grown, and promoting only what is better.
+"""Retraining on a log that has grown, and promoting only what is better.
 
 The candidate knows what happened before the newest holdout, and nothing else: the cutoff lies one
 horizon before the log's end. It and the current model are judged by the same customers of that

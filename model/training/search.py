@@ -308,7 +308,7 @@ class _Journal:
             found = [msgspec.json.decode(line, type=TrialOutcome) for line in lines[1:]]
         except msgspec.DecodeError as error:
             raise SearchError(
-                f"{self.path} is no journal of a search ({error}); remove it or use another --out"
+                f"{self.path} is not a search journal ({error}); remove it or use another --out"
             ) from None
         if header.get("search") != identity:
             raise SearchError(

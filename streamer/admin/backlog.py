@@ -20,7 +20,7 @@ class RepartitionRefused(StreamerError):
 
 
 class FewerPartitions(RepartitionRefused):
-    """Give the topic its old number of partitions back, or begin anew in another namespace."""
+    """Give the topic its old number of partitions back, or start over in another namespace."""
 
 
 class OtherPartitioner(RepartitionRefused):

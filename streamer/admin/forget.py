@@ -1,4 +1,4 @@
-"""Forgetting a customer: said in the log, applied by whoever owns the customer's partition."""
+"""Forgetting a customer: written to the log, applied by whoever owns the customer's partition."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def read_file(path: Path) -> Iterator[ChurnWarning]:
 async def read_topic(settings: Settings, partitions: int) -> list[ChurnWarning]:
     """Everything in the warnings topic up to its present end.
 
-    Raises OutcomesRefused, naming the record that is no warning, and LogUnavailable.
+    Raises OutcomesRefused, naming the record that is not a warning, and LogUnavailable.
     """
     reader = TopicReader(partial(servers.kafka_consumer, settings))
     return [

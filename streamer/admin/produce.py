@@ -25,7 +25,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Produced:
-    """Orders acknowledged by the broker, and rows that are no orders."""
+    """Orders acknowledged by the broker, and rows that are not valid orders."""
 
     orders: int
     rejected: int

@@ -1,7 +1,7 @@
 """Dead letters back into the orders topic, with the key and the bytes that they came with.
 
 What has been redriven is marked in the store, one bit for each dead letter, after the broker has
-acknowledged it: a run that is broken off repeats its last chunk at most, which changes nothing,
+acknowledged it: a run that is interrupted repeats its last chunk at most, which changes nothing,
 since an order known by its id is counted once. A record that is bad again becomes a dead letter
 again; a header counts the rounds, and after a few it stays where it is.
 """

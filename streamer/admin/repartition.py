@@ -1,10 +1,10 @@
 """Customers moved to the partitions that their orders come to, after the topic was given more.
 
-The order of effects, with which it may be broken off anywhere and run again:
+The order of effects, with which it may be interrupted anywhere and run again:
 
 1. orders that stand in an old partition and belong to a customer who moves away are applied there;
 2. every partition, old and new, is claimed in a way that lets no worker claim it or write to it;
-3. what waits in the outboxes is said;
+3. what waits in the outboxes is sent;
 4. each customer is written to its new partition, then removed from the old one;
 5. the topic's own count is set, upon which workers may start.
 
@@ -110,8 +110,8 @@ class Repartition:
         if new < old:
             raise FewerPartitions(
                 f"topic {self.topic!r} has {new} partitions, and the states lie in {old}: Kafka"
-                " takes no partition away, so it was deleted and made anew. Make it with"
-                f" {old} partitions or more, or set CLV_STATE_NAMESPACE to a new name to begin anew"
+                " takes no partition away, so it was deleted and recreated. Make it with"
+                f" {old} partitions or more, or set CLV_STATE_NAMESPACE to a new name to start over"
             )
         result = Moved(old, new)
         await self._check_placement(result)

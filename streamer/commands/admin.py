@@ -1,4 +1,4 @@
-"""The commands that mend and move what is kept: forget, redrive, repartition, rebuild."""
+"""The commands that repair and move what is kept: forget, redrive, repartition, rebuild."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def repartition_command() -> None:
     """Move customers after the orders topic was given more partitions.
 
     Stop all workers first. With CLV_MODEL set, orders that wait in old partitions are applied;
-    without, they are refused. Broken off, it is run again; docs/partitions.md has the procedure.
+    without, they are refused. Interrupted, it is run again; docs/partitions.md has the procedure.
 
     \b
     Example:
@@ -171,7 +171,7 @@ def repartition_command() -> None:
 def rebuild_command(number: int, partly: bool, yes: bool) -> None:
     """Delete what Redis has of a partition, so that its worker reads the log again.
 
-    The worker may run; it begins anew by itself, and says the warnings of the log again, with the
+    The worker may run; it starts over by itself, and says the warnings of the log again, with the
     same ids. docs/recovery.md says when to do this.
 
     \b

@@ -35,7 +35,7 @@ SPEED = click.option(
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """What a person can mend ends as a clear message and exit code 1, never as a traceback."""
+    """What a person can fix ends as a clear message and exit code 1, never as a traceback."""
     try:
         with refusals_as_lines(StreamerError, StateError):
             yield
@@ -81,7 +81,7 @@ def progress_bar(name: str, unit: str = "orders") -> tqdm[NoReturn]:
 
 
 class Rejects:
-    """Counts rows that are no orders; keeps the first of each reason to show."""
+    """Counts rows that are not valid orders; keeps the first of each reason to show."""
 
     def __init__(self) -> None:
         self._counts: Counter[Reason] = Counter()

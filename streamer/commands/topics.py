@@ -42,7 +42,7 @@ from streamer.settings import Settings
 def produce_command(orders: tuple[Path, ...], speed: float | None) -> None:
     """Send an order log into the orders topic.
 
-    Rows that are no orders are left out and counted by reason.
+    Rows that are not valid orders are left out and counted by reason.
 
     \b
     Example:
@@ -129,7 +129,7 @@ def retrain_command(
     key: Path | None,
     as_json: bool,
 ) -> None:
-    """Train anew on the orders topic, and promote in the registry ROOT what is better.
+    """Retrain on the orders topic, and promote in the registry ROOT what is better.
 
     Reads the topic from its start to its present end; workers are not disturbed. For the
     rest see python -m model retrain --help.

@@ -233,7 +233,7 @@ async def _until_applied(
 
 
 async def _all_judged(run: Run, store: RedisStore, partitions: list[Partition]) -> bool:
-    """Whether no customer is due up to its partition's watermark, and nothing waits to be said."""
+    """Whether no customer is due up to its partition's watermark, and nothing waits to be sent."""
     for partition in partitions:
         claim = await store.peek(partition)
         if claim is None or claim.high_ts_ms is None:

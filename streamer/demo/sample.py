@@ -161,7 +161,7 @@ def _sha256(content: bytes) -> str:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """Where to write what becomes `path` at the end: a demo broken off leaves no half a log."""
+    """Where to write what becomes `path` at the end: a demo interrupted leaves no half a log."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield partial

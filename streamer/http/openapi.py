@@ -115,7 +115,7 @@ def _predict() -> dict[str, Any]:
 def _customer() -> dict[str, Any]:
     return {
         "operationId": "getCustomer",
-        "summary": "A customer of the live state, scored anew",
+        "summary": "A customer of the live state, rescored",
         "description": "Any worker answers for any customer, whichever partition it is in.",
         "parameters": [
             {

@@ -199,7 +199,7 @@ class Api:
             return problem(503, "a newer version wrote this customer; ask a worker of that version")
         except StateError:
             return problem(
-                500, "what is stored of this customer is damaged; its next order mends it"
+                500, "what is stored of this customer is damaged; its next order repairs it"
             )
         finally:
             self.waiting -= 1

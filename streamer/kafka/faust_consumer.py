@@ -225,7 +225,7 @@ class LaneThread(AIOKafkaConsumerThread):
     async def heal_here(self) -> Vitals:
         consumer: AIOKafkaConsumer = self._ensure_consumer()
         coordinator = consumer._coordinator
-        # A heartbeat that failed is told of again and again, and begun anew by nothing but a
+        # A heartbeat that failed is told of again and again, and restarted by nothing but a
         # rejoin, for which aiokafka does not ask.
         beat = coordinator._heartbeat_task
         if beat is not None and beat.done() and not beat.cancelled() and beat.exception():

@@ -209,7 +209,7 @@ class Lane:
             self._fail(error)
             return
         if being_cancelled():
-            return  # a rebalance decides anew
+            return  # a rebalance decides again
         for number, version in versions.items():
             self._flow.place(number, version)
             _log.info("partition.opened", partition=number, offset=offsets[number])
@@ -251,7 +251,7 @@ class Lane:
             self._fail(error)
 
     def _cancel_opening(self) -> None:
-        """A rebalance decides anew: it claims and positions whatever will be ours."""
+        """A rebalance decides again: it claims and positions whatever will be ours."""
         if self._opening is not None:
             self._opening.cancel()
             self._opening = None

@@ -62,7 +62,7 @@ class Vitals:
 
 
 class LogGone(StreamerError):
-    """The position lies outside the partition's log: it was cut or the topic was made anew."""
+    """The position lies outside the partition's log: it was cut or the topic was recreated."""
 
     def __init__(self, partitions: Collection[int]) -> None:
         super().__init__(f"partitions {sorted(partitions)}")

@@ -88,7 +88,7 @@ class TopicReader:
         """
         for number, log in (await self.ranges(topic, count)).items():
             start = (since or {}).get(number, log.start)
-            if not log.start <= start <= log.end:  # cut since then, or the topic was made anew
+            if not log.start <= start <= log.end:  # cut since then, or the topic was recreated
                 start = log.start
             if start < log.end:
                 partition = Partition(topic, number)
@@ -113,7 +113,7 @@ class TopicReader:
 async def log_ends(
     consumer: AIOKafkaConsumer, parts: Sequence[TopicPartition]
 ) -> dict[TopicPartition, int]:
-    """The next offset to be written of each partition. The consumer, started, is assigned anew.
+    """The next offset to be written of each partition. The consumer, started, is reassigned.
 
     Asked for "latest", Kafka says so; Tansu names the second record of the newest batch. What comes
     with fetched records is right on both. Raises TimeoutError and KafkaError.

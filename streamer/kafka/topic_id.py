@@ -1,4 +1,4 @@
-"""A topic's id, by which a topic deleted and made anew is told from the one before.
+"""A topic's id, by which a topic deleted and recreated is told from the one before.
 
 aiokafka speaks the Metadata API up to version 5; ids came with version 10 (Kafka 2.8, KIP-516). So
 this one request is spelled out here, on top of aiokafka's types.

@@ -68,7 +68,7 @@ class TopicRefused(TopicsError):
 
 
 class PartitionsDiffer(TopicsError):
-    """Set the partitions in the configuration to what the topic has, or make the topic anew.
+    """Set the partitions in the configuration to what the topic has, or recreate the topic.
 
     Adding partitions to `orders` sends customers to partitions that do not hold their state.
     """
@@ -223,7 +223,7 @@ def _check(topics: Sequence[Topic], found: Mapping[str, int]) -> None:
         if topic.exact and partitions != topic.partitions:
             raise PartitionsDiffer(
                 f"topic {topic.name!r} has {partitions} partitions, and the configuration says "
-                f"{topic.partitions}; set the configuration to {partitions}, or make the topic anew"
+                f"{topic.partitions}; set the configuration to {partitions}, or recreate the topic"
             )
 
 

@@ -434,6 +434,6 @@ def _wrong_partition(home: int) -> Rejected:
 def _not_scored(error: Exception) -> Rejected:
     return Rejected(
         Reason.NOT_SCORED,
-        f"scoring the customer with this order raised {where(error)}; mend the model or the"
+        f"scoring the customer with this order raised {where(error)}; fix the model or the"
         " program, then redrive it",
     )

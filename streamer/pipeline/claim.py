@@ -55,13 +55,13 @@ class RetentionGap(StoreRefused):
 
 class StoreLost(StoreRefused):
     """The store knows nothing of a partition that the group has worked on, and the log has lost
-    its first orders. Restore the store; or begin anew with the orders that the log still has."""
+    its first orders. Restore the store; or start over with the orders that the log still has."""
 
     def __init__(self, partition: Partition, committed: int, start: int) -> None:
         super().__init__(
             f"{partition.tag}: the store knows nothing of this partition, while the group has"
             f" applied it up to offset {committed}; the log begins at {start}, so it cannot give"
-            " all orders back. Restore the store from a backup; or, to begin anew with the orders"
+            " all orders back. Restore the store from a backup; or, to start over with the orders"
             " that the log still has, set CLV_START_AT=log-start"
         )
 
@@ -100,7 +100,7 @@ class LogTooShort(StoreRefused):
     def __init__(self, partition: Partition, next_offset: int, end: int) -> None:
         super().__init__(
             f"{partition.tag}: offset {next_offset} is next to apply, but the"
-            f" log ends at {end}. Was the topic deleted and made anew? Set CLV_STATE_NAMESPACE to a"
+            f" log ends at {end}. Was the topic deleted and recreated? Set CLV_STATE_NAMESPACE to a"
             " new name to start afresh"
         )
 

@@ -1,4 +1,4 @@
-"""Who is to be forgotten, and how that is said in the log.
+"""Who is to be forgotten, and how the log says so.
 
 An erasure is a record in every partition of the orders topic: the customer's key, no value, and a
 header with the instant. Its owner applies it in its turn, as it does orders, so nothing that is
@@ -145,7 +145,7 @@ class Erasures:
         return at_ms is not None and order.ts_ms <= at_ms
 
     def covers_warning(self, message: Message) -> bool:
-        """Whether a warning that waits to be said is one of before its customer was erased."""
+        """Whether a warning that waits to be sent is one of before its customer was erased."""
         if not self._at_ms or message.key is None:
             return False
         at_ms = self._at_ms.get(digest(message.key.decode(errors="replace")))

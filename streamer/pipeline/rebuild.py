@@ -1,8 +1,8 @@
 """Customers whose stored bytes are damaged, made again from the partition's log.
 
 Their orders are folded and judged by the same code as the first time, up to the offset and the
-instant to which that had come, so the result is what was there before the damage. Nothing is said
-on the way: what was to be said has been said, or waits in the outbox. Where model or policy have
+instant to which that had come, so the result is what was there before the damage. Nothing is sent
+on the way: what was to be sent has been sent, or waits in the outbox. Where model or policy have
 changed meanwhile, the rule state is the one that today's would have made. Under a budget of
 warnings, a customer is taken to have been warned at the first instant that raised: who else was due
 then is not worked out again.
@@ -149,7 +149,7 @@ class Rebuild:
 
     def _customer(self, judge: Judge, user_id: str) -> ScheduledCustomer:
         due_ms = self._damaged[user_id].due_ms
-        # What is due has not been judged, and what it says has not been said; all before it has.
+        # What is due has not been judged, and what it says has not been sent; all before it has.
         # Who is not due at all has no instants left.
         until_ms = _FOREVER_MS if due_ms is None else due_ms - 1
         tracks = {user_id: ScheduledCustomer(UNKNOWN, None)}

@@ -92,7 +92,7 @@ class LogFiles:
                 lines.add(message.value)
 
     def reject(self, row: RejectedRow) -> None:
-        """Takes a row of an order log that is no order."""
+        """Takes a row of an order log that is not a valid order."""
         record = {
             "reason": row.rejected.reason.value,
             "detail": row.rejected.detail,
@@ -108,7 +108,7 @@ class LogFiles:
             lines.release(before)
 
     def end_page(self) -> None:
-        """Writes the dead letters of the last rows: those that are no orders, then the others."""
+        """Writes the dead letters of the last rows: invalid rows first, then the others."""
         self._dead_letters.sort()
         self._dead_letter_file.writelines(self._rejected)
         self._dead_letter_file.writelines(line for *_, line in self._dead_letters)

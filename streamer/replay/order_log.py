@@ -111,7 +111,7 @@ class ReplayedLog:
 
     @cached_property
     def dead_letters(self) -> list[DeadLetter]:
-        """Rows that are no orders, then orders that were set aside."""
+        """Rows that are not valid orders, then orders that were set aside."""
         letters = [
             DeadLetter(row.rejected.reason.value, row.rejected.detail, f"{row.path}:{row.line}")
             for row in self._rejected

@@ -48,7 +48,7 @@ AT_ONCE: Final = Pace()
 
 @dataclass(slots=True)
 class Replayed:
-    """What a replay did. `rejected` counts rows that are no orders, `late` the orders that came
+    """What a replay did. `rejected` counts invalid rows, `late` the orders that came
     after their time was closed: they count, but fire no warning for the past."""
 
     counters: Counters
@@ -72,7 +72,7 @@ class Replay:
     ) -> None:
         self.store = store or MemoryStore()
         self.pace = pace
-        # A file of dead letters is no topic to be emptied into.
+        # A file of dead letters is not a topic to be emptied into.
         pipeline = dataclasses.replace(pipeline, dead_letter_limits=NO_LIMITS)
         self._topic = pipeline.topics.orders
         self._partitions = partitions
@@ -94,7 +94,7 @@ class Replay:
 
     @property
     def watermark_ms(self) -> int | None:
-        """The instant before which nothing more will be said; None before the first order."""
+        """The instant before which nothing more will be sent; None before the first order."""
         marks = [mark for runner in self.runners if (mark := runner.watermark_ms) is not None]
         return min(marks, default=None)
 
@@ -150,7 +150,7 @@ async def replay_log(
     progress: Progress = lambda rows: None,
 ) -> Replayed:
     """Replays the rows of order logs; orders at `until_ms` or later are left out, and event time
-    passes up to it. `reject` hears of every row that is no order, `progress` of rows read."""
+    passes up to it. `reject` hears of every invalid row, `progress` of rows read."""
     await replay.start()
     rejected = 0
     for page in _pages(rows):

@@ -101,8 +101,8 @@ class WarningSettings(Section):
     late_silence_days: Days | None = Field(
         default=None,
         validation_alias="CLV_LATE_SILENCE",
-        description="Days without an order after which P(churn) is no longer asked; unset: 5/6 of"
-        " the horizon.",
+        description="Days without an order after which P(churn) is no longer required; unset:"
+        " 5/6 of the horizon.",
     )
     cooldown_days: int = Field(
         default=0,

@@ -73,7 +73,7 @@ class TopicRecreated(StoreRefused):
 
     def __init__(self, topic: str, stored: str, found: str) -> None:
         super().__init__(
-            f"topic {topic!r} was deleted and made anew: its id is {found}, and what the store"
+            f"topic {topic!r} was deleted and recreated: its id is {found}, and what the store"
             f" holds was read from {stored}; set CLV_STATE_NAMESPACE to a new name to start afresh"
             " with the new topic"
         )

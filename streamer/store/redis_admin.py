@@ -54,7 +54,7 @@ class RedisAdmin(RedisStore):
     async def reset(self, partition: Partition) -> int:
         """Deletes all that is kept of a partition, and returns of how many customers.
 
-        Broken off, it is to be run again; until then nobody can claim the partition. Its owner is
+        Interrupted, it is to be run again; until then nobody can claim the partition. Its owner is
         fenced. Raises NewerSchema.
         """
         prefix = self._prefix(partition)

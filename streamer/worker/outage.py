@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 FIRST_RETRY_S: Final = 0.1
 LAST_RETRY_S: Final = 5.0
 # Failures in a row, within a second or so, that repeating is said not to cure. More than one: the
-# publisher connects anew after the first, which cures some.
+# publisher reconnects after the first, which cures some.
 HOPELESS_TRIES: Final = 4
 
 

@@ -167,7 +167,7 @@ class Reloader:
         self._clear()
         self._adopt(pipeline)
         if version == before.version:
-            # Published anew: it says the same, and may have other percentiles in its manifest.
+            # Published again: it says the same, and may have other percentiles in its manifest.
             _log.info("model.read", version=version)
             return
         self.standing = ModelStanding(version, self._now(), before.swaps + 1)

@@ -1,7 +1,7 @@
 """Starting, running and ending a worker; every end has one line that says why.
 
 Exit codes: 0 after SIGINT or SIGTERM, 70 after anything else. Ending is safe at any point: what is
-stored and what is said hang together, so an end that takes too long is simply cut off.
+stored and what is sent hang together, so an end that takes too long is simply cut off.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A shadow model beside the live one: what happens is passed on to a process of its own.
+"""A shadow model beside the live one: what happens is passed on to a subprocess.
 
 Followed is a share of the customers, chosen by a hash of their ids. A partition tells what it has
 written, once it is written; nobody waits. What the process has not taken yet is held up to a
 limit, above which it is dropped and counted; the customers of a partition of which something was
-dropped are met anew, so that what is compared stays right.
+dropped are met again, so that what is compared stays right.
 """
 
 from __future__ import annotations

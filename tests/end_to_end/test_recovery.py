@@ -1,5 +1,5 @@
 """Workers as processes whose store loses what it had, or has what nobody wrote, or whose topic is
-made anew; and what brings them back."""
+recreated; and what brings them back."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ async def test_a_topic_made_anew_is_refused_though_it_has_grown_past_what_was_ap
     await deployment.publish(messages[:1000])
     worker = deployment.worker()
     assert await worker.ended() == 70
-    assert "was deleted and made anew" in worker.log[-1]
+    assert "was deleted and recreated" in worker.log[-1]
     assert "CLV_STATE_NAMESPACE" in worker.log[-1]
     assert (await deployment.run("show", "nobody")).code == 1
 

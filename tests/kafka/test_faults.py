@@ -244,7 +244,7 @@ async def test_a_topic_deleted_and_made_anew_stops_the_worker(
         worker = deployment.worker()
         assert await worker.ended(60) == 70
         assert "worker.stopped reason=" in worker.log[-1]
-        assert "made anew" in worker.log[-1]
+        assert "recreated" in worker.log[-1]
 
 
 # --- wrong answers (F7) --------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def test_a_name_that_could_lead_elsewhere_is_refused(root: Path, version: str) -
 def test_a_manifest_cannot_name_a_directory_outside(tmp_path: Path) -> None:
     source = made(tmp_path, "a")
     (source / "manifest.json").write_bytes(b'{"model_version": "../../etc"}')
-    with pytest.raises(RegistryError, match="no name of a version"):
+    with pytest.raises(RegistryError, match="not a version name"):
         publish(tmp_path / "models", source)
 
 

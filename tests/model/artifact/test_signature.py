@@ -139,8 +139,8 @@ def test_a_private_key_is_for_its_owner_alone_and_never_overwritten(tmp_path: Pa
     ("text", "message"),
     [
         ("# nobody\n", "has no public key"),
-        ("\nc2hvcnQ= bob\n", ":2 is no public key"),
-        ("ssh-ed25519 AAAA bob\n", ":1 is no public key"),
+        ("\nc2hvcnQ= bob\n", ":2 is not a public key"),
+        ("ssh-ed25519 AAAA bob\n", ":1 is not a public key"),
     ],
 )
 def test_a_file_of_keys_that_is_none_is_named_with_its_line(

@@ -63,7 +63,9 @@ def test_a_refusal_in_the_child_is_told_in_the_same_words(saved: Path) -> None:
 
 def test_a_crash_is_a_refusal_that_names_the_signal(saved: Path, stand_in: Path) -> None:
     code = "import os, signal\nprint('{}', flush=True)\nos.kill(os.getpid(), signal.SIGSEGV)"
-    assert "ended by SIGSEGV, expected scores of the canary; train" in _tried(saved, stand_in, code)
+    assert "ended by SIGSEGV, expected scores of the canary; retrain" in _tried(
+        saved, stand_in, code
+    )
 
 
 def test_an_end_without_a_report_is_a_refusal_with_the_last_line(
@@ -121,4 +123,4 @@ def test_the_child_writes_no_file_and_has_limits(tmp_path: Path, code: str, end:
 def test_a_model_that_takes_too_much_memory_is_refused(saved: Path) -> None:
     with pytest.raises(ArtifactRefused) as refused:
         isolation.loaded(TrialLoad(saved, memory_bytes=96 << 20))
-    assert "loading it in a process of its own is ended " in str(refused.value)
+    assert "loading it in a subprocess is ended " in str(refused.value)

@@ -207,7 +207,7 @@ def test_a_refused_model_says_why(shop: Path, tmp_path: Path) -> None:
 def test_a_directory_with_other_files_is_not_overwritten(shop: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
     result = _run("train", shop / "orders.csv", "--out", tmp_path, "--horizon", 60)
-    assert "mine.txt, which is no part of a model" in _error(result)
+    assert "mine.txt, which is not part of a model" in _error(result)
 
 
 def test_another_kind_is_trained_with_its_options(shop: Path, tmp_path: Path) -> None:

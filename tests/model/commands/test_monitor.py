@@ -60,7 +60,7 @@ def test_a_model_that_fits_ends_well(model: Path, tmp_path: Path) -> None:
     found = run(log_of(ORDERS, tmp_path), "--model", model)
     assert (found.exit_code, found.stderr) == (0, "")
     assert f"trained on what was known on {iso_day(CUTOFF)}" in found.stdout
-    assert found.stdout.rstrip().endswith("The newest week rings no alarm.")
+    assert found.stdout.rstrip().endswith("The newest week raises no alarm.")
     assert max(map(len, found.stdout.splitlines())) < 80
 
 
@@ -69,7 +69,7 @@ def test_a_drift_ends_with_a_code_of_its_own_and_is_named(model: Path, tmp_path:
     log = log_of(dearer(4), tmp_path)
     found = run(log, "--model", model, "--html", page)
     assert found.exit_code == ALARM == 3
-    newest = found.stdout.split("The newest week rings ")[1].splitlines()
+    newest = found.stdout.split("The newest week raises ")[1].splitlines()
     assert newest[0] == f"{len(newest) - 3} alarms:"
     assert "last_purchase_gross_minor: PSI" in found.stdout
     html = page.read_text()

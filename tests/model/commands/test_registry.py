@@ -23,7 +23,7 @@ def made(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading in a process of its own takes seconds and has its own tests."""
+    """Loading in a subprocess takes seconds and has its own tests."""
     monkeypatch.setattr(isolation, "load", load)
 
 
@@ -76,7 +76,7 @@ def test_mistakes_end_in_one_line(made: Path, tmp_path: Path) -> None:
     for command, message in (
         (("promote", root, "no-such"), "has no version no-such; there are:"),
         (("rollback", root), "history has no version before"),
-        (("rollback", tmp_path / "nowhere"), "is no directory"),
+        (("rollback", tmp_path / "nowhere"), "is not a directory"),
         (("publish", made, made), "is an artifact; name the directory of a registry"),
     ):
         result = _run(*command)

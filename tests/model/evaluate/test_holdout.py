@@ -1,4 +1,4 @@
-"""The report on a holdout: the yardsticks, the table, and what the model reaches on real logs."""
+"""The report on a holdout: the baselines, the table, and what the model reaches on real logs."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ def _on_real_log(name: str, days: int) -> Evaluation:
 @pytest.mark.parametrize(("name", "days"), [("online_retail_ii", 588), ("cdnow", 335)])
 def test_the_model_ranks_better_than_bgnbd_on_a_real_log(name: str, days: int) -> None:
     report = _on_real_log(name, days)
-    model, yardstick = report.clv[MODEL], report.clv[BGNBD_GG]
-    assert (model.gini or 0) > (yardstick.gini or 0) + 0.01
-    assert model.mae < yardstick.mae * 1.03
+    model, baseline = report.clv[MODEL], report.clv[BGNBD_GG]
+    assert (model.gini or 0) > (baseline.gini or 0) + 0.01
+    assert model.mae < baseline.mae * 1.03
 
 
 @pytest.mark.slow

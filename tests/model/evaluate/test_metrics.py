@@ -104,7 +104,7 @@ def test_calibration_of_a_churn_probability_is_how_far_its_tenths_are_off() -> N
     # Two tenths of ten customers each: said .2 and .8, happened to 4 and 8 of ten.
     happened = [1] * 4 + [0] * 6 + [1] * 8 + [0] * 2
     m = churn_metrics(happened, [0.2] * 10 + [0.8] * 10)
-    assert m.said_rate == pytest.approx(0.5)
+    assert m.mean_predicted == pytest.approx(0.5)
     assert m.base_rate == pytest.approx(0.6)
     assert m.calibration_error == pytest.approx((0.2 + 0.0) / 2)
     assert [t.customers for t in m.calibration] == [2] * 10

@@ -45,7 +45,7 @@ ASKED = RetrainRequest(horizon_days=60, resamples=40)
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading in a process of its own takes seconds and has its own tests."""
+    """Loading in a subprocess takes seconds and has its own tests."""
     monkeypatch.setattr(isolation, "load", load)
 
 

@@ -207,7 +207,7 @@ def test_a_journal_of_other_orders_or_of_no_search_is_refused(tmp_path: Path) ->
     with pytest.raises(SearchError, match="of another search"):
         search(_rows(), replace(modelling.CONFIG, half_life_days=90), [], journal, fold_count=2)
     journal.write_text("order_id,user_id\n")
-    with pytest.raises(SearchError, match="is no journal of a search"):
+    with pytest.raises(SearchError, match="is not a search journal"):
         _search(journal)
 
 

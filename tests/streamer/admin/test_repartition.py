@@ -1,4 +1,4 @@
-"""Customers moved to other partitions: all of them, whole, and wherever it is broken off."""
+"""Customers moved to other partitions: all of them, whole, and wherever it is interrupted."""
 
 from __future__ import annotations
 
@@ -428,7 +428,7 @@ def test_a_note_of_a_move_by_crc32_of_an_earlier_version_is_understood() -> None
     assert PARTITIONERS["crc32"](b"foobar", 1000) == 0x9EF61F95 % 1000
 
 
-# --- broken off ---------------------------------------------------------------------------------
+# --- interrupted ---------------------------------------------------------------------------------
 
 
 class Dying:

@@ -187,7 +187,7 @@ def test_a_heartbeat_that_failed_is_never_begun_anew() -> None:
     if "request_rejoin" in handling or "_heartbeat_task = None" in handling + failing:
         mended(
             "aiokafka",
-            "a heartbeat that failed begins anew",
+            "a heartbeat that failed starts over",
             "the look at _heartbeat_task in LaneThread.heal_here",
         )
     assert "request_rejoin" not in failing

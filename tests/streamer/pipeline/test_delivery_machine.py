@@ -228,7 +228,7 @@ class Delivery(RuleBasedStateMachine):
         assert done(self.store.kept.load(ORDERS_0, users)) == done(store.load(ORDERS_0, users))
         assert set(self.broker.of(TOPICS.dead_letters)) == set(broker.of(TOPICS.dead_letters))
         said, meant = set(self.broker.of(TOPICS.warnings)), set(broker.of(TOPICS.warnings))
-        # What was said of a customer before the erasure has been said.
+        # What was said of a customer before the erasure has been sent.
         erased = {user.encode() for user in self.erased()}
         assert {message for message in said - meant if message.key not in erased} == set()
         assert meant <= said

@@ -212,5 +212,5 @@ def test_a_signature_needs_keys_to_be_checked_with(tmp_path: Path) -> None:
 def test_a_file_of_keys_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("alice\n")
-    with pytest.raises(SettingsRefused, match=r"CLV_MODEL_KEYS.*keys:1 is no public key"):
+    with pytest.raises(SettingsRefused, match=r"CLV_MODEL_KEYS.*keys:1 is not a public key"):
         Settings.load({**NEEDED, "CLV_MODEL_KEYS": str(keys)})

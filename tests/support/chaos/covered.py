@@ -66,7 +66,7 @@ COVERED: Final = (
     ),
     Covered(
         "F14",
-        "orders deleted before they were applied; a topic made anew",
+        "orders deleted before they were applied; a topic recreated",
         (
             f"{_PARTITION}::test_orders_deleted_before_they_were_applied_are_not_passed_over",
             f"{_RECOVERY}::test_a_topic_made_anew_is_refused_also_when_it_has_grown_past_what_was_applied",

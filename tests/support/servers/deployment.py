@@ -287,7 +287,7 @@ async def _applied(store: RedisStore, partitions: Sequence[Partition], records: 
 
 
 async def _quiet(store: RedisStore, partitions: Sequence[Partition], lateness_ms: int) -> bool:
-    """Whether nobody is due, and (asked after that) nothing waits to be said."""
+    """Whether nobody is due, and (asked after that) nothing waits to be sent."""
     for partition in partitions:
         claim = await store.peek(partition)
         if claim is None or claim.high_ts_ms is None:
