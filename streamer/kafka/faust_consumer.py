@@ -71,7 +71,6 @@ class LaneThread(AIOKafkaConsumerThread):
         self._versions: dict[int, int] = {}
         self._wake: asyncio.Event | None = None
         self._beyond_since: dict[int, float] = {}
-        self._at_end: dict[int, tuple[int, float]] = {}
         self._clock = cast("LaneTransport", self.transport).lane.clock
 
     def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
@@ -136,47 +135,61 @@ class LaneThread(AIOKafkaConsumerThread):
             raise LogGone([tp.partition for tp in error.args[0]]) from error
         except NoOffsetForPartitionError as error:
             raise LogGone([error.args[0].partition]) from error
-        gone = self._look_at_ends_here(consumer, tps)
+        gone = self._beyond_end_here(tps)
         if gone and not records:
             raise LogGone(gone)
         return [
-            Fetched(tp.partition, self._versions.get(tp.partition, -1), batch)
-            for tp, batch in records.items()
+            Fetched(
+                tp.partition,
+                self._versions.get(tp.partition, -1),
+                records.get(tp, []),
+                state.position,
+            )
+            for tp in tps
+            if (state := self._state_of(tp)) is not None
         ]
 
-    def _look_at_ends_here(
-        self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]
-    ) -> list[int]:
-        """Notes which positions are at the high watermark; those past it for a while come back.
+    def _state_of(self, tp: TopicPartition) -> Any:
+        """What aiokafka knows of a partition; None where it is not ours or has no position. Its
+        fields may be read from any thread."""
+        consumer: AIOKafkaConsumer | None = self._consumer
+        subscription = None if consumer is None else consumer._subscription.subscription
+        if subscription is None or subscription.assignment is None:
+            return None
+        state = subscription.assignment.state_value(tp)
+        return state if state is not None and state.has_valid_position else None
+
+    def _beyond_end_here(self, tps: list[TopicPartition]) -> list[int]:
+        """Those whose position has been past the high watermark for a while.
 
         Kafka answers a fetch from past the end with an error; Tansu with nothing, for ever.
         """
         now = self._clock.monotonic_s()
-        subscription = consumer._subscription.subscription
-        assignment = None if subscription is None else subscription.assignment
         gone = []
         for tp in tps:
-            number = tp.partition
-            state = None if assignment is None else assignment.state_value(tp)
-            if state is None or not state.has_valid_position or state.highwater is None:
-                self._beyond_since.pop(number, None)
-                continue
-            if state.position >= _readable_end(state) and state.timestamp is not None:
-                answered = now - self._age_s(state.timestamp)
-                self._at_end[number] = (self._versions.get(number, -1), answered)
-            else:
-                self._at_end.pop(number, None)
-            if state.position <= state.highwater:
+            number, state = tp.partition, self._state_of(tp)
+            if state is None or state.highwater is None or state.position <= state.highwater:
                 self._beyond_since.pop(number, None)
             elif now - self._beyond_since.setdefault(number, now) > BEYOND_END_S:
                 del self._beyond_since[number]
                 gone.append(number)
         return gone
 
-    def at_end(self, partition: int, version: int) -> bool:
-        """Whether a fetch under this version was lately answered with nothing left to read."""
-        at_version, answered = self._at_end.get(partition, (-1, 0.0))
-        return at_version == version and self._clock.monotonic_s() - answered < AT_END_S
+    def end_reached(self, topic: str, partition: int, version: int) -> int | None:
+        """See `Port.end_reached`; from any thread.
+
+        The position is read first. aiokafka moves it as soon as it hands records out, and the high
+        watermark as soon as records arrive, so both count what is on its way to the lane.
+        """
+        state = self._state_of(TopicPartition(topic, partition))
+        if state is None:
+            return None
+        position: int | None = state._position
+        if position is None or state.highwater is None or state.timestamp is None:
+            return None
+        if position < _readable_end(state) or self._age_s(state.timestamp) >= AT_END_S:
+            return None
+        return position if self._versions.get(partition) == version else None
 
     async def seek_here(self, topic: str, offsets: Mapping[int, int]) -> dict[int, int]:
         consumer: AIOKafkaConsumer = self._ensure_consumer()
@@ -368,8 +381,8 @@ class ConsumerPort:
         thread = self._thread
         await thread.run_here(thread.commit_here(self._topic, offsets), timeout_s=5)
 
-    def at_end(self, partition: int, version: int) -> bool:
-        return self._thread.at_end(partition, version)
+    def end_reached(self, partition: int, version: int) -> int | None:
+        return self._thread.end_reached(self._topic, partition, version)
 
     def poke(self) -> None:
         self._thread.poke()

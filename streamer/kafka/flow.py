@@ -36,10 +36,12 @@ GIVE_UP_S: Final = 30.0
 
 @dataclass(slots=True)
 class Feed:
-    """One partition that is ours. `version` is that of its position, -1 while none is known."""
+    """One partition that is ours. `version` is that of its position, -1 while none is known;
+    `taken`: the position up to which its records have come to us."""
 
     partition: int
     version: int
+    taken: int = -1
     waiting: list[ConsumerRecord] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -50,7 +52,7 @@ class Feed:
 
     def moved(self, version: int) -> None:
         """The partition is read from elsewhere: what waits of it is for nobody."""
-        self.version = version
+        self.version, self.taken = version, -1
         self.waiting.clear()
 
 
@@ -79,7 +81,8 @@ class Flow:
         self._failed = failed
         self._gone = gone
         self._clock = clock
-        self._asked: frozenset[int] = frozenset()
+        # By the fetch that is under way; None between two fetches.
+        self._asked: frozenset[int] | None = None
         self._room = asyncio.Event()
 
     @property
@@ -97,7 +100,8 @@ class Flow:
     def resume(self) -> None:
         """Takes records from now on."""
         self.on = True
-        self._wake()
+        for partition in self.feeds:
+            self._wake(partition)
 
     async def quiesce(self) -> list[int]:
         """No list begins and those in the sink end; the partitions whose lists did not in time."""
@@ -134,11 +138,12 @@ class Flow:
         while not stopped():
             ready = frozenset(self._with_room())
             if not ready or self.port is None:
-                await self._wait_for_room()
+                # Nothing is awaited between the look and this, so no waking can be missed.
+                self._room.clear()
+                await self._room.wait()
                 continue
-            self._asked = ready
             try:
-                fetched = await self.port.fetch(ready, POLL_S, self._options.batch)
+                fetched = await self._fetch(self.port, ready)
             except LogGone as gone:
                 self._out_of_range(gone)
                 continue
@@ -161,7 +166,22 @@ class Flow:
             for one in fetched:
                 self._take(one)
 
+    def applied(self, partition: int) -> int | None:
+        """The position up to which all records of a partition are applied; None while some are
+        under way, or that is not known yet."""
+        feed = self.feeds.get(partition)
+        if not self.on or feed is None or feed.waiting or not feed.idle.is_set():
+            return None
+        return feed.taken if feed.taken >= 0 else None
+
     # --- inside -----------------------------------------------------------------------------
+
+    async def _fetch(self, port: Port, partitions: frozenset[int]) -> list[Fetched]:
+        self._asked = partitions
+        try:
+            return await port.fetch(partitions, POLL_S, self._options.batch)
+        finally:
+            self._asked = None
 
     def _out_of_range(self, gone: LogGone) -> None:
         for number in gone.partitions:
@@ -181,16 +201,10 @@ class Flow:
             if len(feed.waiting) < batch and feed.version >= 0
         ]
 
-    async def _wait_for_room(self) -> None:
-        self._room.clear()
-        try:
-            await asyncio.wait_for(self._room.wait(), POLL_S)
-        except TimeoutError:
-            return
-
-    def _wake(self) -> None:
+    def _wake(self, partition: int) -> None:
+        """The partition can be fetched; ends a fetch that began without it."""
         self._room.set()
-        if self.port is not None:
+        if self.port is not None and self._asked is not None and partition not in self._asked:
             self.port.poke()
 
     def _take(self, fetched: Fetched) -> None:
@@ -198,11 +212,12 @@ class Flow:
         if not self.on or feed is None or feed.version != fetched.version:
             self.dropped += len(fetched.records)
             return
+        feed.taken = fetched.position
         if feed.waiting:
             feed.waiting.extend(fetched.records)
-        else:
+        elif fetched.records:
             feed.waiting = fetched.records
-        feed.arrived.set()
+            feed.arrived.set()
 
     async def _feed(self, feed: Feed) -> None:
         """Hands the partition's lists to the sink, one after the other, while it is ours."""
@@ -218,8 +233,8 @@ class Flow:
             if not records:
                 continue
             feed.idle.clear()
-            if feed.partition not in self._asked and len(feed.waiting) < batch:
-                self._wake()
+            if len(feed.waiting) < batch:
+                self._wake(feed.partition)
             try:
                 await self._sink.records(feed.partition, records)
             except Exception as error:

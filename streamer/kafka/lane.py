@@ -119,15 +119,11 @@ class Lane:
 
     def caught_up(self, partition: int) -> bool:
         """Whether everything in the partition's log, as a broker said just now, is applied."""
-        feed = self._flow.feeds.get(partition)
-        return (
-            self._flow.on
-            and self._port is not None
-            and feed is not None
-            and not feed.waiting
-            and feed.idle.is_set()
-            and self._port.at_end(partition, feed.version)
-        )
+        applied = self._flow.applied(partition)
+        if applied is None or self._port is None:
+            return False
+        # What has been fetched and has not come to us yet makes the two differ.
+        return self._port.end_reached(partition, self._flow.feeds[partition].version) == applied
 
     async def commit_hint(self, offsets: Mapping[int, int]) -> None:
         """Tells Kafka the next offsets, for lag tools. Never raises: nothing depends on it."""

@@ -43,11 +43,13 @@ class LaneOptions:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A partition's records, and the version of its position under which they were fetched."""
+    """A partition's records, the version of its position under which they were fetched, and the
+    position after them: further than the last record where nothing to read followed it."""
 
     partition: int
     version: int
     records: list[ConsumerRecord]
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +76,18 @@ class Port(Protocol):
 
     async def fetch(
         self, partitions: Collection[int], timeout_s: float, limit: int
-    ) -> list[Fetched]: ...
+    ) -> list[Fetched]:
+        """What there is of each of the partitions, those with nothing included."""
+        ...
+
     async def seek(self, offsets: Mapping[int, int]) -> Mapping[int, int]: ...
     async def ranges(self, partitions: Collection[int]) -> Mapping[int, LogRange]: ...
     async def commit(self, offsets: Mapping[int, int]) -> None: ...
-    def at_end(self, partition: int, version: int) -> bool: ...
+
+    def end_reached(self, partition: int, version: int) -> int | None:
+        """The position of the partition under this version, everything fetched counted as passed,
+        if a broker has lately said that nothing is left to read there; None otherwise."""
+        ...
+
     def poke(self) -> None: ...
     def heal(self, timeout_s: float) -> Vitals: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
@@ -12,10 +13,11 @@ from typing import Any, cast
 import pytest
 from aiokafka import ConsumerRecord
 
+from streamer.kafka.faust_consumer import LaneThread
 from streamer.kafka.lane import Lane
-from streamer.kafka.port import LaneOptions
+from streamer.kafka.port import Fetched, LaneOptions
 from streamer.kafka.topics import Topic, ensure_topics
-from streamer.records import LogRange
+from streamer.records import LogRange, Message
 from tests.support.servers.cluster import Kafka
 from tests.support.servers.lane_kit import Recorder, SharedLog, join, numbered, publishing, until
 
@@ -252,6 +254,33 @@ async def test_what_waits_for_a_slow_sink_is_bounded(bootstrap: str, topic: str)
         sink.hold.set()
         await until(lambda: complete(shared, 8000))
     assert_once_in_order(shared, 8000)
+
+
+async def test_what_the_consumers_thread_has_fetched_is_not_taken_for_applied(
+    bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, fetched, go_on = LaneThread.fetch_here, threading.Event(), threading.Event()
+
+    async def held(self: LaneThread, *arguments: Any) -> list[Fetched]:
+        found = await fetch(self, *arguments)
+        if any(one.records for one in found):
+            fetched.set()
+            while not go_on.is_set():
+                await asyncio.sleep(0.01)
+        return found
+
+    monkeypatch.setattr(LaneThread, "fetch_here", held)
+    shared = SharedLog()
+    async with publishing(bootstrap) as publisher:
+        await publisher.publish([Message(topic, b"one", b"%d" % n) for n in range(5)])
+    async with await join(bootstrap, topic, Recorder("one", shared)) as member:
+        await until(fetched.is_set)
+        (number,) = [n for n, log in shared.logs.items() if log.end]
+        assert not member.lane.caught_up(number)
+        assert shared.count == 0
+        go_on.set()
+        await until(lambda: member.lane.caught_up(number))
+        assert shared.count == 5
 
 
 async def test_a_sink_that_raises_stops_the_lane_with_the_reason(
