@@ -33,7 +33,7 @@ from features.times import day_of, iso_day
 from model.backtest.baselines import SIMPLE, TOP_SHARE, budget_weight, rankings, silence_fires
 from model.backtest.panel import CallList, Panel, Quality, quality_of, ranking
 from model.backtest.result import Backtest
-from model.backtest.run import BacktestRun, Plan, trained
+from model.backtest.run import BacktestPlan, BacktestRun, trained
 from model.data.order_log import RejectedRow, read_orders
 from model.data.training_rows import TrainingConfig, sorted_orders
 from model.decide.policy import Policy, Stake
@@ -106,7 +106,9 @@ def simulated(
     first = day_of(orders[0].ts_ms)
     scorer = trained(orders, first + from_day, TrainingConfig())
     until = None if until_day is None else first + until_day
-    run = BacktestRun(orders, scorer, Plan(first + from_day, policy, RETRAIN_EVERY_DAYS, until))
+    run = BacktestRun(
+        orders, scorer, BacktestPlan(first + from_day, policy, RETRAIN_EVERY_DAYS, until)
+    )
     report = run.report()
     ends = iso_day(until) if until else report.end
     print(

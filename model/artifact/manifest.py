@@ -15,7 +15,7 @@ from features.vector import FEATURE_NAMES, FEATURE_VERSION
 from model.artifact.files import MANIFEST_FILE, ArtifactRefused
 from model.data.attributes import Column
 from model.data.fingerprint import Data
-from model.monitor.result import Baseline
+from model.monitor.result import DriftReference
 
 SCHEMA: Final = "clv-model/1"
 RETRAIN: Final = "retrain the model with this version (python -m model train)"
@@ -70,7 +70,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     search: dict[str, Any] = {}
     cleaning: dict[str, Any] = {}
-    reference: Baseline | None = None
+    reference: DriftReference | None = None
     data: Data | None = None
     cutoffs: list[dict[str, Any]] = []
 
@@ -101,7 +101,7 @@ class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
     typical: Sequence[float] = ()
     search: Mapping[str, Any] = {}
     cleaning: Mapping[str, Any] = {}
-    reference: Baseline | None = None
+    reference: DriftReference | None = None
     data: Data | None = None
     cutoffs: Sequence[Mapping[str, Any]] = ()
 

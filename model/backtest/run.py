@@ -44,7 +44,7 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BacktestPlan:
     """What is judged: from the UTC day `from_day` (None: the model's cutoff) to the end of the log,
     retrained every so many days (None: never).
 
@@ -67,7 +67,7 @@ def trained(orders: Sequence[Order], day: int, config: TrainingConfig) -> Scorer
     return Scorer.of(model, f"day-{iso_day(day)}", quantiles, churn, attributes=config.attributes)
 
 
-def backtest(orders: Sequence[Order], scorer: Scorer, plan: Plan) -> Backtest:
+def backtest(orders: Sequence[Order], scorer: Scorer, plan: BacktestPlan) -> Backtest:
     """The report of a scorer and a policy on a log; `orders` sorted by event time.
 
     Raises BacktestError where the log leaves no silence to judge.
@@ -88,7 +88,7 @@ class BacktestRun:
     """One backtest: the simulation, and what is written down on the way. `report` runs it; after
     that `panel` has every row."""
 
-    def __init__(self, orders: Sequence[Order], scorer: Scorer, plan: Plan) -> None:
+    def __init__(self, orders: Sequence[Order], scorer: Scorer, plan: BacktestPlan) -> None:
         # What is published between decisions decides nothing.
         self.policy = replace(plan.policy, refresh_days=None)
         self.orders, self.scorer, self.plan = orders, scorer, plan

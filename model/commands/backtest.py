@@ -15,7 +15,7 @@ from model.artifact import artifact
 from model.artifact.manifest import Manifest
 from model.artifact.signature import Trust
 from model.backtest.result import BacktestError
-from model.backtest.run import Plan, backtest
+from model.backtest.run import BacktestPlan, backtest
 from model.commands.shared import (
     ATTRIBUTES,
     HTML,
@@ -99,7 +99,7 @@ def backtest_command(
             report = backtest(
                 log,
                 scorer,
-                Plan(
+                BacktestPlan(
                     from_day=start,
                     policy=_policy(settings, budget),
                     retrain_every_days=retrain_every,

@@ -30,7 +30,7 @@ from features.state import HISTORY_DAYS, CustomerState
 from features.table import BEFORE_COLUMNS, tabulate
 from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES, vectors
-from model.monitor.result import SCORE, Baseline, Bias, Bins, Drift, Level
+from model.monitor.result import SCORE, Bias, Bins, Drift, DriftReference, Level
 
 # CLVs, in minor units, of feature vectors and of whom they are (`Buyers.place`).
 Rate = Callable[[Floats, Ints], Floats]
@@ -128,10 +128,10 @@ def checks_of(horizon_days: int) -> list[int]:
     return early + whole
 
 
-def reference_of(X: Floats, clv: Floats, windows: int, levels: Iterable[Level]) -> Baseline:
+def reference_of(X: Floats, clv: Floats, windows: int, levels: Iterable[Level]) -> DriftReference:
     """The reference of the rows of all windows and of their CLVs (major units)."""
     bins = {name: bins_of(X[:, i]) for i, name in enumerate(FEATURE_NAMES)}
-    return Baseline(len(X), windows, bins | {SCORE: bins_of(clv)}, list(levels))
+    return DriftReference(len(X), windows, bins | {SCORE: bins_of(clv)}, list(levels))
 
 
 def bins_of(values: Floats) -> Bins:
@@ -195,7 +195,7 @@ def psi_threshold(customers: int, reference_rows: int, bins: int, chance: float)
     return float(chi2.isf(chance, bins - 1)) * (1 / customers + 1 / reference_rows)
 
 
-def drifts(X: Floats, clv: Floats, reference: Baseline) -> list[Drift]:
+def drifts(X: Floats, clv: Floats, reference: DriftReference) -> list[Drift]:
     """The drift of every feature and of the CLV (major units), in a window with customers enough.
 
     All of them together ring by chance in FALSE_ALARMS of the windows.

@@ -59,7 +59,7 @@ class Level(msgspec.Struct, frozen=True):
     top_revenue: float
 
 
-class Baseline(msgspec.Struct, frozen=True):
+class DriftReference(msgspec.Struct, frozen=True):
     """Those who bought in the windows before a model's cutoff: `rows` customers in `windows`."""
 
     rows: int

@@ -32,7 +32,7 @@ from model.monitor.drift import (
     reference_of,
     rows_of,
 )
-from model.monitor.result import Baseline, MonitoredWeek
+from model.monitor.result import DriftReference, MonitoredWeek
 
 # Customers looked at; of a larger shop a part, chosen by a hash of their ids.
 MAX_CUSTOMERS = 20_000
@@ -73,7 +73,7 @@ def rate_of(scorer: Scorer, users: Sequence[str]) -> Rate:
     return rate
 
 
-def reference(orders: Sequence[Order], scorer: Scorer, cutoff_day: int) -> Baseline | None:
+def reference(orders: Sequence[Order], scorer: Scorer, cutoff_day: int) -> DriftReference | None:
     """The reference of a model from the log it was trained on; None where too few bought.
 
     Of the last MAX_WINDOWS windows before the cutoff, without those of the log's first horizon,
@@ -104,7 +104,7 @@ def reference(orders: Sequence[Order], scorer: Scorer, cutoff_day: int) -> Basel
 
 
 def weeks(
-    orders: Sequence[Order], scorer: Scorer, known: Baseline, from_day: int
+    orders: Sequence[Order], scorer: Scorer, known: DriftReference, from_day: int
 ) -> Iterator[MonitoredWeek]:
     """Every window that ends after `from_day`, up to the end of the log's last full day."""
     last_day = day_of(orders[-1].ts_ms) if orders else from_day
@@ -113,7 +113,7 @@ def weeks(
         yield week(then, scorer, known)
 
 
-def week(then: KnownCustomers, scorer: Scorer, known: Baseline) -> MonitoredWeek:
+def week(then: KnownCustomers, scorer: Scorer, known: DriftReference) -> MonitoredWeek:
     """What a look at some customers gives: drift of the last window, and levels of earlier ones."""
     rate, unit = rate_of(scorer, then.users), 10.0 ** minor_exponent(scorer.currency)
     found = buyers(then.states, then.day)
@@ -129,13 +129,13 @@ def week(then: KnownCustomers, scorer: Scorer, known: Baseline) -> MonitoredWeek
     return MonitoredWeek(iso_day(then.day), len(X), drifted, biases)
 
 
-def of_everybody(known: Baseline) -> Baseline:
+def of_everybody(known: DriftReference) -> DriftReference:
     """The reference with the levels of all customers: for who has all of them."""
     levels = [level for level in known.levels if level.base_days is None]
     return msgspec.structs.replace(known, levels=levels)
 
 
-def of_the_due(known: Baseline, horizon_days: int) -> Baseline:
+def of_the_due(known: DriftReference, horizon_days: int) -> DriftReference:
     """The reference with the levels of customers all of whom still are due for a score: for who has
     but a sample of those."""
     levels = [

@@ -38,7 +38,7 @@ from model.evaluate.holdout import (
 )
 from model.evaluate.rolling import rolled
 from model.explain.shapley import typical
-from model.monitor.result import Baseline
+from model.monitor.result import DriftReference
 from model.monitor.weekly import reference
 from model.report.evaluation_text import table
 from model.training.search import SearchHistory
@@ -114,7 +114,7 @@ def _reference(
     cutoff_day: int,
     scores: Floats,
     attributes: Attributes | None,
-) -> Baseline | None:
+) -> DriftReference | None:
     """What monitoring compares with, from the orders before the cutoff."""
     # Without a version: `save` finds it from the model's numbers.
     scorer = Scorer.of(model, quantiles=score_quantiles(scores), attributes=attributes)

@@ -30,7 +30,7 @@ REDRIVEN: Final = "redriven"
 times it has been redriven."""
 
 
-class Reason(msgspec.Struct, frozen=True):
+class WarningReason(msgspec.Struct, frozen=True):
     """A factor and its share of the fall; the shares of a warning add up to 1."""
 
     factor: str
@@ -57,7 +57,7 @@ class ChurnWarning(msgspec.Struct, frozen=True):
     value_at_risk: float
     severity: str
     churn_probability: float
-    reasons: tuple[Reason, ...]
+    reasons: tuple[WarningReason, ...]
     last_order_at: str | None
     days_since_last_order: int | None
     horizon_days: int
@@ -154,7 +154,7 @@ class Writer:
         assert raised is not None
         summary = warning_sentence(scoring, shares, self.scorer.currency)
         record = self._about(scoring, raised, WARNING_KIND, summary)
-        reasons = tuple(Reason(share.factor.value, share.share) for share in shares)
+        reasons = tuple(WarningReason(share.factor.value, share.share) for share in shares)
         return msgspec.structs.replace(record, reasons=reasons)
 
     def recovered(self, scoring: Scoring) -> Message:

@@ -23,7 +23,7 @@ from features.times import day_of
 from model.artifact.files import MANIFEST_FILE
 from model.decide import codec as customer_bytes
 from model.decide.scoring import Scorer
-from model.monitor.result import Age, Baseline, MonitoredWeek, age_at
+from model.monitor.result import Age, DriftReference, MonitoredWeek, age_at
 from streamer import log
 from streamer.errors import where
 from streamer.records import Partition
@@ -51,7 +51,7 @@ class _Manifest(msgspec.Struct):
 
     cutoff: str = ""
     horizon_days: int = 0
-    reference: Baseline | None = None
+    reference: DriftReference | None = None
 
 
 class DriftWatch:
@@ -192,7 +192,7 @@ def _manifest(model: Path) -> _Manifest:
 
 
 def _looked_at(
-    day: int, customers: Mapping[str, CustomerState], scorer: Scorer, known: Baseline
+    day: int, customers: Mapping[str, CustomerState], scorer: Scorer, known: DriftReference
 ) -> MonitoredWeek | None:
     # SciPy is here by now, and was not when the worker started.
     from model.monitor.weekly import KnownCustomers, of_the_due, week

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.support.shape import (
     circles,
     imports,
     module_arrows,
+    names_twice,
     room_arrows,
     sources,
     upward,
@@ -138,6 +140,37 @@ def test_imports_go_one_way() -> None:
         if name.partition(".")[0] in {"tests", "benchmarks", "examples"}
     ]
     assert wrong == []
+
+
+def test_packages_and_files_import_in_no_circle() -> None:
+    arrows = module_arrows(CODE)
+    assert circles(arrows) == []
+    assert circles(room_arrows(arrows)) == []
+
+
+def test_a_class_has_its_name_to_itself() -> None:
+    assert [found.name for found in names_twice(CODE)] == []
+
+
+def test_model_starts_no_streamer() -> None:
+    """A command line or module path in a string is an import as well."""
+    wrong = [
+        f"{source.path}:{node.lineno}: {node.value}"
+        for source in CODE
+        if not source.path.startswith("streamer/")
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.fullmatch(r"streamer(\.\w+)*", node.value)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("start", ["streamer.testing", "streamer.commands.replay"])
+def test_what_needs_no_broker_imports_no_client_of_one(start: str) -> None:
+    asked = f"import sys, {start}; print(*{{'faust', 'aiokafka'}} & {{*sys.modules}})"
+    found = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True)
+    assert (found.stdout.strip(), found.stderr) == ("", "")
 
 
 def test_the_core_touches_nothing_but_its_arguments() -> None:

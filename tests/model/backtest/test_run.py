@@ -14,7 +14,7 @@ from features.orders import Order, OrderType
 from features.times import MS_PER_DAY, day_of
 from model.backtest.panel import CallList, calibration, first_of_each, quality, ranking
 from model.backtest.result import Backtest, BacktestError
-from model.backtest.run import Plan, backtest
+from model.backtest.run import BacktestPlan, backtest
 from model.backtest.simulate import Simulation
 from model.commands.cli import cli
 from model.data.synthetic import Shop, generate
@@ -46,7 +46,7 @@ POLICY = Policy(drop=0.01, event_drop=0.9, floor_percentile=0, refresh_days=None
 
 
 def report(orders: list[Order], from_day: int = 0, **plan: object) -> Backtest:
-    return backtest(orders, scorer(), Plan(DAY_0 + from_day, **({"policy": POLICY} | plan)))  # type: ignore[arg-type]
+    return backtest(orders, scorer(), BacktestPlan(DAY_0 + from_day, **({"policy": POLICY} | plan)))  # type: ignore[arg-type]
 
 
 # --- the simulation ------------------------------------------------------------------------------

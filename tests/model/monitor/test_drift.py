@@ -38,7 +38,7 @@ from model.monitor.drift import (
     revenue_within,
     rows_of,
 )
-from model.monitor.result import SCORE, Baseline, Bins
+from model.monitor.result import SCORE, Bins, DriftReference
 from model.monitor.weekly import of_everybody
 from tests.support import modelling
 from tests.support.fakes import START_MS, LinearModel, an_order, at
@@ -256,7 +256,9 @@ def test_dearer_baskets_ring_in_the_features_in_the_score_and_in_the_level(
     assert any(bias.alarm and bias.typical > 1 for bias in late.biases)
 
 
-def nth_week(orders: Sequence[Order], known: Baseline, cutoff: int, number: int) -> monitor.Week:
+def nth_week(
+    orders: Sequence[Order], known: DriftReference, cutoff: int, number: int
+) -> monitor.Week:
     """The week of that number after the cutoff."""
     return next(islice(monitor.weeks(orders, scorer(), of_everybody(known), cutoff), number, None))
 

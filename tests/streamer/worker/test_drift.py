@@ -20,7 +20,7 @@ from model.decide import codec as customer
 from model.decide.codec import CustomerRecord
 from model.decide.rule_state import NEW
 from model.decide.scoring import Scorer
-from model.monitor.result import Age, Baseline, MonitoredWeek, age_at
+from model.monitor.result import Age, DriftReference, MonitoredWeek, age_at
 from model.monitor.weekly import KnownCustomers, of_everybody, of_the_due, reference, seen, week
 from streamer.metrics import Metrics
 from streamer.records import Partition
@@ -44,7 +44,7 @@ def scorer() -> Scorer:
 
 
 @pytest.fixture(scope="module")
-def known() -> Baseline:
+def known() -> DriftReference:
     found = reference(ORDERS, scorer(), CUTOFF)
     assert found is not None
     return found
@@ -69,7 +69,7 @@ def stored(orders: list[Order], day: int) -> MemoryStore:
 class Watch:
     """A watch over one partition, and the metrics that it sets."""
 
-    def __init__(self, store: Any, model: Path, known: Baseline | None) -> None:
+    def __init__(self, store: Any, model: Path, known: DriftReference | None) -> None:
         model.mkdir(exist_ok=True)
         manifest = {"reference": msgspec.to_builtins(known), "model_version": "v1"}
         (model / "manifest.json").write_text(json.dumps(manifest))
@@ -90,7 +90,7 @@ class Watch:
 
 
 def test_what_a_sample_of_the_store_says_is_what_the_log_says(
-    tmp_path: Path, known: Baseline
+    tmp_path: Path, known: DriftReference
 ) -> None:
     world = Watch(stored(ORDERS, CUTOFF + 84), tmp_path / "v1", known)
     asyncio.run(world.watch.look())
@@ -106,7 +106,7 @@ def test_what_a_sample_of_the_store_says_is_what_the_log_says(
 
 
 def test_a_drift_rings_and_ends(
-    tmp_path: Path, known: Baseline, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, known: DriftReference, caplog: pytest.LogCaptureFixture
 ) -> None:
     dearer = [
         Order(o.order_id, o.user_id, o.ts_ms, o.amount_minor * 4, o.type)
@@ -124,7 +124,9 @@ def test_a_drift_rings_and_ends(
     assert not [line for line in world.samples("clv_drift_alarm{") if 'what="clv"' in line]
 
 
-def test_one_look_a_day_and_one_more_for_another_model(tmp_path: Path, known: Baseline) -> None:
+def test_one_look_a_day_and_one_more_for_another_model(
+    tmp_path: Path, known: DriftReference
+) -> None:
     class Counting(MemoryStore):
         looks = 0
 
@@ -153,7 +155,7 @@ def test_one_look_a_day_and_one_more_for_another_model(tmp_path: Path, known: Ba
 
 @pytest.mark.parametrize("trouble", ["store", "state", "manifest", "no reference", "no partition"])
 def test_no_trouble_of_the_watch_reaches_the_worker(
-    tmp_path: Path, known: Baseline, trouble: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, known: DriftReference, trouble: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Down(MemoryStore):
         async def sample(self, partition: Partition, count: int) -> list[str]:
@@ -176,7 +178,7 @@ def test_no_trouble_of_the_watch_reaches_the_worker(
     assert told == (trouble in ("store", "state", "manifest"))
 
 
-def test_levels_of_more_than_a_horizon_ago_are_left_to_the_log(known: Baseline) -> None:
+def test_levels_of_more_than_a_horizon_ago_are_left_to_the_log(known: DriftReference) -> None:
     assert [level.days for level in of_everybody(known).levels] == [14, 28, 60]
     assert [level.days for level in of_the_due(known, 60).levels] == [14, 28]
     assert isinstance(week(KnownCustomers(CUTOFF, [], []), scorer(), known), MonitoredWeek)
