@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from streamer.metrics import metrics_table
-from streamer.settings import sections
+from streamer.settings import sections, told
 
 
 @click.command("reference")
@@ -48,7 +48,7 @@ def settings_table() -> str:
 def _table(heading: str, fields: list[FieldInfo]) -> str:
     rows = [f"## {heading}", "", "| variable | default | meaning |", "| --- | --- | --- |"]
     rows += [
-        f"| `{field.validation_alias}` | {_default_text(field)} | {field.description} |"
+        f"| `{field.validation_alias}` | {_default_text(field)} | {told(field)} |"
         for field in fields
     ]
     return "\n".join(rows) + "\n"

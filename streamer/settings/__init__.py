@@ -1,8 +1,7 @@
 """Settings: read once from the environment, frozen, passed down. All faults are named together.
 
-Every variable is one field of a section, and sections are by who sets them: its alias is the
-variable's name, its type (`fields`) how it is read, its description what docs/configuration.md says
-of it.
+Every variable is one field of a section, and sections are by who sets them: its type (`fields`) is
+how it is read, the text under it what docs/configuration.md says of it.
 """
 
 from __future__ import annotations
@@ -73,9 +72,7 @@ class Settings(WarningSettings, OrderSettings, ModelSettings, WorkerSettings, Se
         """
         known = variables()
         given = {name: environ[name] for name in known if environ.get(name, "").strip()}
-        faults = [
-            f"{name} is not set: {known[name].description}" for name in needs if name not in given
-        ]
+        faults = [f"{name} is not set: {told(known[name])}" for name in needs if name not in given]
         faults += _together(given, known)
         try:
             settings = cls.model_validate(given)
@@ -90,6 +87,11 @@ class Settings(WarningSettings, OrderSettings, ModelSettings, WorkerSettings, Se
 def variables() -> dict[str, FieldInfo]:
     """The settings by their variables' names."""
     return {str(field.validation_alias): field for field in Settings.model_fields.values()}
+
+
+def told(field: FieldInfo) -> str:
+    """What a setting does, on one line."""
+    return " ".join((field.description or "").split())
 
 
 def sections() -> dict[str, list[FieldInfo]]:

@@ -11,7 +11,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, ClassVar, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    AliasGenerator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+)
 
 from features.times import MS_PER_DAY
 from model.artifact.signature import SigningError, read_keys
@@ -34,9 +42,13 @@ _MECHANISMS: Final = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
 _TOKEN: Final = re.compile(r"[!-~]{16,1024}")
 
 
+def _variable(field: str) -> str:
+    return "CLV_" + field.removesuffix("_ms").upper()
+
+
 class Section(BaseModel):
-    """Some of the settings. Field names carry the units; a field's alias is the variable's name.
-    `heading`: who sets them."""
+    """Some of the settings: a field's name is the variable's, with its unit where it has one, and
+    the text under it what the pages say. `heading`: who sets them."""
 
     heading: ClassVar[str]
 
@@ -46,6 +58,8 @@ class Section(BaseModel):
         populate_by_name=True,
         hide_input_in_errors=True,
         arbitrary_types_allowed=False,
+        use_attribute_docstrings=True,
+        alias_generator=AliasGenerator(validation_alias=_variable),
     )
 
 

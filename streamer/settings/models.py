@@ -23,56 +23,29 @@ class ModelSettings(Section):
 
     heading: ClassVar = "Whoever trains the models"
 
-    model: Path | None = Field(
-        default=None,
-        validation_alias="CLV_MODEL",
-        description="Directory of the model artifact, as `python -m model train` writes it, or of"
-        " a registry, whose current version is used.",
-    )
-    attributes: Path | None = Field(
-        default=None,
-        validation_alias="CLV_ATTRIBUTES",
-        description="CSV of customer attributes, keyed by `user_id`, read when a model is loaded;"
-        " needed for one that was trained with such.",
-    )
-    model_check_ms: DurationMsOrOff = Field(
-        default="5s",
-        validation_alias="CLV_MODEL_CHECK",
-        validate_default=True,
-        description="How often a registry is asked whether another version is current; `off`: at"
-        " the start alone.",
-    )
-    model_keys: KeysFile = Field(
-        default=None,
-        validation_alias="CLV_MODEL_KEYS",
-        description="File of public keys, one a line: only models that one of them has signed.",
-    )
+    model: Path | None = None
+    """Directory of the model artifact, as `python -m model train` writes it, or of a registry,
+    whose current version is used."""
+    attributes: Path | None = None
+    """CSV of customer attributes, keyed by `user_id`, read when a model is loaded; needed for one
+    that was trained with such."""
+    model_check_ms: DurationMsOrOff = Field("5s", validate_default=True)
+    """How often a registry is asked whether another version is current; `off`: at the start
+    alone."""
+    model_keys: KeysFile = None
+    """File of public keys, one a line: only models that one of them has signed."""
     require_signature: Switch | None = Field(
-        default=None,
-        validation_alias="CLV_REQUIRE_SIGNATURE",
-        description="`on` refuses models without a signature; `off`, with keys, takes them too.",
-        json_schema_extra={"default_text": "on with CLV_MODEL_KEYS"},
+        None, json_schema_extra={"default_text": "on with CLV_MODEL_KEYS"}
     )
-    shadow_model: Path | None = Field(
-        default=None,
-        validation_alias="CLV_SHADOW_MODEL",
-        description="Another artifact or registry, whose model is compared with the live one and"
-        " changes nothing; unset: none.",
-    )
-    shadow_share: float = Field(
-        default=0.1,
-        validation_alias="CLV_SHADOW_SHARE",
-        gt=0,
-        le=1,
-        description="Share of the customers that are followed under the shadow model.",
-    )
-    model_old_after_days: DaysOrOff = Field(
-        default=OLD_AFTER_DAYS,
-        validation_alias="CLV_MODEL_OLD_AFTER_DAYS",
-        description="Days of event time after which a model is called old, in the log and the"
-        " metrics, or `off`. One horizon is granted on top, for `retrain` trains up to that long"
-        " ago.",
-    )
+    """`on` refuses models without a signature; `off`, with keys, takes them too."""
+    shadow_model: Path | None = None
+    """Another artifact or registry, whose model is compared with the live one and changes nothing;
+    unset: none."""
+    shadow_share: float = Field(0.1, gt=0, le=1)
+    """Share of the customers that are followed under the shadow model."""
+    model_old_after_days: DaysOrOff = OLD_AFTER_DAYS
+    """Days of event time after which a model is called old, in the log and the metrics, or `off`.
+    One horizon is granted on top, for `retrain` trains up to that long ago."""
 
     @property
     def trust(self) -> Trust:

@@ -21,42 +21,18 @@ class OrderSettings(Section):
 
     heading: ClassVar = "Whoever knows the orders"
 
-    currency: Currency = Field(
-        default="USD",
-        validation_alias="CLV_CURRENCY",
-        description="Currency of all orders, ISO 4217.",
-    )
-    max_future_ms: DurationMs = Field(
-        default="24h",
-        validation_alias="CLV_MAX_FUTURE",
-        validate_default=True,
-        description="How far an order's time may lie ahead of the broker's record timestamp.",
-    )
-    allowed_lateness_ms: DurationMs = Field(
-        default="1h",
-        validation_alias="CLV_ALLOWED_LATENESS",
-        validate_default=True,
-        description="How long late orders are waited for before an instant is scored.",
-    )
-    idle_after_ms: DurationMsOrOff = Field(
-        default="60s",
-        validation_alias="CLV_IDLE_AFTER",
-        validate_default=True,
-        description="A partition without orders for this long follows the clock; `off`: never.",
-    )
-    id_memory_days: int = Field(
-        default=MAX_MEMORY_DAYS,
-        validation_alias="CLV_ID_MEMORY_DAYS",
-        ge=1,
-        le=MAX_MEMORY_DAYS,
-        description="Days for which a customer's order ids are remembered, to know repeats.",
-    )
-    id_memory_size: int = Field(
-        default=1000,
-        validation_alias="CLV_ID_MEMORY_SIZE",
-        ge=1,
-        description="Most order ids remembered for one customer.",
-    )
+    currency: Currency = "USD"
+    """Currency of all orders, ISO 4217."""
+    max_future_ms: DurationMs = Field("24h", validate_default=True)
+    """How far an order's time may lie ahead of the broker's record timestamp."""
+    allowed_lateness_ms: DurationMs = Field("1h", validate_default=True)
+    """How long late orders are waited for before an instant is scored."""
+    idle_after_ms: DurationMsOrOff = Field("60s", validate_default=True)
+    """A partition without orders for this long follows the clock; `off`: never."""
+    id_memory_days: int = Field(MAX_MEMORY_DAYS, ge=1, le=MAX_MEMORY_DAYS)
+    """Days for which a customer's order ids are remembered, to know repeats."""
+    id_memory_size: int = Field(1000, ge=1)
+    """Most order ids remembered for one customer."""
 
     @property
     def order_rules(self) -> OrderRules:

@@ -14,69 +14,30 @@ class ServerSettings(Section):
 
     heading: ClassVar = "Whoever runs Kafka and Redis"
 
-    kafka_bootstrap_servers: Servers = Field(
-        default="",
-        validation_alias="KAFKA_BOOTSTRAP_SERVERS",
-        description="Kafka brokers to start from: `host:port`, comma-separated.",
-    )
-    kafka_security_protocol: Protocol = Field(
-        default="PLAINTEXT",
-        validation_alias="CLV_KAFKA_SECURITY_PROTOCOL",
-        description="`PLAINTEXT`, `SSL`, `SASL_SSL` or `SASL_PLAINTEXT`, as the brokers' listener.",
-    )
-    kafka_sasl_mechanism: Mechanism | None = Field(
-        default=None,
-        validation_alias="CLV_KAFKA_SASL_MECHANISM",
-        description="`SCRAM-SHA-512`, `SCRAM-SHA-256` or `PLAIN`; for the `SASL_` protocols.",
-    )
-    kafka_username: str | None = Field(
-        default=None,
-        validation_alias="CLV_KAFKA_USERNAME",
-        description="User for SASL.",
-    )
-    kafka_password: SecretStr | None = Field(
-        default=None,
-        validation_alias="CLV_KAFKA_PASSWORD",
-        description="Password for SASL; a secret.",
-    )
-    kafka_ca_file: File = Field(
-        default=None,
-        validation_alias="CLV_KAFKA_CA_FILE",
-        description="PEM file of the authorities that sign the brokers; unset: the system's.",
-    )
-    kafka_cert_file: File = Field(
-        default=None,
-        validation_alias="CLV_KAFKA_CERT_FILE",
-        description="PEM file of our own certificate, where brokers ask for one.",
-    )
-    kafka_key_file: File = Field(
-        default=None,
-        validation_alias="CLV_KAFKA_KEY_FILE",
-        description="PEM file of that certificate's key, not encrypted.",
-    )
-    kafka_allow_plaintext_sasl: Switch = Field(
-        default=False,
-        validation_alias="CLV_KAFKA_ALLOW_PLAINTEXT_SASL",
-        description="`on`: send the login to Kafka without TLS, for everybody on the way to read.",
-    )
-    redis_url: RedisUrl = Field(
-        default=SecretStr(""),
-        validation_alias="REDIS_URL",
-        description="Redis or Valkey: `redis://`, `rediss://` or `unix://`; a cluster:"
-        " `redis+cluster://host:port,host:port` or `rediss+cluster://`.",
-    )
-    redis_ca_file: File = Field(
-        default=None,
-        validation_alias="CLV_REDIS_CA_FILE",
-        description="PEM file of the authorities that sign the Redis; unset: the system's.",
-    )
-    redis_cert_file: File = Field(
-        default=None,
-        validation_alias="CLV_REDIS_CERT_FILE",
-        description="PEM file of our own certificate, where the Redis asks for one.",
-    )
-    redis_key_file: File = Field(
-        default=None,
-        validation_alias="CLV_REDIS_KEY_FILE",
-        description="PEM file of that certificate's key, not encrypted.",
-    )
+    kafka_bootstrap_servers: Servers = Field("", validation_alias="KAFKA_BOOTSTRAP_SERVERS")
+    """Kafka brokers to start from: `host:port`, comma-separated."""
+    kafka_security_protocol: Protocol = "PLAINTEXT"
+    """`PLAINTEXT`, `SSL`, `SASL_SSL` or `SASL_PLAINTEXT`, as the brokers' listener."""
+    kafka_sasl_mechanism: Mechanism | None = None
+    """`SCRAM-SHA-512`, `SCRAM-SHA-256` or `PLAIN`; for the `SASL_` protocols."""
+    kafka_username: str | None = None
+    """User for SASL."""
+    kafka_password: SecretStr | None = None
+    """Password for SASL; a secret."""
+    kafka_ca_file: File = None
+    """PEM file of the authorities that sign the brokers; unset: the system's."""
+    kafka_cert_file: File = None
+    """PEM file of our own certificate, where brokers ask for one."""
+    kafka_key_file: File = None
+    """PEM file of that certificate's key, not encrypted."""
+    kafka_allow_plaintext_sasl: Switch = False
+    """`on`: send the login to Kafka without TLS, for everybody on the way to read."""
+    redis_url: RedisUrl = Field(SecretStr(""), validation_alias="REDIS_URL")
+    """Redis or Valkey: `redis://`, `rediss://` or `unix://`; a cluster:
+    `redis+cluster://host:port,host:port` or `rediss+cluster://`."""
+    redis_ca_file: File = None
+    """PEM file of the authorities that sign the Redis; unset: the system's."""
+    redis_cert_file: File = None
+    """PEM file of our own certificate, where the Redis asks for one."""
+    redis_key_file: File = None
+    """PEM file of that certificate's key, not encrypted."""
