@@ -2,8 +2,9 @@
 
 It must not hold the stream up. Records are scored in one thread, a request at a time, and that
 thread rests every few milliseconds, so that the event loop, which the stream runs on, gets its
-turn. No more than `MAX_WAITING` requests are taken at a time, so that their bodies cannot fill the
-memory; further ones, and those whose turn does not come soon, are told to come back.
+turn. No more than `MAX_WAITING` requests are taken at a time, each when its body is there; further
+ones, and those whose turn does not come soon, are told to come back. Bodies of all requests
+together are bounded, so that they cannot fill the memory.
 
 The model is asked for once for each request: it may be another one the next time, and every answer
 names the one that was used.
@@ -13,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
@@ -34,7 +36,7 @@ from streamer.http.customer_view import Found, UnknownCustomer, find_customer, v
 from streamer.http.openapi import document
 from streamer.http.requests import MAX_BODY_BYTES, BodyRefused, Fault, Terms, read
 from streamer.http.schema import instant_of
-from streamer.http.server import BodyTooLarge, GuardedWeb, body_of, is_from_here, problem
+from streamer.http.server import Bodies, BodyUnread, GuardedWeb, problem
 from streamer.pipeline.batch import Pipeline
 from streamer.store.base import Claim, StateStore, StoreRefused, StoreUnavailable
 
@@ -51,6 +53,7 @@ STORE_WITHIN_S: Final = 3.0
 RETRY_STORE_S: Final = 5
 RETRY_MODEL_S: Final = 5
 RETRY_BUSY_S: Final = 1
+_BUSY: Final = "busy; ask again in a second"
 # For so long a request waits for those before it: it has to be answered before the server cuts its
 # connection off.
 TURN_WITHIN_S: Final = 5.0
@@ -87,6 +90,9 @@ class Api:
     answered: Callable[[str, int], None] = lambda page, status: None
     waiting: int = 0
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    bodies: Bodies = field(
+        default_factory=lambda: Bodies(MAX_BODY_BYTES, MAX_WAITING * MAX_BODY_BYTES)
+    )
     # A thread for records, and one for customers, who need not wait for a thousand records.
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="api")
@@ -94,12 +100,9 @@ class Api:
 
     def add_to(self, web: GuardedWeb) -> None:
         """Adds the pages to the server, before it starts."""
-        local = web.open_to_all
-        web.add_form(PREDICT_PATH, self._page("predict", self.predict, local), MAX_BODY_BYTES)
-        web.add_page(
-            CUSTOMERS_PATH + "{user_id:[^/]+}", self._page("customers", self.customer, local)
-        )
-        web.add_page(OPENAPI_PATH, self._page("openapi", self.openapi, local))
+        web.add_form(PREDICT_PATH, self._page("predict", self.predict), MAX_BODY_BYTES)
+        web.add_page(CUSTOMERS_PATH + "{user_id:[^/]+}", self._page("customers", self.customer))
+        web.add_page(OPENAPI_PATH, self._page("openapi", self.openapi))
 
     def close(self) -> None:
         """Takes no further requests; what is under way is left to end by itself."""
@@ -118,32 +121,38 @@ class Api:
             answer.headers["Accept-Encoding"] = "identity"
             return answer
         pipeline = self._current()
-        body = await body_of(request, MAX_BODY_BYTES)
-        known = pipeline.judge.scorer.attributes
-        terms = Terms(pipeline.order_rules, pipeline.judge.memory, self.clock.now_ms(), known)
-        try:
-            async with asyncio.timeout(TURN_WITHIN_S):
-                await self._turn.acquire()
-        except TimeoutError:
-            raise NotReady("busy; ask again in a second", RETRY_BUSY_S) from None
-        try:
-            return await self._worked(partial(_predicted, body, terms, pipeline))
-        finally:
-            self._turn.release()
+        # A place is taken when the body is there: whoever sends it slowly takes none.
+        async with self.bodies.of(request) as body:
+            with self._place():
+                known = pipeline.judge.scorer.attributes
+                now_ms = self.clock.now_ms()
+                terms = Terms(pipeline.order_rules, pipeline.judge.memory, now_ms, known)
+                try:
+                    async with asyncio.timeout(TURN_WITHIN_S):
+                        await self._turn.acquire()
+                except TimeoutError:
+                    raise NotReady(_BUSY, RETRY_BUSY_S) from None
+                try:
+                    return await self._worked(partial(_predicted, body, terms, pipeline))
+                finally:
+                    self._turn.release()
 
     async def customer(self, request: Request) -> Response:
         """A customer of the live state."""
         user_id = _user_id(request)
         pipeline = self._current()
-        async with asyncio.timeout(STORE_WITHIN_S):
-            count = await self.store.partition_count(self.topic)
-            if count is None:
-                raise NotReady("no partition of the orders topic was claimed yet", RETRY_STORE_S)
-            found = await find_customer(user_id, self.store, self.topic, count)
-            claim = await self.store.peek(found[0])
-        wanted = request.query.get("as_of", "now")
-        work = partial(_looked_up, user_id, found, pipeline, wanted, self.clock.now_ms(), claim)
-        return await self._worked(work)
+        with self._place():
+            async with asyncio.timeout(STORE_WITHIN_S):
+                count = await self.store.partition_count(self.topic)
+                if count is None:
+                    raise NotReady(
+                        "no partition of the orders topic was claimed yet", RETRY_STORE_S
+                    )
+                found = await find_customer(user_id, self.store, self.topic, count)
+                claim = await self.store.peek(found[0])
+            wanted = request.query.get("as_of", "now")
+            work = partial(_looked_up, user_id, found, pipeline, wanted, self.clock.now_ms(), claim)
+            return await self._worked(work)
 
     async def openapi(self, request: Request) -> Response:
         """The OpenAPI document."""
@@ -157,52 +166,50 @@ class Api:
             raise NotReady("the model is being read", RETRY_MODEL_S)
         return pipeline
 
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the places for requests that are being answered. Raises NotReady."""
+        if self.waiting >= MAX_WAITING:
+            raise NotReady(_BUSY, RETRY_BUSY_S)
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
     async def _worked(self, work: Callable[[], bytes]) -> Response:
         body = await asyncio.get_running_loop().run_in_executor(self._threads, work)
         return Response(body=body, content_type="application/json")
 
-    def _page(
-        self, name: str, answer: Callable[[Request], Awaitable[Response]], local: bool
-    ) -> Handler:
+    def _page(self, name: str, answer: Callable[[Request], Awaitable[Response]]) -> Handler:
         async def page(request: Request) -> StreamResponse:
-            response = await self._told(request, answer, local)
+            response = await _told(request, answer)
             self.answered(name, response.status)
             return response
 
         return page
 
-    async def _told(
-        self, request: Request, answer: Callable[[Request], Awaitable[Response]], local: bool
-    ) -> Response:
-        """The answer, or a problem for whatever a client or an operator can do something about."""
-        if local and not is_from_here(request):
-            # A page in a browser may have its name resolved to 127.0.0.1, and then read answers.
-            return problem(421, "ask for 127.0.0.1 or localhost, or set CLV_WEB_TOKEN")
-        if self.waiting >= MAX_WAITING:
-            return problem(503, "busy; ask again in a second", retry_after_s=RETRY_BUSY_S)
-        self.waiting += 1
-        try:
-            return await answer(request)
-        except BodyTooLarge:
-            return problem(413, f"send at most {MAX_BODY_BYTES:,} bytes")
-        except BodyRefused as error:
-            return problem(error.status, str(error), errors=error.faults)
-        except UnknownCustomer:
-            return problem(404, "no such customer: no order of this id was applied")
-        except NotReady as error:
-            return problem(503, str(error), retry_after_s=error.retry_s)
-        except (StoreUnavailable, StoreRefused, TimeoutError) as error:
-            _log.warning("api.store_away", error=type(error).__name__)
-            detail = "the store of customers does not answer; ask again"
-            return problem(503, detail, retry_after_s=RETRY_STORE_S)
-        except StateNewer:
-            return problem(503, "a newer version wrote this customer; ask a worker of that version")
-        except StateError:
-            return problem(
-                500, "what is stored of this customer is damaged; its next order repairs it"
-            )
-        finally:
-            self.waiting -= 1
+
+async def _told(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    """The answer, or a problem for whatever a client or an operator can do something about."""
+    try:
+        return await answer(request)
+    except BodyUnread as error:
+        return error.problem()
+    except BodyRefused as error:
+        return problem(error.status, str(error), errors=error.faults)
+    except UnknownCustomer:
+        return problem(404, "no such customer: no order of this id was applied")
+    except NotReady as error:
+        return problem(503, str(error), retry_after_s=error.retry_s)
+    except (StoreUnavailable, StoreRefused, TimeoutError) as error:
+        _log.warning("api.store_away", error=type(error).__name__)
+        detail = "the store of customers does not answer; ask again"
+        return problem(503, detail, retry_after_s=RETRY_STORE_S)
+    except StateNewer:
+        return problem(503, "a newer version wrote this customer; ask a worker of that version")
+    except StateError:
+        return problem(500, "what is stored of this customer is damaged; its next order repairs it")
 
 
 def _predicted(body: bytes, terms: Terms, pipeline: Pipeline) -> bytes:

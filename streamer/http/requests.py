@@ -321,6 +321,10 @@ class _Reader:
         orders: list[Order] = []
         rules, now_ms = self.terms.rules, self.terms.now_ms
         for number, raw in enumerate(given if isinstance(given, list) else ()):
+            if len(memoryview(raw)) > _MAX_VALUE_BYTES:
+                at = _Place(f"{place.pointer}/orders/{number}", place.record, number)
+                self._add(at, None, f"the order has over {_MAX_VALUE_BYTES:,} bytes; send less")
+                continue
             outcome = parse(bytes(raw), None, now_ms, rules)
             if isinstance(outcome, Rejected):
                 self._rejected(outcome, raw, place, number)

@@ -1,9 +1,11 @@
 """The worker's pages: health, readiness and metrics, and the prediction API's
 (`streamer.http.predict`); on Faust's web server, and guarded.
 
-With a token, every page but /healthz asks for it. What is not a page is told as a problem
-(RFC 9457). A connection carries one request and lives for seconds, so that clients that are slow on
-purpose hold nothing up; Faust's own pages (/, /table, /router, ...) are not there.
+With a token, every page but /healthz asks for it; without one, every page has to be asked for at
+127.0.0.1 or localhost, since a page in a browser may have its own name resolved to 127.0.0.1. What
+is not a page is told as a problem (RFC 9457). A connection carries one request and lives for
+seconds, so that clients that are slow on purpose hold nothing up; Faust's own pages (/, /table,
+/router, ...) are not there.
 """
 
 from __future__ import annotations
@@ -12,16 +14,19 @@ import asyncio
 import hashlib
 import hmac
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from http import HTTPStatus
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import msgspec
+from aiohttp import HttpVersion11
 from aiohttp.typedefs import Handler, Middleware
 from aiohttp.web import (
     AppRunner,
+    BaseRequest,
     HTTPException,
     Request,
+    RequestHandler,
     Response,
     StreamResponse,
     middleware,
@@ -32,18 +37,23 @@ from faust.web.drivers.aiohttp import Web
 from yarl import URL
 
 from streamer import log
+from streamer.http.lobby import PROBLEM_CONTENT_TYPE, SERVER, Lobby, told
 from streamer.settings.fields import is_loopback
 
 _log = log.get(__name__)
 
-PROBLEM_CONTENT_TYPE: Final = "application/problem+json"
 MAX_BODY_BYTES: Final = 1 << 20
 # From being accepted to being cut off, whoever is slow.
 CONNECTION_S: Final = 20.0
+# A body of 4 MB comes so soon at 7 Mbit/s.
+BODY_S: Final = 5.0
 MAX_CONNECTIONS: Final = 64
+# Of those, only for who asks whether the worker lives: they are there when all others are taken.
+MAX_LIVENESS: Final = 16
 _SWEEP_S: Final = 1.0
 # Asked by whoever restarts the worker, and says nothing but that it goes on.
 _OPEN_PATH: Final = "/healthz"
+_SEE_LOG: Final = "the worker's log says more"
 
 Check = Callable[[], Awaitable[list[str]]]
 
@@ -60,43 +70,31 @@ class GuardedWeb(Web):
         self._bind, self._port = bind, port
         self._guarded_runner: AppRunner | None = None
         self._sweeping: asyncio.Task[None] | None = None
-        self.open_to_all = token is None
         self._most_bytes: dict[str, int] = {}
-        self.web_app.middlewares.append(_tells_problems(self._most_bytes))
-        if token is not None:
-            self.web_app.middlewares.append(_asks_for(token))
+        # Who has a connection, by whether it asks for liveness.
+        self._taken: dict[bool, set[_Handler]] = {True: set(), False: set()}
+        guard = _asks_for_loopback if token is None else _asks_for(token)
+        self.web_app.middlewares.extend([_tells_problems(self._most_bytes), guard])
 
     def add_page(self, path: str, handler: Handler) -> None:
         """Answers GET; before the server starts."""
-        self.web_app.router.add_get(path, handler)
+        self.web_app.router.add_get(path, handler, expect_handler=_expects)
 
     def add_form(self, path: str, handler: Handler, max_body_bytes: int) -> None:
         """Answers POST, of a body of so many bytes at most; before the server starts.
 
-        The handler reads the body by `body_of`, since aiohttp's own limit is one for all pages."""
+        The handler reads the body by `Bodies`, since aiohttp's own limit is one for all pages."""
         self._most_bytes[path] = max_body_bytes
-        self.web_app.router.add_post(path, handler)
+        self.web_app.router.add_post(path, handler, expect_handler=_expects)
 
     async def start_server(self) -> None:
         """Listens. Raises OSError where the address is taken."""
-        runner = AppRunner(
-            self.web_app,
-            access_log=None,
-            handle_signals=False,
-            lingering_time=1.0,
-            # A small body may be a large one, compressed.
-            auto_decompress=False,
-        )
+        runner = AppRunner(self.web_app, access_log=None, handle_signals=False)
         self._guarded_runner = runner
         await runner.setup()
-        accept = runner.server
-        assert accept is not None
-
-        def connect() -> asyncio.BaseProtocol:
-            return _Busy() if len(accept.connections) >= MAX_CONNECTIONS else accept()
-
+        self._lobby = Lobby(self._take)
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(connect, self._bind, self._port)
+        self._listener = await loop.create_server(self._lobby.guest, self._bind, self._port)
         found: socket.socket = self._listener.sockets[0]
         self.bound = found.getsockname()[:2]
         self._sweeping = asyncio.create_task(self._sweep())
@@ -105,8 +103,24 @@ class GuardedWeb(Web):
         if self._sweeping is not None:
             self._sweeping.cancel()
             self._listener.close()
+            self._lobby.close()
         if self._guarded_runner is not None:
             await self._guarded_runner.cleanup()
+
+    def _take(self, head: bytes) -> asyncio.Protocol | None:
+        """Who answers a request of this head; None where there is no place."""
+        runner = self._guarded_runner
+        assert runner is not None
+        assert runner.server is not None
+        alive = head.startswith(
+            (b"GET %s " % _OPEN_PATH.encode(), b"GET %s?" % _OPEN_PATH.encode())
+        )
+        taken = self._taken[alive]
+        if len(taken) >= (MAX_LIVENESS if alive else MAX_CONNECTIONS):
+            return None
+        handler = _Handler(runner.server, taken.discard, 0.0 if alive else 1.0)
+        taken.add(handler)
+        return handler
 
     async def _sweep(self) -> None:
         """Cuts off whoever has been connected for too long; there is no keeping alive here."""
@@ -124,11 +138,39 @@ class GuardedWeb(Web):
                     one.transport.abort()  # close() would wait for who does not read
 
 
-class _Busy(asyncio.Protocol):
-    """For the one connection too many."""
+class _Handler(RequestHandler):
+    """One request; `gone` hears of its end. What is not HTTP is told as a problem too."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+    __slots__ = ("_gone",)
+
+    def __init__(self, server: Any, gone: Callable[[_Handler], None], lingering_s: float) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # none, as AppRunner has it
+            lingering_time=lingering_s,
+            # A small body may be a large one, compressed.
+            auto_decompress=False,
+        )
+        self._gone = gone
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._gone(self)
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        if status >= 500 and exc is not None:
+            _log.exception("web.failed", exc)
+        detail = "this is not a valid HTTP/1.1 request" if status < 500 else _SEE_LOG
+        return _last(problem(status, detail))
 
 
 def serve(web: GuardedWeb, healthy: Check, ready: Check, metrics: Callable[[], bytes]) -> None:
@@ -171,37 +213,61 @@ def problem(
     errors: Sequence[msgspec.Struct] = (),
 ) -> Response:
     """An answer that says what is wrong, as RFC 9457 has it; `errors` says it in detail."""
-    title = HTTPStatus(status).phrase
-    body: dict[str, object] = {
-        "type": "about:blank",
-        "title": title,
-        "status": status,
-        "detail": detail,
-    }
+    body = told(status, detail)
     if errors:
         body["errors"] = errors
-    answer = Response(
+    response = Response(
         body=msgspec.json.encode(body), status=status, content_type=PROBLEM_CONTENT_TYPE
     )
     if retry_after_s is not None:
-        answer.headers["Retry-After"] = str(retry_after_s)
-    return answer
+        response.headers["Retry-After"] = str(retry_after_s)
+    return response
 
 
-class BodyTooLarge(Exception):
-    """The body has more bytes than the page takes: send less at a time."""
+class BodyUnread(Exception):
+    """The body was not read: send less at a time, or faster, or later, as it says."""
+
+    def __init__(self, status: int, detail: str, retry_after_s: int | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.retry_after_s = status, retry_after_s
+
+    def problem(self) -> Response:
+        """The answer that says so."""
+        return problem(self.status, str(self), retry_after_s=self.retry_after_s)
 
 
-async def body_of(request: Request, max_bytes: int) -> bytes:
-    """The body of a request, as it was sent. Raises BodyTooLarge."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        if size > max_bytes:
-            raise BodyTooLarge
-        chunks.append(chunk)
-    return b"".join(chunks)
+def _too_large(limit: int) -> BodyUnread:
+    return BodyUnread(413, f"send at most {limit:,} bytes")
+
+
+class Bodies:
+    """The bodies of requests, of so many bytes at most, each and together."""
+
+    def __init__(self, max_bytes: int, max_bytes_together: int) -> None:
+        self._each, self._all = max_bytes, max_bytes_together
+        self._held = 0
+
+    @asynccontextmanager
+    async def of(self, request: Request) -> AsyncIterator[bytes]:
+        """The body of a request, as it was sent. Raises BodyUnread."""
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            try:
+                async with asyncio.timeout(BODY_S):
+                    async for chunk in request.content.iter_any():
+                        size += len(chunk)
+                        self._held += len(chunk)
+                        if size > self._each:
+                            raise _too_large(self._each)
+                        if self._held > self._all:
+                            raise BodyUnread(503, "busy; ask again in a second", 1)
+                        chunks.append(chunk)
+            except TimeoutError:
+                raise BodyUnread(408, f"send the body within {BODY_S:g} seconds") from None
+            yield b"".join(chunks)
+        finally:
+            self._held -= size
 
 
 def is_from_here(request: Request) -> bool:
@@ -218,38 +284,62 @@ def _tells_problems(most_bytes: Mapping[str, int]) -> Middleware:
 
     @middleware
     async def tells(request: Request, handler: Handler) -> StreamResponse:
-        answer: StreamResponse
+        response: StreamResponse
         limit = most_bytes.get(request.path, MAX_BODY_BYTES)
         try:
             if (request.content_length or 0) > limit:
-                raise BodyTooLarge
-            answer = await handler(request)
-        except BodyTooLarge:
-            answer = problem(413, f"send at most {limit:,} bytes")
+                raise _too_large(limit)
+            response = await handler(request)
+        except BodyUnread as error:
+            response = error.problem()
         except HTTPException as error:
-            answer = problem(error.status, error.reason)
+            response = problem(error.status, error.reason)
             if "Allow" in error.headers:
-                answer.headers["Allow"] = error.headers["Allow"]
+                response.headers["Allow"] = error.headers["Allow"]
         except Exception as error:
             _log.exception("web.failed", error)
-            answer = problem(500, "the worker's log says more")
-        answer.headers["Cache-Control"] = "no-store"
-        answer.force_close()
-        return answer
+            response = problem(500, _SEE_LOG)
+        return _last(response)
 
     return tells
 
 
+def _last(response: StreamResponse) -> StreamResponse:
+    """The answer as the only one of its connection, kept by nobody, and not saying who we are."""
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Server"] = SERVER
+    response.force_close()
+    return response
+
+
+async def _expects(request: Request) -> StreamResponse | None:
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        return _last(problem(417, "of the header Expect, only 100-continue is understood"))
+    if request.transport is not None and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # It does not count as the answer.
+        request.writer.output_size = 0
+    return None
+
+
+@middleware
+async def _asks_for_loopback(request: Request, handler: Handler) -> StreamResponse:
+    if not is_from_here(request):
+        return problem(421, "ask for 127.0.0.1 or localhost, or set CLV_WEB_TOKEN")
+    return await handler(request)
+
+
 def _asks_for(token: str) -> Middleware:
-    expected = _digest(f"Bearer {token}")
+    expected = _digest(token)
 
     @middleware
     async def asks(request: Request, handler: Handler) -> StreamResponse:
-        given = _digest(request.headers.get("Authorization", ""))
-        if request.path != _OPEN_PATH and not hmac.compare_digest(given, expected):
-            answer = problem(401, "send the header Authorization: Bearer, with CLV_WEB_TOKEN")
-            answer.headers["WWW-Authenticate"] = "Bearer"
-            return answer
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        right = hmac.compare_digest(_digest(given.strip(" ")), expected)
+        if request.path != _OPEN_PATH and not (right and scheme.lower() == "bearer"):
+            refused = problem(401, "send the header Authorization: Bearer, with CLV_WEB_TOKEN")
+            refused.headers["WWW-Authenticate"] = "Bearer"
+            return refused
         return await handler(request)
 
     return asks

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 from streamer.http import predict as api_module
+from streamer.http import server
 from streamer.http.requests import MAX_BODY_BYTES
 from streamer.http.schema import instant_of
 from streamer.pipeline.partition import PartitionRunner
@@ -238,6 +239,48 @@ async def test_too_many_requests_at_once_are_told_to_come_back(
         go_on.set()
         await asyncio.gather(*held)
         assert (await api.post(b"{}"))[0] == 422
+
+
+async def test_uploads_that_stall_take_no_place_and_are_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    head = (
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 4000000\r\n\r\n{"
+    )
+    record = of_orders([an_order("ada", 1)])
+    async with served() as api:
+        await api.apply([an_order("ada", 1)])
+        stalled = []
+        for _ in range(api_module.MAX_WAITING + 1):
+            stalled.append(await asyncio.open_connection("127.0.0.1", api.port))
+            stalled[-1][1].write(head)
+        assert (await api.ask("/customers/ada"))[0] == 200
+        assert (await api.post(request(record)))[0] == 200
+        assert api.api.waiting == 0
+        for _, writer in stalled:
+            writer.close()
+        monkeypatch.setattr(server, "BODY_S", 0.05)
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(head)
+        assert b" 408 " in await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+
+
+async def test_bodies_of_all_requests_together_are_bounded() -> None:
+    async with served() as api:
+        api.api.bodies = server.Bodies(100, 150)
+        record = request(of_orders([an_order("ada", 1)]))
+        assert len(record) > 100
+        assert (await api.post(record))[0] == 413
+        api.api.bodies = server.Bodies(1_000, 100)
+        status, kind, _ = await api.post(record)
+        assert (status, kind) == (503, "application/problem+json")
+        assert api.headers["Retry-After"] == "1"
+        api.api.bodies = server.Bodies(1_000, 1_000)
+        # What was held by one is free for the next.
+        for _ in range(10):
+            assert (await api.post(record))[0] == 200
 
 
 async def test_with_a_token_strangers_get_nothing() -> None:

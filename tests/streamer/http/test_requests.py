@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from contextlib import suppress
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import Any
@@ -194,6 +195,42 @@ def test_more_orders_than_are_remembered_are_refused() -> None:
     raw = b",".join(wire(event) for event in events)
     (fault,) = refused(b'{"records": [{"orders": [' + raw + b"]}]}", terms).faults
     assert "leave out the oldest" in fault.detail
+
+
+_KEYS = b",".join(b'"k%d":1' % number for number in range(290_000))
+_ONES = b",".join([b"1"] * 290_000)
+
+
+@pytest.mark.parametrize(
+    ("data", "megabytes"),
+    [
+        (b"{" + _KEYS + b"}", 1),
+        (b"{" + _KEYS, 1),
+        (b"{" + _KEYS + b',"again":1' * 40_000 + b"}", 1),
+        (b'{"records": [{' + _KEYS + b"}]}", 1),
+        (b'{"records": [{"feature_version": "1", "features": {' + _KEYS + b"}}]}", 1),
+        (b'{"records": [{"orders": [{' + _KEYS + b"}]}]}", 5),
+        (b'{"records": [{"orders": [1], "attributes": {' + _KEYS + b"}}]}", 1),
+        (b'{"records": [], "as_of": {' + _KEYS + b"}}", 1),
+        (b'{"records": [], "contributions": [' + _ONES + b"]}", 1),
+        (b'{"records": ' + b"[" * 1_000_000, 1),
+        # So many pieces are cut, and no value is made of any.
+        (b'{"records": [' + _ONES + b"]}", 22),
+        (b'{"records": [{"orders": [' + _ONES + b"]}]}", 22),
+    ],
+    ids=lambda value: bytes(value[:60]).decode() if isinstance(value, bytes) else None,
+)
+def test_what_a_stranger_sends_is_refused_before_it_becomes_values(
+    data: bytes, megabytes: int
+) -> None:
+    # What holds the interpreter is the making of values: a dict of these keys is 22 MB.
+    tracemalloc.start()
+    try:
+        refused(data)
+        assert tracemalloc.get_traced_memory()[1] < megabytes << 20
+        assert len(data) > 500_000
+    finally:
+        tracemalloc.stop()
 
 
 _JSON = st.recursive(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 from aiohttp.web import Request, Response, StreamResponse
 
+from streamer.http import lobby
 from streamer.http import server as web
 from streamer.http.server import GuardedWeb, serve
 from streamer.kafka.faust_app import faust_app
@@ -81,7 +82,7 @@ async def test_fausts_own_pages_are_not_there(path: str) -> None:
     [
         {},
         {"Authorization": "Bearer wrong"},
-        {"Authorization": f"bearer {TOKEN}"},
+        {"Authorization": f"Bearer{TOKEN}"},
         {"Authorization": TOKEN},
         {"Authorization": f"Bearer {TOKEN}x"},
         {"Authorization": f"Bearer {TOKEN[:-1]}"},
@@ -103,7 +104,9 @@ async def test_with_a_token_every_page_but_healthz_asks_for_it(
 
 async def test_who_shows_the_token_is_answered() -> None:
     async with serving(TOKEN) as (_, get):
-        assert (await get("/readyz", headers=BEARER))[0] == 200
+        for scheme in ("Bearer", "bearer", "BEARER "):
+            shown = {"Authorization": f"{scheme} {TOKEN}"}
+            assert (await get("/readyz", headers=shown))[0] == 200
         assert (await get("/metrics", headers=BEARER))[0] == 200
         assert (await get("/nothing", headers=BEARER))[0] == 404
 
@@ -122,7 +125,7 @@ async def test_a_body_too_large_is_not_read() -> None:
     async with serving(echo=echo) as (port, get):
         assert (await get("/echo", data=b"small"))[2] == b"small"
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n")
+        writer.write(b"GET /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n")
         assert b" 413 " in await asyncio.wait_for(reader.readline(), 5)
         writer.close()
 
@@ -144,45 +147,149 @@ async def test_a_page_that_breaks_says_nothing_of_why() -> None:
         assert b"alice" not in body
 
 
-async def test_a_client_that_is_slow_on_purpose_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "CONNECTION_S", 0.1)
-    monkeypatch.setattr(web, "_SWEEP_S", 0.05)
+# --- clients that are slow, many, or no clients ---------------------------------------------------
+
+
+async def opened(port: int, sent: bytes = b"") -> tuple[asyncio.StreamReader, Any]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    return reader, writer
+
+
+async def rest_of(connection: tuple[asyncio.StreamReader, Any]) -> bytes:
+    """What is still sent on a connection, until the other side ends it."""
+    try:
+        return await asyncio.wait_for(connection[0].read(), 5)
+    except ConnectionResetError:
+        return b""
+    finally:
+        connection[1].close()
+
+
+def answered(raw: bytes) -> tuple[int, dict[str, str], Any]:
+    head, _, body = raw.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return int(status.split()[1]), headers, msgspec.json.decode(body)
+
+
+HALF = b"GET /healthz HTTP/1.1\r\nHost: loc"
+
+
+async def test_connections_that_are_half_open_keep_nobody_out() -> None:
     async with serving() as (port, get):
-        connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-        connections[1][1].write(b"GET /healthz HTTP/1.1\r\nX-Slow: ")
-        for reader, writer in connections:
-            with suppress(ConnectionResetError):
-                assert await asyncio.wait_for(reader.read(), 5) == b""
-            writer.close()
+        held = [await opened(port, HALF) for _ in range(web.MAX_CONNECTIONS + 6)]
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert (await get(path))[0] == 200
+        for connection in held:
+            connection[1].close()
+
+
+@pytest.mark.parametrize("sent", [b"", HALF, b"\r\n\r\n\r\n", b"\x16\x03\x01"])
+async def test_a_head_that_is_not_whole_in_time_is_cut_off(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lobby, "HEAD_S", 0.05)
+    async with serving() as (port, get):
+        assert await rest_of(await opened(port, sent)) == b""
         assert (await get("/healthz"))[0] == 200
 
 
-async def test_one_connection_too_many_is_closed_and_the_rest_go_on(
+async def test_where_too_many_wait_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lobby, "MAX_UNREAD", 3)
+    async with serving() as (port, get):
+        held = [await opened(port, HALF) for _ in range(4)]
+        assert await rest_of(held[0]) == b""
+        for reader, writer in held[2:]:
+            writer.write(b"alhost\r\n\r\n")
+            assert b" 200 " in await asyncio.wait_for(reader.readline(), 5)
+        assert (await get("/healthz"))[0] == 200
+        for connection in held:
+            connection[1].close()
+
+
+async def test_whoever_asks_for_liveness_shares_places_with_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(web, "MAX_CONNECTIONS", 3)
-    async with serving() as (port, get):
-        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-        await asyncio.sleep(0)
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        assert await asyncio.wait_for(reader.read(), 5) == b""
-        writer.close()
-        for _, other in held:
-            other.close()
-            await other.wait_closed()
+    monkeypatch.setattr(web, "MAX_CONNECTIONS", 2)
+    done = asyncio.Event()
+    asked: list[Request] = []
+
+    async def waits(request: Request) -> StreamResponse:
+        asked.append(request)
+        await done.wait()
+        return Response()
+
+    async with serving(waits=waits) as (_, get):
+        held = [asyncio.create_task(get("/waits")) for _ in range(2)]
         async with asyncio.timeout(5):
-            while True:
-                try:
-                    assert (await get("/healthz"))[0] == 200
-                    break
-                except OSError:
-                    await asyncio.sleep(0.01)
+            while len(asked) < 2:
+                await asyncio.sleep(0)
+        assert (await get("/healthz"))[0] == 200
+        status, kind, body = await get("/metrics")
+        assert (status, kind) == (503, "application/problem+json")
+        assert "ask again" in msgspec.json.decode(body)["detail"]
+        done.set()
+        assert [found[0] for found in await asyncio.gather(*held)] == [200, 200]
+        async with asyncio.timeout(5):
+            while (await get("/metrics"))[0] != 200:
+                await asyncio.sleep(0)
+
+
+async def test_a_request_that_lasts_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "CONNECTION_S", 0.1)
+    monkeypatch.setattr(web, "_SWEEP_S", 0.05)
+
+    async def waits(request: Request) -> StreamResponse:
+        await asyncio.Event().wait()
+        return Response()
+
+    async with serving(waits=waits) as (port, get):
+        held = await opened(port, b"GET /waits HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert await rest_of(held) == b""
+        assert (await get("/healthz"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"NOT HTTP\r\n\r\n", 400),
+        (b"GET /healthz HTTP/9.9\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nExpect: foo\r\n\r\n", 417),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nA: " + b"x" * 40_000, 431),
+    ],
+)
+async def test_what_is_not_http_is_told_as_a_problem_and_not_by_whom(
+    sent: bytes, status: int
+) -> None:
+    async with serving() as (port, _):
+        found, headers, body = answered(await rest_of(await opened(port, sent)))
+        assert (found, body["status"]) == (status, status)
+        assert headers["content-type"] == "application/problem+json"
+        assert headers.get("connection", "close") == "close"
+        assert headers["server"] == "clv-streamer"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/page", "/nothing"])
+async def test_without_a_token_every_page_is_asked_for_at_this_machine(path: str) -> None:
+    async def page(request: Request) -> StreamResponse:
+        return Response()
+
+    async with serving(page=page) as (_, get):
+        for host in ("evil.example", "127.0.0.1.evil.example", "[::2]", "10.0.0.1", "\u00e4"):
+            status, kind, _ = await get(path, headers={"Host": host})
+            assert (status, kind) == (421, "application/problem+json")
+        for host in ("localhost:6066", "127.0.0.1", "[::1]:80"):
+            assert (await get(path, headers={"Host": host}))[0] != 421
+    async with serving(TOKEN) as (_, get):
+        answer = await get("/readyz", headers={**BEARER, "Host": "worker.shop.example"})
+        assert answer[0] == 200
 
 
 async def test_a_connection_carries_one_request() -> None:
     async with serving() as (port, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
         answer = await asyncio.wait_for(reader.read(), 5)
         assert answer.count(b"HTTP/1.1 200 OK") == 1
         assert b"Connection: close" in answer
