@@ -13,6 +13,7 @@ import msgspec
 
 from model.artifact.files import MANIFEST_FILE, MODEL_FILE
 from model.evaluate.metrics import ChurnMetrics, ClvMetrics, Decile
+from model.report.escape import markdown
 from model.report.format import money, ratio
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class _Metrics(msgspec.Struct, frozen=True):
 
 
 def card(manifest: Manifest) -> str:
-    """The card of a model, in Markdown."""
+    """The card of a model, in Markdown; no text of the manifest is markup."""
+    manifest = msgspec.convert(_escaped(msgspec.to_builtins(manifest)), type(manifest))
     metrics = _metrics(manifest.metrics)
     sections = (
         _head(manifest),
@@ -46,6 +48,14 @@ def card(manifest: Manifest) -> str:
         _loading(manifest),
     )
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return markdown(value)
+    if isinstance(value, dict):
+        return {markdown(name): _escaped(one) for name, one in value.items()}
+    return [_escaped(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _head(manifest: Manifest) -> str:
@@ -277,11 +287,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], align: str = "
     marks = {"l": "---", "r": "---:"}
     rule = [marks[align[at] if at < len(align) else "l"] for at in range(len(columns))]
     lines = [columns, rule, *rows]
-    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _short(value: object) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from model.errors import ModelError
+from model.report.escape import line
 
 MODEL_FILE: Final = "model.joblib"
 MANIFEST_FILE: Final = "manifest.json"
@@ -106,5 +107,5 @@ def _sync_directory(path: Path) -> None:
 
 
 def _shown(value: object) -> str:
-    text = str(value)
+    text = line(str(value))
     return text if len(text) <= 160 else text[:160] + "…"

@@ -27,6 +27,7 @@ from model.commands.shared import (
     read_log,
     say,
     trust_options,
+    write_page,
 )
 from model.decide.policy import Policy
 from model.decide.scoring import Scorer
@@ -110,7 +111,7 @@ def backtest_command(
         if html is not None:
             from model.report.backtest_page import page
 
-            html.write_text(page(report), encoding="utf-8")
+            write_page(html, page(report))
     say(report, lambda: text(report), html, as_json=as_json)
 
 

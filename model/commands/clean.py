@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from model.commands.shared import CURRENCY, JSON, ORDERS, one_line_errors, read_clean_log
+from model.commands.shared import CURRENCY, JSON, ORDERS, one_line_errors, read_clean_log, tell
 from model.data.order_log import REJECTED_FILE
 
 
@@ -37,10 +37,10 @@ def clean_command(
         found = read_clean_log(orders, currency, out, drop_outliers=drop_outliers)
         write_orders(out / ORDERS_FILE, found.orders, currency)
     if as_json:
-        click.echo(msgspec.json.encode(found.report))
+        tell(msgspec.json.encode(found.report))
         return
-    click.echo(found.report.text(currency))
-    click.echo(
+    tell(found.report.text(currency))
+    tell(
         f"\n{len(found.orders):,} orders, refunds and cancellations written to {out / ORDERS_FILE};"
         f" rows set aside to {out / REJECTED_FILE}"
     )

@@ -23,7 +23,9 @@ from model.commands.shared import (
     one_line_errors,
     read_log,
     step,
+    tell,
     trust_options,
+    write_page,
 )
 from model.data.attributes import Attributes, attributes_for
 from model.data.training_rows import TrainingConfig, default_cutoff_day
@@ -99,13 +101,13 @@ def evaluate_command(
             from model.report.evaluation_page import page
 
             with step("plotting"):
-                html.write_text(page(found, manifest.model_version), encoding="utf-8")
+                write_page(html, page(found, manifest.model_version))
     if as_json:
-        click.echo(msgspec.json.encode(_document(found, manifest)))
+        tell(msgspec.json.encode(_document(found, manifest)))
         return
-    click.echo(f"Model {manifest.model_version}\n\n{text(found.report)}")
+    tell(f"Model {manifest.model_version}\n\n{text(found.report)}")
     if html is not None:
-        click.echo(f"\nWritten to {html}")
+        tell(f"\nWritten to {html}")
 
 
 def _as_it_is(

@@ -22,6 +22,7 @@ from model.commands.shared import (
     read_log,
     say,
     trust_options,
+    write_page,
 )
 from model.monitor.drift import WINDOW_DAYS
 from model.monitor.result import Monitored, age_at
@@ -85,6 +86,6 @@ def monitor_command(
         if html is not None:
             from model.report.monitor_page import page
 
-            html.write_text(page(report), encoding="utf-8")
+            write_page(html, page(report))
     say(report, lambda: text(report), html, as_json=as_json)
     sys.exit(ALARM if report.weeks and report.weeks[-1].alarms else 0)

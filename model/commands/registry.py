@@ -12,7 +12,8 @@ from model.artifact import registry, signature
 from model.artifact import trial as isolation
 from model.artifact.registry import Change, Version
 from model.artifact.signature import Trust
-from model.commands.shared import one_line_errors, trust_options
+from model.commands.shared import one_line_errors, tell, trust_options
+from model.report.escape import line
 
 _ROOT = click.argument("root", type=click.Path(path_type=Path), metavar="ROOT")
 _WHY = click.option("--why", default="", metavar="TEXT", help="Goes into the history.")
@@ -44,9 +45,9 @@ def publish_command(
     with one_line_errors():
         isolation.load(artifact, trust)
         version = registry.publish(root, artifact, replace=replace)
-        click.echo(f"Published {version} in {root}")
+        tell(f"Published {version} in {root}")
         if and_promote:
-            click.echo(_told(root, version, registry.promote(root, version, why=why)))
+            tell(_told(root, version, registry.promote(root, version, why=why)))
 
 
 @registry_group.command("promote")
@@ -66,7 +67,7 @@ def promote_command(root: Path, version: str, why: str, trust: Trust) -> None:
     with one_line_errors():
         registry.check_there(root, version)
         isolation.load(root / version, trust)
-        click.echo(_told(root, version, registry.promote(root, version, why=why)))
+        tell(_told(root, version, registry.promote(root, version, why=why)))
 
 
 @registry_group.command("rollback")
@@ -81,7 +82,7 @@ def rollback_command(root: Path, why: str) -> None:
     """
     with one_line_errors():
         change = registry.rollback(root, why=why)
-        click.echo(_told(root, change.version, change))
+        tell(_told(root, change.version, change))
 
 
 @registry_group.command("versions")
@@ -96,7 +97,7 @@ def versions_command(root: Path, as_json: bool) -> None:
     """
     with one_line_errors():
         found = registry.versions(root)
-    click.echo(msgspec.json.encode(found) if as_json else _table(root, found))
+    tell(msgspec.json.encode(found) if as_json else _table(root, found))
 
 
 @registry_group.command("keygen")
@@ -113,7 +114,7 @@ def keygen_command(private: Path, owner: str) -> None:
       python -m model registry keygen alice.pem --owner alice >> trusted.keys
     """
     with one_line_errors():
-        click.echo(signature.generate(private, owner))
+        tell(signature.generate(private, owner))
 
 
 @registry_group.command("sign")
@@ -139,7 +140,7 @@ def sign_command(artifact: Path, key: Path) -> None:
         directory = registry.resolve(artifact)
         isolation.load(directory)
         public = signature.sign(directory, key)
-    click.echo(f"Signed {directory} with the key {public}")
+    tell(f"Signed {directory} with the key {public}")
 
 
 def _told(root: Path, version: str, change: Change | None) -> str:
@@ -155,10 +156,10 @@ def _table(root: Path, found: list[Version]) -> str:
     rows = [
         (
             "*" if one.current else "",
-            one.version,
-            f"{one.trained_from} to {one.cutoff}",
+            line(one.version),
+            line(f"{one.trained_from} to {one.cutoff}"),
             "yes" if one.signed else "no",
-            one.since or "-",
+            line(one.since or "-"),
         )
         for one in found
     ]

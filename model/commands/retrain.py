@@ -13,7 +13,7 @@ import msgspec
 
 from features.orders import Order
 from model.artifact.signature import Trust
-from model.commands.shared import ATTRIBUTES, one_line_errors, read_log, step, trust_options
+from model.commands.shared import ATTRIBUTES, one_line_errors, read_log, step, tell, trust_options
 from model.data.order_log import Rejections
 from model.estimators.kinds import KINDS
 from model.training.retrain import Busy, Read, RetrainRequest, retrain
@@ -84,7 +84,7 @@ def run(root: Path, read: Read, asked: RetrainRequest, *, as_json: bool) -> None
             outcome = retrain(root, read, asked)
         except Busy as busy:
             raise _BusyNow(str(busy)) from None
-    click.echo(msgspec.json.encode(outcome) if as_json else text(outcome))
+    tell(msgspec.json.encode(outcome) if as_json else text(outcome))
 
 
 def _files(paths: Sequence[Path], currency: str) -> tuple[Sequence[Order], Counter[str]]:

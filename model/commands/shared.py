@@ -16,10 +16,12 @@ from tqdm import tqdm
 
 from features.orders import OrderRules
 from features.times import day_of_date
+from model.artifact.files import replace_durably
 from model.artifact.signature import Trust
 from model.data.columns import OrderColumns
 from model.data.order_log import REJECTED_FILE, Rejections, read_orders
 from model.errors import ModelError
+from model.report.escape import terminal
 
 if TYPE_CHECKING:
     from model.data.cleaning import Cleaned
@@ -38,7 +40,7 @@ def one_line_errors(*also: type[Exception]) -> Iterator[None]:
     try:
         yield
     except told as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(terminal(str(error))) from None
 
 
 def day_option(_: click.Context, __: click.Parameter, value: datetime | None) -> int | None:
@@ -111,14 +113,26 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print the report as
 HTML = click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots.")
 
 
+def tell(message: str | bytes, *, err: bool = False) -> None:
+    """Prints a text, of which nothing commands the terminal, or JSON."""
+    click.echo(terminal(message) if isinstance(message, str) else message, err=err)
+
+
 def say(report: object, text: Callable[[], str], html: Path | None, *, as_json: bool) -> None:
     """Prints a report: as JSON, or its text and where its page was written."""
     if as_json:
-        click.echo(msgspec.json.encode(report))
+        tell(msgspec.json.encode(report))
         return
-    click.echo(text())
+    tell(text())
     if html is not None:
-        click.echo(f"\nWritten to {html}")
+        tell(f"\nWritten to {html}")
+
+
+def write_page(path: Path, page: str) -> None:
+    """Puts a page where `path` is. A link there is replaced, and what it leads to left alone."""
+    if path.exists() and not path.is_file():
+        raise click.UsageError(f"--html {path} is not a file; name one that is, or is not there")
+    replace_durably(path, page.encode(errors="replace"))
 
 
 def _currency(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -145,7 +159,7 @@ def read_log(
     if found.first is not None:
         count = found.counts.total()
         noun = "row" if count == 1 else "rows"
-        click.echo(f"{count:,} {noun} set aside; the first: {found.first}", err=True)
+        tell(f"{count:,} {noun} set aside; the first: {found.first}", err=True)
     return log
 
 

@@ -21,6 +21,7 @@ from model.commands.shared import (
     one_line_errors,
     read_clean_log,
     step,
+    tell,
 )
 from model.data.attributes import read_attributes
 from model.data.columns import OrderColumns
@@ -51,7 +52,7 @@ def _list_kinds(context: click.Context, _: click.Parameter, asked: bool) -> None
             with shown.indentation():
                 shown.write_dl([(option, _described(of)) for option, of in kind.options.items()])
         shown.write_paragraph()
-    click.echo(shown.getvalue().strip("\n"))
+    tell(shown.getvalue().strip("\n"))
     context.exit()
 
 
@@ -180,8 +181,8 @@ def train_command(
         manifest = artifact.save(out, result.model, fields)
         # What it holds is in the manifest now.
         journal_of(out).unlink(missing_ok=True)
-    click.echo(_told(result, manifest))
-    click.echo(f"\n{found.report.text(currency)}\n\nWritten to {out}")
+    tell(_told(result, manifest))
+    tell(f"\n{found.report.text(currency)}\n\nWritten to {out}")
 
 
 def _told(result: Made, manifest: Manifest) -> str:

@@ -8,6 +8,7 @@ import os
 import click
 
 from features.orders import MAX_ID_CHARS, Reason
+from model.commands.shared import tell
 from streamer.admin import rebuild_partition as upkeep
 from streamer.admin import redrive, repartition
 from streamer.admin.redrive import Choice
@@ -59,7 +60,7 @@ def forget_command(user_id: str, within_s: float) -> None:
                 within_s=within_s,
             )
         )
-    click.echo(f"forgotten in {counted(count, 'partition')} of {settings.orders_topic}")
+    tell(f"forgotten in {counted(count, 'partition')} of {settings.orders_topic}")
 
 
 @click.command("redrive")
@@ -126,7 +127,7 @@ def redrive_command(
                 progress=bar.update,
             )
         )
-    click.echo(redrive.text(result, dry_run=dry_run, by_key=to == "key"))
+    tell(redrive.text(result, dry_run=dry_run, by_key=to == "key"))
 
 
 @click.command("repartition")
@@ -154,7 +155,7 @@ def repartition_command() -> None:
                     bar.update,
                 )
             )
-    click.echo(repartition.text(moved, settings.orders_topic))
+    tell(repartition.text(moved, settings.orders_topic))
 
 
 @click.command("rebuild")
@@ -186,13 +187,11 @@ def rebuild_command(number: int, partly: bool, yes: bool) -> None:
         )
     tag, start = found.partition.tag, found.log_start
     if found.customers is None:
-        click.echo(
+        tell(
             f"{tag} is applied up to offset {found.applied}, and its log begins at {start}: say"
             " --yes to delete its customers in Redis and have it read again from there"
         )
         return
-    click.echo(
-        f"{tag}: {counted(found.customers, 'customer')} deleted; the log is read from {start}"
-    )
+    tell(f"{tag}: {counted(found.customers, 'customer')} deleted; the log is read from {start}")
     if start:
-        click.echo("Start its worker with CLV_START_AT=log-start, this once.")
+        tell("Start its worker with CLV_START_AT=log-start, this once.")

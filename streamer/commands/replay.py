@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from model.commands.shared import ORDERS
+from model.commands.shared import ORDERS, tell
 from model.data.order_log import read_orders
 from streamer.commands.shared import (
     MODEL,
@@ -66,7 +66,7 @@ def replay_command(
             environ[MODEL] = str(model_path)
         settings, pipeline = loaded_pipeline(environ, needs=(MODEL,))
         replayed = _replay(orders, settings, pipeline, out, instant(until), speed)
-    click.echo(_told(replayed, out))
+    tell(_told(replayed, out))
 
 
 def _replay(
@@ -92,7 +92,7 @@ def _replay(
         )
     rejects.tell()
     if replayed.late:
-        click.echo(
+        tell(
             f"{counted(replayed.late, 'order')} came more than CLV_ALLOWED_LATENESS after newer"
             " ones: they count, but fire no warning; sort the log by ts",
             err=True,

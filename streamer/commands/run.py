@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import click
 
+from model.commands.shared import tell
 from streamer.commands.shared import one_line_errors
 from streamer.settings import Settings, unknown_variables
 from streamer.worker.run import run_worker
@@ -28,7 +29,7 @@ def worker_command() -> NoReturn:
     with one_line_errors():
         settings = Settings.load(os.environ)
     for line in unknown_variables(os.environ):
-        click.echo(f"Note: {line}", err=True)
+        tell(f"Note: {line}", err=True)
     run_worker(settings)
 
 

@@ -14,6 +14,7 @@ from features.orders import Reason
 from features.state import StateError
 from features.times import instant_ms
 from model.commands.shared import one_line_errors as refusals_as_lines
+from model.commands.shared import tell
 from model.data.order_log import RejectedRow
 from streamer.assemble import pipeline_of
 from streamer.errors import StreamerError
@@ -95,7 +96,7 @@ class Rejects:
     def tell(self) -> None:
         """Says on stderr what was left out and why."""
         for reason, count in self._counts.most_common():
-            click.echo(
+            tell(
                 f"{counted(count, 'row')} left out ({reason}), the first: {self._first[reason]}",
                 err=True,
             )

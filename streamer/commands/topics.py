@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from features.orders import Order
-from model.commands.shared import ORDERS
+from model.commands.shared import ORDERS, tell
 from model.data.order_log import read_orders
 from streamer.admin import outcomes, topic_orders
 from streamer.admin.produce import Produced, produce
@@ -53,7 +53,7 @@ def produce_command(orders: tuple[Path, ...], speed: float | None) -> None:
         rejects = Rejects()
         produced = asyncio.run(_produce(orders, settings, rejects, speed))
     rejects.tell()
-    click.echo(f"{produced.orders:,} orders acknowledged by {settings.orders_topic}")
+    tell(f"{produced.orders:,} orders acknowledged by {settings.orders_topic}")
 
 
 async def _produce(
@@ -106,7 +106,7 @@ def outcomes_command(files: tuple[Path, ...], as_of: str | None, as_json: bool) 
             settings = Settings.load(os.environ, needs=(KAFKA,))
             records = asyncio.run(_warnings(settings))
         weeks = outcomes.by_week(outcomes.endings(records, as_of_ms))
-    click.echo(msgspec.json.encode(weeks) if as_json else outcomes.text(weeks))
+    tell(msgspec.json.encode(weeks) if as_json else outcomes.text(weeks))
 
 
 async def _warnings(settings: Settings) -> list[ChurnWarning]:
@@ -155,12 +155,12 @@ def _topic_orders(settings: Settings, currency: str) -> tuple[list[Order], Count
     with progress_bar("reading") as bar:
         log = asyncio.run(topic_orders.read_orders_topic(settings, currency, bar.update))
     for number, start in log.cut.items():
-        click.echo(
+        tell(
             f"{settings.orders_topic}-{number} begins at offset {start}: its first orders are gone",
             err=True,
         )
     for reason, count in log.rejected.most_common():
-        click.echo(f"{counted(count, 'record')} set aside ({reason})", err=True)
+        tell(f"{counted(count, 'record')} set aside ({reason})", err=True)
     return log.orders, Counter({str(reason): count for reason, count in log.rejected.items()})
 
 
@@ -186,9 +186,9 @@ def show_command(user_id: str, as_of: str | None, as_json: bool) -> None:
         shown = customer_view.view(user_id, partition, state, due_ms, pipeline, as_of_ms)
         features = customer_view.features_of(user_id, state, pipeline, as_of_ms)
     if as_json:
-        click.echo(msgspec.json.encode(msgspec.to_builtins(shown) | {"features": features}))
+        tell(msgspec.json.encode(msgspec.to_builtins(shown) | {"features": features}))
     else:
-        click.echo(customer_view.text(shown, features))
+        tell(customer_view.text(shown, features))
 
 
 async def _found(user_id: str, settings: Settings) -> customer_view.Found:

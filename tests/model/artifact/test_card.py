@@ -48,6 +48,29 @@ def _tables(text: str) -> list[list[str]]:
     return [block for block in blocks if block[0].startswith("|")]
 
 
+def test_texts_of_the_manifest_are_no_markup(manifest: Manifest) -> None:
+    evil = "<script>alert(1)</script>|![x](http://evil.example/)\n# Trust me\x1b[2J"
+    column = Column(evil, (evil,))
+    changed = msgspec.structs.replace(
+        manifest,
+        model_version=evil,
+        kind=evil,
+        trained_from=evil,
+        libraries={evil: evil},
+        attributes=(column,),
+        feature_names=(*manifest.feature_names, column.feature),
+        cleaning={evil: {evil: 1}},
+        search={"chosen": evil, "trials": [{evil: evil}]},
+    )
+    text = card(changed)
+    assert "alert(1)" in text
+    for markup in ("<script", "![x]", "\n# Trust", "\x1b"):
+        assert markup not in text
+    plain = card(manifest).splitlines()
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert len(headings) == len([line for line in plain if line.startswith("#")]) + 1
+
+
 def test_it_stands_beside_the_model(tmp_path: Path) -> None:
     made = save(tmp_path / "model", modelling.model(), modelling.fields())
     assert (tmp_path / "model" / "MODEL_CARD.md").read_text() == card(made)

@@ -82,6 +82,21 @@ def test_a_drift_ends_with_a_code_of_its_own_and_is_named(model: Path, tmp_path:
     assert next(d for d in newest["drifts"] if d["name"] == "T_days")["threshold"] is None
 
 
+def test_a_link_where_the_page_goes_is_replaced_and_not_followed(
+    model: Path, tmp_path: Path
+) -> None:
+    log, victim, page = log_of(ORDERS, tmp_path), tmp_path / "victim", tmp_path / "page.html"
+    victim.write_text("mine")
+    page.symlink_to(victim)
+    assert run(log, "--model", model, "--html", page).exit_code == 0
+    assert (victim.read_text(), page.is_symlink()) == ("mine", False)
+    assert page.read_text().startswith("<!doctype html>")
+    for other in (tmp_path, Path("/dev/null")):
+        found = run(log, "--model", model, "--html", other)
+        assert (found.exit_code, "is not a file" in found.stderr) == (2, True)
+    assert Path("/dev/null").is_char_device()
+
+
 def test_what_cannot_be_monitored_is_refused_with_the_remedy(model: Path, tmp_path: Path) -> None:
     log = log_of(ORDERS, tmp_path)
     short = run(log, "--model", model, "--from", iso_day(day_of(ORDERS[-1].ts_ms)))

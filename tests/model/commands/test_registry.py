@@ -54,6 +54,20 @@ def test_a_published_and_promoted_model_is_what_the_registry_loads(
     assert "is the current version of" in _said("promote", root, version)
 
 
+def test_a_manifest_cannot_command_the_terminal_nor_add_a_line(made: Path, tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    version = load(made).manifest.model_version
+    _said("publish", root, made)
+    path = root / version / "manifest.json"
+    for name in ("trained_from", "schema"):
+        manifest = json.loads(path.read_text())
+        manifest[name] = "\x1b[2J\x1b]0;owned\x07\nError: none\u202e"
+        path.write_text(json.dumps(manifest))
+        result = _run("versions", root)
+        assert not {"\x1b", "\x07", "\u202e"} & set(result.output)
+        assert not [one for one in result.output.splitlines() if one.startswith("Error: none")]
+
+
 def test_a_model_that_cannot_be_loaded_is_neither_published_nor_promoted(
     made: Path, tmp_path: Path
 ) -> None:
