@@ -107,7 +107,9 @@ def _predict() -> dict[str, Any]:
             "200": _answer(
                 "The predictions.", {"type": "array", "items": _ref("Prediction"), "minItems": 1}
             ),
-            **_refused("BadRequest", "TooLarge", "UnsupportedMediaType", "Unprocessable"),
+            **_refused(
+                "BadRequest", "TooSlow", "TooLarge", "UnsupportedMediaType", "Unprocessable"
+            ),
         },
     }
 
@@ -160,6 +162,7 @@ _STATUSES: Final = {
     "BadRequest": ("400", "The body is not valid JSON."),
     "Unauthorized": ("401", "The worker has a token, and this was not it."),
     "NotFound": ("404", "No order of this customer was applied."),
+    "TooSlow": ("408", "The body did not arrive within 5 seconds."),
     "TooLarge": ("413", "The body is too large: send fewer records at a time."),
     "UnsupportedMediaType": ("415", "The body is not application/json."),
     "Misdirected": ("421", "A worker without a token answers for 127.0.0.1 and localhost only."),

@@ -110,8 +110,8 @@ async def test_every_status_that_was_seen_is_in_the_document() -> None:
             await api.ask(f"/customers/{path}")
         api.store.away = True
         await api.ask("/customers/ada")
-        await api.ask("/customers/ada", headers={"Host": "evil.example"})
-        seen = set(api.answered)
+        other, _, _ = await api.ask("/customers/ada", headers={"Host": "evil.example"})
+        seen = {*api.answered, ("customers", other)}
     assert {status for _, status in seen} >= {200, 400, 404, 413, 415, 421, 422, 503}
     assert {status for page, status in seen if str(status) not in told[page]} == set()
 
