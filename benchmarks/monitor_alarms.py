@@ -30,7 +30,7 @@ from model.data.synthetic import Shop, generate
 from model.data.training_rows import TrainingConfig, sorted_orders
 from model.decide.scoring import Scorer
 from model.monitor.drift import MATERIAL_PSI, base, buyers, drifts, rows_of
-from model.monitor.result import Baseline, MonitoredWeek
+from model.monitor.result import DriftReference, MonitoredWeek
 from model.monitor.weekly import (
     KnownCustomers,
     of_everybody,
@@ -56,7 +56,7 @@ def main() -> None:
         real(Path(os.environ["CLV_BENCH_DATA"]))
 
 
-Case = tuple[list[Order], Scorer, Baseline, int]
+Case = tuple[list[Order], Scorer, DriftReference, int]
 
 
 def steady(seed: int) -> Case:
@@ -74,7 +74,7 @@ def known_at(log: list[Order], cutoff: int) -> Case:
     return log, scorer, known, cutoff
 
 
-def chance(log: Sequence[Order], scorer: Scorer, known: Baseline, cutoff: int) -> None:
+def chance(log: Sequence[Order], scorer: Scorer, known: DriftReference, cutoff: int) -> None:
     """Windows drawn from those of the reference itself."""
     rng = np.random.default_rng(1)
     rows, scores = [], []
