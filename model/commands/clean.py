@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 import msgspec
 
+from features.orders import Order
 from model.commands.shared import CURRENCY, JSON, ORDERS, one_line_errors, read_clean_log, tell
 from model.data.order_log import REJECTED_FILE
+from model.report.escape import is_formula
 
 
 @click.command("clean")
@@ -35,12 +39,24 @@ def clean_command(
         if (out / ORDERS_FILE).resolve() in [path.resolve() for path in orders]:
             raise click.UsageError(f"--out {out} would overwrite {out / ORDERS_FILE}; name another")
         found = read_clean_log(orders, currency, out, drop_outliers=drop_outliers)
-        write_orders(out / ORDERS_FILE, found.orders, currency)
+        formulas = Counter[bool]()
+        write_orders(out / ORDERS_FILE, _counted(found.orders, formulas), currency)
     if as_json:
         tell(msgspec.json.encode(found.report))
         return
     tell(found.report.text(currency))
+    if formulas[True]:
+        tell(
+            f"\n{formulas[True]:,} rows have an id that a spreadsheet runs as a formula (=, +, -,"
+            " @); ids are written as they are: import the file as text, or open it in none"
+        )
     tell(
         f"\n{len(found.orders):,} orders, refunds and cancellations written to {out / ORDERS_FILE};"
         f" rows set aside to {out / REJECTED_FILE}"
     )
+
+
+def _counted(orders: Iterable[Order], formulas: Counter[bool]) -> Iterator[Order]:
+    for order in orders:
+        formulas[is_formula(order.order_id) or is_formula(order.user_id)] += 1
+        yield order

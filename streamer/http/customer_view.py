@@ -17,6 +17,7 @@ from model.decide.codec import CustomerRecord
 from model.decide.outcome import Ending, ending
 from model.decide.scoring import score
 from model.explain.tree_shap import FeaturePart, by_feature
+from model.report.escape import line
 from streamer.errors import StreamerError
 from streamer.http.answers import Contribution, Prediction, explained, prediction_of
 from streamer.pipeline.batch import Pipeline
@@ -212,7 +213,7 @@ def text(shown: CustomerView, features: Sequence[FeaturePart] | None = None) -> 
     money = f"{shown.currency} of the next {shown.horizon_days} days"
     reference = "none" if shown.reference_clv is None else f"{shown.reference_clv:,.2f}"
     lines = [
-        f"{shown.user_id}  as of {shown.as_of}  ({shown.partition})",
+        f"{line(shown.user_id)}  as of {shown.as_of}  ({shown.partition})",
         "",
         f"  CLV                 {shown.clv:>12,.2f}  {money}, segment {shown.segment}",
         f"  churn probability   {shown.churn_probability:>12.1%}",
