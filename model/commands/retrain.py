@@ -60,7 +60,7 @@ def retrain_command(
     """Retrain, compare with the current model, and promote what is better.
 
     Trains on everything before the last horizon of the log, and compares both models on
-    that horizon. A candidate is promoted that is better in normalized Gini, MAE or RMSE
+    that horizon. A candidate is promoted if it is better in normalized Gini, MAE or RMSE
     and worse in none, beyond the noise of a paired bootstrap.
 
     For the orders topic there is python -m streamer retrain.

@@ -38,7 +38,7 @@ from streamer.settings import Settings
     help="Seconds to wait until workers have applied it.",
 )
 def forget_command(user_id: str, within_s: float) -> None:
-    """Forget a customer: erased everywhere, and left out of a log that is read again.
+    """Forget a customer: erase their state, and ignore their past orders from then on.
 
     Workers go on meanwhile; one of them does it. docs/erasure.md says what Kafka cannot delete.
     Exit code 1 when no worker has applied it yet.
@@ -80,7 +80,7 @@ def forget_command(user_id: str, within_s: float) -> None:
     default=3,
     show_default=True,
     metavar="N",
-    help="Leave those that have come back so often.",
+    help="Skip those already redriven so often.",
 )
 @click.option("--again", is_flag=True, help="Also those that were redriven before.")
 @click.option(
@@ -90,7 +90,7 @@ def forget_command(user_id: str, within_s: float) -> None:
     show_default=True,
     help="The partition that the key belongs to, or the one that the record came from.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 def redrive_command(
     reasons: tuple[str, ...],
     since: str | None,
@@ -168,11 +168,11 @@ def repartition_command() -> None:
     help="Of the orders topic.",
 )
 @click.option("--partly", is_flag=True, help="Also where the log has lost its first orders.")
-@click.option("--yes", is_flag=True, help="Do it. Without, say what would be done.")
+@click.option("--yes", is_flag=True, help="Do it. Without, only show what would be done.")
 def rebuild_command(number: int, partly: bool, yes: bool) -> None:
     """Delete what Redis has of a partition, so that its worker reads the log again.
 
-    The worker may run; it starts over by itself, and says the warnings of the log again, with the
+    The worker may run; it starts over by itself, and sends the warnings of the log again, with the
     same ids. docs/recovery.md says when to do this.
 
     \b

@@ -44,7 +44,7 @@ def worker_command() -> NoReturn:
     help="For the order log, the model and the worker's log.",
 )
 def demo_command(keep: bool, directory: Path) -> None:
-    """Train on real orders, stream them through Kafka and Redis, and see who was warned of.
+    """Train on real orders, stream them through Kafka and Redis, and see the warnings.
 
     Starts an embedded broker and Redis, unless KAFKA_BOOTSTRAP_SERVERS and REDIS_URL are set.
 
