@@ -1,10 +1,12 @@
-"""A trained model on disk: `model.joblib`, `manifest.json`; for people, `report.txt` and a card.
+"""A trained model on disk: its file and `manifest.json`; for people, `report.txt` and a card.
 
-It is loaded only when everything in the manifest fits what runs here.
+It is loaded only when everything in the manifest fits what runs here, and from the very bytes whose
+SHA-256 the manifest has. The hash finds damage and mix-ups; it is no signature: who can write both
+files can choose the numbers that score customers.
 
-A pickle can run code. So what is loaded is the very bytes whose SHA-256 the manifest has, and they
-may name the few classes a model is made of and nothing else. The hash finds damage and mix-ups; it
-is no signature: who can write both files can still choose the numbers that score customers.
+`model.json` holds parameters and runs nothing (`model.artifact.parameters`). `model.joblib` is a
+pickle, for kinds made of scikit-learn's own structures; it can run any code, and is opened where a
+trusted key has signed it or the reader says so (`Trust.pickles`).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from model.artifact.files import (
     MANIFEST_FILE,
     MAX_BYTES,
     MODEL_FILE,
+    PICKLE_FILE,
     REPORT_FILE,
     ArtifactRefused,
     read_bytes,
@@ -47,6 +50,9 @@ from model.artifact.manifest import (
     libraries,
     parsed,
 )
+from model.artifact.parameters import MAX_BYTES as MAX_PARAMETERS
+from model.artifact.parameters import read as read_parameters
+from model.artifact.parameters import written
 from model.artifact.registry import resolve
 from model.artifact.signature import ANYBODY, Trust
 from model.artifact.unpickle import unpickled
@@ -57,8 +63,17 @@ from model.estimators.clv import ClvModel
 # Protocol 5 is in every Python supported; fixed, so that the same model gives the same bytes.
 _PICKLE_PROTOCOL: Final = 5
 _VERSION_CHARS: Final = 12
+_PICKLE: Final = (
+    "a pickle can run any code: name its maker's key (CLV_MODEL_KEYS, --keys), or, if you trust who"
+    " can write the file with all that you may do here, say so (CLV_TRUST_PICKLE=on,"
+    " --trust-pickle); python -m model registry convert makes parameters of an earlier version's"
+)
 # Other processors may differ in the last bits of a logarithm, and so by one rounding step.
 _CANARY_TOLERANCE: Final = 1e-6
+
+
+class PickleUntrusted(ArtifactRefused):
+    """A pickle that no trusted key has signed: sign it, convert it, or say that it may run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +106,9 @@ def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Mani
     (FileExistsError).
     """
     target = Path(directory)
-    data = pickle.dumps(model, protocol=_PICKLE_PROTOCOL)
+    parameters = written(model)
+    name = PICKLE_FILE if parameters is None else MODEL_FILE
+    data = parameters or pickle.dumps(model, protocol=_PICKLE_PROTOCOL)
     if len(data) > MAX_BYTES:
         raise OSError(
             f"{target}: the model has {len(data):,} bytes, and at most {MAX_BYTES:,} are loaded;"
@@ -124,70 +141,97 @@ def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Mani
         reference=fields.reference,
         data=fields.data,
         cutoffs=[dict(report) for report in fields.cutoffs],
+        file=name,
     )
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    texts = {REPORT_FILE: f"{fields.report.rstrip()}\n", CARD_FILE: card(manifest)}
-    files = {name: content.encode() for name, content in texts.items()}
-    _replace(target, {MODEL_FILE: data, **files, MANIFEST_FILE: text + b"\n"})
+    _write(target, manifest, data, f"{fields.report.rstrip()}\n".encode())
     return manifest
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
-    """The bytes of an artifact, each file read once: what is hashed, checked and loaded."""
+def _write(target: Path, manifest: Manifest, data: bytes, report: bytes) -> None:
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    _replace(
+        target,
+        {
+            manifest.file: data,
+            REPORT_FILE: report,
+            CARD_FILE: card(manifest).encode(),
+            MANIFEST_FILE: text + b"\n",
+        },
+    )
 
-    directory: Path
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An artifact that passed every check, and the bytes of the manifest that did."""
+
+    artifact: Artifact
     manifest: bytes
-    model: bytes
-    signature: bytes | None
+    directory: Path
 
 
 def load(directory: str | Path, trust: Trust = ANYBODY) -> Artifact:
-    """The artifact in `directory`, every check passed. Raises ArtifactRefused.
-
-    Of a registry, its current version. A worker tries it in a subprocess first
-    (`model.artifact.trial.load`).
-    """
-    return checked(read(directory), trust)
+    """The artifact in `directory`, or a registry's current one. Raises ArtifactRefused."""
+    return checked(directory, trust).artifact
 
 
-def read(directory: str | Path) -> Files:
-    """The bytes of an artifact, or of a registry's current one. Raises ArtifactRefused."""
-    path = resolve(directory)
-    manifest, model = read_bytes(path, MANIFEST_FILE), read_bytes(path, MODEL_FILE)
-    return Files(path, manifest, model, signature.read(path))
-
-
-def checked(files: Files, trust: Trust = ANYBODY) -> Artifact:
-    """The artifact of these very bytes, every check passed. Raises ArtifactRefused.
+def checked(directory: str | Path, trust: Trust = ANYBODY) -> Checked:
+    """What `load` gives, and what it was made from. Each file is read once.
 
     Who made it comes first: nothing is read from a manifest that nobody vouches for.
     """
-    path = files.directory
-    signature.verify(path, files.manifest, files.signature, trust)
-    manifest = parsed(path, files.manifest)
+    path = resolve(directory)
+    text = read_bytes(path, MANIFEST_FILE)
+    signed = signature.verify(path, text, signature.read(path), trust)
+    manifest = parsed(path, text)
     check(path, manifest)
-    digest = hashlib.sha256(files.model).hexdigest()
+    if manifest.file == PICKLE_FILE and not (signed or trust.pickles):
+        raise PickleUntrusted(
+            path, PICKLE_FILE, "a pickle of somebody whom no trusted key vouches for",
+            "parameters, or a signature by a key that is trusted", _PICKLE,
+        )  # fmt: skip
+    data = read_bytes(path, manifest.file)
+    digest = hashlib.sha256(data).hexdigest()
     if digest != manifest.sha256:
         raise ArtifactRefused(
-            path, f"SHA-256 of {MODEL_FILE}", digest, manifest.sha256, "copy both files again"
+            path, f"SHA-256 of {manifest.file}", digest, manifest.sha256, "copy both files again"
         )
-    model = unpickled(path, files.model)
     try:
+        model = _built(path, data) if manifest.file == MODEL_FILE else unpickled(path, data)
         _check_model(path, model, manifest)
     except AttributeError as error:  # its class has grown since
         raise ArtifactRefused(
-            path, MODEL_FILE, f"of an earlier version ({error})", "a model of this one", RETRAIN
+            path, manifest.file, f"of an earlier version ({error})", "a model of this one", RETRAIN
         ) from None
-    return Artifact(model, manifest)
+    return Checked(Artifact(model, manifest), text, path)
 
 
-def digest_of(files: Files) -> str:
-    """One SHA-256 for all the bytes that loading depends on."""
-    digest = hashlib.sha256()
-    for part in (files.manifest, files.model, files.signature or b""):
-        digest.update(hashlib.sha256(part).digest())
-    return digest.hexdigest()
+def convert(source: Path, target: Path, trust: Trust) -> Manifest:
+    """The manifest of an artifact written to `target` as this version writes it: parameters instead
+    of a pickle where the kind has such a form. Model and version stay. Raises ArtifactRefused."""
+    found = checked(source, trust)
+    model, manifest = found.artifact.model, found.artifact.manifest
+    parameters = written(model)
+    if parameters is None:
+        raise ArtifactRefused(
+            source, "kind", manifest.kind, "one that is made of arrays",
+            "it stays a pickle: sign it (python -m model registry sign)",
+        )  # fmt: skip
+    sha256 = hashlib.sha256(parameters).hexdigest()
+    manifest = msgspec.structs.replace(manifest, file=MODEL_FILE, sha256=sha256)
+    report = read_bytes(found.directory, REPORT_FILE)
+    _write(target, manifest, parameters, report)
+    return load(target).manifest
+
+
+def _built(path: Path, data: bytes) -> ClvModel:
+    if len(data) > MAX_PARAMETERS:
+        raise ArtifactRefused(
+            path, f"size of {MODEL_FILE}", len(data), f"at most {MAX_PARAMETERS} bytes", RETRAIN
+        )
+    try:
+        return read_parameters(data)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactRefused(path, MODEL_FILE, str(error), "parameters", RETRAIN) from None
 
 
 def _plain(numbers: Floats) -> Any:
@@ -262,7 +306,7 @@ def _check_model(path: Path, model: ClvModel, manifest: Manifest) -> None:
             ("CLV of the canary", model.clv(features), canary.clv),
             ("churn probability of the canary", model.churn(features), canary.churn),
         )
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
         raise ArtifactRefused(path, "canary", str(error), "scores", RETRAIN) from None
     for field, found_now, then in outputs:
         _check_outputs(path, field, found_now, then)

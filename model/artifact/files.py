@@ -6,7 +6,9 @@ wait for that.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -14,13 +16,21 @@ from typing import Final
 from model.errors import ModelError
 from model.report.escape import line
 
-MODEL_FILE: Final = "model.joblib"
+MODEL_FILE: Final = "model.json"
+PICKLE_FILE: Final = "model.joblib"
 MANIFEST_FILE: Final = "manifest.json"
 REPORT_FILE: Final = "report.txt"
 CARD_FILE: Final = "MODEL_CARD.md"
 SIGNATURE_FILE: Final = "signature.json"
 # All that may be in the directory of an artifact, the manifest last: without it, there is none.
-ARTIFACT_FILES: Final = (MODEL_FILE, REPORT_FILE, CARD_FILE, SIGNATURE_FILE, MANIFEST_FILE)
+ARTIFACT_FILES: Final = (
+    MODEL_FILE,
+    PICKLE_FILE,
+    REPORT_FILE,
+    CARD_FILE,
+    SIGNATURE_FILE,
+    MANIFEST_FILE,
+)
 
 # Most models are far smaller than a megabyte, a large forest is not; keeps a wrong file out of
 # memory.
@@ -48,15 +58,22 @@ class ArtifactRefused(ModelError):
 
 
 def read_bytes(directory: Path, name: str, most: int = MAX_BYTES) -> bytes:
-    """A file of the directory, read once. Raises ArtifactRefused, also above `most` bytes."""
+    """A regular file of the directory, read once. Raises ArtifactRefused, also above `most` bytes.
+
+    No link is followed and nothing is waited for: whoever can write there could else have a secret
+    of the reader's copied, or the reader hang.
+    """
     try:
-        with (directory / name).open("rb") as file:
+        handle = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise OSError(errno.EINVAL, "no regular file")
             data = file.read(most + 1)
     except OSError as error:
         raise ArtifactRefused(
             directory,
             name,
-            "not there" if isinstance(error, FileNotFoundError) else error.strerror or error,
+            _why_unreadable(error),
             "a readable file",
             "train one or check the path",
         ) from None
@@ -66,6 +83,20 @@ def read_bytes(directory: Path, name: str, most: int = MAX_BYTES) -> bytes:
             "this is not a clv-streamer model",
         )  # fmt: skip
     return data
+
+
+def is_there(directory: Path, name: str) -> bool:
+    """Whether the directory has a regular file of that name, which is no link."""
+    try:
+        return stat.S_ISREG(os.lstat(directory / name).st_mode)
+    except OSError:
+        return False
+
+
+def _why_unreadable(error: OSError) -> object:
+    if isinstance(error, FileNotFoundError):
+        return "not there"
+    return "a link" if error.errno == errno.ELOOP else error.strerror or error
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -80,7 +111,8 @@ def replace_durably(path: Path, content: bytes) -> None:
     """Puts the content where `path` is, at once: a reader has the old file or the new one."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        os.fchmod(handle, 0o644)  # mkstemp makes it private; the worker's user reads it
+        # mkstemp makes it private, and the worker's user reads it; an old file keeps its mode.
+        os.fchmod(handle, _mode(path))
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
@@ -90,6 +122,13 @@ def replace_durably(path: Path, content: bytes) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+def _mode(path: Path) -> int:
+    try:
+        return stat.S_IMODE(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return 0o644
 
 
 def _sync_directory(path: Path) -> None:

@@ -12,7 +12,7 @@ import scipy
 import sklearn
 
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
-from model.artifact.files import MANIFEST_FILE, ArtifactRefused
+from model.artifact.files import MANIFEST_FILE, MODEL_FILE, PICKLE_FILE, ArtifactRefused
 from model.data.attributes import Column
 from model.data.fingerprint import Data
 from model.monitor.result import DriftReference
@@ -42,6 +42,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     `model.estimators.kinds`; `attributes` are what it knows of customers beside their orders
     (`model.data.attributes`); `search` is the history of `model.training.search`, empty where there
     was none; `cleaning` the report of `model.data.cleaning`.
+    `file` is the one that holds the model: its parameters, or a pickle.
     `reference` is what `model.monitor.drift` compares later customers with. `data` says which
     orders training knew; `cutoffs` are reports like `metrics`, of the same kind of model trained
     anew at other days, oldest first.
@@ -73,6 +74,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     reference: DriftReference | None = None
     data: Data | None = None
     cutoffs: list[dict[str, Any]] = []
+    file: str = PICKLE_FILE
 
     @property
     def typical_customer(self) -> tuple[float, ...]:
@@ -137,12 +139,16 @@ def check(path: Path, manifest: Manifest) -> None:
         ),
         ("number of score_quantiles", len(manifest.score_quantiles), 101),
     ]
-    for library, running in libraries().items():
+    # Parameters are numbers in any library; a pickle is of the libraries that wrote it.
+    for library, running in libraries().items() if manifest.file == PICKLE_FILE else ():
         trained = manifest.libraries.get(library, "not named")
         facts.append((f"{library} of training", _minor(trained), _minor(running)))
     for field, found, expected in facts:
         if found != expected:
             raise ArtifactRefused(path, field, *difference(found, expected), RETRAIN)
+    if manifest.file not in (MODEL_FILE, PICKLE_FILE):
+        names = f"{MODEL_FILE} or {PICKLE_FILE}"
+        raise ArtifactRefused(path, "file", manifest.file, names, RETRAIN)
     if not manifest.horizon_days >= 1:
         raise ArtifactRefused(path, "horizon_days", manifest.horizon_days, "at least 1", RETRAIN)
     if len(manifest.typical) not in (0, len(manifest.feature_names)):

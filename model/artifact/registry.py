@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,8 +31,10 @@ from model.artifact.files import (
     ARTIFACT_FILES,
     MANIFEST_FILE,
     MODEL_FILE,
+    PICKLE_FILE,
     SIGNATURE_FILE,
     ArtifactRefused,
+    is_there,
     read_bytes,
     replace_durably,
 )
@@ -45,6 +48,8 @@ PROMOTE: Final = "promote"
 ROLLBACK: Final = "rollback"
 KEEP: Final = "keep"
 
+# Names that a version may not have, for they are the registry's own.
+_RESERVED: Final = frozenset({"current", "history"})
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # A version and its line end, with room to see that it is something else.
 _MAX_CURRENT: Final = 200
@@ -102,14 +107,21 @@ def resolve(path: str | Path) -> Path:
         raise ArtifactRefused(
             directory, CURRENT_FILE, version, "a version that is there", _promote(directory)
         )
+    named = str(_facts(directory / version).get("model_version", ""))
+    if named != version:
+        raise ArtifactRefused(
+            directory, f"model_version of {version}", named, version, _promote(directory)
+        )
     return directory / version
 
 
 def is_registry(path: Path) -> bool:
     """Whether a directory is a registry: it has a `current` or versions, and is not an artifact."""
-    if (path / MANIFEST_FILE).exists():
+    if is_there(path, MANIFEST_FILE):
         return False
-    return (path / CURRENT_FILE).exists() or (path / HISTORY_FILE).exists() or bool(_names(path))
+    return any(os.path.lexists(path / name) for name in (CURRENT_FILE, HISTORY_FILE)) or bool(
+        _names(path)
+    )
 
 
 def current(root: Path) -> str | None:
@@ -117,7 +129,7 @@ def current(root: Path) -> str | None:
 
     Raises ArtifactRefused for a file that is torn or foreign.
     """
-    if not (root / CURRENT_FILE).exists():
+    if not os.path.lexists(root / CURRENT_FILE):
         return None
     content = read_bytes(root, CURRENT_FILE, _MAX_CURRENT)
     name = content.removesuffix(b"\n").decode("ascii", "replace")
@@ -130,12 +142,8 @@ def current(root: Path) -> str | None:
 
 def history(root: Path) -> list[Change]:
     """All changes, the oldest first; lines that are none are passed over."""
-    try:
-        lines = (root / HISTORY_FILE).read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
     found = []
-    for line in lines:
+    for line in _told(root).splitlines():
         try:
             found.append(msgspec.json.decode(line, type=Change))
         except msgspec.DecodeError:
@@ -157,7 +165,7 @@ def versions(root: str | Path) -> list[Version]:
                 current=name == now,
                 trained_from=str(manifest.get("trained_from", "")),
                 cutoff=str(manifest.get("cutoff", "")),
-                signed=(directory / name / SIGNATURE_FILE).exists(),
+                signed=is_there(directory / name, SIGNATURE_FILE),
                 since=since.get(name),
             )
         )
@@ -179,9 +187,11 @@ def publish(root: str | Path, artifact: str | Path, *, replace: bool = False) ->
     files = {
         name: read_bytes(source, name)
         for name in ARTIFACT_FILES
-        if (source / name).exists() or name in (MODEL_FILE, MANIFEST_FILE)
+        if os.path.lexists(source / name) or name == MANIFEST_FILE
     }
-    version = str(_facts(source).get("model_version", ""))
+    if MODEL_FILE not in files and PICKLE_FILE not in files:
+        read_bytes(source, MODEL_FILE)  # raises, and says that it is not there
+    version = str(_facts(source, files[MANIFEST_FILE]).get("model_version", ""))
     _check_name(version)
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory):
@@ -190,7 +200,7 @@ def publish(root: str | Path, artifact: str | Path, *, replace: bool = False) ->
             _check_same(target, files)
         target.mkdir(exist_ok=True)
         for name, content in files.items():
-            if not _holds(target / name, content):
+            if not _holds(target, name, content):
                 replace_durably(target / name, content)
     return version
 
@@ -296,11 +306,16 @@ def _now() -> str:
 
 
 def _append(root: Path, change: Change) -> None:
-    path = root / HISTORY_FILE
-    told = path.read_bytes() if path.exists() else b""
+    path, told = root / HISTORY_FILE, _told(root)
     if told and not told.endswith(b"\n"):
         told += b"\n"
     replace_durably(path, told + msgspec.json.encode(change) + b"\n")
+
+
+def _told(root: Path) -> bytes:
+    """The bytes of the history; none where there is none. Raises ArtifactRefused for a link."""
+    there = os.path.lexists(root / HISTORY_FILE)
+    return read_bytes(root, HISTORY_FILE) if there else b""
 
 
 def _line(changes: Sequence[Change], now: str | None) -> list[str]:
@@ -350,30 +365,31 @@ def check_there(root: Path, version: str) -> None:
 
 
 def _check_name(version: str) -> None:
-    if not _VERSION.fullmatch(version):
+    if not _VERSION.fullmatch(version) or version in _RESERVED:
         raise RegistryError(
             f"{version!r} is not a version name: letters, digits, hyphen and underscore"
         )
 
 
 def _check_same(target: Path, files: dict[str, bytes]) -> None:
-    for name in (MODEL_FILE, MANIFEST_FILE):
-        if not _holds(target / name, files[name]):
+    for name in (MODEL_FILE, PICKLE_FILE, MANIFEST_FILE):
+        if name in files and not _holds(target, name, files[name]):
             raise RegistryError(
                 f"{target} is there with another {name}: the same parameters, of other libraries"
                 " or with other figures; publish with --replace to have this one in its place"
             )
 
 
-def _holds(path: Path, content: bytes) -> bool:
+def _holds(directory: Path, name: str, content: bytes) -> bool:
     try:
-        return path.read_bytes() == content
-    except OSError:
+        return read_bytes(directory, name) == content
+    except ArtifactRefused:
         return False
 
 
 def _published(root: Path, version: str) -> bool:
-    return (root / version / MANIFEST_FILE).is_file()
+    directory = root / version
+    return not directory.is_symlink() and is_there(directory, MANIFEST_FILE)
 
 
 def _names(root: Path) -> list[str]:
@@ -383,9 +399,9 @@ def _names(root: Path) -> list[str]:
     return sorted(name for name in names if _published(root, name))
 
 
-def _facts(directory: Path) -> dict[str, object]:
+def _facts(directory: Path, data: bytes | None = None) -> dict[str, object]:
     """The manifest as it stands, unchecked. Raises ArtifactRefused where it is no JSON object."""
-    data = read_bytes(directory, MANIFEST_FILE)
+    data = read_bytes(directory, MANIFEST_FILE) if data is None else data
     try:
         facts: dict[str, object] = msgspec.json.decode(data, type=dict[str, object])
     except (msgspec.DecodeError, RecursionError) as error:

@@ -1,8 +1,8 @@
 """Detached Ed25519 signatures: who vouches for a model.
 
-`signature.json` signs the bytes of `manifest.json` as they are. The manifest carries the SHA-256 of
-`model.joblib`, so both are vouched for. Who may sign stands in a file of public keys, one a line:
-32 bytes in base64 and, after a space, whose it is.
+`signature.json` signs the bytes of `manifest.json` as they are, for which registry and when. The
+manifest carries the SHA-256 of the model's file, so both are vouched for. Who may sign stands in a
+file of public keys, one a line: 32 bytes in base64 and, after a space, whose it is.
 
 The package `cryptography` is needed to sign and to check, and for nothing else.
 """
@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -31,7 +33,7 @@ from model.errors import ModelError
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-SCHEMA: Final = "clv-signature/1"
+SCHEMA: Final = "clv-signature/2"
 _KEY_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
 _MAX_SIGNATURE_FILE: Final = 4_096
@@ -46,25 +48,44 @@ class SigningError(ModelError):
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
-    """The file: the public key and its signature over the manifest's bytes, both in base64."""
+    """The file: a public key and its signature, in base64, over the manifest's bytes, the name of
+    the registry that the model is for (empty: any) and when it was signed (RFC 3339)."""
 
     schema: str = SCHEMA
     key: str
-    signature: str
+    registry: str = ""
+    signed_at: str
+    signature: str = ""
+
+    def statement(self, manifest: bytes) -> bytes:
+        """What is signed."""
+        told = (self.schema, self.key, self.registry, self.signed_at)
+        return msgspec.json.encode((*told, hashlib.sha256(manifest).hexdigest()))
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
     """Who may have signed a model: public keys of 32 bytes, and whether somebody must have.
 
-    Without keys nothing is checked. With keys, a signature that is there has to be of one of them.
+    Without keys nothing is checked. With keys, a signature that is there has to be of one of them,
+    and for `registry` where that is named. `pickles` opens pickles that nobody signed: they can run
+    any code.
     """
 
     keys: frozenset[bytes] = frozenset()
     required: bool = False
+    pickles: bool = False
+    registry: str = ""
 
     @classmethod
-    def of(cls, keys_file: Path | None, required: bool | None = None) -> Trust:
+    def of(
+        cls,
+        keys_file: Path | None,
+        required: bool | None = None,
+        *,
+        pickles: bool = False,
+        registry: str = "",
+    ) -> Trust:
         """Trust from a file of public keys; `required` None: as soon as there are keys.
 
         A model without its signature would otherwise pass for one that never had any. Raises
@@ -76,8 +97,8 @@ class Trust:
                     "a signature is required, and no keys are named that it could be checked"
                     " with: name a file of public keys (CLV_MODEL_KEYS, --keys)"
                 )
-            return cls()
-        return cls(read_keys(keys_file), required is None or required)
+            return cls(pickles=pickles)
+        return cls(read_keys(keys_file), required is None or required, pickles, registry)
 
 
 ANYBODY: Final = Trust()
@@ -89,7 +110,11 @@ def read_keys(path: Path) -> frozenset[bytes]:
     Raises SigningError, with the line.
     """
     try:
-        lines = read_bytes(path.parent, path.name, _MAX_KEYS_FILE).decode("utf-8").splitlines()
+        lines = (
+            read_bytes(path.resolve().parent, path.resolve().name, _MAX_KEYS_FILE)
+            .decode("utf-8")
+            .splitlines()
+        )
     except (ArtifactRefused, UnicodeDecodeError):
         raise SigningError(f"{path} is not a readable file of public keys") from None
     keys = set()
@@ -131,35 +156,47 @@ def generate(private_file: Path, owner: str = "") -> str:
     return f"{_public(key)} {comment}".rstrip()
 
 
-def sign(directory: Path, private_file: Path) -> str:
-    """The public key by which an artifact's manifest was signed. Raises SigningError, and
-    ArtifactRefused where there is no manifest."""
+def sign(directory: Path, manifest: bytes, private_file: Path, registry: str = "") -> str:
+    """The public key by which a manifest was signed, whose bytes are those that were checked: what
+    is in the directory may be another by now. Raises SigningError."""
     key = _private(private_file)
-    manifest = read_bytes(directory, MANIFEST_FILE)
-    signature = Signature(key=_public(key), signature=_encoded(key.sign(manifest)))
+    at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    signature = Signature(key=_public(key), registry=registry, signed_at=at)
+    signature = msgspec.structs.replace(
+        signature, signature=_encoded(key.sign(signature.statement(manifest)))
+    )
     text = msgspec.json.format(msgspec.json.encode(signature), indent=2)
     replace_durably(directory / SIGNATURE_FILE, text + b"\n")
     return signature.key
 
 
+def told(signature: bytes | None) -> Signature | None:
+    """What a signature's file says, unchecked; None where there is none or it is unreadable."""
+    try:
+        return None if signature is None else msgspec.json.decode(signature, type=Signature)
+    except msgspec.DecodeError:
+        return None
+
+
 def read(directory: Path) -> bytes | None:
     """The bytes of an artifact's signature; None where it has none. Raises ArtifactRefused."""
-    if not (directory / SIGNATURE_FILE).exists():
+    if not os.path.lexists(directory / SIGNATURE_FILE):
         return None
     return read_bytes(directory, SIGNATURE_FILE, _MAX_SIGNATURE_FILE)
 
 
-def verify(directory: Path, manifest: bytes, signature: bytes | None, trust: Trust) -> None:
-    """Raises ArtifactRefused where the manifest's bytes are not vouched for as `trust` asks."""
+def verify(directory: Path, manifest: bytes, signature: bytes | None, trust: Trust) -> bool:
+    """Whether a trusted key vouches for the manifest's bytes. Raises ArtifactRefused where that is
+    not as `trust` asks."""
     if not trust.keys:
-        return
+        return False
     if signature is None:
         if trust.required:
             raise ArtifactRefused(
                 directory, SIGNATURE_FILE, "not there", "the signature of a key that is trusted",
                 "sign it (python -m model registry sign) or do not use it",
             )  # fmt: skip
-        return
+        return False
     try:
         said = msgspec.json.decode(signature, type=Signature)
     except msgspec.DecodeError as error:
@@ -174,9 +211,13 @@ def verify(directory: Path, manifest: bytes, signature: bytes | None, trust: Tru
     from cryptography.exceptions import InvalidSignature
 
     try:
-        ed25519.Ed25519PublicKey.from_public_bytes(key).verify(value, manifest)
+        ed25519.Ed25519PublicKey.from_public_bytes(key).verify(value, said.statement(manifest))
     except (InvalidSignature, ValueError):
         raise _refused(directory, f"not one of this {MANIFEST_FILE}", "one that fits") from None
+    if trust.registry and said.registry != trust.registry:
+        found = f"for the registry {said.registry or 'of anybody'}, of {said.signed_at}"
+        raise _refused(directory, found, f"for the registry {trust.registry}")
+    return True
 
 
 def _refused(directory: Path, found: str, expected: str) -> ArtifactRefused:

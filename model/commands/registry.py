@@ -8,8 +8,8 @@ import click
 import msgspec
 from tabulate import tabulate
 
+from model.artifact import artifact as artifacts
 from model.artifact import registry, signature
-from model.artifact import trial as isolation
 from model.artifact.registry import Change, Version
 from model.artifact.signature import Trust
 from model.commands.shared import one_line_errors, tell, trust_options
@@ -43,7 +43,7 @@ def publish_command(
       python -m model registry publish models models/shop --promote
     """
     with one_line_errors():
-        isolation.load(artifact, trust)
+        artifacts.load(artifact, trust)
         version = registry.publish(root, artifact, replace=replace)
         tell(f"Published {version} in {root}")
         if and_promote:
@@ -66,7 +66,7 @@ def promote_command(root: Path, version: str, why: str, trust: Trust) -> None:
     """
     with one_line_errors():
         registry.check_there(root, version)
-        isolation.load(root / version, trust)
+        artifacts.load(root / version, trust)
         tell(_told(root, version, registry.promote(root, version, why=why)))
 
 
@@ -126,8 +126,10 @@ def keygen_command(private: Path, owner: str) -> None:
     metavar="PRIVATE",
     help="As keygen has made it.",
 )
-def sign_command(artifact: Path, key: Path) -> None:
-    """Sign a model, so that others can tell who made it.
+@click.option("--registry", "name", default="", metavar="NAME", help="The one that it is for.")
+@trust_options
+def sign_command(artifact: Path, key: Path, name: str, trust: Trust) -> None:
+    """Sign a model, so that others can tell who made it, when, and for which registry.
 
     MODEL may be a registry: its current version is signed. Every check of loading is made first,
     but whether a model is any good is yours to know.
@@ -137,10 +139,28 @@ def sign_command(artifact: Path, key: Path) -> None:
       python -m model registry sign models/shop --key alice.pem
     """
     with one_line_errors():
-        directory = registry.resolve(artifact)
-        isolation.load(directory)
-        public = signature.sign(directory, key)
-    tell(f"Signed {directory} with the key {public}")
+        # What is signed has no signature yet, or one that is replaced.
+        found = artifacts.checked(artifact, Trust(pickles=trust.pickles))
+        public = signature.sign(found.directory, found.manifest, key, name)
+    tell(f"Signed {found.directory} with the key {public}")
+
+
+@registry_group.command("convert")
+@click.argument("artifact", type=click.Path(path_type=Path), metavar="MODEL")
+@click.argument("out", type=click.Path(path_type=Path), metavar="OUT")
+@trust_options
+def convert_command(artifact: Path, out: Path, trust: Trust) -> None:
+    """Write a model of an earlier version to OUT, as parameters instead of a pickle.
+
+    It scores as before, to the bit, under the same version; a signature has to be made anew.
+
+    \b
+    Example:
+      python -m model registry convert models/shop models/shop-2 --trust-pickle
+    """
+    with one_line_errors():
+        manifest = artifacts.convert(artifact, out, trust)
+    tell(f"Written {manifest.model_version} to {out}")
 
 
 def _told(root: Path, version: str, change: Change | None) -> str:

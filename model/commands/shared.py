@@ -72,7 +72,7 @@ def from_option(what: str) -> Callable[[_F], _F]:
 
 
 def trust_options(command: _F) -> _F:
-    """The command with --keys and --require-signature, given to it as `trust`."""
+    """The command with --keys, --require-signature and --trust-pickle, given to it as `trust`."""
 
     @click.option(
         "--keys",
@@ -87,12 +87,22 @@ def trust_options(command: _F) -> _F:
         envvar="CLV_REQUIRE_SIGNATURE",
         help="Whether a model must be signed. Default: with --keys.",
     )
+    @click.option(
+        "--trust-pickle",
+        is_flag=True,
+        envvar="CLV_TRUST_PICKLE",
+        help="Open a model that is a pickle and unsigned: whoever wrote it can run any code here.",
+    )
     @functools.wraps(command)
     def with_trust(
-        *arguments: Any, keys: Path | None, require_signature: bool | None, **more: Any
+        *arguments: Any,
+        keys: Path | None,
+        require_signature: bool | None,
+        trust_pickle: bool,
+        **more: Any,
     ) -> Any:
         with one_line_errors():
-            trust = Trust.of(keys, require_signature)
+            trust = Trust.of(keys, require_signature, pickles=trust_pickle)
         return command(*arguments, trust=trust, **more)
 
     return with_trust  # type: ignore[return-value]  # click reads its options from it

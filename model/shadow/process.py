@@ -44,6 +44,8 @@ class ShadowTask(msgspec.Struct, frozen=True):
     shadow: str
     keys: list[bytes]
     signature_required: bool
+    trust_pickle: bool
+    registry: str
     policy: Policy
     memory_days: int
     memory_size: int
@@ -140,7 +142,8 @@ def judge_of(task: ShadowTask, directory: str) -> Judge:
     """The judge of the model in a directory. Raises ArtifactRefused and AttributesError."""
     from model.artifact import artifact
 
-    loaded = artifact.load(directory, Trust(frozenset(task.keys), task.signature_required))
+    trust = Trust(frozenset(task.keys), task.signature_required, task.trust_pickle, task.registry)
+    loaded = artifact.load(directory, trust)
     scorer = loaded.scorer(None if task.attributes is None else Path(task.attributes))
     memory = IdMemory(days=task.memory_days, size=task.memory_size)
     return Judge(scorer, scorer.rules(task.policy), memory)

@@ -31,7 +31,6 @@ from features.arrays import Floats
 from features.orders import Order
 from features.times import MS_PER_DAY, day_of_date, iso_day
 from model.artifact import artifact, registry, signature
-from model.artifact import trial as isolation
 from model.artifact.artifact import Artifact
 from model.artifact.files import ArtifactRefused
 from model.artifact.manifest import libraries
@@ -195,7 +194,7 @@ def _retrained(root: Path, read: Read, asked: RetrainRequest) -> RetrainOutcome:
     _publish(root, candidate, asked)
     if comparison is not None and not comparison.promotes:
         return _kept(root, version, now.version, key, data, why, comparison)
-    isolation.load(root / version, asked.trust)
+    artifact.load(root / version, asked.trust)
     registry.promote(root, version, why=f"retrain: {why}", key=key, expected=now.version)
     return RetrainOutcome("promoted", why, version, now.version, data, comparison)
 
@@ -221,6 +220,8 @@ def _current(root: Path, trust: Trust) -> _Current:
         if version is None:
             return _Current(None, None, "there was no current model")
         return _Current(version, artifact.load(root / version, trust), "")
+    except artifact.PickleUntrusted:
+        raise
     except ArtifactRefused as error:
         # Whatever is current, no worker could start with it.
         return _Current(None, None, f"the current model cannot be used: {error}")
@@ -327,7 +328,8 @@ def _publish(root: Path, candidate: Made, asked: RetrainRequest) -> None:
     place = root / _CANDIDATE
     artifact.save(place, candidate.model, candidate.fields)
     if asked.private_key is not None:
-        signature.sign(place, asked.private_key)
+        manifest = artifact.checked(place, Trust(pickles=True)).manifest
+        signature.sign(place, manifest, asked.private_key, asked.trust.registry)
     # It is not the current one: what was published of it may be of an earlier try.
     registry.publish(root, place, replace=True)
 

@@ -38,6 +38,11 @@ class ModelSettings(Section):
         None, json_schema_extra={"default_text": "on with CLV_MODEL_KEYS"}
     )
     """`on` refuses models without a signature; `off`, with keys, takes them too."""
+    model_registry: str = Field("", json_schema_extra={"default_text": "any"})
+    """With keys: the name of the registry that a signature must be for; unset: any."""
+    trust_pickle: Switch = False
+    """`on` opens a model that is a pickle and that nobody signed: whoever can write the file can
+    run any code as the worker."""
     shadow_model: Path | None = None
     """Another artifact or registry, whose model is compared with the live one and changes nothing;
     unset: none."""
@@ -50,4 +55,9 @@ class ModelSettings(Section):
     @property
     def trust(self) -> Trust:
         """Who may have made a model."""
-        return Trust.of(self.model_keys, self.require_signature)
+        return Trust.of(
+            self.model_keys,
+            self.require_signature,
+            pickles=self.trust_pickle,
+            registry=self.model_registry,
+        )

@@ -121,6 +121,8 @@ class Models:
             shadow=str(shadow.absolute()),
             keys=sorted(trust.keys),
             signature_required=trust.required,
+            trust_pickle=trust.pickles,
+            registry=trust.registry,
             policy=self._settings.policy,
             memory_days=memory.days,
             memory_size=memory.size,

@@ -95,18 +95,15 @@ class _Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._told_to_end)
-        try:
-            work = asyncio.create_task(self._work())
-            ending = asyncio.create_task(self._ending.wait())
-            await asyncio.wait({work, ending}, return_when=asyncio.FIRST_COMPLETED)
-            ending.cancel()
-            if not work.done():
-                work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
-            if not work.cancelled() and (error := work.exception()) is not None:
-                self._stop_for(error)
-        finally:
-            self._loader.close()
+        work = asyncio.create_task(self._work())
+        ending = asyncio.create_task(self._ending.wait())
+        await asyncio.wait({work, ending}, return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        if not work.done():
+            work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        if not work.cancelled() and (error := work.exception()) is not None:
+            self._stop_for(error)
         return self._reason
 
     # --- ends -------------------------------------------------------------------------------
@@ -135,7 +132,7 @@ class _Worker:
 
     async def _work(self) -> None:
         settings = self._settings
-        await asyncio.to_thread(self._loader.begin)
+        self._loader.begin()
         cluster = await self._when_up(partial(servers.cluster_id, settings, timeout_s=10))
         await self._when_up(partial(servers.ensure_topics, settings))
         store = servers.redis_store(settings, cluster)

@@ -1,0 +1,504 @@
+"""A model as data: its parameters in JSON, checked on reading and built by our own constructors.
+
+Nothing in the file is run or looked up by name. Every part has its fields, types and ranges below,
+arrays are of finite numbers and of the shapes that fit each other, and what is built scores as the
+model did that was written, to the bit. Kinds whose regressors are scikit-learn's own structures
+(forest, boosting, network, hurdle) have no such form: `written` gives None for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from sklearn.decomposition import PCA
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import Ridge, TweedieRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from features.arrays import Floats
+from model.data.attributes import Column
+from model.estimators.bgnbd import BGNBD, GammaGamma
+from model.estimators.blend import Blend
+from model.estimators.clv import ClvModel
+from model.estimators.glm import (
+    LinearSum,
+    LogisticChance,
+    PoissonValue,
+    RevenueChance,
+    SignedLogisticRegression,
+    SignedPoissonRegressor,
+)
+from model.estimators.lifetime import LifetimeValue
+from model.estimators.pipelines import ImportanceSelector, PipelineValue, relevance
+from model.estimators.transform import Scale, SignedLogClip, WithAttributes
+
+SCHEMA: Final = "clv-parameters/1"
+# The default model has 30 kB; with thousands of categories of attributes it has a few megabytes.
+MAX_BYTES: Final = 20_000_000
+_MOST: Final = 1e15
+_MOST_WIDTH: Final = 100_000
+
+Number: TypeAlias = Annotated[float, Meta(ge=-_MOST, le=_MOST)]
+Positive: TypeAlias = Annotated[float, Meta(gt=0, le=_MOST)]
+Amount: TypeAlias = Annotated[float, Meta(ge=0, le=_MOST)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=_MOST_WIDTH)]
+Columns: TypeAlias = Annotated[list[Count], Meta(max_length=_MOST_WIDTH)]
+Signs: TypeAlias = Annotated[list[Annotated[int, Meta(ge=-1, le=1)]], Meta(max_length=_MOST_WIDTH)]
+Text: TypeAlias = Annotated[str, Meta(max_length=1_000)]
+
+
+class _Part(msgspec.Struct, forbid_unknown_fields=True, tag_field="is", tag=True):
+    pass
+
+
+class Clip(_Part):
+    low_: np.ndarray
+    high_: np.ndarray
+
+
+class Known(_Part):
+    features: Count
+    categories: list[Count | None]
+    stream_: Clip
+    numbers_: Clip
+    medians_: np.ndarray
+    n_features_in_: Count
+
+
+class Standard(_Part):
+    """`settled` is of models whose numbers are the same on every processor."""
+
+    mean_: np.ndarray
+    scale_: np.ndarray
+    var_: np.ndarray
+    n_samples_seen_: Amount
+    settled: bool
+
+
+class Poisson(_Part):
+    alpha: Amount
+    signs: Signs | None
+    coef_: np.ndarray
+    intercept_: Number
+    n_iter_: Count | None
+
+
+class Logistic(_Part):
+    C: Positive
+    signs: Signs | None
+    coef_: np.ndarray
+    intercept_: Number
+    n_iter_: Count | None
+
+
+class Sum(_Part):
+    """Preparation, standardisation, regression: what a linear sum is made of."""
+
+    prepare: Clip | Known
+    scale: Standard
+    regression: Poisson | Logistic
+
+
+class PoissonPart(_Part):
+    alpha: Amount
+    unit: Positive
+    linear: Sum
+
+
+class ChancePart(_Part):
+    C: Positive
+    linear: Sum | None
+
+
+class Churn(_Part):
+    C: Positive
+    kept: Columns
+    floored: Columns
+    linear: Sum
+
+
+class Purchases(_Part):
+    r: Positive
+    alpha: Positive
+    a: Positive
+    b: Positive
+    log_likelihood: Number
+
+
+class Spend(_Part):
+    p: Positive
+    q: Positive
+    gamma: Positive
+    log_likelihood: Number
+
+
+class Lifetime(_Part):
+    bounded: bool
+    columns: Annotated[list[Count], Meta(min_length=4, max_length=4)]
+    horizon_days: Annotated[int, Meta(ge=1, le=100_000)]
+    unit: Positive
+    purchases: Purchases
+    spend: Spend
+
+
+class Blended(_Part):
+    regression: PoissonPart
+    chance: ChancePart
+    correction_weight: Amount
+    kept: Columns
+    floored: Columns
+    unit: Positive
+    lifetime: Lifetime | None
+    correction: PoissonPart | None
+    balance: Number
+    level: Number
+
+
+class Best(_Part):
+    k: Count
+    scores_: np.ndarray
+
+
+class Important(_Part):
+    count: Count
+    importances_: np.ndarray
+    kept_: np.ndarray
+
+
+class Rotation(_Part):
+    """`by_column`: how the components lie in memory, on which last bits of a product hang."""
+
+    mean_: np.ndarray
+    components_: np.ndarray
+    by_column: bool
+    n_samples_: Annotated[int, Meta(ge=0)]
+
+
+class Linear(_Part):
+    alpha: Amount
+    coef_: np.ndarray
+    intercept_: Number
+
+
+class Tweedie(_Part):
+    alpha: Amount
+    power: Annotated[float, Meta(ge=1, le=2)]
+    tol: Positive
+    coef_: np.ndarray
+    intercept_: Number
+
+
+class Steps(_Part):
+    select: Count
+    select_by: Text
+    pca: Count
+    unit: Amount
+    prepare: Clip | Known | None
+    scale: Standard | None
+    chosen: Best | Important | None
+    rotate: Rotation | None
+    regression: Linear | Poisson | Tweedie | None
+
+
+class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of a model. `feature_names` are those of the columns of X, attributes last."""
+
+    schema: str
+    kind: Text
+    options: dict[Text, int | float | Text]
+    feature_names: tuple[Text, ...]
+    attributes: tuple[Column, ...]
+    horizon_days: Annotated[int, Meta(ge=1, le=100_000)]
+    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")]
+    top: Amount
+    value: Blended | Lifetime | Steps
+    chance: Churn
+
+
+class Misfit(ValueError):
+    """Parameters do not fit each other; the message says which."""
+
+
+def written(model: ClvModel) -> bytes | None:
+    """The model's file; None for one that is not made of arrays."""
+    value, chance = _described(model.value), _described(model.chance)
+    if value is None or chance is None:
+        return None
+    parameters = Parameters(
+        SCHEMA, model.kind, model.options, model.feature_names, model.attributes,
+        model.horizon_days, model.currency, float(model.top), value, chance,
+    )  # fmt: skip
+    return msgspec.json.encode(parameters, enc_hook=_encoded) + b"\n"
+
+
+def read(data: bytes) -> ClvModel:
+    """The model of a file. Raises ValueError (msgspec.DecodeError, Misfit) that says what is
+    wrong with it."""
+    parameters = msgspec.json.decode(data, type=Parameters, dec_hook=_decoded)
+    if parameters.schema != SCHEMA:
+        raise Misfit(f"schema {parameters.schema!r}, expected {SCHEMA}")
+    width = len(parameters.feature_names)
+    _check_columns("chance.kept", parameters.chance.kept, width)
+    model = ClvModel.__new__(ClvModel)
+    vars(model).update(
+        value=_built(parameters.value, width),
+        chance=_built(parameters.chance, width),
+        **{
+            name: getattr(parameters, name)
+            for name in ("kind", "options", "feature_names", "attributes", "horizon_days",
+                         "currency", "top")
+        },
+    )  # fmt: skip
+    return model
+
+
+def _encoded(thing: Any) -> Any:
+    if isinstance(thing, np.ndarray | np.generic):
+        return thing.tolist()
+    raise NotImplementedError(type(thing))
+
+
+def _decoded(kind: type, thing: Any) -> Floats:
+    array = np.asarray(thing)
+    if array.dtype.kind not in "fib" or array.ndim not in (1, 2) or array.size > 10 * _MOST_WIDTH:
+        raise ValueError("an array must have one or two dimensions of numbers")
+    if array.dtype.kind == "b":
+        return array
+    array = array.astype(np.float64)
+    if not (np.abs(array) <= _MOST).all():
+        raise ValueError(f"an array has a number beyond {_MOST:g}")
+    return array
+
+
+# --- from objects to parts ----------------------------------------------------------------------
+
+
+def _fields(part: type[_Part], thing: Any, **more: Any) -> Any:
+    """The part whose fields have the object's values, those that are objects described."""
+    known = {
+        name: _described(getattr(thing, name, None))
+        for name in part.__struct_fields__
+        if name not in more
+    }
+    return part(**known, **more)
+
+
+def _described(thing: Any) -> Any:
+    """The part that an object becomes; values that are none of ours stay as they are, and None is
+    given for a regressor that has no parts."""
+    if isinstance(thing, LinearSum):
+        steps = dict(thing.pipeline.steps)
+        return Sum(*(_described(steps[name]) for name in ("range", "scale", "regression")))
+    if isinstance(thing, StandardScaler):
+        return _fields(Standard, thing, settled=isinstance(thing, Scale))
+    if isinstance(thing, PipelineValue):
+        return _steps(thing)
+    if isinstance(thing, PCA):
+        by_column = not thing.components_.flags.c_contiguous
+        return _fields(Rotation, thing, by_column=by_column)
+    for of, part in _PARTS.items():
+        if type(thing) is of:
+            return _fields(part, thing)
+    if isinstance(thing, np.generic):
+        return thing.item()
+    return thing
+
+
+def _steps(value: PipelineValue) -> Any:
+    steps = dict(value.pipeline.steps) if value.unit else {}
+    regression = steps.get("regression")
+    if regression is not None and type(regression) not in _PARTS:
+        return None
+    return _fields(
+        Steps, value, prepare=_described(steps.get("range")), scale=_described(steps.get("scale")),
+        chosen=_described(steps.get("select")), rotate=_described(steps.get("rotate")),
+        regression=_described(regression), unit=float(value.unit),
+    )  # fmt: skip
+
+
+# --- and back -----------------------------------------------------------------------------------
+
+
+def _check(fits: bool, what: str) -> None:
+    if not fits:
+        raise Misfit(what)
+
+
+def _check_columns(name: str, columns: list[int], width: int) -> None:
+    _check(all(column < width for column in columns), f"{name} names a column beyond {width}")
+
+
+def _check_width(name: str, width: int, *vectors: Floats) -> None:
+    fits = all(vector.shape == (width,) and vector.dtype.kind == "f" for vector in vectors)
+    _check(fits, f"{name} needs {width} numbers")
+
+
+def _object(of: Any, part: _Part, **more: Any) -> Any:
+    """An object of ours with the part's fields, but for those given and those that are None
+    where it has none."""
+    thing = of.__new__(of)
+    fields = {name: getattr(part, name) for name in part.__struct_fields__}
+    if fields.get("n_iter_", 0) is None:
+        del fields["n_iter_"]
+    vars(thing).update(fields | more)
+    return thing
+
+
+def _clip(part: Clip, width: int) -> SignedLogClip:
+    _check_width("clip", width, part.low_, part.high_)
+    _check(bool((part.low_ <= part.high_).all()), "clip.low_ is above clip.high_")
+    return _object(SignedLogClip, part, n_features_in_=width)  # type: ignore[no-any-return]
+
+
+def _prepared(part: Clip | Known, width: int) -> tuple[Any, int]:
+    """The fitted preparation of so many columns, and how many come out of it."""
+    if isinstance(part, Clip):
+        return _clip(part, width), width
+    _check(part.n_features_in_ == width, f"known.n_features_in_ is not {width}")
+    numbers = sum(one is None for one in part.categories)
+    _check(part.features + len(part.categories) == width, "known.categories do not fit")
+    _check_width("known.medians_", numbers, part.medians_)
+    # Of every text one column, and one each for texts that are missing and that are new.
+    texts = sum(one + 2 for one in part.categories if one is not None)
+    _check(texts <= _MOST_WIDTH, "known.categories are too many")
+    stream, known = _clip(part.stream_, part.features), _clip(part.numbers_, numbers)
+    made = _object(WithAttributes, part, stream_=stream, numbers_=known)
+    return made, part.features + 2 * numbers + texts
+
+
+def _standard(part: Standard, width: int) -> Any:
+    _check_width("standard", width, part.mean_, part.scale_, part.var_)
+    _check(bool((part.scale_ > 0).all()), "standard.scale_ must be above 0")
+    made: Any = Scale() if part.settled else StandardScaler()
+    vars(made).update(
+        mean_=part.mean_, scale_=part.scale_, var_=part.var_,
+        n_samples_seen_=part.n_samples_seen_, n_features_in_=width,
+    )  # fmt: skip
+    return made
+
+
+def _regression(part: Any, width: int) -> Any:
+    _check_width("coef_", width, part.coef_)
+    if isinstance(part, Linear):
+        made = Ridge(alpha=part.alpha)
+        vars(made).update(solver_="cholesky")
+    elif isinstance(part, Tweedie):
+        made = TweedieRegressor(
+            power=part.power, alpha=part.alpha, link="log", solver="newton-cholesky",
+            max_iter=300, tol=part.tol,
+        )  # fmt: skip
+        vars(made).update(_base_loss=made._get_loss())
+    elif isinstance(part, Poisson):
+        return _object(SignedPoissonRegressor, part, n_features_in_=width)
+    else:
+        classes = np.array([False, True])
+        return _object(SignedLogisticRegression, part, n_features_in_=width, classes_=classes)
+    # A number of numpy's, as fitting makes it: a sum of another kind has other last bits.
+    vars(made).update(
+        coef_=part.coef_, intercept_=np.float64(part.intercept_), n_features_in_=width
+    )
+    return made
+
+
+def _sum(part: Sum, width: int) -> LinearSum:
+    prepare, out = _prepared(part.prepare, width)
+    steps = [("range", prepare), ("scale", _standard(part.scale, out))]
+    return LinearSum(Pipeline([*steps, ("regression", _regression(part.regression, out))]))
+
+
+def _chosen(part: Best | Important, width: int) -> tuple[Any, int]:
+    if isinstance(part, Best):
+        _check_width("best.scores_", width, part.scores_)
+        _check(1 <= part.k <= width, f"best.k is not within {width}")
+        made = SelectKBest(relevance, k=part.k)
+        vars(made).update(scores_=part.scores_, pvalues_=None, n_features_in_=width)
+        return made, part.k
+    _check_width("important.importances_", width, part.importances_)
+    _check(part.kept_.shape == (width,) and part.kept_.dtype.kind == "b", "important.kept_")
+    return _object(ImportanceSelector, part, n_features_in_=width), int(part.kept_.sum())
+
+
+def _pipeline(part: Steps, width: int) -> PipelineValue:
+    made = PipelineValue.__new__(PipelineValue)
+    vars(made).update(select=part.select, select_by=part.select_by, pca=part.pca, unit=part.unit)
+    if not part.unit:
+        return made
+    if part.prepare is None or part.scale is None or part.regression is None:
+        raise Misfit("steps.prepare, scale or regression is missing")
+    prepare, width = _prepared(part.prepare, width)
+    steps = [("range", prepare), ("scale", _standard(part.scale, width))]
+    if part.chosen is not None:
+        chosen, width = _chosen(part.chosen, width)
+        steps.append(("select", chosen))
+    if part.rotate is not None:
+        rotation, count = part.rotate, len(part.rotate.components_)
+        _check(rotation.components_.shape == (count, width), "rotation.components_")
+        _check_width("rotation.mean_", width, rotation.mean_)
+        rotate = PCA(count, svd_solver="full")
+        vars(rotate).update(
+            mean_=rotation.mean_, n_components_=count,
+            components_=np.asarray(rotation.components_, order="F" if rotation.by_column else "C"),
+            n_samples_=rotation.n_samples_, n_features_in_=width, _fit_svd_solver="full",
+        )  # fmt: skip
+        steps.append(("rotate", rotate))
+        width = count
+    made.pipeline = Pipeline([*steps, ("regression", _regression(part.regression, width))])
+    return made
+
+
+def _lifetime(part: Lifetime, width: int) -> LifetimeValue:
+    _check_columns("lifetime.columns", part.columns, width)
+    purchases, spend = (
+        of(**{name: getattr(fitted, name) for name in fitted.__struct_fields__})
+        for of, fitted in ((BGNBD, part.purchases), (GammaGamma, part.spend))
+    )
+    return _object(LifetimeValue, part, purchases=purchases, spend=spend)  # type: ignore[no-any-return]
+
+
+def _poisson(part: PoissonPart, width: int) -> PoissonValue:
+    return _object(PoissonValue, part, linear=_sum(part.linear, width))  # type: ignore[no-any-return]
+
+
+def _blend(part: Blended, width: int) -> Blend:
+    _check_columns("blend.kept", part.kept, width)
+    smooth = len(part.kept)
+    _check_columns("blend.floored", part.floored, smooth)
+    both = part.lifetime is not None and part.correction is not None
+    _check(both or (part.lifetime is None and part.correction is None), "blend.lifetime alone")
+    linear = part.chance.linear
+    return _object(  # type: ignore[no-any-return]
+        Blend, part,
+        regression=_poisson(part.regression, smooth + both),
+        chance=_object(
+            RevenueChance, part.chance, linear=None if linear is None else _sum(linear, smooth)
+        ),
+        lifetime=None if part.lifetime is None else _lifetime(part.lifetime, width),
+        correction=None if part.correction is None else _poisson(part.correction, smooth),
+    )  # fmt: skip
+
+
+def _churn(part: Churn, width: int) -> LogisticChance:
+    smooth = len(part.kept)
+    _check_columns("chance.floored", part.floored, smooth)
+    return _object(LogisticChance, part, linear=_sum(part.linear, smooth))  # type: ignore[no-any-return]
+
+
+_PARTS: Final[dict[type, type[_Part]]] = {
+    SignedLogClip: Clip, WithAttributes: Known, SignedPoissonRegressor: Poisson,
+    SignedLogisticRegression: Logistic, PoissonValue: PoissonPart, RevenueChance: ChancePart,
+    LogisticChance: Churn, BGNBD: Purchases, GammaGamma: Spend, LifetimeValue: Lifetime,
+    Blend: Blended, SelectKBest: Best, ImportanceSelector: Important,
+    Ridge: Linear, TweedieRegressor: Tweedie,
+}  # fmt: skip
+_BUILDERS: Final[dict[type, Callable[[Any, int], Any]]] = {
+    Blended: _blend, Lifetime: _lifetime, Steps: _pipeline, Churn: _churn,
+}  # fmt: skip
+
+
+def _built(part: _Part, width: int) -> Any:
+    return _BUILDERS[type(part)](part, width)
