@@ -21,7 +21,7 @@ import numpy as np
 
 from features.orders import Order, OrderRules
 from features.times import day_of
-from model.artifact import trial as isolation
+from model.artifact import artifact
 from model.artifact.artifact import save
 from model.artifact.manifest import ManifestFields
 from model.artifact.registry import promote, publish
@@ -108,7 +108,7 @@ async def watch(lates: list[float]) -> None:
 
 def pipeline_at(path: Path) -> Pipeline:
     """As the worker makes it: tried in a subprocess, then loaded."""
-    scorer, topics = isolation.load(path).scorer(), Topics()
+    scorer, topics = artifact.load(path).scorer(), Topics()
     rules = scorer.rules(Policy())
     return Pipeline(
         judge=Judge(scorer, rules),

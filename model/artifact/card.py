@@ -241,17 +241,21 @@ def _trials(trials: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _loading(manifest: Manifest) -> str:
+    if manifest.file == MODEL_FILE:
+        what = f"""`{MODEL_FILE}` holds numbers and runs nothing. clv-streamer checks their names,
+shapes and ranges, that its SHA-256 is that of `{MANIFEST_FILE}`, and that it scores
+{len(manifest.canary.clv)} customers as it did when it was saved."""
+    else:
+        what = f"""`{manifest.file}` is a pickle: it can run any code where it is opened.
+clv-streamer opens it only if a trusted key signed it, or where it is told to (`--trust-pickle`).
+Take it from nobody you would not run a program from."""
     return f"""## Before you load it
 
-`{MODEL_FILE}` is a pickle, as every joblib file of scikit-learn is: Python code to whoever loads
-it. clv-streamer loads it only when its SHA-256 is that of `{MANIFEST_FILE}`, only the classes
-that models are made of, first in a subprocess, and only if it scores
-{len(manifest.canary.clv)} customers as it did when it was saved. That finds damage and mix-ups.
-Who made it, only a signature tells; without one, take it from nobody you would not run a program
-from. Never open it with `joblib.load` or `pickle.load`, which check nothing of this.
+{what}
+That finds damage and mix-ups. Who made it, only a signature tells.
 
 ```sh
-sha256sum {MODEL_FILE}    # {manifest.sha256}
+sha256sum {manifest.file}    # {manifest.sha256}
 python -m model registry publish REGISTRY . --keys trusted.keys    # only if one of them signed it
 ```"""
 

@@ -27,6 +27,7 @@ from typing import Final
 import msgspec
 
 from features.times import epoch_ms, rfc3339
+from model.artifact import signature
 from model.artifact.files import (
     ARTIFACT_FILES,
     MANIFEST_FILE,
@@ -83,6 +84,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     trained_from: str
     cutoff: str
     signed: bool
+    signed_at: str | None
     since: str | None
 
 
@@ -107,7 +109,7 @@ def resolve(path: str | Path) -> Path:
         raise ArtifactRefused(
             directory, CURRENT_FILE, version, "a version that is there", _promote(directory)
         )
-    named = str(_facts(directory / version).get("model_version", ""))
+    named = _named(directory / version)
     if named != version:
         raise ArtifactRefused(
             directory, f"model_version of {version}", named, version, _promote(directory)
@@ -151,6 +153,15 @@ def history(root: Path) -> list[Change]:
     return found
 
 
+def signed_at(directory: Path) -> str | None:
+    """When a version says that it was signed (RFC 3339), unchecked; None where it does not."""
+    try:
+        told = signature.told(signature.read(directory))
+    except ArtifactRefused:
+        return None
+    return None if told is None else told.signed_at
+
+
 def versions(root: str | Path) -> list[Version]:
     """What the registry holds, by the end of training and by name, the newest last."""
     directory = Path(root)
@@ -166,6 +177,7 @@ def versions(root: str | Path) -> list[Version]:
                 trained_from=str(manifest.get("trained_from", "")),
                 cutoff=str(manifest.get("cutoff", "")),
                 signed=is_there(directory / name, SIGNATURE_FILE),
+                signed_at=signed_at(directory / name),
                 since=since.get(name),
             )
         )
@@ -397,6 +409,17 @@ def _names(root: Path) -> list[str]:
         return []
     names = (path.name for path in root.iterdir() if _VERSION.fullmatch(path.name))
     return sorted(name for name in names if _published(root, name))
+
+
+class _Named(msgspec.Struct):
+    model_version: str = ""
+
+
+def _named(directory: Path) -> str:
+    try:
+        return msgspec.json.decode(read_bytes(directory, MANIFEST_FILE), type=_Named).model_version
+    except (msgspec.DecodeError, RecursionError):
+        return "unreadable"
 
 
 def _facts(directory: Path, data: bytes | None = None) -> dict[str, object]:

@@ -156,7 +156,7 @@ def generate(private_file: Path, owner: str = "") -> str:
     return f"{_public(key)} {comment}".rstrip()
 
 
-def sign(directory: Path, manifest: bytes, private_file: Path, registry: str = "") -> str:
+def sign(directory: Path, private_file: Path, manifest: bytes, registry: str = "") -> str:
     """The public key by which a manifest was signed, whose bytes are those that were checked: what
     is in the directory may be another by now. Raises SigningError."""
     key = _private(private_file)

@@ -141,7 +141,7 @@ def sign_command(artifact: Path, key: Path, name: str, trust: Trust) -> None:
     with one_line_errors():
         # What is signed has no signature yet, or one that is replaced.
         found = artifacts.checked(artifact, Trust(pickles=trust.pickles))
-        public = signature.sign(found.directory, found.manifest, key, name)
+        public = signature.sign(found.directory, key, found.manifest, name)
     tell(f"Signed {found.directory} with the key {public}")
 
 
@@ -178,7 +178,7 @@ def _table(root: Path, found: list[Version]) -> str:
             "*" if one.current else "",
             line(one.version),
             line(f"{one.trained_from} to {one.cutoff}"),
-            "yes" if one.signed else "no",
+            line(one.signed_at or ("unreadable" if one.signed else "no")),
             line(one.since or "-"),
         )
         for one in found

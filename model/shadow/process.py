@@ -44,12 +44,12 @@ class ShadowTask(msgspec.Struct, frozen=True):
     shadow: str
     keys: list[bytes]
     signature_required: bool
-    trust_pickle: bool
-    registry: str
     policy: Policy
     memory_days: int
     memory_size: int
     attributes: str | None = None
+    trust_pickle: bool = False
+    registry: str = ""
 
 
 class ShadowMessage(msgspec.Struct, frozen=True, omit_defaults=True):

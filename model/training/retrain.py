@@ -147,6 +147,9 @@ def retrain(root: Path, read: Read, asked: RetrainRequest) -> RetrainOutcome:
             shutil.rmtree(root / _CANDIDATE, ignore_errors=True)
 
 
+check_loads = artifact.load
+
+
 def _retrained(root: Path, read: Read, asked: RetrainRequest) -> RetrainOutcome:
     now = _current(root, asked.trust)
     config = _config(now.artifact, asked)
@@ -194,7 +197,7 @@ def _retrained(root: Path, read: Read, asked: RetrainRequest) -> RetrainOutcome:
     _publish(root, candidate, asked)
     if comparison is not None and not comparison.promotes:
         return _kept(root, version, now.version, key, data, why, comparison)
-    artifact.load(root / version, asked.trust)
+    check_loads(root / version, asked.trust)
     registry.promote(root, version, why=f"retrain: {why}", key=key, expected=now.version)
     return RetrainOutcome("promoted", why, version, now.version, data, comparison)
 
@@ -329,7 +332,7 @@ def _publish(root: Path, candidate: Made, asked: RetrainRequest) -> None:
     artifact.save(place, candidate.model, candidate.fields)
     if asked.private_key is not None:
         manifest = artifact.checked(place, Trust(pickles=True)).manifest
-        signature.sign(place, manifest, asked.private_key, asked.trust.registry)
+        signature.sign(place, asked.private_key, manifest, asked.trust.registry)
     # It is not the current one: what was published of it may be of an earlier try.
     registry.publish(root, place, replace=True)
 

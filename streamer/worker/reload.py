@@ -19,7 +19,13 @@ import msgspec
 
 from features.times import rfc3339
 from model.artifact import registry
-from model.artifact.files import MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, ArtifactRefused
+from model.artifact.files import (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    PICKLE_FILE,
+    SIGNATURE_FILE,
+    ArtifactRefused,
+)
 from streamer import log
 from streamer.clock import Clock, SystemClock
 from streamer.errors import where
@@ -72,7 +78,7 @@ def look_at(model: Path) -> Sight:
     return Sight(path, tuple(_stamp(path / name) for name in _FILES))
 
 
-_FILES: Final = (MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE)
+_FILES: Final = (MANIFEST_FILE, MODEL_FILE, PICKLE_FILE, SIGNATURE_FILE)
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:
@@ -163,6 +169,11 @@ class Reloader:
     def _swap(self, sight: Sight, pipeline: Pipeline, took_s: float) -> None:
         before, version = self.standing, pipeline.judge.scorer.model_version
         assert before is not None
+        assert self._running is not None
+        signed, earlier = registry.signed_at(sight.path), registry.signed_at(self._running.path)
+        if signed is not None and earlier is not None and signed < earlier:
+            # A rollback, or somebody puts an old model in the place of the one that was signed.
+            _log.warning("model.signature_older", version=version, signed_at=signed, was=earlier)
         self._running, self.pipeline = sight, pipeline
         self._clear()
         self._adopt(pipeline)

@@ -396,11 +396,11 @@ async def test_a_worker_refuses_a_model_that_does_not_fit_and_says_why(
 ) -> None:
     tampered = tmp_path / "tampered"
     shutil.copytree(model, tampered)
-    file = tampered / "model.joblib"
+    file = tampered / "model.json"
     file.write_bytes(file.read_bytes()[:-1] + b"!")
     deployment = deploy("refused")
     refusals = {
-        "SHA-256 of model.joblib": deployment.worker(CLV_MODEL=str(tampered)),
+        "SHA-256 of model.json": deployment.worker(CLV_MODEL=str(tampered)),
         "was trained on USD": deployment.worker(CLV_CURRENCY="EUR"),
     }
     for why, worker in refusals.items():

@@ -41,7 +41,7 @@ class Shop:
         self.first, self.halved = (self._publish(directory, factor) for factor in (1.0, 0.5))
         self.broken = "broken"
         shutil.copytree(self.root / self.halved, self.root / self.broken)
-        file = self.root / self.broken / "model.joblib"
+        file = self.root / self.broken / "model.json"
         file.write_bytes(file.read_bytes()[:-100])
         promote(self.root, self.first)
         self.port = free_port()

@@ -13,9 +13,13 @@ import pytest
 import sklearn
 
 from features.vector import FEATURE_NAMES
-from model.artifact.artifact import load, save, version_of
+from model.artifact import signature
+from model.artifact.artifact import PickleUntrusted, convert, load, save, version_of
 from model.artifact.files import ArtifactRefused
+from model.artifact.signature import Trust
 from tests.support import modelling
+
+TRUSTED = Trust(pickles=True)
 
 
 @pytest.fixture
@@ -29,10 +33,14 @@ def _edit(path: Path, **changes: Any) -> None:
     (path / "manifest.json").write_bytes(msgspec.json.encode(manifest | changes))
 
 
-def _put(path: Path, data: bytes) -> None:
+def _put(path: Path, data: bytes, file: str = "model.json") -> None:
     """Another model file with a manifest that agrees on its hash."""
-    (path / "model.joblib").write_bytes(data)
-    _edit(path, sha256=hashlib.sha256(data).hexdigest())
+    (path / file).write_bytes(data)
+    _edit(path, sha256=hashlib.sha256(data).hexdigest(), file=file)
+
+
+def _pickled(path: Path, data: bytes) -> None:
+    _put(path, data, "model.joblib")
 
 
 def test_what_was_saved_is_what_is_loaded(saved: Path) -> None:
@@ -43,12 +51,6 @@ def test_what_was_saved_is_what_is_loaded(saved: Path) -> None:
     assert artifact.manifest.feature_names == FEATURE_NAMES
     assert artifact.manifest.horizon_days == 60
     assert len(artifact.manifest.score_quantiles) == 101
-
-
-def test_joblib_can_read_the_model_too(saved: Path) -> None:
-    import joblib
-
-    assert type(joblib.load(saved / "model.joblib")).__name__ == "ClvModel"
 
 
 def test_the_same_model_has_the_same_version_and_bytes(tmp_path: Path) -> None:
@@ -73,7 +75,7 @@ def test_saving_again_replaces_the_artifact_and_leaves_nothing_else(saved: Path)
     assert sorted(path.name for path in saved.iterdir()) == [
         "MODEL_CARD.md",
         "manifest.json",
-        "model.joblib",
+        "model.json",
         "report.txt",
     ]
 
@@ -98,7 +100,7 @@ def test_a_write_that_fails_leaves_the_old_artifact(
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "model.joblib"])
+@pytest.mark.parametrize("name", ["manifest.json", "model.json"])
 def test_a_missing_file_is_named(saved: Path, name: str) -> None:
     (saved / name).unlink()
     with pytest.raises(ArtifactRefused, match=rf"{name} is not there") as refused:
@@ -107,18 +109,21 @@ def test_a_missing_file_is_named(saved: Path, name: str) -> None:
 
 
 def test_one_flipped_bit_is_refused(saved: Path) -> None:
-    data = bytearray((saved / "model.joblib").read_bytes())
+    data = bytearray((saved / "model.json").read_bytes())
     data[len(data) // 2] ^= 1
-    (saved / "model.joblib").write_bytes(data)
+    (saved / "model.json").write_bytes(data)
     with pytest.raises(ArtifactRefused, match="SHA-256"):
         load(saved)
 
 
-@pytest.mark.parametrize("keep", [0, 1, 100, -1])
+@pytest.mark.parametrize("keep", [0, 1, 100, -2])
 def test_a_cut_off_model_is_refused_even_with_a_fitting_hash(saved: Path, keep: int) -> None:
-    _put(saved, (saved / "model.joblib").read_bytes()[:keep])
-    with pytest.raises(ArtifactRefused, match="unreadable"):
+    _put(saved, (saved / "model.json").read_bytes()[:keep])
+    with pytest.raises(ArtifactRefused, match=r"model\.json is"):
         load(saved)
+    _pickled(saved, pickle.dumps(modelling.model())[:keep])
+    with pytest.raises(ArtifactRefused, match="unreadable"):
+        load(saved, TRUSTED)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema":"clv-model/1"}', "\xff", "null"])
@@ -142,17 +147,17 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(
     saved: Path, tmp_path: Path
 ) -> None:
     mark = tmp_path / "ran"
-    _put(saved, pickle.dumps(_Evil(mark)))
+    _pickled(saved, pickle.dumps(_Evil(mark)))
     with pytest.raises(ArtifactRefused, match=r"naming posix\.mkdir") as refused:
-        load(saved)
+        load(saved, TRUSTED)
     assert "do not trust" in str(refused.value)
     assert not mark.exists()
 
 
 def test_an_object_of_another_class_is_refused(saved: Path) -> None:
-    _put(saved, pickle.dumps({"a": 1}))
+    _pickled(saved, pickle.dumps({"a": 1}))
     with pytest.raises(ArtifactRefused, match="dict, expected ClvModel"):
-        load(saved)
+        load(saved, TRUSTED)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +172,7 @@ def test_an_object_of_another_class_is_refused(saved: Path) -> None:
         ({"model_version": "abc"}, "model_version"),
         ({"score_quantiles": [1.0]}, "number of score_quantiles"),
         ({"score_quantiles": [float(-i) for i in range(101)]}, "score_quantiles"),
-        ({"libraries": {}}, "scikit-learn of training"),
+        ({"file": "../model.json"}, "file"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(
@@ -182,18 +187,20 @@ def test_what_does_not_fit_is_refused_by_name(
 
 def test_another_minor_release_of_scikit_learn_is_refused(saved: Path) -> None:
     libraries = load(saved).manifest.libraries
+    _pickled(saved, pickle.dumps(modelling.model()))
     _edit(saved, libraries=libraries | {"scikit-learn": "1.4.2"})
     running = ".".join(sklearn.__version__.split(".")[:2])
     with pytest.raises(ArtifactRefused, match=rf"learn of training is 1\.4, expected {running};"):
-        load(saved)
+        load(saved, TRUSTED)
 
 
 def test_a_pickle_of_another_scikit_learn_is_refused_whatever_the_manifest_says(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    _pickled(saved, pickle.dumps(modelling.model()))
     monkeypatch.setattr("sklearn.base.__version__", "1.9.999")
     with pytest.raises(ArtifactRefused, match=r"expected 1\.9\.999"):
-        load(saved)
+        load(saved, TRUSTED)
 
 
 @pytest.mark.parametrize("lacking", ["horizon_days", "value", "top"])
@@ -204,9 +211,9 @@ def test_a_pickle_of_an_earlier_version_is_refused_with_the_remedy(
     if not hasattr(old, lacking):
         pytest.skip(f"models have no {lacking}")
     delattr(old, lacking)
-    _put(saved, pickle.dumps(old))
+    _pickled(saved, pickle.dumps(old))
     with pytest.raises(ArtifactRefused, match="retrain the model"):
-        load(saved)
+        load(saved, TRUSTED)
 
 
 @pytest.mark.parametrize("output", ["clv", "churn"])
@@ -222,3 +229,30 @@ def test_a_manifest_without_canaries_is_refused(saved: Path) -> None:
     _edit(saved, canary={"features": [], "clv": [], "churn": []})
     with pytest.raises(ArtifactRefused, match="canary"):
         load(saved)
+
+
+def test_a_pickle_is_opened_only_where_its_maker_is_trusted(saved: Path, tmp_path: Path) -> None:
+    _pickled(saved, pickle.dumps(modelling.model()))
+    with pytest.raises(PickleUntrusted, match=r"can run any code.*CLV_TRUST_PICKLE=on"):
+        load(saved)
+    load(saved, TRUSTED)
+    public = tmp_path / "alice.keys"
+    public.write_text(signature.generate(tmp_path / "alice.pem"))
+    trust = Trust.of(public, required=False)
+    with pytest.raises(PickleUntrusted):
+        load(saved, trust)
+    signature.sign(saved, tmp_path / "alice.pem", (saved / "manifest.json").read_bytes())
+    load(saved, trust)
+
+
+def test_a_pickle_of_an_earlier_version_is_converted_and_says_the_same(
+    saved: Path, tmp_path: Path
+) -> None:
+    _pickled(saved, pickle.dumps(modelling.model()))
+    before = load(saved, TRUSTED)
+    convert(saved, tmp_path / "new", TRUSTED)
+    after, X = load(tmp_path / "new"), modelling.random_rows(1, 300)
+    assert after.manifest.model_version == before.manifest.model_version
+    assert after.model.clv(X).tobytes() == before.model.clv(X).tobytes()
+    assert after.model.churn(X).tobytes() == before.model.churn(X).tobytes()
+    assert not (tmp_path / "new" / "model.joblib").exists()

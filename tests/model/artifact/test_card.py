@@ -92,7 +92,7 @@ def test_it_has_what_a_reader_needs_to_trust_it(manifest: Manifest) -> None:
         "ROC AUC",
         "| set aside: bad ts | 2 |",
         "| rows | 12,345 |",
-        "Never open it with",
+        "holds numbers and runs nothing",
     ):
         assert fact in text, fact
     calibration = next(table for table in _tables(text) if table[0].startswith("| tenth"))

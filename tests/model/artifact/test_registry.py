@@ -29,7 +29,7 @@ def made(folder: Path, version: str, **facts: object) -> Path:
     directory = folder / f"made-{version}"
     directory.mkdir(parents=True, exist_ok=True)
     manifest = {"model_version": version, "cutoff": "2026-01-01", **facts}
-    (directory / "model.joblib").write_bytes(b"bytes of " + version.encode())
+    (directory / "model.json").write_bytes(b"bytes of " + version.encode())
     (directory / "manifest.json").write_bytes(msgspec.json.encode(manifest))
     return directory
 
@@ -67,7 +67,7 @@ def test_publishing_copies_every_file_of_an_artifact_and_nothing_else(tmp_path: 
     (source / "secret.key").write_text("not a part of it")
     assert publish(tmp_path / "models", source) == "a"
     assert sorted(path.name for path in (tmp_path / "models" / "a").iterdir()) == [
-        "MODEL_CARD.md", "manifest.json", "model.joblib",
+        "MODEL_CARD.md", "manifest.json", "model.json",
     ]  # fmt: skip
 
 

@@ -31,11 +31,15 @@ def _pair(folder: Path, name: str) -> tuple[Path, Path]:
     return private, public
 
 
+def _sign(saved: Path, private: Path, registry: str = "") -> str:
+    return signature.sign(saved, private, (saved / "manifest.json").read_bytes(), registry)
+
+
 @pytest.fixture
 def trust(saved: Path, tmp_path: Path) -> Trust:
     """Trust in the key by which the model was signed."""
     private, public = _pair(tmp_path, "alice")
-    signature.sign(saved, private)
+    _sign(saved, private)
     return Trust.of(public)
 
 
@@ -73,14 +77,16 @@ def _edit(**changes: Any) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("tamper", "message"),
     [
-        (_flip("model.joblib"), "SHA-256 of model.joblib"),
+        (_flip("model.json"), "SHA-256 of model.json"),
         (_flip("manifest.json"), "not one of this manifest.json"),
         (_space, "not one of this manifest.json"),
         (_strip, "signature.json is not there"),
         (_edit(signature="A" * 86 + "=="), "not one of this manifest.json"),
         (_edit(signature="short"), "malformed"),
         (_edit(key="x"), "malformed"),
-        (_edit(schema="clv-signature/2"), "malformed"),
+        (_edit(schema="clv-signature/1"), "malformed"),
+        (_edit(registry="another"), "not one of this manifest.json"),
+        (_edit(signed_at="2100-01-01T00:00:00Z"), "not one of this manifest.json"),
         (lambda path: (path / "signature.json").write_text("{"), "unreadable"),
         (lambda path: (path / "signature.json").write_bytes(b"x" * 5000), "over 4096"),
     ],
@@ -96,10 +102,19 @@ def test_whatever_is_changed_is_refused(
 def test_a_strangers_signature_is_refused_by_his_key(
     saved: Path, trust: Trust, tmp_path: Path
 ) -> None:
-    key = signature.sign(saved, _pair(tmp_path, "mallory")[0])
+    key = _sign(saved, _pair(tmp_path, "mallory")[0])
     with pytest.raises(ArtifactRefused, match="expected by a key that is trusted") as refused:
         load(saved, trust)
     assert refused.value.found == f"by {key}"
+
+
+def test_a_signature_is_for_one_registry_and_of_one_time(saved: Path, tmp_path: Path) -> None:
+    private, public = _pair(tmp_path, "alice")
+    _sign(saved, private, "shop")
+    load(saved, Trust.of(public, registry="shop"))
+    load(saved, Trust.of(public))
+    with pytest.raises(ArtifactRefused, match=r"for the registry shop, of 20.*Z, expected for the"):
+        load(saved, Trust.of(public, registry="outlet"))
 
 
 def test_one_of_several_keys_is_enough(saved: Path, trust: Trust, tmp_path: Path) -> None:
@@ -155,9 +170,9 @@ def test_what_is_no_private_key_is_named(saved: Path, tmp_path: Path) -> None:
     for content in (b"", b"-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n"):
         (tmp_path / "bad.pem").write_bytes(content)
         with pytest.raises(SigningError, match=r"bad\.pem is no Ed25519 private key"):
-            signature.sign(saved, tmp_path / "bad.pem")
+            _sign(saved, tmp_path / "bad.pem")
     with pytest.raises(SigningError, match="No such file"):
-        signature.sign(saved, tmp_path / "missing.pem")
+        _sign(saved, tmp_path / "missing.pem")
 
 
 def test_without_cryptography_it_says_what_to_install(
@@ -176,5 +191,5 @@ def test_without_cryptography_it_says_what_to_install(
     with pytest.raises(SigningError, match="pip install"):
         signature.generate(tmp_path / "new.pem")
     with pytest.raises(SigningError, match="pip install"):
-        signature.sign(saved, tmp_path / "alice.pem")
+        _sign(saved, tmp_path / "alice.pem")
     artifact.load(saved)

@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from model.artifact import registry
-from model.artifact import trial as isolation
 from model.artifact.artifact import load, save
 from model.commands.cli import cli
 from tests.support import modelling
@@ -19,12 +18,6 @@ from tests.support import modelling
 def made(tmp_path: Path) -> Path:
     save(tmp_path / "made", modelling.model(), modelling.fields())
     return tmp_path / "made"
-
-
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading in a subprocess takes seconds and has its own tests."""
-    monkeypatch.setattr(isolation, "load", load)
 
 
 def _run(*arguments: object) -> Result:
@@ -75,12 +68,12 @@ def test_a_model_that_cannot_be_loaded_is_neither_published_nor_promoted(
     version = load(made).manifest.model_version
     _said("publish", root, made)
     for place in (made, root / version):
-        with (place / "model.joblib").open("ab") as file:
+        with (place / "model.json").open("ab") as file:
             file.write(b"!")
     for command in (("publish", root, made), ("promote", root, version)):
         result = _run(*command)
         assert result.exit_code == 1
-        assert "SHA-256 of model.joblib" in result.stderr
+        assert "SHA-256 of model.json" in result.stderr
     assert registry.current(root) is None
 
 

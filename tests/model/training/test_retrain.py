@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from features.orders import Order, OrderType
 from features.times import MS_PER_DAY
 from model.artifact import artifact, registry, signature
-from model.artifact import trial as isolation
 from model.artifact.artifact import Artifact, load
 from model.artifact.signature import Trust
 from model.commands.cli import cli
@@ -41,12 +40,6 @@ from tests.support import modelling
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 ASKED = RetrainRequest(horizon_days=60, resamples=40)
-
-
-@pytest.fixture(autouse=True)
-def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading in a subprocess takes seconds and has its own tests."""
-    monkeypatch.setattr(isolation, "load", load)
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +195,7 @@ class _Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("where", ["save", "publish", "isolation", "promote", "history", "current"])
+@pytest.mark.parametrize("where", ["save", "publish", "load", "promote", "history", "current"])
 def test_cut_off_anywhere_the_next_run_comes_to_the_same_end(
     tmp_path: Path, bad: Path, where: str
 ) -> None:
@@ -224,8 +217,8 @@ def test_cut_off_anywhere_the_next_run_comes_to_the_same_end(
     with pytest.MonkeyPatch.context() as patched:
         if where == "save":
             patched.setattr(artifact, "_replace", killed)
-        elif where == "isolation":
-            patched.setattr(isolation, "load", killed)
+        elif where == "load":
+            patched.setattr(retraining, "check_loads", killed)
         elif where in ("publish", "promote"):
             patched.setattr(registry, where, killed)
         else:
@@ -261,7 +254,7 @@ def test_who_promotes_meanwhile_wins(
         registry.promote(tmp_path, other)
         return load(directory, trust)
 
-    monkeypatch.setattr(isolation, "load", meanwhile)
+    monkeypatch.setattr(retraining, "check_loads", meanwhile)
     with pytest.raises(registry.RegistryError, match="somebody else has promoted meanwhile"):
         _run(tmp_path)
     assert registry.current(tmp_path) == other
@@ -282,7 +275,7 @@ def test_a_current_model_that_has_seen_the_holdout_is_not_compared(tmp_path: Pat
 
 def test_a_current_model_that_no_worker_could_load_is_replaced(tmp_path: Path, bad: Path) -> None:
     version = _current(tmp_path, bad)
-    (tmp_path / version / "model.joblib").write_bytes(b"damaged")
+    (tmp_path / version / "model.json").write_bytes(b"damaged")
     outcome = _run(tmp_path)
     assert outcome.action == "promoted"
     assert "cannot be used: model" in outcome.why

@@ -20,7 +20,7 @@ from tests.support.fakes import LinearModel, judge, pipeline, scorer
 def version(root: Path, name: str) -> None:
     """Publishes a version that the fake loader below can read."""
     (root / name).mkdir(parents=True)
-    (root / name / "model.joblib").write_bytes(b"numbers")
+    (root / name / "model.json").write_bytes(b"numbers")
     (root / name / "manifest.json").write_text(json.dumps({"model_version": name}))
 
 
@@ -136,7 +136,7 @@ async def test_a_refused_model_is_tried_again_when_its_files_change_and_now_and_
     await world.reloader.look()
     assert world.loads == ["one", "two", "two"]
     world.refused.clear()
-    (world.root / "two" / "model.joblib").write_bytes(b"other numbers")
+    (world.root / "two" / "model.json").write_bytes(b"other numbers")
     await world.reloader.look()
     assert world.in_use == "two"
 

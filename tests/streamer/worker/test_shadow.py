@@ -240,7 +240,7 @@ async def test_a_process_compares_real_models_and_another_model_is_compared_anew
         await shadow.look(live, tmp_path / "0.5")
         assert shadow._process is process  # not before a while has passed
         shadow.wrote(0, WriteContext({"ada": _unknown()}, {}, None))  # and nobody minds
-        (tmp_path / "0.5" / "model.joblib").write_bytes(b"broken")
+        (tmp_path / "0.5" / "model.json").write_bytes(b"broken")
         await shadow.look(live, tmp_path / "0.5")
         await _until(lambda: "SHA-256" in shadow.refused)
     finally:
