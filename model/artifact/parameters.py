@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 import numpy as np
 from msgspec import Meta
+from sklearn._loss import HalfTweedieLoss
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import Ridge, TweedieRegressor
@@ -122,7 +123,7 @@ class Churn(_Part):
     linear: Sum
 
 
-class Purchases(_Part):
+class PurchaseRates(_Part):
     r: Positive
     alpha: Positive
     a: Positive
@@ -142,7 +143,7 @@ class Lifetime(_Part):
     columns: Annotated[list[Count], Meta(min_length=4, max_length=4)]
     horizon_days: Annotated[int, Meta(ge=1, le=100_000)]
     unit: Positive
-    purchases: Purchases
+    purchases: PurchaseRates
     spend: Spend
 
 
@@ -392,7 +393,7 @@ def _regression(part: Any, width: int) -> Any:
             power=part.power, alpha=part.alpha, link="log", solver="newton-cholesky",
             max_iter=300, tol=part.tol,
         )  # fmt: skip
-        vars(made).update(_base_loss=made._get_loss())
+        vars(made).update(_base_loss=HalfTweedieLoss(power=part.power))
     elif isinstance(part, Poisson):
         return _object(SignedPoissonRegressor, part, n_features_in_=width)
     else:
@@ -491,7 +492,7 @@ def _churn(part: Churn, width: int) -> LogisticChance:
 _PARTS: Final[dict[type, type[_Part]]] = {
     SignedLogClip: Clip, WithAttributes: Known, SignedPoissonRegressor: Poisson,
     SignedLogisticRegression: Logistic, PoissonValue: PoissonPart, RevenueChance: ChancePart,
-    LogisticChance: Churn, BGNBD: Purchases, GammaGamma: Spend, LifetimeValue: Lifetime,
+    LogisticChance: Churn, BGNBD: PurchaseRates, GammaGamma: Spend, LifetimeValue: Lifetime,
     Blend: Blended, SelectKBest: Best, ImportanceSelector: Important,
     Ridge: Linear, TweedieRegressor: Tweedie,
 }  # fmt: skip
