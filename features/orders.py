@@ -282,5 +282,8 @@ def _find_fault(document: Mapping[str, Any]) -> None:
 
 
 def _shown(value: object) -> str:
-    text = repr(value) if not isinstance(value, bytes) else repr(value)[1:]
+    try:
+        text = repr(value) if not isinstance(value, bytes) else repr(value)[1:]
+    except RecursionError:  # nested just less deep than could be decoded
+        text = "nested too deep"
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"

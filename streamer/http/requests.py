@@ -230,7 +230,9 @@ class _Reader:
         except _undecodable as error:
             detail = f"the body is not valid JSON in UTF-8 ({str(error)[:120]}); send an object"
             raise BodyRefused(400, [Fault(f"{detail} with records", "#")]) from None
-        values = self._values(given, "records")
+        values = self._values(given, "records", top)
+        if values is None:
+            return (), None, True
         asked = self._checked(PredictRequest, values, top)
         if asked is not None:
             return values["records"], asked.as_of, asked.contributions
@@ -253,7 +255,9 @@ class _Reader:
             self._add(place, None, f"the record has {which} features; send one of the two")
             return None
         found = len(self.faults)
-        values = self._values(given, "orders")
+        values = self._values(given, "orders", place)
+        if values is None:
+            return None
         ready = given.features is not UNSET
         asked = self._checked(FeaturesRecord if ready else OrdersRecord, values, place)
         orders = self._orders(values.get("orders"), place)
@@ -269,17 +273,19 @@ class _Reader:
 
     # --- pieces -----------------------------------------------------------------------------
 
-    @staticmethod
-    def _values(given: _Pieces, items: str) -> dict[str, Any]:
-        """The fields that were sent: `items` as a list of pieces, others as values."""
+    def _values(self, given: _Pieces, items: str, place: _Place) -> dict[str, Any] | None:
+        """The fields that were sent: `items` as a list of pieces, others as values; None where one
+        is too large to be what it should be."""
         values: dict[str, Any] = {}
         for name in given.__struct_fields__:
             raw = getattr(given, name)
             if raw is UNSET:
                 continue
-            small = name == items or len(memoryview(raw)) <= _MAX_VALUE_BYTES
+            if name != items and len(memoryview(raw)) > _MAX_VALUE_BYTES:
+                self._add(place, name, f"{name} has over {_MAX_VALUE_BYTES:,} bytes; send less")
+                return None
             try:
-                values[name] = (_items if name == items else _value).decode(raw) if small else raw
+                values[name] = (_items if name == items else _value).decode(raw)
             except _undecodable:
                 values[name] = raw  # of no type that a field has
         return values
@@ -430,5 +436,8 @@ def _shown(value: object) -> str:
         value = piece[1:-1] if piece[:1] == '"' == piece[-1:] else piece
     if value is None or isinstance(value, bool):
         value = {None: "null", True: "true", False: "false"}[value]
-    text = value if isinstance(value, str) else repr(value)
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except RecursionError:  # nested just less deep than could be decoded
+        text = "nested too deep"
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"

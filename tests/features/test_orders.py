@@ -93,6 +93,18 @@ def test_a_key_that_is_not_the_user_is_a_mismatch(key: bytes) -> None:
     assert rejected.reason == Reason.KEY_MISMATCH
 
 
+@pytest.mark.parametrize("field", ["order_id", "user_id", "ts", "amount", "type", "currency"])
+def test_no_depth_of_nesting_makes_parse_raise(field: str) -> None:
+    # Between what can be decoded and what cannot lies what can be decoded and not be shown. Where
+    # that is hangs on how deep the caller stands, so that any depth may be the one.
+    for depth in range(850, 1_010):
+        for nested in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
+            fields = {"order_id": '"1"', "user_id": '"ada"', "ts": "1", "amount": "1"}
+            fields[field] = nested
+            value = ",".join(f'"{name}":{text}' for name, text in fields.items())
+            assert isinstance(_read(f"{{{value}}}".encode(), None), Rejected)
+
+
 def test_a_detail_cannot_forge_a_log_line() -> None:
     rejected = _read(as_json(type="x\r\nERROR forged"))
     assert isinstance(rejected, Rejected)

@@ -101,7 +101,7 @@ BAD: list[tuple[bytes, int, str, str]] = [
     ),
     (body({"features": FEATURES}), 422, "#/records/0/feature_version", "is missing"),
     (body(features() | {"feature_version": "0"}), 422, "#/records/0/feature_version", "is not"),
-    (body(orders(), as_of="x" * 70_000), 422, "#/as_of", "is not a time"),
+    (body(orders(), as_of="x" * 70_000), 422, "#/as_of", "over 65,536 bytes; send less"),
     (b'{"records": [' + b"1," * 300_001 + b"1]}", 422, "#", "send fewer records"),
     (body(features() | {"as_of": at(1)}), 422, "#/records/0/as_of", "goes with orders"),
 ]

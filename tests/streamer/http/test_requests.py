@@ -233,6 +233,21 @@ def test_what_a_stranger_sends_is_refused_before_it_becomes_values(
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("shape", [(b"[", b"]"), (b'{"a":', b"}")])
+def test_no_depth_of_nesting_is_more_than_refused(shape: tuple[bytes, bytes]) -> None:
+    # Between what can be decoded and what cannot lies what can be decoded and not be shown.
+    for depth in range(900, 1_010):
+        nested = shape[0] * depth + b"1" * (shape[0] != b"[") + shape[1] * depth
+        for data in (
+            b'{"records": [1], "as_of": ' + nested + b"}",
+            b'{"records": [{"feature_version": ' + nested + b', "features": ' + nested + b"}]}",
+            b'{"records": [{"orders": [{"order_id": "1", "user_id": "a", "amount": 1, "ts": '
+            + nested
+            + b"}]}]}",
+        ):
+            assert refused(data).status == 422
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
     lambda inner: (
