@@ -42,6 +42,10 @@ class Record(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
+class Unreadable(bytes):
+    """The value in place of records that cannot be unpacked: which and why, for a person."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogRange:
     """What the broker has of a partition: offsets `start` to `end` (the next to be written), and

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer
 
 from streamer.kafka import topics
 from streamer.kafka.publisher import KafkaPublisher, Route
+from streamer.kafka.unpacking import bound
 from streamer.settings import Settings, SettingsRefused
 from streamer.store.redis_admin import RedisAdmin
 
@@ -28,6 +29,7 @@ def kafka_publisher(settings: Settings, route: Route | None = None) -> KafkaPubl
 def kafka_consumer(settings: Settings, *names: str, **options: Any) -> AIOKafkaConsumer:
     """A consumer of the topics by these names, to be started; for commands, not for the worker,
     whose consumer is Faust's. `options` are aiokafka's."""
+    bound()
     return AIOKafkaConsumer(
         *names,
         bootstrap_servers=settings.kafka_bootstrap_servers,

@@ -45,6 +45,7 @@ from streamer import log
 from streamer.kafka.lane import Lane
 from streamer.kafka.port import Fetched, LogGone, Vitals
 from streamer.kafka.topic_id import topic_id
+from streamer.kafka.unpacking import bound
 from streamer.records import LogRange
 
 _log = log.get(__name__)
@@ -420,6 +421,7 @@ class LaneTables(TableManager):
 
 def install(app: faust.App, lane: Lane) -> None:
     """Makes the app read `lane.topic` through the lane; before the app starts."""
+    bound()
     transport = LaneTransport(app.conf.broker_consumer, app)
     transport.lane = lane
     app.transport = transport

@@ -36,7 +36,7 @@ from streamer.pipeline.dead_letters import (
 )
 from streamer.pipeline.erasures import Erasure, Erasures, erasure_in
 from streamer.pipeline.messages import Writer, dead_letter, pack, times_redriven
-from streamer.records import Message, Partition, Record, Topics
+from streamer.records import Message, Partition, Record, Topics, Unreadable
 from streamer.store.base import Write
 
 Customers: TypeAlias = Mapping[str, ScheduledCustomer]
@@ -382,6 +382,8 @@ def _outcome(record: Record, rules: OrderRules) -> Order | Rejected | Erasure:
         erasure = erasure_in(record.key, record.headers)
         if erasure is not None:
             return erasure
+    if isinstance(record.value, Unreadable):
+        return Rejected(Reason.NOT_JSON, f"{record.value.decode()}; fix the producer")
     return parse(record.value, record.key, record.timestamp, rules)
 
 
