@@ -383,8 +383,13 @@ def _outcome(record: Record, rules: OrderRules) -> Order | Rejected | Erasure:
         if erasure is not None:
             return erasure
     if isinstance(record.value, Unreadable):
-        return Rejected(Reason.NOT_JSON, f"{record.value.decode()}; fix the producer")
+        return unreadable(record.value)
     return parse(record.value, record.key, record.timestamp, rules)
+
+
+def unreadable(value: Unreadable) -> Rejected:
+    """Why records that cannot be unpacked are set aside."""
+    return Rejected(Reason.NOT_JSON, f"{value.decode()}; fix the producer")
 
 
 def _higher(high: int | None, parsed: Parsed) -> int | None:

@@ -1,4 +1,4 @@
-"""What comes in, and where it has to go out to: F7, F16 to F18, F30, and the bad-input corpus."""
+"""What comes in, and where it has to go out to: F7, F16 to F18, F30, F31, the bad corpus."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import redis
 from features.orders import Order
 from model.data.synthetic import Shop, generate
 from streamer.admin.produce import order_message
+from streamer.kafka.unpacking import bound
 from streamer.records import Message
 from tests.chaos.conftest import SetStage, named
 from tests.support import corpus, modelling
-from tests.support.chaos.deployment import WITHIN_S, last_words, size
+from tests.support.chaos.deployment import WITHIN_S, last_words, peak_mb, size
 from tests.support.chaos.results import Book
 
 NO_LIMIT = {"CLV_DEAD_LETTER_MAX_RUN": "off", "CLV_DEAD_LETTER_MAX_RATIO": "off"}
@@ -66,6 +67,26 @@ async def test_the_corpus_among_good_orders(set_stage: SetStage, book: Book) -> 
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
+
+
+async def test_batches_that_unpack_to_more_than_they_may(set_stage: SetStage, book: Book) -> None:
+    stage = set_stage("f31", **NO_LIMIT)
+    what = "batches of 40 MB, packed four ways to some kilobytes, among good orders"
+    bound()  # who verifies reads them as well
+    with book.entry("F31", what, named(stage.servers.kafka)) as entry:
+        await stage.make_topics()
+        # Snappy packs them to 2 MB, more than a topic takes by default.
+        await stage.configure(stage.settings.orders_topic, {"max.message.bytes": "4194304"})
+        worker = stage.keep()
+        for codec in ("gzip", "snappy", "lz4", "zstd"):
+            await stage.under_way(200)
+            await stage.put_packed(codec, [b" " * 40_000_000])
+            entry.times += 1
+        await stage.feed_rest()
+        verdict = await stage.verified(entry, orders=False)
+        assert verdict.dead_letters == entry.times
+        entry.note(f"the worker's memory at its peak: {(peak := peak_mb(worker.pid)):,.0f} MB")
+        assert peak < 512
 
 
 async def test_nothing_but_bad_records(set_stage: SetStage, book: Book) -> None:

@@ -7,10 +7,14 @@ import json
 import os
 import random
 import re
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from features.orders import Order
 from streamer.admin.produce import order_message
@@ -28,6 +32,12 @@ SABOTEUR: Final = ("tests.support.chaos.fault_injector",)
 
 def size(small: int, full: int) -> int:
     return full if FULL else small
+
+
+def peak_mb(pid: int) -> float:
+    """The most memory that a process has had, resident."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
 
 
 @dataclass(slots=True)
@@ -74,6 +84,32 @@ class Stage(Deployment):
     async def put(self, messages: Sequence[Message]) -> None:
         self.fed += len(messages)
         await self.publish(messages)
+
+    async def configure(self, topic: str, options: Mapping[str, str]) -> None:
+        """Sets options of a topic."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.servers.kafka.bootstrap)
+        await admin.start()
+        try:
+            found = ConfigResource(ConfigResourceType.TOPIC, topic, dict(options))
+            await admin.alter_configs([found])
+        finally:
+            await admin.close()
+
+    async def put_packed(self, codec: str, values: Sequence[bytes]) -> None:
+        """Values of no orders, each compressed in a batch of its own."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.servers.kafka.bootstrap,
+            compression_type=codec,
+            max_request_size=2**30,
+            max_batch_size=2**30,
+        )
+        await producer.start()
+        try:
+            for value in values:
+                await producer.send_and_wait(self.settings.orders_topic, value, key=b"packed")
+                self.fed += 1
+        finally:
+            await producer.stop()
 
     async def put_bad(self, number: int) -> None:
         """A record that no rule accepts."""

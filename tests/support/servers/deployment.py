@@ -28,7 +28,7 @@ from streamer.settings import Settings
 from streamer.store.redis_store import RedisStore
 from tests.support.servers.cluster import ApacheKafka
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[3]
 POLL_S: Final = 0.05
 END_S: Final = 20.0
 _LOG_TAIL: Final = 12

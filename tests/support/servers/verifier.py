@@ -28,9 +28,9 @@ from model.artifact import artifact, registry
 from model.decide import codec as customer_bytes
 from model.decide.rule_state import Trigger
 from streamer.assemble import pipeline_of, topics_of
-from streamer.pipeline.batch import Pipeline
+from streamer.pipeline.batch import Pipeline, unreadable
 from streamer.pipeline.partitioner import partition_for
-from streamer.records import MemoryPublisher, Message, Partition
+from streamer.records import MemoryPublisher, Message, Partition, Unreadable
 from streamer.replay.replay import Replay
 from streamer.store.memory import MemoryStore
 from streamer.store.redis_store import SCHEMA
@@ -133,7 +133,11 @@ async def truth_of(
     offsets: dict[int, list[ConsumerRecord]] = defaultdict(list)
     for record in records:
         truth.partitions[record.partition].next_offset = record.offset + 1
-        outcome = parse(record.value, record.key, record.timestamp, pipeline.order_rules)
+        outcome: Order | Rejected
+        if isinstance(record.value, Unreadable):
+            outcome = unreadable(record.value)
+        else:
+            outcome = parse(record.value, record.key, record.timestamp, pipeline.order_rules)
         if isinstance(outcome, Rejected):
             why = Letter(outcome.reason.value, outcome.detail, record.key, record.value)
             truth.dead_letters[Origin(topic, record.partition, record.offset)] = why
