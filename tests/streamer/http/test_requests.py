@@ -245,7 +245,7 @@ def test_no_depth_of_nesting_is_more_than_refused(shape: tuple[bytes, bytes]) ->
             + nested
             + b"}]}]}",
         ):
-            assert refused(data).status == 422
+            assert refused(data).status in (400, 422)
 
 
 _JSON = st.recursive(
