@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from features.orders import Order
-from features.state import EMPTY, BeyondMemory, CustomerState, apply
+from features.state import EMPTY, CustomerState, Effect, apply
+from features.times import UTC, Calendar
 
 
 class LogFold:
-    """The customers of a log as known at one instant after the other.
+    """The customers of a log as known at the beginning of one day after the other.
 
-    `orders` are sorted by event time and read once; `states` are the facts by user id. `wanted`
-    says whose orders are folded (None: everybody's).
+    `orders` are sorted by event time and read once; `states` are the facts by user id, `effects`
+    how many events did what. `wanted` says whose orders are folded (None: everybody's).
     """
 
     def __init__(
-        self, orders: Sequence[Order], wanted: Callable[[str], bool] | None = None
+        self,
+        orders: Sequence[Order],
+        calendar: Calendar = UTC,
+        *,
+        wanted: Callable[[str], bool] | None = None,
     ) -> None:
         self.states: dict[str, CustomerState] = {}
+        self.effects: Counter[Effect] = Counter()
         self._orders = orders
+        self._calendar = calendar
         self._wanted = wanted
         self._position = 0
 
-    def until(self, instant_ms: int) -> None:
-        """Folds the orders before an instant."""
+    def until(self, day: int) -> None:
+        """Folds the orders before a day begins."""
+        end_ms = self._calendar.start_ms(day)
         while (at := self._position) < len(self._orders):
             order = self._orders[at]
-            if order.ts_ms >= instant_ms:
+            if order.ts_ms >= end_ms:
                 return
             self._position += 1
             if self._wanted is None or self._wanted(order.user_id):
-                after = apply(self.states.get(order.user_id, EMPTY), order)
-                if not isinstance(after, BeyondMemory):
-                    self.states[order.user_id] = after
+                state = self.states.get(order.user_id, EMPTY)
+                applied = apply(state, order, calendar=self._calendar)
+                self.effects[applied.effect] += 1
+                if applied.effect is not Effect.BEYOND_MEMORY:
+                    self.states[order.user_id] = applied.state

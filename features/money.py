@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
-from typing import Final
+from typing import Final, NamedTuple
 
 from features.errors import FactsError
 
@@ -15,14 +16,41 @@ _EXPONENTS: Final = (
     | dict.fromkeys(("CLF", "UYW"), 4)
 )
 
-MAX_AMOUNT_MAJOR: Final = 10**9
+# Units of a currency that are about one US dollar, as a power of ten, where they are many: what is
+# a typing error in dollars is an order among businesses in rupiah.
+_PER_DOLLAR: Final = (
+    dict.fromkeys(("AMD", "ARS", "CLP", "CRC", "HUF", "IQD", "JPY", "KMF", "KRW", "KZT", "LKR"), 3)
+    | dict.fromkeys(("MWK", "NGN", "PKR", "RWF", "SSP", "SDG", "XAF", "XOF", "XPF", "YER"), 3)
+    | dict.fromkeys(("BIF", "COP", "GNF", "IDR", "KHR", "LAK", "MGA", "MMK", "MNT", "PYG"), 5)
+    | dict.fromkeys(("SLE", "SLL", "STN", "SYP", "TZS", "UGX", "UZS", "VES", "VND", "ZWG"), 5)
+    | dict.fromkeys(("IRR", "LBP"), 6)
+)
+
+# Beyond this much in US dollars, roughly, a single order is an error; in minor units of whatever
+# currency it is less than a thousandth of what a customer's sums can hold.
+MAX_AMOUNT_DOLLARS: Final = 10**9
+# A rest this small is not money but the sum of floats.
+_NOISE: Final = Decimal("1e-9")
 # Of its own, so that no caller's decimal context changes an amount; 1e9 major units of the finest
 # currency are 14 digits.
+_THOUSANDS: Final = re.compile(r"-?[1-9]\d{0,2}\.\d{3}")
 _CONTEXT: Final = Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
 
 
 class AmountError(FactsError):
     """The amount cannot be kept; the message says what an amount must look like."""
+
+
+class AmbiguousAmount(AmountError):
+    """The amount may mean a thousand times as much: write it with as many decimals as its currency
+    has, or with none."""
+
+
+class Amount(NamedTuple):
+    """Minor units, and whether the amount had more decimals than its currency, which are gone."""
+
+    minor: int
+    rounded: bool
 
 
 def minor_exponent(currency: str) -> int:
@@ -43,27 +71,53 @@ def amount_text(amount_minor: int, currency: str) -> str:
     return f"{digits[:-exponent]}.{digits[-exponent:]}"
 
 
-def to_minor(text: str, exponent: int) -> int:
+def max_amount_major(currency: str) -> int:
+    """The largest amount of one order, in major units: about 1e9 US dollars."""
+    return int(MAX_AMOUNT_DOLLARS * 10 ** _PER_DOLLAR.get(currency, 0))
+
+
+def money_text(major: float, currency: str) -> str:
+    """An amount in major units for people: thousands grouped, the decimals of its currency.
+
+    >>> money_text(1234.5, "USD"), money_text(12.473, "KWD"), money_text(1234.5, "JPY")
+    ('1,234.50', '12.473', '1,234')
+    """
+    return f"{major:,.{minor_exponent(currency)}f}"
+
+
+def read_amount(text: str, currency: str) -> Amount:
     """Minor units of a decimal number written in major units, sign kept.
 
-    Read digit by digit, never through a float. What is finer than the minor unit (a shop that
-    sums in floats sends 0.30000000000000004) is rounded once, half to even.
-    Raises AmountError for text that is not a finite number and for more than 1e9 major units.
+    Read digit by digit, never through a float. What is finer than the minor unit is rounded once,
+    half to even; the rest that a sum of floats leaves (0.30000000000000004) is not called rounding.
+    Raises AmbiguousAmount for three decimals of a currency that has fewer, which may be thousands,
+    and AmountError for text that is no finite number or more than `max_amount_major`.
 
-    >>> to_minor("12.5", 2), to_minor("0.30000000000000004", 2), to_minor("-7", 0)
-    (1250, 30, -7)
+    >>> read_amount("12.5", "USD"), read_amount("-7.999", "EUR")
+    (Amount(minor=1250, rounded=False), Amount(minor=-800, rounded=True))
     """
+    exponent = minor_exponent(currency)
     whole, _, fraction = text.partition(".")
     # The short way for what nearly every shop sends; anything unusual goes through Decimal.
     if len(whole) <= 9 and len(fraction) <= exponent and text.isascii():
         digits = whole + fraction
         if digits.isdigit():
-            scale: int = 10 ** (exponent - len(fraction))
-            return int(digits) * scale
-    return _to_minor_exactly(text, exponent)
+            return Amount(int(digits) * 10 ** (exponent - len(fraction)), False)
+    amount = _decimal(text)
+    if exponent < len(fraction) == 3 and _THOUSANDS.fullmatch(text):
+        raise AmbiguousAmount(
+            f"is {whole}{fraction} or {text[:-1]} {currency}: write {exponent} decimals, or none"
+        )
+    # copy_abs, unlike abs, neither rounds nor overflows: 1e1000000 is simply more than the bound.
+    if amount.copy_abs() > (most := max_amount_major(currency)):
+        raise AmountError(f"is more than {most:.0e} {currency}".replace("+", "").replace("e0", "e"))
+    kept = amount.quantize(Decimal(1).scaleb(-exponent, _CONTEXT), context=_CONTEXT)
+    lost = _CONTEXT.abs(_CONTEXT.subtract(amount, kept))
+    noise = _CONTEXT.multiply(_NOISE, max(kept.copy_abs(), Decimal(1)))
+    return Amount(int(kept.scaleb(exponent, _CONTEXT)), lost > noise)
 
 
-def _to_minor_exactly(text: str, exponent: int) -> int:
+def _decimal(text: str) -> Decimal:
     # Decimal would read 1_000, and digits of any script.
     if not text.isascii() or "_" in text:
         raise AmountError("is not a decimal number")
@@ -73,8 +127,4 @@ def _to_minor_exactly(text: str, exponent: int) -> int:
         raise AmountError("is not a decimal number") from None
     if not amount.is_finite():
         raise AmountError("is not finite")
-    # copy_abs, unlike abs, neither rounds nor overflows: 1e1000000 is simply more than 1e9.
-    if amount.copy_abs() > MAX_AMOUNT_MAJOR:
-        raise AmountError("is more than 1e9")
-    minor_unit = Decimal(1).scaleb(-exponent, _CONTEXT)
-    return int(amount.quantize(minor_unit, context=_CONTEXT).scaleb(exponent, _CONTEXT))
+    return amount

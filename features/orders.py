@@ -5,25 +5,45 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from features.money import AmountError, minor_exponent, to_minor
-from features.times import MS_PER_DAY, InstantError, NaiveInstant, text_ms, wire_ms
+from features.money import AmbiguousAmount, AmountError, read_amount
+from features.times import InstantError, NaiveInstant, day_of, iso_day, text_ms, unit, wire_ms
 
 MAX_ID_CHARS: Final = 128
 _SHOWN_CHARS: Final = 80
 
 
 class OrderType(enum.IntEnum):
-    """What the event does: an order, a refund of (part of) one, or a cancellation of all of it."""
+    """What the event does: an order, a refund of (part of) one, or a cancellation of all of it.
+
+    A free order is one of amount 0 where `CLV_FREE_ORDERS=ignore`: it is known by its id, so that a
+    correction finds it, and is no purchase.
+    """
 
     ORDER = 0
     REFUND = 1
     CANCELLATION = 2
+    FREE = 3
+
+    @property
+    def of_order(self) -> bool:
+        """Whether it is an order, free or not: what a shop calls one."""
+        return self in (OrderType.ORDER, OrderType.FREE)
+
+    @property
+    def wire(self) -> str:
+        """What the contract calls it: `order`, `refund` or `cancellation`."""
+        return "order" if self.of_order else self.name.lower()
+
+
+class FreeOrders(enum.StrEnum):
+    """Whether an order of amount 0 is a purchase (`count`) or only known by its id (`ignore`)."""
+
+    COUNT = "count"
+    IGNORE = "ignore"
 
 
 class Order(msgspec.Struct, frozen=True, gc=False):
@@ -31,6 +51,11 @@ class Order(msgspec.Struct, frozen=True, gc=False):
 
     `ts_ms` is event time in epoch milliseconds; `amount_minor` is in minor currency units, never
     negative. `order_id` of a refund or cancellation names the order that it takes back.
+
+    `refund_id` tells the refunds of one order apart; without one (empty) a refund of another time
+    or amount is another refund. `updated_ms`, of the shop's `updated_at`, says which of several
+    versions of an event is the newest (-1: not said). `rounded`: the amount had more decimals than
+    its currency.
     """
 
     order_id: str
@@ -38,6 +63,9 @@ class Order(msgspec.Struct, frozen=True, gc=False):
     ts_ms: int
     amount_minor: int
     type: OrderType = OrderType.ORDER
+    refund_id: str = ""
+    updated_ms: int = -1
+    rounded: bool = False
 
 
 class Reason(enum.StrEnum):
@@ -49,11 +77,17 @@ class Reason(enum.StrEnum):
     MISSING_FIELD = "missing_field"
     BAD_ORDER_ID = "bad_order_id"
     BAD_USER_ID = "bad_user_id"
+    PLACEHOLDER_USER = "placeholder_user"
+    NO_KEY = "no_key"
     KEY_MISMATCH = "key_mismatch"
     BAD_TS = "bad_ts"
     NAIVE_TS = "naive_ts"
     FUTURE_TS = "future_ts"
+    PAST_TS = "past_ts"
+    BAD_UPDATED_AT = "bad_updated_at"
     BAD_AMOUNT = "bad_amount"
+    AMBIGUOUS_AMOUNT = "ambiguous_amount"
+    BAD_REFUND_ID = "bad_refund_id"
     BAD_TYPE = "bad_type"
     WRONG_CURRENCY = "wrong_currency"
     BEYOND_ID_MEMORY = "beyond_id_memory"
@@ -69,20 +103,24 @@ class Rejected:
     detail: str
 
 
+# 1990-01-01: no shop that sends JSON has older orders, and null dates are older.
+DEFAULT_EARLIEST_MS: Final = 631_152_000_000
+HOUR_MS: Final = 3_600_000
+
+
 @dataclass(frozen=True, slots=True)
 class OrderRules:
     """What an order must satisfy beyond its own form.
 
-    `max_future_ms`: how far event time may lie ahead of the broker's record timestamp.
+    `max_future_ms`: how far event time may lie ahead of the clock, and of the record's timestamp.
+    `earliest_ms`: the first instant that an order may be of. `free_orders`: what an order of amount
+    0 is.
     """
 
     currency: str = "USD"
-    max_future_ms: int = MS_PER_DAY
-
-    @property
-    def exponent(self) -> int:
-        """Decimals of the currency's minor unit."""
-        return minor_exponent(self.currency)
+    max_future_ms: int = HOUR_MS
+    earliest_ms: int = DEFAULT_EARLIEST_MS
+    free_orders: FreeOrders = FreeOrders.COUNT
 
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
@@ -98,10 +136,12 @@ class _Wire(msgspec.Struct):
 
     order_id: _Id
     user_id: _Id
-    ts: int | Annotated[datetime, msgspec.Meta(tz=True)]
+    ts: int | str
     amount: msgspec.Raw
     type: Literal["order", "refund", "cancellation"] = "order"
     currency: str | None = None
+    refund_id: _Id | None = None
+    updated_at: int | str | None = None
 
 
 class _Broken(Exception):
@@ -117,12 +157,17 @@ _undecodable = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueEr
 
 
 def parse(
-    value: bytes | None, key: bytes | None, record_ts_ms: int | None, rules: OrderRules
+    value: bytes | None,
+    key: bytes | None,
+    record_ts_ms: int | None,
+    rules: OrderRules,
+    now_ms: int | None = None,
 ) -> Order | Rejected:
     """The order in a record of the orders topic, or why it was set aside. Never raises.
 
-    `key` is the record's key (None where it has none), `record_ts_ms` the broker's timestamp of
-    the record (None: no check against the future).
+    `key` is the record's key (None where it has none), `record_ts_ms` its timestamp, which most
+    producers write by their own clock (None, 0 and -1: it has none), `now_ms` the clock of whoever
+    reads it. An order may be ahead of neither (None: of the other one).
     """
     if not value:
         return Rejected(Reason.EMPTY, "value is empty; send an order as a JSON object")
@@ -131,73 +176,149 @@ def parse(
     except _undecodable:
         return _diagnose(value)
     try:
-        return _accept(wire, key, record_ts_ms, rules)
+        return _accept(wire, key, record_ts_ms, rules, now_ms)
     except _Broken as broken:
         return broken.rejected
 
 
-def from_fields(fields: Mapping[str, str | None], rules: OrderRules) -> Order | Rejected:
+def from_fields(
+    fields: Mapping[str, str | None], rules: OrderRules, now_ms: int | None = None
+) -> Order | Rejected:
     """The order in one row of a file, or why it was set aside. Never raises.
 
-    A negative amount is a refund of that size (UCI Online Retail II writes them so). Empty `type`
-    and `currency` count as absent. `ts` as on the wire: RFC 3339 with offset, or epoch ms.
+    A negative amount is a refund of that size (UCI Online Retail II writes them so), or the
+    cancellation that its type says. Empty optional fields count as absent. `ts` as on the wire:
+    with offset, or epoch ms. `now_ms`: as of `parse`.
     """
     try:
         order_id = _id(fields.get("order_id"), "order_id", Reason.BAD_ORDER_ID)
         user_id = _id(fields.get("user_id"), "user_id", Reason.BAD_USER_ID)
         ts_ms = _ts(fields.get("ts") or "", text_ms)
+        _check_bounds(ts_ms, fields.get("ts"), None, rules, now_ms)
         kind = _TYPES.get(fields.get("type") or "order")
         if kind is None:
             raise _bad_type(fields.get("type"))
         _check_currency(fields.get("currency") or None, rules)
         text = (fields.get("amount") or "").strip()
-        amount = _minor(text, rules)
-        # Rounded to 0 it would be an order, and end a silence.
-        if not amount and text.startswith("-") and Decimal(text):
-            raise _bad_amount(text, f"is a refund that rounds to 0 {rules.currency}")
+        amount, rounded = _minor(text, kind, rules)
+        refund_id = fields.get("refund_id") or ""
+        if refund_id:
+            refund_id = _id(refund_id, "refund_id", Reason.BAD_REFUND_ID)
+        updated = fields.get("updated_at")
+        updated_ms = _updated_ms(updated, text_ms) if updated else -1
     except _Broken as broken:
         return broken.rejected
-    if amount < 0:
+    if amount < 0 and kind is OrderType.ORDER:
         kind = OrderType.REFUND
-    return Order(order_id, user_id, ts_ms, abs(amount), kind)
+    return _order(
+        order_id, user_id, ts_ms, abs(amount), kind, refund_id, updated_ms, rounded, rules
+    )
 
 
-def _accept(wire: _Wire, key: bytes | None, record_ts_ms: int | None, rules: OrderRules) -> Order:
+def _order(
+    order_id: str,
+    user_id: str,
+    ts_ms: int,
+    amount_minor: int,
+    kind: OrderType,
+    refund_id: str,
+    updated_ms: int,
+    rounded: bool,
+    rules: OrderRules,
+) -> Order:
+    if not amount_minor and kind is OrderType.ORDER and rules.free_orders is FreeOrders.IGNORE:
+        kind = OrderType.FREE
+    if kind is not OrderType.REFUND:
+        refund_id = ""
+    return Order(order_id, user_id, ts_ms, amount_minor, kind, refund_id, updated_ms, rounded)
+
+
+def _accept(
+    wire: _Wire,
+    key: bytes | None,
+    record_ts_ms: int | None,
+    rules: OrderRules,
+    now_ms: int | None,
+) -> Order:
     if key is not None and key != wire.user_id.encode():
         raise _Broken(
             Reason.KEY_MISMATCH,
             "the record's key is not its user_id; key every order by its user_id",
         )
-    ts = wire.ts
-    ts_ms = _ts(ts, wire_ms)
-    if record_ts_ms is not None and ts_ms > record_ts_ms + rules.max_future_ms:
-        raise _Broken(
-            Reason.FUTURE_TS,
-            f"ts {_shown(ts)} is more than {rules.max_future_ms // 3_600_000} h ahead of the"
-            " record's own timestamp; check the shop's clock and units (milliseconds)",
-        )
+    ts_ms = _ts(wire.ts, wire_ms)
+    _check_bounds(ts_ms, wire.ts, record_ts_ms, rules, now_ms)
     if wire.currency is not None:
         _check_currency(wire.currency, rules)
     raw = bytes(wire.amount)
     if raw[:1] not in b"-0123456789":
         raise _bad_amount(raw.decode(errors="replace"), "is not a JSON number")
-    amount = _minor(raw.decode(), rules)
-    # As written: -0.001 is negative though it rounds to 0; -0.0 is not.
-    if raw[:1] == b"-" and float(raw) < 0:
+    kind = _TYPES[wire.type]
+    amount, rounded = _minor(raw.decode(), kind, rules)
+    if amount < 0 and kind is OrderType.ORDER:
         raise _bad_amount(raw.decode(), 'is negative; send what goes back as type "refund"')
-    return Order(wire.order_id, wire.user_id, ts_ms, amount, _TYPES[wire.type])
+    updated_ms = -1 if wire.updated_at is None else _updated_ms(wire.updated_at, wire_ms)
+    return _order(
+        wire.order_id,
+        wire.user_id,
+        ts_ms,
+        abs(amount),
+        kind,
+        wire.refund_id or "",
+        updated_ms,
+        rounded,
+        rules,
+    )
 
 
-def _minor(text: str, rules: OrderRules) -> int:
+def _check_bounds(
+    ts_ms: int, shown: object, record_ts_ms: int | None, rules: OrderRules, now_ms: int | None
+) -> None:
+    """Raises _Broken for an event time that cannot be."""
+    if ts_ms < rules.earliest_ms:
+        digits = str(shown)
+        hint = unit(int(digits)) if digits.isdecimal() else ""
+        raise _Broken(
+            Reason.PAST_TS,
+            f"ts {_shown(shown)} lies before {iso_day(day_of(rules.earliest_ms))} (CLV_EARLIEST)"
+            f"{hint}; leave out what has no date",
+        )
+    for clock_ms, clock in ((now_ms, "the clock"), (record_ts_ms, "the record's own timestamp")):
+        if clock_ms is not None and clock_ms > 0 and ts_ms > clock_ms + rules.max_future_ms:
+            raise _Broken(
+                Reason.FUTURE_TS,
+                f"ts {_shown(shown)} is more than {rules.max_future_ms / HOUR_MS:g} h ahead of"
+                f" {clock}; check the clock of the device, and units (milliseconds)",
+            )
+
+
+def _updated_ms(value: Any, read: Callable[[Any], int]) -> int:
     try:
-        return to_minor(text.strip(), rules.exponent)
+        return read(value)
+    except InstantError as error:
+        raise _Broken(
+            Reason.BAD_UPDATED_AT,
+            f"updated_at {_shown(value)} {error}; send it as ts is sent, or leave it out",
+        ) from None
+
+
+def _minor(text: str, kind: OrderType, rules: OrderRules) -> tuple[int, bool]:
+    try:
+        amount, rounded = read_amount(text.strip(), rules.currency)
+    except AmbiguousAmount as error:
+        raise _Broken(Reason.AMBIGUOUS_AMOUNT, f"amount {_shown(text)} {error}") from None
     except AmountError as error:
         raise _bad_amount(text, str(error)) from None
+    # As written: -0.001 is negative though it rounds to 0, and no order, which would end a silence.
+    if not amount and kind is OrderType.ORDER and text.lstrip().startswith("-") and float(text):
+        raise _bad_amount(text, f"is a refund that rounds to 0 {rules.currency}")
+    return amount, rounded
 
 
 def _bad_amount(text: str, fault: str) -> _Broken:
-    remedy = "send major currency units between 0 and 1e9 as a JSON number"
-    return _Broken(Reason.BAD_AMOUNT, f"amount {_shown(text)} {fault}; {remedy}")
+    return _Broken(
+        Reason.BAD_AMOUNT,
+        f"amount {_shown(text)} {fault}; send major currency units, 0 or more, as a JSON number",
+    )
 
 
 def _bad_type(value: object) -> _Broken:
@@ -207,7 +328,7 @@ def _bad_type(value: object) -> _Broken:
 
 
 def _check_currency(currency: str | None, rules: OrderRules) -> None:
-    if currency is not None and currency != rules.currency:
+    if currency is not None and currency.strip().upper() != rules.currency:
         raise _Broken(
             Reason.WRONG_CURRENCY,
             f"currency {_shown(currency)} is not {rules.currency}; convert before sending,"
@@ -221,10 +342,9 @@ def _ts(value: Any, read: Callable[[Any], int]) -> int:
     except NaiveInstant as error:
         raise _Broken(Reason.NAIVE_TS, f"ts {_shown(value)} {error}; append Z or +hh:mm") from None
     except InstantError as error:
-        shown = value.isoformat() if isinstance(value, datetime) else value
         raise _Broken(
             Reason.BAD_TS,
-            f"ts {_shown(shown)} {error}; send RFC 3339 with offset (2026-03-01T12:00:00Z)"
+            f"ts {_shown(value)} {error}; send RFC 3339 with offset (2026-03-01T12:00:00Z)"
             " or integer epoch milliseconds",
         ) from None
 
@@ -272,6 +392,10 @@ def _find_fault(document: Mapping[str, Any]) -> None:
     _id(document["order_id"], "order_id", Reason.BAD_ORDER_ID)
     _id(document["user_id"], "user_id", Reason.BAD_USER_ID)
     _ts(document["ts"], wire_ms)
+    if document.get("refund_id") is not None:
+        _id(document["refund_id"], "refund_id", Reason.BAD_REFUND_ID)
+    if document.get("updated_at") is not None:
+        _updated_ms(document["updated_at"], wire_ms)
     kind = document.get("type", "order")
     if not isinstance(kind, str) or kind not in _TYPES:
         raise _bad_type(kind)

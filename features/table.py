@@ -10,7 +10,7 @@ import numpy as np
 from features import buckets
 from features.arrays import Floats, Ints
 from features.state import NOTHING_BEFORE, Before, CustomerState
-from features.times import day_of
+from features.times import UTC, Calendar
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ BEFORE_COLUMNS = {name: i for i, name in enumerate(Before.__struct_fields__)}
 _ZEROS = (0,) * len(BEFORE_COLUMNS)
 
 
-def tabulate(pairs: Sequence[tuple[CustomerState, int]]) -> BucketTable:
+def tabulate(pairs: Sequence[tuple[CustomerState, int]], calendar: Calendar = UTC) -> BucketTable:
     """The bucket table of (state, as_of in epoch ms) pairs. Buckets later than `as_of` are left
     out, so a state can be read as of any of its own last HISTORY_DAYS days."""
     n = len(pairs)
-    as_of_day = np.fromiter((day_of(as_of_ms) for _, as_of_ms in pairs), np.int64, n)
+    as_of_day = np.fromiter((calendar.day_of(as_of_ms) for _, as_of_ms in pairs), np.int64, n)
     raw = np.frombuffer(b"".join([state.buckets for state, _ in pairs]), buckets.DTYPE)
     counts = np.fromiter((len(state.buckets) for state, _ in pairs), np.int64, n)
     row = np.repeat(np.arange(n), counts // buckets.RECORD_BYTES)

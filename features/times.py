@@ -1,15 +1,19 @@
 """Instants and days: read, counted and written in one way everywhere.
 
-An instant is an integer of epoch milliseconds, a day an integer counted from 1970-01-01, in UTC.
+An instant is an integer of epoch milliseconds, a day an integer counted from 1970-01-01 in the
+shop's own calendar.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+import re
+from collections.abc import Callable
+from datetime import UTC as _UTC
+from datetime import date, datetime, time, timedelta
 from functools import lru_cache
+from importlib import resources
 from typing import Final, TypeAlias
-
-import msgspec
+from zoneinfo import ZoneInfo
 
 from features.errors import FactsError
 
@@ -17,15 +21,84 @@ Instant: TypeAlias = str | date | datetime
 
 MS_PER_DAY: Final = 86_400_000
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=_UTC)
 _EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _DATE_CHARS: Final = len("2026-03-01")
 _YEAR_10000_MS: Final = 253_402_300_800_000
-# An integer below this is 1973 in milliseconds but a plausible present in seconds.
+_LAST_ORDINAL: Final = date.max.toordinal()
+# Integers outside of these are 1973 or 2100 in milliseconds, but a plausible present in other
+# units: seconds, microseconds, 20240110100000.
 _MIN_EPOCH_MS: Final = 100_000_000_000
+_MAX_EPOCH_MS: Final = 4_102_444_800_000
 # int() refuses thousands of digits; past twenty, only leading zeros could still be a time.
 _MOST_DIGITS: Final = 20
+# Shopify and BigQuery leave a blank before the offset, or write UTC for it.
+_BLANK_OFFSET: Final = re.compile(r"(.*\d) ?(?:UTC|GMT|([+-]\d\d:?\d\d))")
+_DECIMALS: Final = re.compile(r"(\d{1,20})\.\d*")
+
+
+class Calendar:
+    """The days of a shop: which day of its own zone an instant belongs to, and when a day begins.
+
+    `name` is an IANA zone such as `America/Los_Angeles`; days of 23 and 25 hours are what they are.
+    Transitions are those of the tzdata package, so that every machine has the same. Where clocks
+    are put back over midnight, the day begins with its first midnight, and never goes back. Raises
+    CalendarError for a name that there is not.
+    """
+
+    __slots__ = ("_start_ms", "name")
+
+    def __init__(self, name: str = "UTC") -> None:
+        self.name = name
+        self._start_ms = None if name == "UTC" else lru_cache(maxsize=65_536)(_midnights(name))
+
+    def day_of(self, ts_ms: int) -> int:
+        """The day, counted from 1970-01-01, of an instant in epoch milliseconds."""
+        day = ts_ms // MS_PER_DAY
+        if self._start_ms is None:
+            return day
+        if ts_ms < self._start_ms(day):
+            return day - 1
+        return day if ts_ms < self._start_ms(day + 1) else day + 1
+
+    def start_ms(self, day: int) -> int:
+        """The instant at which a day begins."""
+        return day * MS_PER_DAY if self._start_ms is None else self._start_ms(day)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Calendar) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __reduce__(self) -> tuple[type[Calendar], tuple[str]]:
+        return Calendar, (self.name,)
+
+    def __repr__(self) -> str:
+        return f"Calendar({self.name!r})"
+
+
+class CalendarError(FactsError):
+    """There is no such zone: name one of the IANA database, such as Europe/Berlin."""
+
+
+def _midnights(name: str) -> Callable[[int], int]:
+    folder, _, last = f"tzdata.zoneinfo/{name}".rpartition("/")
+    try:
+        with resources.files(folder.replace("/", ".")).joinpath(last).open("rb") as file:
+            zone = ZoneInfo.from_file(file, name)
+    except (ImportError, OSError, ValueError, TypeError):
+        raise CalendarError(
+            f"{name!r} is not a time zone; name one of the IANA database, such as Europe/Berlin"
+        ) from None
+
+    def start_ms(day: int) -> int:
+        ordinal = min(day + _EPOCH_ORDINAL, _LAST_ORDINAL)
+        start = epoch_ms(datetime.combine(date.fromordinal(ordinal), time(), zone))
+        return start + (day + _EPOCH_ORDINAL - ordinal) * MS_PER_DAY
+
+    return start_ms
 
 
 class InstantError(FactsError):
@@ -36,9 +109,8 @@ class NaiveInstant(InstantError):
     """A time without an offset: append Z or +hh:mm."""
 
 
-def day_of(ts_ms: int) -> int:
-    """The UTC day, counted from 1970-01-01, of an instant in epoch milliseconds."""
-    return ts_ms // MS_PER_DAY
+UTC: Final = Calendar()
+day_of: Final = UTC.day_of
 
 
 def day_of_date(day: str | date) -> int:
@@ -79,34 +151,30 @@ def instant_ms(when: Instant) -> int:
     if parsed.tzinfo is None:
         if not isinstance(when, str) or len(when) > _DATE_CHARS:
             raise ValueError(f"{str(when)!r} has no offset; append Z or +hh:mm")
-        parsed = parsed.replace(tzinfo=UTC)
+        parsed = parsed.replace(tzinfo=_UTC)
     return epoch_ms(parsed)
 
 
 def wire_ms(value: object) -> int:
-    """Epoch milliseconds of what an order or a request says: RFC 3339 with offset (text, or a
-    datetime read from it), or an integer of epoch milliseconds. Raises InstantError.
+    """Epoch milliseconds of what an order or a request says: ISO 8601 with offset as text (RFC
+    3339, and as usual exports have it: a blank before the offset, `UTC` for it), or an integer of
+    epoch milliseconds. Raises InstantError.
 
     >>> wire_ms("1970-01-02T00:00:00.0009Z"), wire_ms(1_767_225_600_000)
     (86400000, 1767225600000)
     """
     if isinstance(value, str):
-        try:
-            value = msgspec.convert(value, datetime, strict=True)
-        except (msgspec.ValidationError, UnicodeEncodeError):
-            raise InstantError("is not a time") from None
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
+        when = _read(value)
+        if when.tzinfo is None:
             raise NaiveInstant("has no offset")
-        ts_ms = epoch_ms(value)
+        ts_ms = epoch_ms(when)
     elif isinstance(value, int) and not isinstance(value, bool):
-        if 0 <= value < _MIN_EPOCH_MS:
-            raise InstantError(
-                "as epoch milliseconds lies before 1973; it looks like seconds: multiply by 1000"
-            )
+        if not _MIN_EPOCH_MS <= value < _MAX_EPOCH_MS:
+            raise InstantError(f"as epoch milliseconds lies before 1973 or after 2100{unit(value)}")
         ts_ms = value
     else:
-        raise InstantError("is not a time")
+        whole = int(value) if isinstance(value, float) and abs(value) < _YEAR_10000_MS else -1
+        raise InstantError(f"is not a time{unit(whole)}")
     if not 0 <= ts_ms < _YEAR_10000_MS:
         raise InstantError("lies outside the years 1970 to 9999")
     return ts_ms
@@ -114,9 +182,59 @@ def wire_ms(value: object) -> int:
 
 def text_ms(text: str) -> int:
     """The same of a column of a file or a part of a URL, where integers are digits too."""
+    text = text.strip()
     if text.isascii() and text.isdigit():
         return wire_ms(int(text) if len(text) <= _MOST_DIGITS else _YEAR_10000_MS)
+    if decimals := _DECIMALS.fullmatch(text):
+        raise InstantError(f"is not a time{unit(int(decimals[1]))}")
     return wire_ms(text)
+
+
+def _read(text: str) -> datetime:
+    """The datetime of a text; digits beyond microseconds are cut off, never rounded up."""
+    text = text.strip()
+    # Digits alone are a number, and digits of another script nobody sends.
+    if not text[:4].isdigit() or text.isdigit() or not text.isascii():
+        raise InstantError("is not a time")
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        text = text.upper()
+        found = _BLANK_OFFSET.fullmatch(text)
+        text = found[1] + (found[2] or "Z") if found else text
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise InstantError("is not a time") from None
+
+
+def unit(value: int) -> str:
+    """What an integer that is no epoch millisecond of ours looks like, with the remedy; or nothing.
+
+    >>> unit(1_704_880_800)
+    '; it looks like seconds: multiply by 1000'
+    """
+    digits = str(value)
+    if len(digits) in (8, 12, 14) and _is_compact(digits):
+        return f"; it looks like {'YYYYMMDDhhmmss'[: len(digits)]}: write it out, with an offset"
+    for low, high, looks in (
+        (0, 1, "no date at all: leave the row out"),
+        (20_000, 80_000, "a spreadsheet's day number: export it as a date"),
+        (10**8, 10**11, "seconds: multiply by 1000"),
+        (10**14, 10**16, "microseconds: divide by 1000"),
+        (10**17, 10**19, "nanoseconds: divide by 1000000"),
+    ):
+        if low <= value < high:
+            return f"; it looks like {looks}"
+    return ""
+
+
+def _is_compact(digits: str) -> bool:
+    try:
+        when = datetime.strptime(digits.ljust(14, "0"), "%Y%m%d%H%M%S")
+    except ValueError:
+        return False
+    return 1900 <= when.year < 2200
 
 
 @lru_cache(maxsize=4096)
@@ -128,6 +246,6 @@ def rfc3339(ts_ms: int, *, milliseconds: bool | None = None) -> str:
     ('1997-01-01T00:00:00Z', '1997-01-01T00:00:00.000Z')
     """
     seconds, ms = divmod(ts_ms, 1000)
-    stamp = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    stamp = datetime.fromtimestamp(seconds, _UTC).strftime("%Y-%m-%dT%H:%M:%S")
     with_ms = bool(ms) if milliseconds is None else milliseconds
     return f"{stamp}.{ms:03d}Z" if with_ms else f"{stamp}Z"

@@ -12,6 +12,7 @@ from features.catalog import FEATURES
 from features.rfm import RFM, rfm_of
 from features.state import CustomerState
 from features.table import BEFORE_COLUMNS, BucketTable, tabulate
+from features.times import UTC, Calendar
 from features.windows import decayed_columns, window_columns
 
 # Part of every artifact; a change in any feature's name, place or meaning needs a new version.
@@ -19,12 +20,12 @@ FEATURE_VERSION: Final = "1"
 FEATURE_NAMES: Final = tuple(feature.name for feature in FEATURES)
 
 
-def vectors(pairs: Sequence[tuple[CustomerState, int]]) -> Floats:
+def vectors(pairs: Sequence[tuple[CustomerState, int]], calendar: Calendar = UTC) -> Floats:
     """Feature vectors of (state, as_of in epoch ms) pairs: float64, shape (n, len(FEATURE_NAMES)).
 
     Each row depends on its own pair alone, to the last bit, in a batch of any size.
     """
-    columns = columns_of(tabulate(pairs))
+    columns = columns_of(tabulate(pairs, calendar))
     out = np.empty((len(pairs), len(FEATURE_NAMES)))
     for i, name in enumerate(FEATURE_NAMES):
         out[:, i] = columns[name]

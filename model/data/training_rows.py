@@ -26,7 +26,7 @@ from features.fold import LogFold
 from features.orders import Order
 from features.state import HISTORY_DAYS, CustomerState
 from features.table import tabulate
-from features.times import MS_PER_DAY, day_of
+from features.times import MS_PER_DAY, UTC, Calendar
 from features.vector import vectors
 from model.data.attributes import Attributes
 from model.errors import ModelError
@@ -49,8 +49,8 @@ class TooLittleData(TrainingError):
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
     """What is trained: the horizon, how far apart the snapshots are (in days), and the kind of
-    model with its options (`model.estimators.kinds`), and what is known of customers beside their
-    orders.
+    model with its options (`model.estimators.kinds`), what is known of customers beside their
+    orders, and the shop's calendar.
 
     A snapshot counts half as much as one `half_life_days` younger: shops change, and the customers
     of one cohort grow older. Above `max_rows` rows, a part of the customers is left out, chosen by
@@ -63,6 +63,7 @@ class TrainingConfig:
     max_rows: int = 500_000
     currency: str = "USD"
     attributes: Attributes | None = None
+    calendar: Calendar = UTC
     kind: str = DEFAULT_KIND
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -120,26 +121,28 @@ def sorted_orders(orders: Iterable[Order]) -> list[Order]:
     return sorted(orders, key=lambda order: order.ts_ms)
 
 
-def default_cutoff_day(orders: Sequence[Order], horizon_days: int) -> int:
+def default_cutoff_day(orders: Sequence[Order], horizon_days: int, calendar: Calendar = UTC) -> int:
     """The last day with a full horizon of orders after it; `orders` sorted by event time.
 
     The log is taken to be complete to the end of its last day.
     """
     if not orders:
         raise TooLittleData("the log has no orders; give one with at least a few months of them")
-    return day_of(orders[-1].ts_ms) + 1 - horizon_days
+    return calendar.day_of(orders[-1].ts_ms) + 1 - horizon_days
 
 
-def snapshots(orders: Sequence[Order], days: Iterable[int], horizon_days: int) -> list[Snapshot]:
+def snapshots(
+    orders: Sequence[Order], days: Iterable[int], horizon_days: int, calendar: Calendar = UTC
+) -> list[Snapshot]:
     """A snapshot for each of the days, with labels; `orders` sorted by event time, read once."""
     wanted = sorted(set(days))
     ends = {day + horizon_days for day in wanted}
     open_: dict[int, tuple[list[str], list[CustomerState]]] = {}
     taken = []
-    fold = LogFold(orders)
+    fold = LogFold(orders, calendar)
     states = fold.states
     for day in sorted({*wanted, *ends}):
-        fold.until(day * MS_PER_DAY)
+        fold.until(day)
         if day in ends:
             users, then = open_.pop(day - horizon_days)
             labels = labels_of([states[user] for user in users], day, horizon_days)
@@ -164,6 +167,7 @@ def training_set(orders: Sequence[Order], config: TrainingConfig, cutoff_day: in
     Snapshots lie `snapshot_every_days` apart, the last of them one horizon before the cutoff, the
     first not less than that after the first order. Raises TooLittleData.
     """
+    day_of = config.calendar.day_of
     first_day = day_of(orders[0].ts_ms) if orders else cutoff_day
     last = cutoff_day - config.horizon_days
     step = config.snapshot_every_days
@@ -177,7 +181,7 @@ def training_set(orders: Sequence[Order], config: TrainingConfig, cutoff_day: in
             f" {config.horizon_days + min(step, config.horizon_days)} before it: give a longer"
             " history or a shorter --horizon, or a later --cutoff, after which less can be judged"
         )
-    taken = _thinned(snapshots(orders, days, config.horizon_days), config.max_rows)
+    taken = _thinned(snapshots(orders, days, config.horizon_days, config.calendar), config.max_rows)
     customers = len({user for snapshot in taken for user in snapshot.users})
     if customers < MIN_CUSTOMERS:
         raise TooLittleData(
@@ -240,11 +244,16 @@ def check(rows: TrainingSet, config: TrainingConfig) -> None:
         )
 
 
-def population(orders: Sequence[Order], day: int, attributes: Attributes | None = None) -> Floats:
-    """Feature vectors of all customers with an order before a day, as known at its 00:00 UTC; with
+def population(
+    orders: Sequence[Order],
+    day: int,
+    attributes: Attributes | None = None,
+    calendar: Calendar = UTC,
+) -> Floats:
+    """Feature vectors of all customers with an order before a day, as known when it begins; with
     their attributes, where there are such."""
-    fold = LogFold(orders)
-    fold.until(day * MS_PER_DAY)
+    fold = LogFold(orders, calendar)
+    fold.until(day)
     bought = {user: s for user, s in fold.states.items() if s.last_purchase_day is not None}
     X = vectors([(state, day * MS_PER_DAY) for state in bought.values()])
     return X if attributes is None else attributes.beside(X, list(bought))

@@ -91,8 +91,8 @@ def joined(one: JudgedBatch, other: JudgedBatch) -> JudgedBatch:
         tracks=one.tracks | other.tracks,
         changed=one.changed | other.changed,
         scorings=one.scorings + other.scorings,
-        duplicates=one.duplicates + other.duplicates,
-        beyond_memory=one.beyond_memory + other.beyond_memory,
+        effects=one.effects | other.effects,
+        reach_ms=one.reach_ms | other.reach_ms,
         contested=one.contested | other.contested,
         instants=one.instants + other.instants,
     )

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from features.ledger import IdMemory, id_hash
+from features.ledger import IdMemory
 from features.orders import Order
-from features.state import DEFAULT_MEMORY, BeyondMemory, CustomerState, apply, knows
+from features.state import DEFAULT_MEMORY, Applied, CustomerState, Effect, apply
 from features.times import MS_PER_DAY
 from model.decide import rule, schedule
 from model.decide.codec import CustomerRecord
@@ -71,8 +71,9 @@ class Contested(NamedTuple):
 
 @dataclass(slots=True)
 class JudgedBatch:
-    """What a batch did: the customers as they are now, every scoring worth publishing, the
-    offsets of duplicates, and the events that lie beyond the id memory.
+    """What a batch did: the customers as they are now, every scoring worth publishing, and what
+    each event did to the facts, by offset. `reach_ms` has, of the events beyond the id memory, how
+    far back that reaches.
 
     `changed` names the customers whose facts or rule state changed; of the others only the due time
     may have. `contested`: under a budget, everyone for whom a warning was raised at an instant;
@@ -82,8 +83,8 @@ class JudgedBatch:
     tracks: dict[str, ScheduledCustomer] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     scorings: list[Scoring] = field(default_factory=list)
-    duplicates: list[int] = field(default_factory=list)
-    beyond_memory: list[tuple[int, BeyondMemory]] = field(default_factory=list)
+    effects: dict[int, Effect] = field(default_factory=dict)
+    reach_ms: dict[int, int] = field(default_factory=dict)
     contested: dict[str, Contested] = field(default_factory=dict)
     instants: int = 0
 
@@ -115,8 +116,13 @@ class Judge:
         scores = _scores(self.scorer, courses)
         before = self._scores_before(courses, scores)
         judged = JudgedBatch(
-            duplicates=[offset for course in courses for offset in course.duplicates],
-            beyond_memory=[event for course in courses for event in course.beyond_memory],
+            effects={at: applied.effect for course in courses for at, applied in course.applied},
+            reach_ms={
+                at: applied.reach_ms
+                for course in courses
+                for at, applied in course.applied
+                if applied.effect is Effect.BEYOND_MEMORY
+            },
             instants=sum(isinstance(step, _Instant) for c in courses for step in c.steps),
         )
         for course, of_course in zip(courses, scores, strict=True):
@@ -140,8 +146,7 @@ class Judge:
         """A customer's events folded, and what has to be scored on the way."""
         facts, rule_state = track.customer.facts, track.customer.rule_state
         steps: list[_Instant | _Fold | _Rebase] = []
-        duplicates: list[int] = []
-        beyond_memory: list[tuple[int, BeyondMemory]] = []
+        done: list[tuple[int, Applied]] = []
         scored = rule_state.scored_last
         if scored and rule_state.model_version != self.scorer.model_version:
             steps.append(_Rebase(facts, scored.day * MS_PER_DAY))
@@ -149,24 +154,21 @@ class Judge:
         # Found once for what is scored and for what is judged after it.
         history = self._history(facts)
         for event in events:
-            after = apply(facts, event.order, self.memory)
-            if after is facts:
-                duplicates.append(event.offset)
-                continue
-            if isinstance(after, BeyondMemory):
-                beyond_memory.append((event.offset, after))
+            applied = apply(facts, event.order, self.memory, self.rules.calendar)
+            done.append((event.offset, applied))
+            if (after := applied.state) is facts:
                 continue
             # What the rule remembers is known here only up to the first scoring in the batch.
             known = None if steps else rule_state
             steps += self._instants(facts, history, known, due_ms, event.watermark_ms)
             as_of_ms = max(as_of_ms, event.order.ts_ms, event.watermark_ms)
             history = self._history(after)
-            steps.append(_Fold(after, as_of_ms, facts, event, history))
+            steps.append(_Fold(after, as_of_ms, facts, event, applied, history))
             facts, due_ms = after, as_of_ms + 1
         if until_ms is not None:
             known = None if steps else rule_state
             steps += self._instants(facts, history, known, due_ms, until_ms)
-        return _Course(user_id, track, facts, history, steps, duplicates, beyond_memory)
+        return _Course(user_id, track, facts, history, steps, done)
 
     def _instants(
         self,
@@ -321,10 +323,10 @@ class Judge:
         event = RuleEvent(
             type=order.type,
             ts_ms=order.ts_ms,
-            order_hash=id_hash(order.order_id),
+            order_hash=step.applied.order_hash,
             late=order.ts_ms < step.event.watermark_ms,
             void=step.facts.buckets == step.before.buckets,
-            known=knows(step.before, order),
+            known=step.applied.known,
         )
         reference = rule_state.reference(step.as_of_ms, self.rules)
         verdict = rule.on_event(
@@ -373,6 +375,7 @@ class _Fold(msgspec.Struct, frozen=True, gc=False):
     as_of_ms: int
     before: CustomerState
     event: Event
+    applied: Applied
     history: PurchaseHistory | None
 
 
@@ -385,15 +388,14 @@ class _Rebase(msgspec.Struct, frozen=True, gc=False):
 
 class _Course(NamedTuple):
     """One customer's way through a batch: the facts and history after it, what has to be scored on
-    the way, and the events that are not folded, by offset."""
+    the way, and what the events did, by offset."""
 
     user_id: str
     track: ScheduledCustomer
     facts: CustomerState
     history: PurchaseHistory | None
     steps: list[_Instant | _Fold | _Rebase]
-    duplicates: list[int]
-    beyond_memory: list[tuple[int, BeyondMemory]]
+    applied: list[tuple[int, Applied]]
 
     @property
     def has_events(self) -> bool:

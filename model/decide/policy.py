@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from features.times import UTC, Calendar
 from model.errors import ModelError
 
 SEGMENTS: Final = ("top", "high", "middle", "low")
@@ -176,6 +177,7 @@ class Rules:
     `floor_minor`, `segment_floors_minor` and `severity_floors_minor` are CLVs in minor units;
     `churn_threshold` is the P(churn) from which silence warns (0: any). `refreshes`: whether silent
     customers are scored for their published score; where nobody reads it, only to decide.
+    `calendar` has the days of silence, and of the grid.
     """
 
     policy: Policy
@@ -185,6 +187,7 @@ class Rules:
     severity_floors_minor: tuple[int, ...]
     churn_threshold: float = 0.0
     refreshes: bool = True
+    calendar: Calendar = UTC
 
     @property
     def refresh_days(self) -> int | None:

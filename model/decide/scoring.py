@@ -13,6 +13,7 @@ import numpy.typing as npt
 from features.arrays import Floats
 from features.money import minor_exponent
 from features.state import CustomerState
+from features.times import UTC, Calendar
 from features.vector import FEATURE_NAMES, vectors
 from model.data.attributes import Attributes
 from model.decide.policy import Policy, Rules
@@ -55,7 +56,8 @@ class Scorer:
     (`model.evaluate.holdout.churn_quantiles`), empty where the model does not say. `typical` is the
     feature vector of the customer to whom others are compared where a CLV is explained
     (`model.explain.shapley`), empty where there is none. `attributes` are what is known of
-    customers beside their orders, None for a model without.
+    customers beside their orders, None for a model without. `calendar` has the days that it was
+    trained on.
     """
 
     model: Regressor
@@ -66,6 +68,7 @@ class Scorer:
     churn_quantiles: tuple[float, ...] = ()
     typical: tuple[float, ...] = ()
     attributes: Attributes | None = None
+    calendar: Calendar = UTC
 
     @classmethod
     def of(
@@ -77,6 +80,7 @@ class Scorer:
         *,
         typical: Sequence[float] = (),
         attributes: Attributes | None = None,
+        calendar: Calendar = UTC,
     ) -> Scorer:
         """The scorer of a model, with the percentiles of its training population."""
         return cls(
@@ -88,6 +92,7 @@ class Scorer:
             churn_quantiles=tuple(churn),
             typical=tuple(typical),
             attributes=attributes,
+            calendar=calendar,
         )
 
     def scores(
@@ -110,7 +115,7 @@ class Scorer:
         self, pairs: Sequence[tuple[CustomerState, int]], user_ids: Sequence[str] | None = None
     ) -> Floats:
         """What the model sees of the pairs, shape (n, k): feature vectors, and attributes."""
-        X = vectors(pairs)
+        X = vectors(pairs, self.calendar)
         return X if self.attributes is None else self.attributes.beside(X, user_ids)
 
     def rate(self, X: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
@@ -141,6 +146,7 @@ class Scorer:
             segment_floors_minor=self._floors(policy.segment_percentiles),
             severity_floors_minor=self._floors(policy.severity_percentiles),
             churn_threshold=self._churn_threshold(policy.churn_percentile),
+            calendar=self.calendar,
         )
 
     def _churn_threshold(self, percentile: float) -> float:

@@ -14,7 +14,7 @@ from features.fold import LogFold
 from features.money import minor_exponent
 from features.orders import Order
 from features.state import CustomerState
-from features.times import MS_PER_DAY, day_of, iso_day
+from features.times import UTC, Calendar, iso_day
 from model.decide.scoring import Scorer
 from model.errors import ModelError
 from model.monitor.drift import (
@@ -51,12 +51,14 @@ class KnownCustomers:
     users: list[str]
 
 
-def seen(orders: Sequence[Order], days: Sequence[int]) -> Iterator[KnownCustomers]:
+def seen(
+    orders: Sequence[Order], days: Sequence[int], calendar: Calendar = UTC
+) -> Iterator[KnownCustomers]:
     """The customers at each of the days, which ascend; `orders` sorted by event time."""
     every = 1 + len({order.user_id for order in orders}) // MAX_CUSTOMERS
-    fold = LogFold(orders, lambda user_id: not crc32(user_id.encode()) % every)
+    fold = LogFold(orders, calendar, wanted=lambda user_id: not crc32(user_id.encode()) % every)
     for day in days:
-        fold.until(day * MS_PER_DAY)
+        fold.until(day)
         yield KnownCustomers(day, list(fold.states.values()), list(fold.states))
 
 
@@ -79,7 +81,7 @@ def reference(orders: Sequence[Order], scorer: Scorer, cutoff_day: int) -> Drift
     Of the last MAX_WINDOWS windows before the cutoff, without those of the log's first horizon,
     when everybody looks new, where there is more than that.
     """
-    first_day = day_of(orders[0].ts_ms) if orders else cutoff_day
+    first_day = scorer.calendar.day_of(orders[0].ts_ms) if orders else cutoff_day
     horizon = scorer.horizon_days
     ends = list(range(cutoff_day, first_day + WINDOW_DAYS - 1, -WINDOW_DAYS))[:MAX_WINDOWS]
     settled = [end for end in ends if end - WINDOW_DAYS >= first_day + horizon]
@@ -88,7 +90,7 @@ def reference(orders: Sequence[Order], scorer: Scorer, cutoff_day: int) -> Drift
     clv: list[Floats] = []
     checks = [(days, back) for days in checks_of(horizon) for back in (None, _half(horizon))]
     levels: dict[tuple[int, int | None], list[Brought]] = {check: [] for check in checks}
-    for then in seen(orders, ends):
+    for then in seen(orders, ends, scorer.calendar):
         rate, found = rate_of(scorer, then.users), buyers(then.states, then.day)
         rows.append(rows_of(then.states, found))
         clv.append(rate(rows[-1], found.place))
@@ -107,9 +109,9 @@ def weeks(
     orders: Sequence[Order], scorer: Scorer, known: DriftReference, from_day: int
 ) -> Iterator[MonitoredWeek]:
     """Every window that ends after `from_day`, up to the end of the log's last full day."""
-    last_day = day_of(orders[-1].ts_ms) if orders else from_day
+    last_day = scorer.calendar.day_of(orders[-1].ts_ms) if orders else from_day
     ends = range(from_day + WINDOW_DAYS, last_day + 1, WINDOW_DAYS)
-    for then in seen(orders, ends):
+    for then in seen(orders, ends, scorer.calendar):
         yield week(then, scorer, known)
 
 

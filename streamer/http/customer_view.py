@@ -150,7 +150,7 @@ def view(
         prediction_of(pipeline, now.clv_minor, now.churn_probability, as_of_ms, parts)
     )
     reference = rule_state.reference(as_of_ms, rules)
-    last_day, last_ms = facts.last_purchase_day, facts.last_order_ms
+    last_day, last_ms = facts.last_purchase_day, facts.last_order_ms(scorer.calendar)
     major = pipeline.writer.major
     first_day = day_of(as_of_ms) - int(named["T_days"])
     last_warning = _last_warning(user_id, customer, pipeline, as_of_ms)

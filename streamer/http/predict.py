@@ -124,9 +124,9 @@ class Api:
         # A place is taken when the body is there: whoever sends it slowly takes none.
         async with self.bodies.of(request) as body:
             with self._place():
-                known = pipeline.judge.scorer.attributes
-                now_ms = self.clock.now_ms()
-                terms = Terms(pipeline.order_rules, pipeline.judge.memory, now_ms, known)
+                judge, scorer = pipeline.judge, pipeline.judge.scorer
+                rules, now_ms, days = pipeline.order_rules, self.clock.now_ms(), scorer.calendar
+                terms = Terms(rules, judge.memory, now_ms, scorer.attributes, days)
                 try:
                     async with asyncio.timeout(TURN_WITHIN_S):
                         await self._turn.acquire()

@@ -21,8 +21,8 @@ from pydantic import BaseModel, ValidationError
 
 from features.ledger import IdMemory
 from features.orders import Order, OrderRules, Reason, Rejected, parse
-from features.state import EMPTY, BeyondMemory, CustomerState, apply
-from features.times import rfc3339
+from features.state import EMPTY, CustomerState, Effect, apply
+from features.times import UTC, Calendar, rfc3339
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
 from model.data.attributes import Attributes
 from streamer.http.schema import (
@@ -165,12 +165,13 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What an order has to satisfy, how much is remembered of orders, the present instant, and what
-    a model with attributes knows of users (None: the model has none)."""
+    a model with attributes knows of users (None: the model has none); and the shop's days."""
 
     rules: OrderRules
     memory: IdMemory
     now_ms: int
     attributes: Attributes | None = None
+    calendar: Calendar = UTC
 
 
 def read(body: bytes, terms: Terms, between: Callable[[], None] = lambda: None) -> Asked:
@@ -361,12 +362,12 @@ class _Reader:
     ) -> tuple[CustomerState, int] | None:
         facts = EMPTY
         for number, order in enumerate(orders):
-            after = apply(facts, order, self.terms.memory)
-            if isinstance(after, BeyondMemory):
+            applied = apply(facts, order, self.terms.memory, self.terms.calendar)
+            if applied.effect is Effect.BEYOND_MEMORY:
                 detail = "more orders than are remembered; leave out the oldest"
                 self._add(place, "orders", detail)
                 return None
-            facts = after
+            facts = applied.state
             if not number % 64:
                 self.between()
         newest_ms = orders[-1].ts_ms

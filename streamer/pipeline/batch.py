@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from features.orders import Order, OrderRules, Reason, Rejected, parse
-from features.state import BeyondMemory
+from features.state import Effect
 from features.times import day_of, rfc3339
 from model.decide import codec
 from model.decide.budget import pieces, settle, share, split
@@ -364,7 +364,7 @@ def _plan(
         ),
         customers=customers,
         counters=Counters(
-            duplicates=len(judged.duplicates),
+            duplicates=sum(effect is Effect.REPEAT for effect in judged.effects.values()),
             scores=len(scores),
             warnings=len(raised),
             instants=judged.instants,
@@ -399,12 +399,13 @@ def _higher(high: int | None, parsed: Parsed) -> int | None:
 
 def _unapplied(batch: Sequence[Parsed], isolated: Isolated) -> list[tuple[Parsed, Rejected]]:
     """The orders that could not be applied, and why."""
-    beyond_memory, unscored = isolated.judged.beyond_memory, isolated.unscored
+    beyond_memory, unscored = isolated.judged.reach_ms, isolated.unscored
     if not beyond_memory and not unscored:
         return []
     at = {parsed.offset: parsed for parsed in batch}
     return [
-        (at[offset], _beyond_memory(at[offset], beyond)) for offset, beyond in beyond_memory
+        (at[offset], _beyond_memory(at[offset], reach_ms))
+        for offset, reach_ms in beyond_memory.items()
     ] + [(at[offset], _not_scored(error)) for offset, error in unscored.items()]
 
 
@@ -419,12 +420,12 @@ def _dead_letter(parsed: Parsed, why: Rejected, position: Position, pipeline: Pi
     )
 
 
-def _beyond_memory(parsed: Parsed, beyond: BeyondMemory) -> Rejected:
+def _beyond_memory(parsed: Parsed, reach_ms: int) -> Rejected:
     order = parsed.outcome
     assert isinstance(order, Order)
     return Rejected(
         Reason.BEYOND_ID_MEMORY,
-        f"ts {rfc3339(order.ts_ms)} is not after {rfc3339(max(beyond.reach_ms, 0))}, as far back as"
+        f"ts {rfc3339(order.ts_ms)} is not after {rfc3339(max(reach_ms, 0))}, as far back as"
         " this customer's order ids are remembered, so it cannot be told from a repeat; raise"
         " CLV_ID_MEMORY_DAYS or CLV_ID_MEMORY_SIZE and redrive it if it is new",
     )

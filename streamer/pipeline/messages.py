@@ -178,7 +178,10 @@ class Writer:
         self, scoring: Scoring, raised: RaisedWarning, kind: str, summary: str
     ) -> ChurnWarning:
         """A record about a customer as scored, against the reference of a warning."""
-        last_ms, last_day = scoring.facts.last_order_ms, scoring.facts.last_purchase_day
+        last_ms, last_day = (
+            scoring.facts.last_order_ms(self.rules.calendar),
+            scoring.facts.last_purchase_day,
+        )
         history = history_of(scoring.facts)
         as_of_day, horizon_days = day_of(scoring.as_of_ms), self.rules.horizon_days
         clv_minor, reference_minor = scoring.score.clv_minor, raised.reference.clv_minor

@@ -14,7 +14,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Final, TypeAlias
 
-from features.money import to_minor
+from features.money import read_amount
 from features.orders import Order, OrderType
 from features.times import MS_PER_DAY, Instant, instant_ms, rfc3339
 from streamer.settings.fields import duration_ms
@@ -119,10 +119,10 @@ class Customer:
             self, now_ms=self.now_ms + passed_ms, paused=span is not None, open_end=span is None
         )
 
-    def as_orders(self, exponent: int) -> list[Order]:
-        """The order events, in time; `exponent` is that of the currency's minor unit."""
+    def as_orders(self, currency: str) -> list[Order]:
+        """The order events, in time, with amounts of a currency."""
         return [
-            Order(h.order_id, self.user_id, h.ts_ms, to_minor(h.amount, exponent), h.type)
+            Order(h.order_id, self.user_id, h.ts_ms, read_amount(h.amount, currency).minor, h.type)
             for h in sorted(self.happenings, key=lambda happening: happening.ts_ms)
         ]
 
@@ -171,6 +171,6 @@ def span_ms(span: Span) -> int:
 
 def _money(amount: Amount) -> str:
     text = str(amount)
-    if to_minor(text, 4) < 0:
+    if read_amount(text, "CLF").minor < 0:
         raise ValueError(f"amount {text} is negative; what goes back is a refund")
     return text

@@ -232,9 +232,8 @@ class OrderLog:
         rows = list(read_orders(self.paths, settings.order_rules))
         orders = [row for row in rows if not isinstance(row, RejectedRow)]
         if self.customers:
-            exponent = settings.order_rules.exponent
             for customer in self.customers:
-                orders += customer.as_orders(exponent)
+                orders += customer.as_orders(settings.order_rules.currency)
             orders.sort(key=lambda order: order.ts_ms)
         return orders, [row for row in rows if isinstance(row, RejectedRow)]
 

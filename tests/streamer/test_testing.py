@@ -41,14 +41,14 @@ def weekly(user_id: str = "alice") -> Customer:
 
 def days(made_up: Customer) -> list[float]:
     """When its events are, in days from UNTIL."""
-    return [(order.ts_ms - UNTIL_MS) / DAY_MS for order in made_up.as_orders(2)]
+    return [(order.ts_ms - UNTIL_MS) / DAY_MS for order in made_up.as_orders("USD")]
 
 
 # --- customers ------------------------------------------------------------------------------------
 
 
 def test_orders_end_where_they_are_told_to() -> None:
-    orders = weekly().as_orders(2)
+    orders = weekly().as_orders("USD")
     assert len(orders) == 27
     assert orders[-1].ts_ms == UNTIL_MS
     assert {b.ts_ms - a.ts_ms for a, b in pairwise(orders)} == {7 * DAY_MS}
@@ -80,24 +80,24 @@ def test_a_story_happens_when_it_is_told_to(made_up: Customer, expected: list[fl
 
 def test_what_is_taken_back_names_its_order() -> None:
     made_up = customer("a").order(UNTIL, amount="80.5").order("2026-03-05", amount=30)
-    order, refund = made_up.refund(amount="12.34").as_orders(2)[1:]
+    order, refund = made_up.refund(amount="12.34").as_orders("USD")[1:]
     assert (refund.order_id, refund.type) == (order.order_id, OrderType.REFUND)
     assert refund.amount_minor == 1_234
-    cancellation = made_up.cancel().as_orders(2)[-1]
+    cancellation = made_up.cancel().as_orders("USD")[-1]
     assert (cancellation.order_id, cancellation.type) == (order.order_id, OrderType.CANCELLATION)
-    assert made_up.refund().as_orders(2)[-1].amount_minor == 3_000
+    assert made_up.refund().as_orders("USD")[-1].amount_minor == 3_000
 
 
 def test_amounts_are_in_the_currencys_own_unit() -> None:
     for amount in ("12.5", 12.5, Decimal("12.5")):
-        assert customer("a").order(UNTIL, amount=amount).as_orders(2)[0].amount_minor == 1_250
-    assert customer("a").order(UNTIL, amount=500).as_orders(0)[0].amount_minor == 500
+        assert customer("a").order(UNTIL, amount=amount).as_orders("USD")[0].amount_minor == 1_250
+    assert customer("a").order(UNTIL, amount=500).as_orders("JPY")[0].amount_minor == 500
 
 
 def test_a_story_told_on_leaves_the_old_one_as_it_was() -> None:
     beginning = weekly()
     beginning.then_silent("60d").orders_again(every="7d", count=2)
-    assert len(beginning.as_orders(2)) == 27
+    assert len(beginning.as_orders("USD")) == 27
 
 
 @pytest.mark.parametrize(
