@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from features.orders import Order, OrderType
-from features.state import EMPTY, BeyondMemory, CustomerState, apply, encode
+from features.state import EMPTY, CustomerState, Effect, apply, encode
 from features.times import MS_PER_DAY
 
 ORDERS = (1, 10, 100, 1_000, 10_000)
@@ -39,10 +39,10 @@ def state_of(orders: int, span_days: int) -> CustomerState:
     """The state after all of the customer's events."""
     state = EMPTY
     for event in events(orders, span_days):
-        after = apply(state, event)
-        if isinstance(after, BeyondMemory):
-            raise RuntimeError(f"{event} came in too late: events() must go forward in time")
-        state = after
+        applied = apply(state, event)
+        if applied.effect is not Effect.NEW:
+            raise RuntimeError(f"{event} is not new: events() must go forward in time")
+        state = applied.state
     return state
 
 

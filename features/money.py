@@ -21,9 +21,11 @@ _EXPONENTS: Final = (
 _PER_DOLLAR: Final = (
     dict.fromkeys(("AMD", "ARS", "CLP", "CRC", "HUF", "IQD", "JPY", "KMF", "KRW", "KZT", "LKR"), 3)
     | dict.fromkeys(("MWK", "NGN", "PKR", "RWF", "SSP", "SDG", "XAF", "XOF", "XPF", "YER"), 3)
-    | dict.fromkeys(("BIF", "COP", "GNF", "IDR", "KHR", "LAK", "MGA", "MMK", "MNT", "PYG"), 5)
+    | dict.fromkeys(
+        ("BIF", "COP", "GNF", "IDR", "KHR", "LAK", "MGA", "MMK", "MNT", "PYG", "IRR", "LBP"), 5
+    )
     | dict.fromkeys(("SLE", "SLL", "STN", "SYP", "TZS", "UGX", "UZS", "VES", "VND", "ZWG"), 5)
-    | dict.fromkeys(("IRR", "LBP"), 6)
+    | dict.fromkeys(("IRR", "LBP"), 5)
 )
 
 # Beyond this much in US dollars, roughly, a single order is an error; in minor units of whatever

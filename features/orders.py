@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -309,7 +310,7 @@ def _minor(text: str, kind: OrderType, rules: OrderRules) -> tuple[int, bool]:
     except AmountError as error:
         raise _bad_amount(text, str(error)) from None
     # As written: -0.001 is negative though it rounds to 0, and no order, which would end a silence.
-    if not amount and kind is OrderType.ORDER and text.lstrip().startswith("-") and float(text):
+    if not amount and kind is OrderType.ORDER and text.lstrip().startswith("-") and Decimal(text):
         raise _bad_amount(text, f"is a refund that rounds to 0 {rules.currency}")
     return amount, rounded
 

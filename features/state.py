@@ -166,7 +166,13 @@ def apply(
     """
     entry = order_ledger.entry_of(order)
     width = state.width
-    reach_ms = max(state.forgotten_ms, state.newest_ms - memory.days * MS_PER_DAY)
+    newest_ms = state.newest_ms
+    reach_ms = max(
+        state.forgotten_ms,
+        newest_ms - memory.days * MS_PER_DAY,
+        # Days are of 23 to 25 hours, and one that is summarised must stay as it is.
+        calendar.start_ms(calendar.day_of(newest_ms) - HISTORY_DAYS) - 1,
+    )
     known = order_ledger.find(state.ledger, entry.id_hash, width)
     same = next((other for other in known if other.is_same(entry)), None) if known else None
     effect = _effect(same, entry)

@@ -8,20 +8,18 @@ from hypothesis import strategies as st
 
 from features.orders import Order, OrderType
 from features.rfm import rfm
-from features.state import EMPTY, CustomerState, apply
+from features.state import EMPTY, CustomerState
 from features.times import MS_PER_DAY
 from tests.support import strategies
+from tests.support.fakes import facts_of
 from tests.support.strategies import START_MS, USER
 
 
 def _bought(*days_and_amounts: tuple[float, int]) -> CustomerState:
-    state: CustomerState = EMPTY
-    for number, (day, amount) in enumerate(days_and_amounts):
-        order = Order(f"o-{number}", USER, START_MS + round(day * MS_PER_DAY), amount)
-        after = apply(state, order)
-        assert isinstance(after, CustomerState)
-        state = after
-    return state
+    return facts_of(
+        Order(f"o-{number}", USER, START_MS + round(day * MS_PER_DAY), amount)
+        for number, (day, amount) in enumerate(days_and_amounts)
+    )
 
 
 def _rfm(state: CustomerState, on_day: float) -> dict[str, float]:
@@ -58,8 +56,7 @@ def test_orders_of_one_utc_day_are_one_purchase() -> None:
 
 
 def test_a_customer_without_a_purchase_has_0_everywhere() -> None:
-    refund = apply(EMPTY, Order("r-1", USER, START_MS, 500, OrderType.REFUND))
-    assert isinstance(refund, CustomerState)
+    refund = facts_of([Order("r-1", USER, START_MS, 500, OrderType.REFUND)])
     for state in (EMPTY, refund):
         assert set(_rfm(state, on_day=50).values()) == {0.0}
 
@@ -76,8 +73,8 @@ def test_purchases_that_are_summarised_still_count() -> None:
 
 def test_a_last_purchase_that_is_summarised_keeps_its_value() -> None:
     state = _bought((0, 1_000), (10, 3_000))
-    later = apply(state, Order("r-1", USER, START_MS + 3_000 * MS_PER_DAY, 5, OrderType.REFUND))
-    assert isinstance(later, CustomerState)
+    refund = Order("r-1", USER, START_MS + 3_000 * MS_PER_DAY, 5, OrderType.REFUND)
+    later = facts_of([refund], state)
     assert later.buckets != state.buckets
     assert _rfm(later, on_day=3_000)["last_purchase_gross_minor"] == 3_000
 
@@ -89,11 +86,7 @@ def test_equal_gaps_have_no_deviation_however_long() -> None:
 
 @given(strategies.long_histories(), st.integers(0, 2_000))
 def test_recency_never_exceeds_t(history: list[Order], later: int) -> None:
-    state: CustomerState = EMPTY
-    for order in history:
-        after = apply(state, order)
-        assert isinstance(after, CustomerState)
-        state = after
+    state = facts_of(history)
     got = rfm([(state, state.newest_ms + later * MS_PER_DAY)])
     assert 0 <= got.recency_days[0] <= got.T_days[0]
     assert got.days_since_last_order[0] == got.T_days[0] - got.recency_days[0]

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.orders import Order, OrderType
-from features.state import EMPTY, HISTORY_DAYS, CustomerState, apply
+from features.state import EMPTY, HISTORY_DAYS, CustomerState
 from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES, FEATURE_VERSION, vectors
 from tests.support import strategies
+from tests.support.fakes import facts_of
 from tests.support.twin import twin_vector, unlike
 
 # Around the edges of the windows, and beyond all that is remembered day by day.
 _LATER_DAYS = (0, 1, 6, 7, 29, 30, 89, 90, 364, 365, HISTORY_DAYS, HISTORY_DAYS + 1, 4_000)
-
-
-def _fold(orders: Iterable[Order], state: CustomerState = EMPTY) -> CustomerState:
-    for order in orders:
-        after = apply(state, order)
-        assert isinstance(after, CustomerState), (order, after)
-        state = after
-    return state
 
 
 def _named(state: CustomerState, as_of_ms: int) -> dict[str, float]:
@@ -39,7 +30,7 @@ def test_the_vector_equals_the_twins_at_every_prefix(
     arrival = data.draw(strategies.arrivals(history))
     state = EMPTY
     for seen, order in enumerate(arrival, start=1):
-        state = _fold([order], state)
+        state = facts_of([order], state)
         as_of_ms = state.newest_ms
         assert not unlike(_named(state, as_of_ms), twin_vector(arrival[:seen], as_of_ms))
 
@@ -47,7 +38,7 @@ def test_the_vector_equals_the_twins_at_every_prefix(
 @settings(max_examples=50)
 @given(strategies.histories())
 def test_the_vector_equals_the_twins_long_after_the_last_event(history: list[Order]) -> None:
-    state = _fold(history)
+    state = facts_of(history)
     for days in _LATER_DAYS:
         as_of_ms = max(state.newest_ms, 0) + days * MS_PER_DAY
         assert not unlike(_named(state, as_of_ms), twin_vector(history, as_of_ms)), days
@@ -55,7 +46,7 @@ def test_the_vector_equals_the_twins_long_after_the_last_event(history: list[Ord
 
 @given(strategies.long_histories(), st.sampled_from(_LATER_DAYS))
 def test_the_vector_of_many_years_equals_the_twins(history: list[Order], later: int) -> None:
-    state = _fold(history)
+    state = facts_of(history)
     as_of_ms = state.newest_ms + later * MS_PER_DAY
     assert not unlike(_named(state, as_of_ms), twin_vector(history, as_of_ms))
 
@@ -69,8 +60,8 @@ def test_as_of_the_past_the_state_reads_as_it_was(history: list[Order], days: in
     for event in kept:  # conflicting repeats would be corrections of the past
         known.setdefault((event.order_id, event.type), event)
     events = list(known.values())
-    then = _fold(event for event in events if event.ts_ms < end_of_day_ms)
-    now = _fold(events)
+    then = facts_of(event for event in events if event.ts_ms < end_of_day_ms)
+    now = facts_of(events)
     assert vectors([(now, as_of_ms)]).tobytes() == vectors([(then, as_of_ms)]).tobytes()
 
 
@@ -89,7 +80,7 @@ def test_a_row_is_the_same_to_the_last_bit_alone_and_in_any_batch(
     customers: list[tuple[list[Order], int]], data: st.DataObject
 ) -> None:
     pairs = [
-        (_fold(history), strategies.START_MS + days * MS_PER_DAY) for history, days in customers
+        (facts_of(history), strategies.START_MS + days * MS_PER_DAY) for history, days in customers
     ]
     alone = [vectors([pair])[0].tobytes() for pair in pairs]
     chosen = data.draw(st.lists(st.sampled_from(range(len(pairs))), min_size=1, max_size=20))
@@ -99,7 +90,7 @@ def test_a_row_is_the_same_to_the_last_bit_alone_and_in_any_batch(
 
 def test_a_row_is_the_same_in_a_batch_of_a_thousand() -> None:
     states = [
-        _fold(
+        facts_of(
             Order(f"o-{i}", "ada", strategies.START_MS + i * n * 977 % 900 * MS_PER_DAY, 100 + i)
             for i in range(n % 40)
         )
@@ -118,7 +109,7 @@ def test_no_feature_is_ever_missing_or_infinite() -> None:
         Order("r-1", "ada", strategies.START_MS + 1, 10**13, OrderType.REFUND),
     ]
     for events in ([], extreme[:1], extreme[2:], extreme):
-        state = _fold(events)
+        state = facts_of(events)
         for days in (-5_000, 0, 5_000):
             row = vectors([(state, strategies.START_MS + days * MS_PER_DAY)])
             assert np.isfinite(row).all()

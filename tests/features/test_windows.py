@@ -6,19 +6,18 @@ import pytest
 
 from features.catalog import HALF_LIVES_DAYS, WINDOWS_DAYS
 from features.orders import Order
-from features.state import EMPTY, HISTORY_DAYS, CustomerState, apply
+from features.state import HISTORY_DAYS, CustomerState
 from features.table import tabulate
 from features.times import MS_PER_DAY
 from features.windows import decayed_columns, window_columns
+from tests.support.fakes import facts_of
 
 _DAY = 20_089
 _NOON_MS = _DAY * MS_PER_DAY + MS_PER_DAY // 2
 
 
 def _one_order() -> CustomerState:
-    state = apply(EMPTY, Order("o-1", "ada", _NOON_MS, 1_000))
-    assert isinstance(state, CustomerState)
-    return state
+    return facts_of([Order("o-1", "ada", _NOON_MS, 1_000)])
 
 
 def _window(name: str, as_of_ms: int) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from features.arrays import Floats
 from features.ledger import IdMemory
 from features.orders import Order, OrderRules, OrderType
-from features.state import EMPTY, BeyondMemory, CustomerState, apply
+from features.state import EMPTY, CustomerState, apply
 from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES
 from model.decide.judge import Judge
@@ -138,12 +138,10 @@ def an_order(
     return Order(id or f"{user}-{day}", user, at(day), amount_minor, type)
 
 
-def facts_of(orders: list[Order]) -> CustomerState:
+def facts_of(orders: Iterable[Order], state: CustomerState = EMPTY) -> CustomerState:
     """The customer folded from orders."""
-    state = EMPTY
     for order in orders:
-        folded = apply(state, order)
-        state = state if isinstance(folded, BeyondMemory) else folded
+        state = apply(state, order).state
     return state
 
 

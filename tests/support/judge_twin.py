@@ -14,7 +14,7 @@ import numpy as np
 from features.buckets import DTYPE
 from features.ledger import entries_newest_first, id_hash
 from features.orders import Order, OrderType
-from features.state import BeyondMemory, apply
+from features.state import Effect, apply
 from features.times import MS_PER_DAY, day_of
 from model.decide import rule
 from model.decide.codec import UNKNOWN, CustomerRecord
@@ -36,18 +36,15 @@ class TwinCustomer:
         self.rule_state = customer.rule_state
         self.passed_ms: int | None = None
         self.scorings: list[Scoring] = []
-        self.duplicates: list[int] = []
-        self.beyond_memory: list[int] = []
+        self.effects: dict[int, Effect] = {}
 
     def event(self, event: Event) -> None:
         self._take_on_the_model()
         order = event.order
-        after = apply(self.facts, order, self.judge.memory)
+        applied = apply(self.facts, order, self.judge.memory)
+        self.effects[event.offset] = applied.effect
+        after = applied.state
         if after is self.facts:
-            self.duplicates.append(event.offset)
-            return
-        if isinstance(after, BeyondMemory):
-            self.beyond_memory.append(event.offset)
             return
         self.until(event.watermark_ms)
         before, self.facts = self.facts, after
@@ -62,8 +59,8 @@ class TwinCustomer:
             late=order.ts_ms < event.watermark_ms,
             void=before.buckets == after.buckets,
             known=any(
-                (known.id_hash, known.type) == (id_hash(order.order_id), order.type)
-                for known in entries_newest_first(before.ledger)
+                known.id_hash == id_hash(order.order_id) and known.type is order.type
+                for known in entries_newest_first(before.ledger, before.width)
             ),
         )
         verdict = rule.on_event(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+import msgspec
 from hypothesis import strategies as st
 
 from features.orders import Order, OrderType
@@ -21,8 +22,9 @@ _AMOUNTS_MINOR = st.one_of(st.just(0), st.integers(1, 50_000), st.just(10**11))
 
 @st.composite
 def histories(draw: st.DrawFn, max_orders: int = 12, max_days: int = 1_000) -> list[Order]:
-    """One customer's events in the order of their orders: several orders a day, refunds and
-    cancellations with or without an order, zero amounts, and repeats that are the same or differ.
+    """One customer's events in the order of their orders: several orders a day, refunds (several
+    an order, with ids and without) and cancellations with or without an order, zero amounts, and
+    repeats that are the same or corrections, with `updated_at` and without.
 
     The default span lies within the id memory and HISTORY_DAYS, so that no arrival is too late.
     """
@@ -35,6 +37,7 @@ def histories(draw: st.DrawFn, max_orders: int = 12, max_days: int = 1_000) -> l
             USER,
             START_MS + day * MS_PER_DAY + draw(_TIME_OF_DAY_MS),
             draw(_AMOUNTS_MINOR),
+            updated_ms=draw(_UPDATED_MS),
         )
         kinds = draw(st.sampled_from(_FATES))
         events += [_follow_up(draw, order, kind, max_days) for kind in kinds]
@@ -46,6 +49,7 @@ _ORDER, _REFUND, _CANCELLATION = OrderType.ORDER, OrderType.REFUND, OrderType.CA
 _FATES: tuple[tuple[OrderType, ...], ...] = (
     *[(_ORDER,)] * 4,
     (_ORDER, _REFUND),
+    (_ORDER, _REFUND, _REFUND, _REFUND),
     (_ORDER, _CANCELLATION),
     (_ORDER, _REFUND, _CANCELLATION),
     (_REFUND,),
@@ -59,14 +63,23 @@ def _follow_up(draw: st.DrawFn, order: Order, kind: OrderType, max_days: int) ->
     latest_ms = START_MS + (max_days + 1) * MS_PER_DAY - 1
     ts_ms = min(order.ts_ms + draw(st.integers(0, 30 * MS_PER_DAY)), latest_ms)
     amount = draw(st.one_of(st.just(order.amount_minor), st.integers(0, order.amount_minor)))
-    return Order(order.order_id, USER, ts_ms, amount, kind)
+    refund_id = draw(_REFUND_IDS) if kind is OrderType.REFUND else ""
+    return Order(order.order_id, USER, ts_ms, amount, kind, refund_id)
+
+
+_REFUND_IDS = st.sampled_from(["", "", "r-1", "r-2"])
+_UPDATED_MS = st.one_of(st.just(-1), st.just(-1), st.integers(START_MS, START_MS + 3))
 
 
 def _repeat(draw: st.DrawFn, event: Order) -> Order:
-    """The event again: the same, or in conflict with it by amount or by time."""
+    """The event again: the same, or a correction of its amount or of its time."""
     ts_ms = max(START_MS, event.ts_ms + draw(st.sampled_from([0, 0, -1, 1, -MS_PER_DAY])))
     amount = max(0, event.amount_minor + draw(st.sampled_from([0, 0, -1, 1])))
-    return Order(event.order_id, USER, ts_ms, amount, event.type)
+    if event.type is OrderType.FREE:
+        amount = 0
+    return msgspec.structs.replace(
+        event, ts_ms=ts_ms, amount_minor=amount, updated_ms=draw(_UPDATED_MS)
+    )
 
 
 @st.composite

@@ -10,18 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, tzinfo
 from itertools import pairwise
 
 from features.catalog import HALF_LIVES_DAYS, WINDOWS_DAYS
 from features.orders import Order, OrderType
 from features.state import HISTORY_DAYS
 
-_MS_PER_DAY = 24 * 60 * 60 * 1000
-
 
 @dataclass
 class Day:
-    """One UTC day of a customer; money in minor units."""
+    """One day of a customer; money in minor units."""
 
     orders: int = 0
     gross: int = 0
@@ -37,29 +36,38 @@ class Facts:
     last_order_ms: int | None
 
 
+def identity(order: Order) -> tuple[object, ...]:
+    """What two versions of one event have in common."""
+    if order.type is not OrderType.REFUND:
+        return order.order_id, "cancellation" if order.type is OrderType.CANCELLATION else "order"
+    if order.refund_id:
+        return order.order_id, "refund", order.refund_id
+    return order.order_id, "refund", order.ts_ms, order.amount_minor
+
+
 def distinct(orders: Iterable[Order]) -> list[Order]:
-    """Each event once: of those with one order id and type, the one of smallest time and amount."""
-    chosen: dict[tuple[str, OrderType], Order] = {}
+    """Each event once, in its newest version: by `updated_at`, then by the greater time, amount."""
+    versions: dict[tuple[object, ...], list[Order]] = {}
     for order in orders:
-        event = (order.order_id, order.type)
-        rival = chosen.get(event)
-        if rival is None or (order.ts_ms, order.amount_minor) < (rival.ts_ms, rival.amount_minor):
-            chosen[event] = order
-    return list(chosen.values())
+        versions.setdefault(identity(order), []).append(order)
+    return [
+        max(found, key=lambda order: (order.updated_ms, order.ts_ms, order.amount_minor))
+        for found in versions.values()
+    ]
 
 
-def twin_facts(orders: Iterable[Order]) -> Facts:
-    """The facts of one customer's events, in any order and repeated at will."""
+def twin_facts(orders: Iterable[Order], zone: tzinfo = UTC) -> Facts:
+    """The facts of one customer's events, in any order and repeated at will, by days of a zone."""
     events = distinct(orders)
     cancelled = {e.order_id for e in events if e.type is OrderType.CANCELLATION}
     counted = [e for e in events if e.order_id not in cancelled]
     days: dict[int, Day] = {}
     for event in counted:
-        day = days.setdefault(event.ts_ms // _MS_PER_DAY, Day())
+        day = days.setdefault(local_day(event.ts_ms, zone), Day())
         if event.type is OrderType.ORDER:
             day.orders += 1
             day.gross += event.amount_minor
-        else:
+        elif event.type is OrderType.REFUND:
             day.refunded += event.amount_minor
     return Facts(
         days={number: day for number, day in sorted(days.items()) if day != Day()},
@@ -68,13 +76,20 @@ def twin_facts(orders: Iterable[Order]) -> Facts:
     )
 
 
-def twin_vector(orders: Iterable[Order], as_of_ms: int) -> dict[str, float]:
+def local_day(ts_ms: int, zone: tzinfo) -> int:
+    """The day on the wall calendar of a zone, counted from 1970-01-01."""
+    seconds, ms = divmod(ts_ms, 1000)
+    when = datetime.fromtimestamp(seconds, zone).replace(microsecond=1000 * ms)
+    return (when.date() - date(1970, 1, 1)).days
+
+
+def twin_vector(orders: Iterable[Order], as_of_ms: int, zone: tzinfo = UTC) -> dict[str, float]:
     """Every feature by name as of an instant, from all events of one customer.
 
     Days after that of `as_of` are not seen. What a cancellation took back is gone from the past.
     """
-    today = as_of_ms // _MS_PER_DAY
-    days = {n: day for n, day in twin_facts(orders).days.items() if n <= today}
+    today = local_day(as_of_ms, zone)
+    days = {n: day for n, day in twin_facts(orders, zone).days.items() if n <= today}
     features = _windows(days, today) | _decayed(days, today) | _lifetime(days)
     features |= _purchases(days, today)
     return features | _trends(features)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.orders import Order, OrderType
-from features.state import EMPTY, CustomerState, apply
+from features.state import EMPTY, apply
 from features.times import day_of
 from model.decide.budget import Piece, chosen, pieces, share, spent_minor
 from model.decide.judge import Scoring
@@ -210,16 +210,13 @@ def test_what_was_spent_is_the_net_revenue_of_the_last_days(
     facts = EMPTY
     for when, amount in orders:
         kind = OrderType.REFUND if amount < 0 else OrderType.ORDER
-        after = apply(facts, an_order("ada", when, abs(amount), kind))
-        assert isinstance(after, CustomerState)
-        facts = after
+        facts = apply(facts, an_order("ada", when, abs(amount), kind)).state
     assert spent_minor(facts, at(day), 40) == spent
 
 
 def a_warning(user: str, churn: float, spent: int, reference: int) -> Scoring:
     """A warning on day 30 of a customer who spent so much on day 1."""
-    facts = apply(EMPTY, an_order(user, 1.5, spent))
-    assert isinstance(facts, CustomerState)
+    facts = apply(EMPTY, an_order(user, 1.5, spent)).state
     peak = Peak(day_of(at(1)), reference)
     raised = RaisedWarning(Trigger.SILENCE, at(30), 0, peak, at(1.5), b"\0" * 8)
     return Scoring(user, None, at(30), Trigger.SILENCE, Score(0, churn), peak, facts, raised)

@@ -7,20 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.orders import Order, OrderType
-from features.state import EMPTY, BeyondMemory, CustomerState, apply
+from features.state import EMPTY, CustomerState
 from model.decide.history import PurchaseHistory, Tenure, history_of
-from tests.support.fakes import START_MS, an_order, at
+from tests.support.fakes import START_MS, an_order, at, facts_of
 
 DAY_0 = START_MS // 86_400_000
 
 
 def facts(*orders: Order) -> CustomerState:
-    state = EMPTY
-    for order in orders:
-        after = apply(state, order)
-        assert not isinstance(after, BeyondMemory)
-        state = after
-    return state
+    return facts_of(list(orders))
 
 
 @given(

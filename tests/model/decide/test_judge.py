@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from features.ledger import IdMemory
 from features.orders import Order, OrderType
-from features.state import BeyondMemory
+from features.state import Effect
 from model.decide import codec as customer
 from model.decide.codec import UNKNOWN
 from model.decide.judge import Event, Judge, ScheduledCustomer, Scoring
@@ -32,8 +32,7 @@ class Run:
     judge: Judge
     tracks: dict[str, ScheduledCustomer] = field(default_factory=dict)
     scorings: dict[str, list[Scoring]] = field(default_factory=dict)
-    duplicates: list[int] = field(default_factory=list)
-    beyond_memory: list[tuple[int, BeyondMemory]] = field(default_factory=list)
+    effects: dict[int, Effect] = field(default_factory=dict)
 
     def batch(self, events: Sequence[Event]) -> None:
         by_user: dict[str, list[Event]] = {}
@@ -72,8 +71,7 @@ class Run:
         self.tracks.update(judged.tracks)
         for scoring in judged.scorings:
             self.scorings.setdefault(scoring.user_id, []).append(scoring)
-        self.duplicates += judged.duplicates
-        self.beyond_memory += judged.beyond_memory
+        self.effects |= judged.effects
 
 
 def whole(by: Judge, events: Sequence[Event], until_ms: int | None = END_MS) -> Run:
@@ -98,10 +96,7 @@ def assert_like_the_twins(run: Run, found: dict[str, TwinCustomer]) -> None:
     for user, twin in found.items():
         assert run.tracks[user] == twin.track()
         assert run.scorings.get(user, []) == twin.scorings
-    assert sorted(run.duplicates) == sorted(place for t in found.values() for place in t.duplicates)
-    assert sorted(place for place, _ in run.beyond_memory) == sorted(
-        place for t in found.values() for place in t.beyond_memory
-    )
+    assert run.effects == {at: did for twin in found.values() for at, did in twin.effects.items()}
 
 
 # --- the twin ------------------------------------------------------------------------------------
@@ -153,8 +148,7 @@ def test_how_events_fall_into_batches_changes_nothing(
     expected = whole(by, events)
     assert cut.left() == expected.left()
     assert cut.scorings == expected.scorings
-    assert sorted(cut.duplicates) == sorted(expected.duplicates)
-    assert sorted(cut.beyond_memory) == sorted(expected.beyond_memory)
+    assert cut.effects == expected.effects
 
 
 @given(orders=shop_logs(max_orders=5), lateness_ms=LATENESSES_MS, policy=policies())

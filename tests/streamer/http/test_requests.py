@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from features.ledger import IdMemory, entries_newest_first
 from features.money import minor_exponent
 from features.orders import Order, OrderRules, parse
-from features.state import EMPTY, BeyondMemory, CustomerState, apply
 from features.vector import FEATURE_NAMES
 from streamer.http.requests import (
     MAX_FAULTS,
@@ -35,19 +34,10 @@ from tests.support.bodies import (
     orders,
     refused,
 )
-from tests.support.fakes import an_order, at, wire
+from tests.support.fakes import an_order, at, facts_of, wire
 from tests.support.strategies import histories
 
 # --- what is taken --------------------------------------------------------------------------------
-
-
-def folded(events: list[Order]) -> CustomerState:
-    facts = EMPTY
-    for event in events:
-        after = apply(facts, event)
-        assert not isinstance(after, BeyondMemory)
-        facts = after
-    return facts
 
 
 @settings(max_examples=60)
@@ -61,7 +51,7 @@ def test_orders_are_folded_as_the_stream_folds_them(history: list[Order], shuffl
     raw = b",".join(wire(event) for event in given_in)
     terms = Terms(OrderRules(), IdMemory(), at(2_000))
     (row,) = read(b'{"records": [{"orders": [' + raw + b"]}]}", terms).rows
-    assert row == FromOrders(folded(events), at(2_000))
+    assert row == FromOrders(facts_of(events), at(2_000))
 
 
 def test_without_as_of_a_record_is_scored_as_of_now() -> None:

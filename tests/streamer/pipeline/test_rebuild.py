@@ -211,7 +211,7 @@ def test_a_foreign_customer_that_the_log_never_had_is_set_aside() -> None:
     kept.states["zoe"] = b"somebody else's"
     done(runner.process([*log[20:], *records([an_order("zoe", 400)], first=log[-1].offset + 1)]))
     assert list(done(store.quarantined(ORDERS_0))) == ["zoe"]
-    assert customer.decode(kept.states["zoe"]).facts.last_order_ms == at(400)
+    assert customer.decode(kept.states["zoe"]).facts.last_order_ms() == at(400)
 
 
 def test_all_damaged_customers_of_a_batch_are_rebuilt_in_one_reading() -> None:
