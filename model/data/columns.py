@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, overload
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +29,8 @@ class OrderColumns(Sequence[Order]):
         "_id_ends",
         "_id_starts",
         "_last",
+        "_marks",
+        "_row",
         "_ts",
         "_type",
         "_user",
@@ -38,7 +41,11 @@ class OrderColumns(Sequence[Order]):
         ts, amount, kind, user = array("q"), array("q"), array("b"), array("i")
         ids, id_ends = bytearray(), array("q")
         numbers: dict[str, int] = {}
+        # What few shops send, of the rows that have it, by their place in what was read.
+        marks: dict[int, tuple[str, int]] = {}
         for order in orders:
+            if order.refund_id or order.updated_ms >= 0:
+                marks[len(ts)] = (order.refund_id, order.updated_ms)
             ts.append(order.ts_ms)
             amount.append(order.amount_minor)
             kind.append(order.type)
@@ -56,6 +63,8 @@ class OrderColumns(Sequence[Order]):
         self._user: NDArray[Any] = np.frombuffer(user, np.int32)[in_time]
         self._id_starts: NDArray[Any] = starts[in_time]
         self._id_ends: NDArray[Any] = ends[in_time]
+        self._marks = marks
+        self._row: NDArray[Any] = in_time if marks else in_time[:0]
         self._last: tuple[int, list[Order]] = (-1, [])
 
     def __len__(self) -> int:
@@ -85,12 +94,19 @@ class OrderColumns(Sequence[Order]):
         rows = slice(chunk * _CHUNK, (chunk + 1) * _CHUNK)
         ids, users = self._id_bytes, self._users
         columns = (self._ts, self._amount, self._type, self._user, self._id_starts, self._id_ends)
-        return [
+        orders = [
             Order(ids[start:end].decode(), users[user], ts, amount, _TYPES[kind])
             for ts, amount, kind, user, start, end in zip(
                 *(column[rows].tolist() for column in columns), strict=True
             )
         ]
+        for place, row in enumerate(self._row[rows].tolist()):
+            if row in self._marks:
+                refund_id, updated_ms = self._marks[row]
+                orders[place] = msgspec.structs.replace(
+                    orders[place], refund_id=refund_id, updated_ms=updated_ms
+                )
+        return orders
 
     def _part(self, rows: slice) -> OrderColumns:
         part = object.__new__(OrderColumns)
@@ -98,5 +114,6 @@ class OrderColumns(Sequence[Order]):
         part._ts, part._amount, part._type = self._ts[rows], self._amount[rows], self._type[rows]
         part._user = self._user[rows]
         part._id_starts, part._id_ends = self._id_starts[rows], self._id_ends[rows]
+        part._marks, part._row = self._marks, self._row[rows]
         part._last = (-1, [])
         return part
