@@ -66,6 +66,11 @@ class Calendar:
         """The instant at which a day begins."""
         return day * MS_PER_DAY if self._start_ms is None else self._start_ms(day)
 
+    def day_from(self, ts_ms: int) -> int:
+        """The first day that begins at an instant or after it."""
+        day = self.day_of(ts_ms)
+        return day if self.start_ms(day) == ts_ms else day + 1
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Calendar) and self.name == other.name
 
@@ -111,6 +116,12 @@ class NaiveInstant(InstantError):
 
 UTC: Final = Calendar()
 day_of: Final = UTC.day_of
+
+
+@lru_cache(maxsize=64)
+def calendar_of(name: str) -> Calendar:
+    """The calendar of a zone; the same object for the same name, which keeps its midnights."""
+    return UTC if name == UTC.name else Calendar(name)
 
 
 def day_of_date(day: str | date) -> int:

@@ -28,15 +28,19 @@ def topics_of(settings: Settings) -> Topics:
 def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
     """Everything that partitions share, from the settings and the model.
 
-    Raises ValueError where the model was trained in another currency than the orders have, or with
-    customer attributes that CLV_ATTRIBUTES does not give.
+    Raises ValueError where the model was trained in another currency than the orders have, on the
+    days of another zone, or with customer attributes that CLV_ATTRIBUTES does not give.
     """
     manifest = artifact.manifest
-    if manifest.currency != settings.currency:
-        raise ValueError(
-            f"CLV_CURRENCY={settings.currency!r}: the model in CLV_MODEL was trained on "
-            f"{manifest.currency}; set CLV_CURRENCY={manifest.currency} or train another model"
-        )
+    for name, wanted, trained_on in (
+        ("CLV_CURRENCY", settings.currency, manifest.currency),
+        ("CLV_TIMEZONE", settings.timezone, manifest.timezone),
+    ):
+        if wanted != trained_on:
+            raise ValueError(
+                f"{name}={wanted!r}: the model in CLV_MODEL was trained on {trained_on};"
+                f" set {name}={trained_on} or train another model"
+            )
     scorer = artifact.scorer(settings.attributes)
     rules, topics = scorer.rules(settings.policy), topics_of(settings)
     return Pipeline(

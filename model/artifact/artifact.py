@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 
 from features.arrays import Floats
+from features.times import calendar_of
 from features.vector import FEATURE_VERSION
 from model.artifact import signature
 from model.artifact.card import card
@@ -96,6 +97,7 @@ class Artifact:
             churn_quantiles=tuple(manifest.churn_quantiles),
             typical=manifest.typical_customer,
             attributes=attributes_for(manifest.attributes, attributes),
+            calendar=calendar_of(manifest.timezone),
         )
 
 
@@ -123,6 +125,7 @@ def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Mani
         horizon_days=model.horizon_days,
         snapshot_every_days=fields.snapshot_every_days,
         currency=model.currency,
+        timezone=model.timezone,
         trained_from=fields.trained_from,
         cutoff=fields.cutoff,
         training_rows=fields.training_rows,
@@ -244,7 +247,9 @@ def _plain(numbers: Floats) -> Any:
 def version_of(model: ClvModel) -> str:
     """A short name for what the model says: equal for equal parameters, features and horizon."""
     digest = hashlib.sha256()
-    for part in (SCHEMA, FEATURE_VERSION, *model.feature_names, model.currency, model.horizon_days):
+    zone = () if model.timezone == "UTC" else (model.timezone,)
+    named = (SCHEMA, FEATURE_VERSION, *model.feature_names, model.currency, model.horizon_days)
+    for part in (*named, *zone):
         digest.update(f"{part}\0".encode())
     for numbers in model.parameters():
         digest.update(np.ascontiguousarray(numbers, dtype="<f8").tobytes())
@@ -288,6 +293,7 @@ def _check_model(path: Path, model: ClvModel, manifest: Manifest) -> None:
         ("feature_names of the model", model.feature_names, manifest.feature_names),
         ("horizon_days of the model", model.horizon_days, manifest.horizon_days),
         ("currency of the model", model.currency, manifest.currency),
+        ("timezone of the model", model.timezone, manifest.timezone),
         ("kind of the model", model.kind, manifest.kind),
         ("attributes of the model", model.attributes, manifest.attributes),
         (

@@ -11,6 +11,7 @@ import numpy as np
 import scipy
 import sklearn
 
+from features.times import UTC, CalendarError, calendar_of
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
 from model.artifact.files import MANIFEST_FILE, MODEL_FILE, PICKLE_FILE, ArtifactRefused
 from model.data.attributes import Column
@@ -31,9 +32,9 @@ class Canary(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model is, and what it was made of. Days are ISO dates in UTC.
+    """What a model is, and what it was made of. Days are ISO dates in the shop's `timezone`.
 
-    `trained_from` is the day of the first order; training knew the events before 00:00 UTC of
+    `trained_from` is the day of the first order; training knew the events before 00:00 of
     `cutoff` and nothing else. `score_quantiles` are 101: the CLVs, in major units, at percentiles
     0 to 100 of all customers at the cutoff; `churn_quantiles` the same of P(churn) of the active
     ones (empty in artifacts made before there was such a thing). `metrics` is the report of
@@ -75,6 +76,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     data: Data | None = None
     cutoffs: list[dict[str, Any]] = []
     file: str = PICKLE_FILE
+    timezone: str = UTC.name
 
     @property
     def typical_customer(self) -> tuple[float, ...]:
@@ -143,6 +145,10 @@ def check(path: Path, manifest: Manifest) -> None:
     for library, running in libraries().items() if manifest.file == PICKLE_FILE else ():
         trained = manifest.libraries.get(library, "not named")
         facts.append((f"{library} of training", _minor(trained), _minor(running)))
+    try:
+        calendar_of(manifest.timezone)
+    except CalendarError as error:
+        raise ArtifactRefused(path, "timezone", manifest.timezone, str(error), RETRAIN) from None
     for field, found, expected in facts:
         if found != expected:
             raise ArtifactRefused(path, field, *difference(found, expected), RETRAIN)

@@ -115,14 +115,15 @@ class SilentDays:
         active: int,
     ) -> Rows:
         """The rows of silences, one an element, of the `active` customers of the sample."""
-        as_of_ms, horizon = day * MS_PER_DAY, self._period.horizon_days
+        horizon = self._period.horizon_days
+        as_of_ms = self._simulation.judge.rules.calendar.start_ms(day)
         scorer = self._simulation.judge.scorer
         X = scorer.rows([(track.customer.facts, as_of_ms) for track in tracks], users)
         clv, churn = scorer.rate(X)
         references = np.array(self._references(day, logged, tracks, users), np.float64)
         better = np.zeros(len(logged), bool)
         better[np.argsort(-references, kind="stable")[: (active + 1) // 2]] = True
-        spend = [spent_minor(track.customer.facts, as_of_ms, horizon) for track in tracks]
+        spend = [spent_minor(track.customer.facts, day, horizon) for track in tracks]
         return Rows(
             silence=np.array(logged, np.int64),
             day=np.full(len(logged), day, np.int64),
@@ -159,7 +160,7 @@ class SilentDays:
         lasts = [track.customer.rule_state.scored_last for _, track, _ in old]
         news = scorer.scores(
             [
-                (track.customer.facts, last.day * MS_PER_DAY if last else 0)
+                (track.customer.facts, scorer.calendar.start_ms(last.day) if last else 0)
                 for (_, track, _), last in zip(old, lasts, strict=True)
             ],
             [user for _, _, user in old],
@@ -171,7 +172,7 @@ class SilentDays:
         found = []
         for silence, track in zip(logged, tracks, strict=True):
             rule_state = track.customer.rule_state
-            reference = rule_state.reference(day * MS_PER_DAY, judge.rules)
+            reference = rule_state.reference(scorer.calendar.start_ms(day), judge.rules)
             moved = rule_state.model_version == scorer.model_version
             ratio = 1.0 if moved else self._ratios[silence]
             found.append(reference.clv_minor * ratio if reference else 0.0)

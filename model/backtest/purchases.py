@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.orders import Order, OrderType
-from features.times import day_of
+from features.times import UTC, Calendar
 from model.backtest.panel import NEVER
 
 
@@ -39,9 +39,9 @@ class Period:
 class Purchases:
     """The UTC days with an order that nobody took back, ascending, `by_user`."""
 
-    def __init__(self, orders: Sequence[Order]) -> None:
+    def __init__(self, orders: Sequence[Order], calendar: Calendar = UTC) -> None:
         """`orders` sorted by event time."""
-        self.by_user = purchase_days(orders)
+        self.by_user = purchase_days(orders, calendar)
         self._buyers: dict[int, list[str]] = {}
         for user, days in self.by_user.items():
             for day in days:
@@ -64,7 +64,7 @@ class Purchases:
         return float(np.median(np.diff(known))) if len(known) > 1 else 0.0
 
 
-def purchase_days(orders: Sequence[Order]) -> dict[str, list[int]]:
+def purchase_days(orders: Sequence[Order], calendar: Calendar = UTC) -> dict[str, list[int]]:
     """The UTC days with an order that nobody took back, ascending, of each customer; `orders`
     sorted by event time."""
     taken_back = {(o.user_id, o.order_id) for o in orders if o.type is OrderType.CANCELLATION}
@@ -72,7 +72,7 @@ def purchase_days(orders: Sequence[Order]) -> dict[str, list[int]]:
     same: dict[int, int] = {}  # one object a day, not one an order
     for order in orders:
         if order.type is OrderType.ORDER and (order.user_id, order.order_id) not in taken_back:
-            day = day_of(order.ts_ms)
+            day = calendar.day_of(order.ts_ms)
             of_user = days.setdefault(order.user_id, [])
             if not of_user or of_user[-1] != day:
                 of_user.append(same.setdefault(day, day))

@@ -10,13 +10,14 @@ import msgspec
 import numpy as np
 
 from features.arrays import Bools, Ints
-from features.times import day_of, iso_day
+from features.times import iso_day
 from model.backtest.panel import Quality, Silences, quality
 from model.backtest.purchases import Period
 from model.backtest.result import WarningWeek
 from model.backtest.silences import LoggedSilence
 from model.decide.history import Tenure, history_of
 from model.decide.judge import Scoring
+from model.decide.policy import Rules
 from model.decide.rule_state import Trigger
 
 
@@ -31,23 +32,23 @@ class LoggedWarning(msgspec.Struct, frozen=True, gc=False):
     standing: str
 
     @classmethod
-    def of(cls, scoring: Scoring, horizon_days: int) -> LoggedWarning:
+    def of(cls, scoring: Scoring, rules: Rules) -> LoggedWarning:
         """The warning of a scoring that raised."""
         assert scoring.raised is not None
         return cls(
             scoring.user_id,
-            day_of(scoring.as_of_ms),
+            rules.calendar.day_of(scoring.as_of_ms),
             scoring.facts.last_purchase_day,
             scoring.raised.trigger.value,
-            _standing(scoring, horizon_days).value,
+            _standing(scoring, rules).value,
         )
 
 
-def _standing(scoring: Scoring, horizon_days: int) -> Tenure:
+def _standing(scoring: Scoring, rules: Rules) -> Tenure:
     history = history_of(scoring.facts)
     if history is None:
         return Tenure.ONE_TIME
-    return history.tenure(day_of(scoring.as_of_ms), horizon_days)
+    return history.tenure(rules.calendar.day_of(scoring.as_of_ms), rules.horizon_days)
 
 
 @dataclass(frozen=True, slots=True)

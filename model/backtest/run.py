@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from features.orders import Order
-from features.times import day_of, iso_day
+from features.times import iso_day
 from model.backtest.baselines import (
     baselines,
     budget_name,
@@ -61,7 +61,7 @@ class BacktestPlan:
 
 def trained(orders: Sequence[Order], day: int, config: TrainingConfig) -> Scorer:
     """The scorer that training at 00:00 UTC of a day gives, from the events before it alone."""
-    known = population(orders, day, config.attributes)
+    known = population(orders, day, config.attributes, config.calendar)
     model = fit(training_set(orders, config, day), config, known)
     quantiles, churn = score_quantiles(model.clv(known)), churn_quantiles(known, model)
     return Scorer.of(model, f"day-{iso_day(day)}", quantiles, churn, attributes=config.attributes)
@@ -74,7 +74,7 @@ def backtest(orders: Sequence[Order], scorer: Scorer, plan: BacktestPlan) -> Bac
     """
     if not orders:
         raise BacktestError("the log has no orders; give one with at least a few months of them")
-    last_day = day_of(orders[-1].ts_ms)
+    last_day = scorer.calendar.day_of(orders[-1].ts_ms)
     if last_day + 1 - plan.from_day <= scorer.horizon_days:
         raise BacktestError(
             f"the log ends {max(last_day + 1 - plan.from_day, 0)} days after"
@@ -92,6 +92,7 @@ class BacktestRun:
         # What is published between decisions decides nothing.
         self.policy = replace(plan.policy, refresh_days=None)
         self.orders, self.scorer, self.plan = orders, scorer, plan
+        day_of = scorer.calendar.day_of
         self.period = Period(
             first_day=day_of(orders[0].ts_ms),
             from_day=plan.from_day,
@@ -100,7 +101,7 @@ class BacktestRun:
             horizon_days=scorer.horizon_days,
         )
         self.simulation = Simulation(orders, Judge(scorer, scorer.rules(self.policy)))
-        self.purchases = Purchases(orders)
+        self.purchases = Purchases(orders, scorer.calendar)
         self.silence_log = SilenceLog(self.simulation, self.purchases, self.period)
         self.silent_days = SilentDays(
             self.simulation, self.purchases, self.period, self.silence_log.by_start
@@ -122,9 +123,7 @@ class BacktestRun:
                 self.silent_days.score(day)
             raised, users = self.simulation.day(day)
             if day >= period.from_day - period.horizon_days:
-                self.raised += [
-                    LoggedWarning.of(scoring, period.horizon_days) for scoring in raised
-                ]
+                self.raised += [LoggedWarning.of(scoring, self.rules) for scoring in raised]
                 self.silence_log.begin(day, users, before)
             self.plan.progress(1)
         return self._summed_up()
@@ -138,6 +137,7 @@ class BacktestRun:
         config = TrainingConfig(
             horizon_days=first.horizon_days,
             currency=first.currency,
+            calendar=first.calendar,
             attributes=first.attributes,
             kind=getattr(first.model, "kind", DEFAULT),
             options=getattr(first.model, "options", {}),

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 import msgspec
 import numpy as np
 
-from features.times import MS_PER_DAY
 from model.backtest.panel import Silences
 from model.backtest.purchases import Period, Purchases
 from model.backtest.simulate import Simulation
@@ -40,9 +39,10 @@ class SilenceLog:
         compared with."""
         found: dict[str, int] = {}
         rules = self._simulation.judge.rules
+        day_ms = rules.calendar.start_ms(day)
         for user in self._purchases.buyers(day):
             track = self._simulation.tracks.get(user)
-            reference = track and track.customer.rule_state.reference(day * MS_PER_DAY, rules)
+            reference = track and track.customer.rule_state.reference(day_ms, rules)
             if reference and reference.clv_minor >= rules.floor_minor:
                 found[user] = reference.clv_minor
         return found
@@ -58,7 +58,7 @@ class SilenceLog:
             rule_state = track.customer.rule_state
             scored, reference = (
                 rule_state.scored_last,
-                rule_state.reference(day * MS_PER_DAY, rules),
+                rule_state.reference(rules.calendar.start_ms(day), rules),
             )
             drop = rules.policy.event_drop
             if scored and user in before and is_down_by(drop, scored.clv_minor, before[user]):

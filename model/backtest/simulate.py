@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from features.orders import Order
-from features.times import MS_PER_DAY, day_of
 from model.decide.budget import joined, settle, share, split
 from model.decide.codec import UNKNOWN
 from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer, Scoring
@@ -25,12 +24,13 @@ class Simulation:
         self.tracks: dict[str, ScheduledCustomer] = {}
         self.deferred = 0
         self._orders = orders
+        self._calendar = judge.rules.calendar
         self._place = 0
         self._due: defaultdict[int, set[str]] = defaultdict(set)
         self._due_days: dict[str, int] = {}
 
     def day(self, day: int) -> tuple[list[Scoring], set[str]]:
-        """Judges a UTC day; days must come in order. What raised, and who had an event."""
+        """Judges a day; days must come in order. What raised, and who had an event."""
         judged = self._judge_due(day)
         raised = [scoring for scoring in judged.scorings if scoring.raised]
         events = self._events_of(day)
@@ -42,12 +42,13 @@ class Simulation:
 
     def _judge_due(self, day: int) -> JudgedBatch:
         users = sorted(self._due.pop(day, ()))
-        judged = self.judge.judge(self._tracks_of(users), {}, day * MS_PER_DAY)
+        instant_ms = self._calendar.start_ms(day)
+        judged = self.judge.judge(self._tracks_of(users), {}, instant_ms)
         budget = self.judge.rules.policy.budget_per_day
         if budget is not None and judged.contested:
             places = share(budget, 0, 1, day)
             others, candidates = split(judged)
-            settled = settle(candidates, places, day * MS_PER_DAY, self.judge.rules)
+            settled = settle(candidates, places, instant_ms, self.judge.rules)
             self.deferred += settled.newly_deferred
             judged = joined(others, settled.judged)
         self._take(judged)
@@ -55,7 +56,7 @@ class Simulation:
 
     def _events_of(self, day: int) -> dict[str, list[Event]]:
         events: dict[str, list[Event]] = {}
-        end_ms = (day + 1) * MS_PER_DAY
+        end_ms = self._calendar.start_ms(day + 1)
         while self._place < len(self._orders) and self._orders[self._place].ts_ms < end_ms:
             order = self._orders[self._place]
             event = Event(self._place, order, order.ts_ms)
@@ -74,6 +75,6 @@ class Simulation:
             if before is not None:
                 self._due[before].discard(user)
             if track.due_ms is not None:
-                after = day_of(track.due_ms)
+                after = self._calendar.day_of(track.due_ms)
                 self._due[after].add(user)
                 self._due_days[user] = after

@@ -10,7 +10,7 @@ import click
 from tqdm import tqdm
 
 from features.orders import Order
-from features.times import day_of, day_of_date, iso_day
+from features.times import day_of_date, iso_day
 from model.artifact import artifact
 from model.artifact.manifest import Manifest
 from model.artifact.signature import Trust
@@ -93,6 +93,7 @@ def backtest_command(
                 " earlier --cutoff"
             )
         start = cutoff_day if from_day is None else from_day
+        day_of = scorer.calendar.day_of
         last_day = day_of(log[-1].ts_ms) if log else start
         first_day = day_of(log[0].ts_ms) if log else start
         # disable=None: a bar on a terminal, nothing when piped.

@@ -10,7 +10,7 @@ import msgspec
 from tqdm import tqdm
 
 from features.orders import Order
-from features.times import day_of, iso_day
+from features.times import calendar_of, iso_day
 from model.artifact import artifact
 from model.artifact.manifest import Manifest
 from model.artifact.signature import Trust
@@ -117,12 +117,15 @@ def _as_it_is(
     attributes: Attributes | None,
 ) -> Rolled:
     manifest = loaded.manifest
-    cutoff_day = default_cutoff_day(log, manifest.horizon_days) if cutoff is None else cutoff
+    calendar = calendar_of(manifest.timezone)
+    newest = default_cutoff_day(log, manifest.horizon_days, calendar)
+    cutoff_day = newest if cutoff is None else cutoff
     if cutoff is None and iso_day(cutoff_day) < manifest.cutoff:
         raise EvaluationError(
-            f"the log ends {iso_day(day_of(log[-1].ts_ms))}, less than {manifest.horizon_days} days"
-            f" after the model's cutoff, {manifest.cutoff}, so nothing can judge it yet: give the"
-            " orders since, or --cutoffs 1 to retrain its kind further back"
+            f"the log ends {iso_day(calendar.day_of(log[-1].ts_ms))}, less than"
+            f" {manifest.horizon_days} days after the model's cutoff, {manifest.cutoff}, so nothing"
+            " can judge it yet: give the orders since, or --cutoffs 1 to train its kind anew"
+            " further back"
         )
     if iso_day(cutoff_day) < manifest.cutoff:
         raise EvaluationError(
@@ -143,6 +146,7 @@ def _config(manifest: Manifest, attributes: Attributes | None) -> TrainingConfig
         kind=manifest.kind,
         options=manifest.options,
         attributes=attributes,
+        calendar=calendar_of(manifest.timezone),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from features.times import day_of, day_of_date, iso_day
+from features.times import calendar_of, day_of_date, iso_day
 from model.artifact import artifact
 from model.artifact.signature import Trust
 from model.commands.shared import (
@@ -68,7 +68,7 @@ def monitor_command(
             )
         log = read_log(orders, manifest.currency)
         start = day_of_date(manifest.cutoff) if from_day is None else from_day
-        last = day_of(log[-1].ts_ms) if log else start
+        last = calendar_of(manifest.timezone).day_of(log[-1].ts_ms) if log else start
         if last < start + WINDOW_DAYS:
             raise MonitorError(
                 f"the log ends {iso_day(last)}, less than a week after {iso_day(start)}: give the"

@@ -15,8 +15,7 @@ import msgspec
 from tqdm import tqdm
 
 from features.orders import OrderRules
-from features.times import day_of_date
-from model.artifact.files import replace_durably
+from features.times import Calendar, CalendarError, calendar_of, day_of_date
 from model.artifact.signature import Trust
 from model.data.columns import OrderColumns
 from model.data.order_log import REJECTED_FILE, Rejections, read_orders
@@ -150,6 +149,23 @@ def _currency(_: click.Context, __: click.Parameter, value: str) -> str:
         raise click.BadParameter(f"{value!r} is no ISO 4217 code; write three capitals, like USD")
     return value
 
+
+def _timezone(_: click.Context, __: click.Parameter, value: str) -> Calendar:
+    try:
+        return calendar_of(value)
+    except CalendarError as error:
+        raise click.UsageError(f"--timezone {error}") from None
+
+
+TIMEZONE = click.option(
+    "--timezone",
+    "calendar",
+    default="UTC",
+    show_default=True,
+    metavar="ZONE",
+    callback=_timezone,
+    help="The shop's own, such as Europe/Berlin: where its days begin.",
+)
 
 CURRENCY = click.option(
     "--currency", default="USD", show_default=True, callback=_currency, help="Of all amounts."

@@ -10,7 +10,7 @@ import click
 import msgspec
 from tqdm import tqdm
 
-from features.times import iso_day
+from features.times import Calendar, iso_day
 from model.artifact import artifact
 from model.artifact.manifest import Manifest
 from model.commands.shared import (
@@ -18,6 +18,7 @@ from model.commands.shared import (
     CURRENCY,
     CUTOFF,
     ORDERS,
+    TIMEZONE,
     one_line_errors,
     read_clean_log,
     step,
@@ -62,6 +63,7 @@ def _list_kinds(context: click.Context, _: click.Parameter, asked: bool) -> None
 @click.option("--horizon", default=90, show_default=True, help="Days that CLV looks ahead.")
 @CUTOFF
 @CURRENCY
+@TIMEZONE
 @ATTRIBUTES
 @click.option(
     "--kind",
@@ -128,6 +130,7 @@ def train_command(
     horizon: int,
     cutoff: int | None,
     currency: str,
+    calendar: Calendar,
     attributes: Path | None,
     kind: str | None,
     given: tuple[str, ...],
@@ -161,13 +164,14 @@ def train_command(
         config = TrainingConfig(
             horizon,
             currency=currency,
+            calendar=calendar,
             kind=kind or DEFAULT,
             options=options_of(kind or DEFAULT, own),
             attributes=None if attributes is None else read_attributes(attributes),
         )
         found = read_clean_log(orders, currency, report, drop_outliers=drop_outliers)
         log = found.orders
-        cutoff_day = _cutoff_day(log, horizon, cutoff)
+        cutoff_day = _cutoff_day(log, horizon, cutoff, calendar)
         newest = cutoff_day - horizon
         earlier = cutoff_days(log, config, cutoffs, horizon, newest) if cutoffs else []
         if searched:
@@ -196,10 +200,12 @@ def _told(result: Made, manifest: Manifest) -> str:
     )
 
 
-def _cutoff_day(log: OrderColumns, horizon_days: int, wanted: int | None) -> int:
+def _cutoff_day(
+    log: OrderColumns, horizon_days: int, wanted: int | None, calendar: Calendar
+) -> int:
     """The day up to which is trained; not later than the log knows, for the time after its end
     would be taken for a silence of everybody."""
-    newest = default_cutoff_day(log, horizon_days) + horizon_days
+    newest = default_cutoff_day(log, horizon_days, calendar) + horizon_days
     if wanted is not None and wanted > newest:
         raise TrainingError(
             f"cutoff {iso_day(wanted)} lies after the log's end, and nothing is known of the days"

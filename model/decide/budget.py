@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from features import buckets
 from features.state import CustomerState
-from features.times import MS_PER_DAY, day_of
 from model.decide.judge import Contested, JudgedBatch, Scoring
 from model.decide.policy import Policy, Rules, Stake
 
@@ -32,10 +31,10 @@ def weight(churn_probability: float, stake_minor: float, policy: Policy) -> floa
     return sure * stake_minor
 
 
-def spent_minor(facts: CustomerState, as_of_ms: int, days: int) -> int:
-    """Net revenue of the last `days` UTC days, that of `as_of_ms` included, at least 0. Days beyond
+def spent_minor(facts: CustomerState, as_of_day: int, days: int) -> int:
+    """Net revenue of the last `days` UTC days, `as_of_day` included, at least 0. Days beyond
     the state's memory count for nothing."""
-    records, since = facts.buckets, day_of(as_of_ms) - days
+    records, since = facts.buckets, as_of_day - days
     net = 0
     for at in range(len(records) - buckets.RECORD_BYTES, -1, -buckets.RECORD_BYTES):
         bucket = buckets.read(records, at)
@@ -50,7 +49,7 @@ def stake_minor(scoring: Scoring, rules: Rules) -> int:
     assert scoring.raised is not None
     if rules.policy.budget_value == Stake.REFERENCE:
         return scoring.raised.reference.clv_minor
-    return spent_minor(scoring.facts, scoring.as_of_ms, rules.horizon_days)
+    return spent_minor(scoring.facts, rules.calendar.day_of(scoring.as_of_ms), rules.horizon_days)
 
 
 def chosen(raised: Iterable[Scoring], places: int, rules: Rules) -> set[str]:
@@ -139,25 +138,23 @@ class Piece(NamedTuple):
     until_ms: int | None
 
 
-def pieces(
-    watermarks_ms: Sequence[int | None], closed_ms: int | None, grid_days: int
-) -> list[Piece]:
+def pieces(watermarks_ms: Sequence[int | None], closed_ms: int | None, rules: Rules) -> list[Piece]:
     """A batch cut before each record that closes a grid instant.
 
     `watermarks_ms`: the partition's watermark with each record counted in (None: before the first
     order); `closed_ms`: that before the batch.
     """
-    step_ms = grid_days * MS_PER_DAY
-    closed = -1 if closed_ms is None else closed_ms // step_ms
+    calendar, grid = rules.calendar, rules.policy.grid_days
+    closed = -1 if closed_ms is None else calendar.day_of(closed_ms) // grid
     found: list[Piece] = []
     start, until_ms = 0, None
     for at, watermark_ms in enumerate(watermarks_ms):
-        if watermark_ms is None or watermark_ms // step_ms <= closed:
+        if watermark_ms is None or (step := calendar.day_of(watermark_ms) // grid) <= closed:
             continue
         if at > start:
             found.append(Piece(start, at, until_ms))
-        closed = watermark_ms // step_ms
-        start, until_ms = at, closed * step_ms
+        closed = step
+        start, until_ms = at, calendar.start_ms(closed * grid)
     if watermarks_ms:
         found.append(Piece(start, len(watermarks_ms), until_ms))
     return found

@@ -114,7 +114,8 @@ class _Search:
         error = self._try(user_id, track, [], self.until_ms)
         if error is not None:
             self.found.rescheduled.append(error)
-            tomorrow_ms = (self.until_ms // MS_PER_DAY + 1) * MS_PER_DAY
+            calendar = self.judge.rules.calendar
+            tomorrow_ms = calendar.start_ms(calendar.day_of(self.until_ms) + 1)
             self.found.judged.tracks[user_id] = ScheduledCustomer(track.customer, tomorrow_ms)
 
     def _try(

@@ -18,7 +18,6 @@ import msgspec
 from features.ledger import IdMemory
 from features.orders import Order
 from features.state import DEFAULT_MEMORY, Applied, CustomerState, Effect, apply
-from features.times import MS_PER_DAY
 from model.decide import rule, schedule
 from model.decide.codec import CustomerRecord
 from model.decide.history import PurchaseHistory, history_of
@@ -149,7 +148,7 @@ class Judge:
         done: list[tuple[int, Applied]] = []
         scored = rule_state.scored_last
         if scored and rule_state.model_version != self.scorer.model_version:
-            steps.append(_Rebase(facts, scored.day * MS_PER_DAY))
+            steps.append(_Rebase(facts, self.rules.calendar.start_ms(scored.day)))
         as_of_ms, due_ms = rule_state.as_of_ms, track.due_ms
         # Found once for what is scored and for what is judged after it.
         history = self._history(facts)
@@ -194,7 +193,7 @@ class Judge:
     ) -> int | None:
         """The first day on which the rule may decide something; None: never. `rule_state` is None
         where it is not known yet."""
-        from_day = -(-from_ms // MS_PER_DAY)
+        from_day = self.rules.calendar.day_from(from_ms)
         if rule_state is not None:
             return schedule.first_firing_day(history, rule_state, from_day, self.rules)
         if self.rules.policy.budget_per_day is not None:

@@ -15,7 +15,7 @@ import enum
 
 import msgspec
 
-from features.times import MS_PER_DAY, day_of
+from features.times import MS_PER_DAY, UTC, Calendar
 from model.decide.rule_state import RaisedWarning
 
 
@@ -36,11 +36,10 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     order_ms: int
     silent_since_day: int | None
 
-    def ending(self, horizon_days: int) -> Ending:
+    def ending(self, horizon_days: int, calendar: Calendar) -> Ending:
         """How the episode ended."""
-        return ending(
-            self.raised.as_of_ms, self.silent_since_day, self.order_ms, self.order_ms, horizon_days
-        )
+        warned_ms, order_ms = self.raised.as_of_ms, self.order_ms
+        return ending(warned_ms, self.silent_since_day, order_ms, order_ms, horizon_days, calendar)
 
 
 def ending(
@@ -49,6 +48,7 @@ def ending(
     order_ms: int | None,
     now_ms: int,
     horizon_days: int,
+    calendar: Calendar = UTC,
 ) -> Ending:
     """How a warning of `warned_ms` ended whose next order came at `order_ms` (None: not until
     `now_ms`). A customer without an earlier order counts as silent since the warning."""
@@ -57,5 +57,7 @@ def ending(
         return Ending.LOST if now_ms >= end_ms else Ending.OPEN
     if order_ms >= end_ms:
         return Ending.LOST
-    since_day = day_of(warned_ms) if silent_since_day is None else silent_since_day
-    return Ending.KEPT if day_of(order_ms) - since_day <= horizon_days else Ending.RECOVERED
+    since_day = calendar.day_of(warned_ms) if silent_since_day is None else silent_since_day
+    return (
+        Ending.KEPT if calendar.day_of(order_ms) - since_day <= horizon_days else Ending.RECOVERED
+    )

@@ -15,7 +15,6 @@ import numpy as np
 
 from features import buckets as day_buckets
 from features.state import CustomerState
-from features.times import MS_PER_DAY
 from model.decide.judge import Scoring
 from model.decide.scoring import Scorer
 
@@ -40,17 +39,17 @@ class Share(NamedTuple):
 
 def explain(scorer: Scorer, raised: Sequence[Scoring]) -> list[tuple[Share, ...]]:
     """The shares behind each scoring that raised, largest first, zeros left out."""
-    pairs = [pair for scoring in raised for pair in _counterfactuals(scoring)]
+    pairs = [pair for scoring in raised for pair in _counterfactuals(scorer, scoring)]
     scores = iter(scorer.scores(pairs, [s.user_id for s in raised for _ in range(3)]))
     return [_shares(scoring, [next(scores).clv_minor for _ in range(3)]) for scoring in raised]
 
 
-def _counterfactuals(scoring: Scoring) -> list[tuple[CustomerState, int]]:
+def _counterfactuals(scorer: Scorer, scoring: Scoring) -> list[tuple[CustomerState, int]]:
     """The customer as of the last order, without the refunds since, with baskets as before."""
     assert scoring.raised is not None
     facts, since = scoring.facts, scoring.raised.reference.day
     last_day = facts.last_purchase_day
-    awake_ms = scoring.as_of_ms if last_day is None else last_day * MS_PER_DAY
+    awake_ms = scoring.as_of_ms if last_day is None else scorer.calendar.start_ms(last_day)
     return [
         (_with_refunds_by(facts, last_day), min(awake_ms, scoring.as_of_ms)),
         (_without_refunds(facts, since), scoring.as_of_ms),

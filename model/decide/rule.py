@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from features.orders import OrderType
-from features.times import MS_PER_DAY, day_of
+from features.times import MS_PER_DAY
 from model.decide.history import PurchaseHistory
 from model.decide.policy import ReferenceKind, Rules
 from model.decide.rule_state import Peak, RaisedWarning, RuleState, Trigger
@@ -118,7 +118,7 @@ def on_event(
         if rules.policy.budget_per_day is not None:
             # Who has no order left is due no more, and so never competes.
             raised, deferred = None, raised if history else None
-    scored = Peak(day_of(as_of_ms), clv_minor)
+    scored = Peak(rules.calendar.day_of(as_of_ms), clv_minor)
     rule_state = msgspec.structs.replace(
         rule_state,
         as_of_ms=as_of_ms,
@@ -141,7 +141,7 @@ def on_instant(
 ) -> Verdict:
     """What follows from a grid instant. Where it decides nothing the rule state is the same
     object."""
-    day = day_of(as_of_ms)
+    day = rules.calendar.day_of(as_of_ms)
     silent_days = day - history.last_day
     if not rule_state.may_fire(as_of_ms, rules) or silent_days > rules.horizon_days:
         return Verdict(rule_state)
@@ -213,7 +213,7 @@ def _may_warn_at_event(
     event took the last order back, which is a loss of its own."""
     if history is None:
         return True
-    policy, day = rules.policy, day_of(as_of_ms)
+    policy, day = rules.policy, rules.calendar.day_of(as_of_ms)
     raised = rule_state.raised
     return (
         history.purchase_days >= policy.min_orders

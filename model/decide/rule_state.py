@@ -7,7 +7,6 @@ from typing import Final
 
 import msgspec
 
-from features.times import MS_PER_DAY, day_of
 from model.decide.history import PurchaseHistory
 from model.decide.policy import ReferenceKind, Rules
 
@@ -82,7 +81,7 @@ class RuleState(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """What a CLV as of then is compared with, or None."""
         if rules.policy.reference != ReferenceKind.PEAK:
             return self.peaks[-1] if self.peaks else None
-        since = day_of(as_of_ms) - rules.policy.reference_days
+        since = rules.calendar.day_of(as_of_ms) - rules.policy.reference_days
         for peak in self.peaks:
             if peak.day >= since:
                 return peak
@@ -102,7 +101,7 @@ class RuleState(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """The first UTC day at whose 00:00 the cooldown of the last warning is over."""
         if self.raised is None:
             return 0
-        return -(-self.raised.as_of_ms // MS_PER_DAY) + rules.policy.cooldown_days
+        return rules.calendar.day_from(self.raised.as_of_ms) + rules.policy.cooldown_days
 
     def first_day(self, history: PurchaseHistory, rules: Rules) -> int | None:
         """The first UTC day on which a silence since `history.last_day` may fire; None: never."""

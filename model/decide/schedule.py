@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from features.times import MS_PER_DAY, day_of
 from model.decide.history import PurchaseHistory
 from model.decide.policy import Rules
 from model.decide.rule_state import RuleState
@@ -19,12 +18,12 @@ def next_due(
         return None
     last_day = history.last_day
     end = last_day + rules.horizon_days
-    tomorrow = day_of(after_ms) + 1
+    tomorrow = rules.calendar.day_of(after_ms) + 1
     due = _next_refresh(last_day, tomorrow, rules)
     firing = first_firing_day(history, rule_state, tomorrow, rules)
     if firing is not None and (due is None or firing < due):
         due = firing
-    return due * MS_PER_DAY if due is not None and due <= end else None
+    return rules.calendar.start_ms(due) if due is not None and due <= end else None
 
 
 def possible_instants(
@@ -38,17 +37,17 @@ def possible_instants(
     """All instants from `from_ms` to `until_ms`, both included, at which a silent customer could be
     due, and whether each is a refresh, whose score is published even if nothing fires. Those of the
     rule alone only from the UTC day `deciding_from` on (None: none)."""
-    grid = rules.policy.grid_days
+    grid, calendar = rules.policy.grid_days, rules.calendar
     last_day = history.last_day
-    day = _next_on_grid(-(-from_ms // MS_PER_DAY), grid)
-    end = min(day_of(until_ms), last_day + rules.horizon_days)
+    day = _next_on_grid(calendar.day_from(from_ms), grid)
+    end = min(calendar.day_of(until_ms), last_day + rules.horizon_days)
     silent_from = end + 1 if deciding_from is None else deciding_from
     refresh = _next_refresh(last_day, day, rules)
     while day <= end:
         if refresh is not None and refresh < day:
             refresh = _next_refresh(last_day, day, rules)
         if day == refresh or day >= silent_from:
-            yield day * MS_PER_DAY, day == refresh
+            yield calendar.start_ms(day), day == refresh
             day += grid
         elif refresh is None or silent_from < refresh:
             day = _next_on_grid(silent_from, grid)
@@ -70,10 +69,11 @@ def first_firing_day(
 ) -> int | None:
     """The first deciding day where the rule could fire on it, by what it remembers; else None."""
     # Most customers are worth too little, or have been warned of: they need no calendar.
-    if not rule_state.may_fire(from_day * MS_PER_DAY, rules):
+    start_ms = rules.calendar.start_ms
+    if not rule_state.may_fire(start_ms(from_day), rules):
         return None
     day = first_deciding_day(history, rule_state, from_day, rules)
-    return day if day is not None and rule_state.may_fire(day * MS_PER_DAY, rules) else None
+    return day if day is not None and rule_state.may_fire(start_ms(day), rules) else None
 
 
 def _next_refresh(last_day: int, from_day: int, rules: Rules) -> int | None:

@@ -46,6 +46,11 @@ class Priced(Regressor, Protocol):
     currency: str
     horizon_days: int
 
+    @property
+    def calendar(self) -> Calendar:
+        """The days that it was trained on."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
@@ -80,7 +85,6 @@ class Scorer:
         *,
         typical: Sequence[float] = (),
         attributes: Attributes | None = None,
-        calendar: Calendar = UTC,
     ) -> Scorer:
         """The scorer of a model, with the percentiles of its training population."""
         return cls(
@@ -92,7 +96,7 @@ class Scorer:
             churn_quantiles=tuple(churn),
             typical=tuple(typical),
             attributes=attributes,
-            calendar=calendar,
+            calendar=model.calendar,
         )
 
     def scores(

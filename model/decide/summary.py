@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from features.money import minor_exponent
-from features.times import day_of
+from features.times import Calendar
 from model.decide.history import history_of
 from model.decide.judge import Scoring
 from model.decide.outcome import Answered, Ending
@@ -23,7 +23,9 @@ _THROUGH: Final = {
 _MOSTLY: Final = 0.6
 
 
-def warning_sentence(scoring: Scoring, shares: Sequence[Share], currency: str) -> str:
+def warning_sentence(
+    scoring: Scoring, shares: Sequence[Share], currency: str, calendar: Calendar
+) -> str:
     """What happened and by how much the CLV fell, of a scoring that raised a warning; for example
     "No order for 61 days; usually orders every 19. CLV fell 42 % from 310.20 to 180.10 USD, mostly
     through silence."."""
@@ -32,18 +34,19 @@ def warning_sentence(scoring: Scoring, shares: Sequence[Share], currency: str) -
     before = _money(raised.reference.clv_minor, currency)
     after = _money(raised.clv_minor, currency)
     fall = f"CLV fell {raised.drop:.0%} from {before} to {after} {currency}".replace("%", " %")
-    return f"{_cause(scoring)} {fall}, {_through(shares)}."
+    return f"{_cause(scoring, calendar)} {fall}, {_through(shares)}."
 
 
-def answer_sentence(answered: Answered, horizon_days: int) -> str:
+def answer_sentence(answered: Answered, horizon_days: int, calendar: Calendar) -> str:
     """When an order came after a warning, and how the episode ended."""
+    day_of = calendar.day_of
     after = _days(max(day_of(answered.order_ms) - day_of(answered.raised.as_of_ms), 0))
     since = answered.silent_since_day
     silence = None if since is None else max(day_of(answered.order_ms) - since, 0)
     came = f"Ordered again {after} after the warning"
     if silence is not None:
         came += f" and {_days(silence)} after the order before"
-    return f"{came}: {_ENDINGS[answered.ending(horizon_days)]}."
+    return f"{came}: {_ENDINGS[answered.ending(horizon_days, calendar)]}."
 
 
 _ENDINGS: Final = {
@@ -54,7 +57,7 @@ _ENDINGS: Final = {
 }
 
 
-def _cause(scoring: Scoring) -> str:
+def _cause(scoring: Scoring, calendar: Calendar) -> str:
     assert scoring.raised is not None
     history = history_of(scoring.facts, sys.maxsize)
     if history is None:
@@ -63,7 +66,7 @@ def _cause(scoring: Scoring) -> str:
         return "An order was refunded or cancelled."
     if scoring.raised.trigger is Trigger.ORDER:
         return "The latest order is worth less than what it was compared with."
-    silent = _days(day_of(scoring.as_of_ms) - history.last_day)
+    silent = _days(calendar.day_of(scoring.as_of_ms) - history.last_day)
     if history.purchase_days < 2:
         return f"No order for {silent} since the first."
     gap = round((history.last_day - history.first_day) / (history.purchase_days - 1))

@@ -25,7 +25,7 @@ class Examples:
     snapshot) have shape (n,). `population` are the feature vectors of all customers known at the
     end of training, shape (m, k). `signs` has one of 1, -1 and 0 a column: the direction in which
     it may move a CLV, 0 for either. `attributes` are the last columns of X, which alone may be
-    NaN; the population does without them.
+    NaN; the population does without them. `timezone` is that of the days.
     """
 
     X: Floats
@@ -39,6 +39,7 @@ class Examples:
     currency: str
     signs: tuple[int, ...]
     attributes: tuple[Column, ...] = ()
+    timezone: str = "UTC"
 
     @property
     def features(self) -> int:

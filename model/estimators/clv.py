@@ -13,6 +13,7 @@ import numpy as np
 
 from features.arrays import Floats
 from features.money import minor_exponent
+from features.times import Calendar, calendar_of
 from model.estimators.base import ChanceModel, Examples, ValueModel
 from model.estimators.parameters import Numbers, numbers_of
 
@@ -36,6 +37,8 @@ class ClvModel:
     the churn probability. `kind` and `options` name how the value model was made.
     """
 
+    timezone = "UTC"  # of a model that is silent of it, as those before there were others are
+
     def __init__(
         self,
         value: ValueModel,
@@ -53,6 +56,8 @@ class ClvModel:
         self.attributes = examples.attributes
         self.horizon_days = examples.horizon_days
         self.currency = examples.currency
+        if examples.timezone != self.timezone:
+            self.timezone = examples.timezone
         # No prediction above what any customer was seen to bring: features are clipped one by one,
         # but a combination of them may still be one that training never saw.
         self.top = float(examples.revenue.max())
@@ -69,6 +74,11 @@ class ClvModel:
         """The model of n >= 2 examples, among them both a customer who churned and one who did
         not."""
         return cls(value.fit(examples), chance.fit(examples), examples, kind, options or {})
+
+    @property
+    def calendar(self) -> Calendar:
+        """The shop's days, on which it was trained."""
+        return calendar_of(self.timezone)
 
     def clv(self, X: Floats) -> Floats:
         """Net revenue expected in the horizon, major units, >= 0, finite, shape (n,).

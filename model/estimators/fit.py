@@ -43,6 +43,7 @@ def examples(rows: TrainingSet, config: TrainingConfig, known: Floats) -> Exampl
         columns=columns,
         horizon_days=config.horizon_days,
         currency=config.currency,
+        timezone=config.calendar.name,
         signs=tuple(feature_of(name).sign for name in columns),
         attributes=attributes,
     )

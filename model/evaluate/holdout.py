@@ -19,7 +19,7 @@ from features.arrays import Floats
 from features.money import minor_exponent
 from features.orders import Order
 from features.rfm import rfm
-from features.times import day_of, iso_day
+from features.times import Calendar, iso_day
 from features.vector import FEATURE_NAMES
 from model.data.attributes import Attributes
 from model.data.training_rows import Snapshot, labels_of, rows_of, snapshots
@@ -99,8 +99,8 @@ def predicted(
     Raises EvaluationError when nobody has ordered before the cutoff or the log ends before the
     horizon does.
     """
-    _check_holdout(orders, cutoff_day, horizon_days)
-    (holdout,) = snapshots(orders, [cutoff_day], horizon_days)
+    _check_holdout(orders, cutoff_day, horizon_days, model.calendar)
+    (holdout,) = snapshots(orders, [cutoff_day], horizon_days, model.calendar)
     if not holdout.users:
         raise EvaluationError(
             f"nobody has an order before {iso_day(cutoff_day)}; choose a later --cutoff"
@@ -156,10 +156,12 @@ def bgnbd_prediction(holdout: Snapshot, horizon_days: int, unit: float) -> Float
     return said
 
 
-def _check_holdout(orders: Sequence[Order], cutoff_day: int, horizon_days: int) -> None:
+def _check_holdout(
+    orders: Sequence[Order], cutoff_day: int, horizon_days: int, calendar: Calendar
+) -> None:
     if not orders:
         raise EvaluationError("the log has no orders; name one that has")
-    end_day = day_of(orders[-1].ts_ms) + 1
+    end_day = calendar.day_of(orders[-1].ts_ms) + 1
     if cutoff_day + horizon_days > end_day:
         raise EvaluationError(
             f"cutoff {iso_day(cutoff_day)} and a horizon of {horizon_days} days reach past the"

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from features.orders import Order
-from features.times import day_of, iso_day
+from features.times import iso_day
 from model.data.attributes import Attributes
 from model.data.training_rows import TooLittleData, TrainingConfig, population, training_set
 from model.estimators.clv import ClvModel
@@ -84,6 +84,7 @@ def cutoff_days(
     if not orders:
         raise EvaluationError("the log has no orders; name one that has")
     horizon = config.horizon_days
+    day_of = config.calendar.day_of
     first, end = day_of(orders[0].ts_ms), day_of(orders[-1].ts_ms) + 1
     newest = end - horizon if newest is None else newest
     # As `training_set` has it: one label window before the oldest cutoff, and a while before that.
@@ -126,7 +127,7 @@ def rolled(
             later = sum(one > day for one in days)
             remedy = f"; or try --cutoffs {later}" if later else ""
             raise EvaluationError(f"cutoff {iso_day(day)}: {error}{remedy}") from None
-        model = fit(rows, config, population(orders, day, config.attributes))
+        model = fit(rows, config, population(orders, day, config.attributes, config.calendar))
         holdouts.append(predicted(orders, model, day, config.horizon_days, config.attributes))
         progress()
     return _rolled(holdouts, model, True, resamples, seed)

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from features.times import MS_PER_DAY, day_of
+from features.times import MS_PER_DAY
 from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer, Scoring
 from model.evaluate.metrics import spearman
 from model.shadow.protocol import MIN_PAIRS, QUANTILES, Agreement, Step
@@ -49,6 +49,7 @@ class ShadowComparison:
 
     def __init__(self, live: Judge, shadow: Judge) -> None:
         self._live, self._shadow = _without_budget(live), _without_budget(shadow)
+        self._day_of = live.rules.calendar.day_of
         self._partitions: dict[int, _Partition] = {}
         self._said: dict[str, _Said] = {}
         self._episodes: OrderedDict[tuple[str, int, bytes], list[int | None]] = OrderedDict()
@@ -72,9 +73,9 @@ class ShadowComparison:
                 events.setdefault(order.user_id, []).append(Event(place, order, watermark_ms))
         self._judge(known, list(events), events, None)
         until_ms = step.until_ms
-        if until_ms is not None and (track_of or day_of(until_ms) > known.judged_day):
+        if until_ms is not None and (track_of or self._day_of(until_ms) > known.judged_day):
             # Instants lie at midnights: whoever was not due at the last one is not before the next.
-            known.judged_day = max(known.judged_day, day_of(until_ms))
+            known.judged_day = max(known.judged_day, self._day_of(until_ms))
             due = [user for user, pair in known.pairs.items() if _due(pair, until_ms)]
             self._judge(known, due, {}, until_ms)
 

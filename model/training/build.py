@@ -13,7 +13,7 @@ import numpy as np
 
 from features.arrays import Floats
 from features.orders import Order
-from features.times import MS_PER_DAY, day_of, iso_day
+from features.times import Calendar, iso_day
 from model.artifact import artifact
 from model.artifact.manifest import Manifest, ManifestFields
 from model.data.attributes import Attributes
@@ -76,13 +76,13 @@ def made(
     history = None if choose is None else choose(rows, config)
     if history is not None:
         config = replace(config, kind=history.best.kind, options=history.best.options)
-    known = population(log, cutoff_day, config.attributes)
+    known = population(log, cutoff_day, config.attributes, config.calendar)
     model = fit(rows, config, known)
     report = _report(log, model, cutoff_day, config.attributes)
     scores = model.clv(known)
     fields = ManifestFields(
         snapshot_every_days=config.snapshot_every_days,
-        trained_from=iso_day(day_of(log[0].ts_ms)),
+        trained_from=iso_day(config.calendar.day_of(log[0].ts_ms)),
         cutoff=iso_day(cutoff_day),
         training_rows=len(rows.X),
         training_customers=rows.customers,
@@ -94,7 +94,7 @@ def made(
         metrics={} if report is None else as_json(report),
         report=_no_holdout(config.horizon_days) if report is None else table(report),
         search={} if history is None else msgspec.to_builtins(history),
-        data=data_of(_before(log, cutoff_day)),
+        data=data_of(_before(log, cutoff_day, config.calendar)),
         cutoffs=[as_json(evaluation) for evaluation in _at(log, config, earlier)],
     )
     return Made(model, fields, report, history)
@@ -103,7 +103,7 @@ def made(
 def _report(
     log: Sequence[Order], model: ClvModel, cutoff_day: int, attributes: Attributes | None
 ) -> Evaluation | None:
-    if cutoff_day + model.horizon_days > day_of(log[-1].ts_ms) + 1:
+    if cutoff_day + model.horizon_days > model.calendar.day_of(log[-1].ts_ms) + 1:
         return None
     return evaluate(log, model, cutoff_day, model.horizon_days, attributes)
 
@@ -118,11 +118,11 @@ def _reference(
     """What monitoring compares with, from the orders before the cutoff."""
     # Without a version: `save` finds it from the model's numbers.
     scorer = Scorer.of(model, quantiles=score_quantiles(scores), attributes=attributes)
-    return reference(_before(log, cutoff_day), scorer, cutoff_day)
+    return reference(_before(log, cutoff_day, model.calendar), scorer, cutoff_day)
 
 
-def _before(log: Sequence[Order], day: int) -> Sequence[Order]:
-    return log[: bisect_left(log, day * MS_PER_DAY, key=lambda order: order.ts_ms)]
+def _before(log: Sequence[Order], day: int, calendar: Calendar) -> Sequence[Order]:
+    return log[: bisect_left(log, calendar.start_ms(day), key=lambda order: order.ts_ms)]
 
 
 def _at(log: Sequence[Order], config: TrainingConfig, days: Sequence[int]) -> list[Evaluation]:

@@ -29,7 +29,7 @@ import features
 import model
 from features.arrays import Floats
 from features.orders import Order
-from features.times import MS_PER_DAY, day_of_date, iso_day
+from features.times import UTC, calendar_of, day_of_date, iso_day
 from model.artifact import artifact, registry, signature
 from model.artifact.artifact import Artifact
 from model.artifact.files import ArtifactRefused
@@ -167,7 +167,7 @@ def _retrained(root: Path, read: Read, asked: RetrainRequest) -> RetrainOutcome:
         return RetrainOutcome("nothing new", why, done.version, now.version, data)
     if now.artifact is not None:
         _check_whole(log, now.artifact)
-    cutoff_day = default_cutoff_day(log, config.horizon_days)
+    cutoff_day = default_cutoff_day(log, config.horizon_days, config.calendar)
     with asked.step("training"):
         candidate = made(log, config, cutoff_day)
     cleaning = msgspec.to_builtins(found.report)
@@ -261,6 +261,7 @@ def _config(now: Artifact | None, asked: RetrainRequest) -> TrainingConfig:
         horizon_days=manifest.horizon_days,
         snapshot_every_days=manifest.snapshot_every_days,
         currency=manifest.currency,
+        calendar=calendar_of(manifest.timezone),
         kind=manifest.kind if same else kind,
         options=manifest.options if same else options_of(kind, {}),
         # In the columns of the current model, so that both see the same.
@@ -343,7 +344,8 @@ def _check_whole(log: Sequence[Order], now: Artifact) -> None:
     data, cutoff = now.manifest.data, now.manifest.cutoff
     if data is None:
         return
-    known = sum(iso_day(order.ts_ms // MS_PER_DAY) < cutoff for order in log)
+    end_ms = calendar_of(now.manifest.timezone).start_ms(day_of_date(cutoff))
+    known = sum(order.ts_ms < end_ms for order in log)
     if known < _WHOLE * data.orders:
         raise RetrainError(
             f"the log has {known:,} orders before {cutoff}; the current model was trained on"
@@ -354,7 +356,8 @@ def _check_whole(log: Sequence[Order], now: Artifact) -> None:
 
 def _key(data: Data, config: TrainingConfig) -> str:
     """The same for the same orders, the same question, and the same code to answer it."""
-    asked = (config.horizon_days, config.snapshot_every_days, config.currency, config.kind)
+    zone = () if config.calendar == UTC else (config.calendar.name,)
+    asked = (config.horizon_days, config.snapshot_every_days, config.currency, config.kind, *zone)
     options = sorted((name, repr(value)) for name, value in config.options.items())
     parts = [data.hash, str(data.orders), repr(asked), repr(options), *_code()]
     if config.attributes is not None:

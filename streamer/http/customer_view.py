@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from features.catalog import WINDOWS_DAYS
-from features.times import MS_PER_DAY, day_of, rfc3339
+from features.times import iso_day, rfc3339
 from features.vector import FEATURE_NAMES
 from model.decide import codec as customer_bytes
 from model.decide.codec import CustomerRecord
@@ -152,6 +152,7 @@ def view(
     reference = rule_state.reference(as_of_ms, rules)
     last_day, last_ms = facts.last_purchase_day, facts.last_order_ms(scorer.calendar)
     major = pipeline.writer.major
+    day_of = scorer.calendar.day_of
     first_day = day_of(as_of_ms) - int(named["T_days"])
     last_warning = _last_warning(user_id, customer, pipeline, as_of_ms)
     return CustomerView(
@@ -161,7 +162,7 @@ def view(
         reference_clv=major(reference.clv_minor) if reference else None,
         orders=int(named["orders_lifetime"]),
         net_revenue=major(round(named["net_minor_lifetime"])),
-        first_order_on=None if last_day is None else rfc3339(first_day * MS_PER_DAY)[:10],
+        first_order_on=None if last_day is None else iso_day(first_day),
         last_order_at=None if last_ms is None else rfc3339(last_ms),
         days_since_last_order=None if last_day is None else day_of(as_of_ms) - last_day,
         frequency=int(named["frequency"]),

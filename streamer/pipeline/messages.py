@@ -11,7 +11,7 @@ import msgspec
 
 from features.money import minor_exponent
 from features.orders import Rejected
-from features.times import day_of, rfc3339
+from features.times import rfc3339
 from model.decide.history import Tenure, history_of
 from model.decide.judge import Scoring
 from model.decide.policy import Rules
@@ -152,7 +152,7 @@ class Writer:
         """The warning of a scoring that raised, as a value."""
         raised = scoring.raised
         assert raised is not None
-        summary = warning_sentence(scoring, shares, self.scorer.currency)
+        summary = warning_sentence(scoring, shares, self.scorer.currency, self.rules.calendar)
         record = self._about(scoring, raised, WARNING_KIND, summary)
         reasons = tuple(WarningReason(share.factor.value, share.share) for share in shares)
         return msgspec.structs.replace(record, reasons=reasons)
@@ -162,7 +162,7 @@ class Writer:
         answered = scoring.answered
         assert answered is not None
         horizon_days = self.rules.horizon_days
-        summary = answer_sentence(answered, horizon_days)
+        summary = answer_sentence(answered, horizon_days, self.rules.calendar)
         record = msgspec.structs.replace(
             self._about(scoring, answered.raised, RECOVERED_KIND, summary),
             closes=warning_id(
@@ -170,7 +170,7 @@ class Writer:
                 answered.raised,
                 answered.raised.policy_version or self.policy_version,
             ),
-            outcome=answered.ending(horizon_days).value,
+            outcome=answered.ending(horizon_days, self.rules.calendar).value,
         )
         return Message(self.topics.warnings, scoring.user_id.encode(), _json.encode(record))
 
@@ -183,7 +183,8 @@ class Writer:
             scoring.facts.last_purchase_day,
         )
         history = history_of(scoring.facts)
-        as_of_day, horizon_days = day_of(scoring.as_of_ms), self.rules.horizon_days
+        as_of_day = self.rules.calendar.day_of(scoring.as_of_ms)
+        horizon_days = self.rules.horizon_days
         clv_minor, reference_minor = scoring.score.clv_minor, raised.reference.clv_minor
         standing = history.tenure(as_of_day, horizon_days) if history else Tenure.ONE_TIME
         loss_minor = scoring.score.churn_probability * reference_minor

@@ -21,7 +21,7 @@ from pydantic import (
     SecretStr,
 )
 
-from features.times import MS_PER_DAY
+from features.times import MS_PER_DAY, calendar_of, day_of_date
 from model.artifact.signature import SigningError, read_keys
 
 PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT")
@@ -173,6 +173,14 @@ def _currency(value: object) -> object:
     return value
 
 
+def _date_ms(value: object) -> object:
+    return day_of_date(value) * MS_PER_DAY if isinstance(value, str) else value
+
+
+def _timezone(value: object) -> object:
+    return calendar_of(value).name if isinstance(value, str) else value
+
+
 def _at_most_30s(value: int) -> int:
     if value > 30_000:
         raise ValueError("set at most 30s, as long as a request to the broker may take")
@@ -219,6 +227,8 @@ Mechanism = Annotated[str, _one_of(_MECHANISMS)]
 Servers = Annotated[str, BeforeValidator(_servers)]
 RedisUrl = Annotated[SecretStr, BeforeValidator(_redis_url)]
 Token = Annotated[SecretStr, BeforeValidator(_token)]
+DateMs = Annotated[int, BeforeValidator(_date_ms), Field(ge=0)]
+Timezone = Annotated[str, BeforeValidator(_timezone)]
 Currency = Annotated[str, BeforeValidator(_currency)]
 LogLevel = Annotated[str, BeforeValidator(_level)]
 SessionTimeoutMs = Annotated[DurationMs, AfterValidator(_at_most_30s)]

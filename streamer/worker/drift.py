@@ -19,7 +19,6 @@ from typing import Final, Protocol
 import msgspec
 
 from features.state import CustomerState, StateError
-from features.times import day_of
 from model.artifact.files import MANIFEST_FILE
 from model.decide import codec as customer_bytes
 from model.decide.scoring import Scorer
@@ -88,7 +87,7 @@ class DriftWatch:
         watermarks_ms = self._watermarks_ms()
         if sight is None or pipeline is None or not watermarks_ms:
             return
-        day = day_of(min(watermarks_ms.values()))
+        day = pipeline.judge.rules.calendar.day_of(min(watermarks_ms.values()))
         if self._looked == (day, sight.path):
             return
         self._looked = day, sight.path
@@ -158,7 +157,7 @@ class AgeWatch:
         watermarks_ms = self._watermarks_ms()
         if sight is None or pipeline is None or not watermarks_ms:
             return
-        day = day_of(max(watermarks_ms.values()))
+        day = pipeline.judge.rules.calendar.day_of(max(watermarks_ms.values()))
         if self._looked == (day, sight.path):
             return
         try:
