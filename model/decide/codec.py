@@ -23,7 +23,7 @@ from features import state as facts_module
 from features.state import EMPTY, CustomerState, StateError, StateNewer
 from model.decide.rule_state import NEW, RuleState
 
-CUSTOMER_VERSION: Final = 1
+CUSTOMER_VERSION: Final = 2
 _HEADER: Final = struct.Struct("<BH")
 _CHECKSUM: Final = struct.Struct("<I")
 
@@ -83,12 +83,12 @@ def decode(data: bytes) -> CustomerRecord:
         raise CustomerDamaged(f"the bytes cannot be read: {error}") from None
 
 
-def _read_1(body: bytes) -> CustomerRecord:
+def _read(body: bytes) -> CustomerRecord:
     _, size = _HEADER.unpack_from(body)
     at = _HEADER.size + size
     rule_state = _rule_state_decoder.decode(body[_HEADER.size : at])
     return CustomerRecord(facts_module.decode(body[at:]), rule_state)
 
 
-READERS: Final[dict[int, Callable[[bytes], CustomerRecord]]] = {1: _read_1}
+READERS: Final[dict[int, Callable[[bytes], CustomerRecord]]] = {1: _read, 2: _read}
 """A reader of each version, from what the checksum covers to today's CustomerRecord."""

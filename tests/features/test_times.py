@@ -1,4 +1,6 @@
-from datetime import UTC, date, datetime
+import pickle
+from datetime import UTC as UTC_ZONE
+from datetime import date, datetime
 
 import pytest
 from hypothesis import given
@@ -6,7 +8,11 @@ from hypothesis import strategies as st
 
 from features.times import (
     MS_PER_DAY,
+    UTC,
+    Calendar,
+    CalendarError,
     InstantError,
+    calendar_of,
     day_of,
     day_of_date,
     instant_ms,
@@ -52,14 +58,14 @@ def test_an_instant_can_be_read_back_exactly(ts_ms: int) -> None:
     written = rfc3339(ts_ms), rfc3339(ts_ms, milliseconds=True)
     assert {instant_ms(text) for text in written} == {ts_ms}
     assert {wire_ms(text) for text in written} == {ts_ms}
-    assert datetime.fromisoformat(written[0]).tzinfo == UTC
+    assert datetime.fromisoformat(written[0]).tzinfo == UTC_ZONE
 
 
 def test_an_instant_may_be_written_in_several_ways() -> None:
     ways = (
         "2026-03-01",
         date(2026, 3, 1),
-        datetime(2026, 3, 1, tzinfo=UTC),
+        datetime(2026, 3, 1, tzinfo=UTC_ZONE),
         "2026-03-01T02:00+02:00",
     )
     assert {instant_ms(way) for way in ways} == {day_of_date("2026-03-01") * MS_PER_DAY}
@@ -74,3 +80,84 @@ def test_digits_are_an_instant_in_a_column_and_not_in_json() -> None:
     assert text_ms("1767225600000") == wire_ms(1_767_225_600_000)
     with pytest.raises(InstantError):
         wire_ms("1767225600000")
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "hours"),
+    [
+        ("Europe/Berlin", "2024-03-31", 23),
+        ("Europe/Berlin", "2024-10-27", 25),
+        ("Europe/Berlin", "2024-06-01", 24),
+        ("Australia/Lord_Howe", "2024-10-06", 23.5),
+        ("America/Sao_Paulo", "2018-11-04", 23),  # its midnight does not exist
+        ("Pacific/Apia", "2011-12-30", 0),  # nor does this day
+    ],
+)
+def test_a_day_of_the_shop_is_as_long_as_its_clocks_make_it(
+    zone: str, day: str, hours: float
+) -> None:
+    calendar, number = calendar_of(zone), day_of_date(day)
+    start_ms, end_ms = calendar.start_ms(number), calendar.start_ms(number + 1)
+    assert end_ms - start_ms == hours * 3_600_000
+    assert calendar.day_of(end_ms) == number + 1
+    assert calendar.day_of(end_ms - 1) == (number if hours else number - 1)
+
+
+@given(
+    st.sampled_from(["America/Los_Angeles", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns"]),
+    st.integers(day_of_date("2008-01-01") * MS_PER_DAY, day_of_date("2030-01-01") * MS_PER_DAY),
+)
+def test_days_follow_one_another_without_a_gap(zone: str, ts_ms: int) -> None:
+    calendar = Calendar(zone)
+    day = calendar.day_of(ts_ms)
+    assert calendar.start_ms(day) <= ts_ms < calendar.start_ms(day + 1)
+    assert calendar.start_ms(calendar.day_from(ts_ms) - 1) < ts_ms
+    assert calendar.start_ms(calendar.day_from(ts_ms)) >= ts_ms
+
+
+@pytest.mark.parametrize("name", ["Mars/Phobos", "", "../../etc/passwd", "Europe", "europe/berlin"])
+def test_what_is_no_zone_is_refused(name: str) -> None:
+    with pytest.raises(CalendarError, match="is not a time zone; name one of the IANA database"):
+        Calendar(name)
+
+
+def test_a_calendar_is_its_zone_also_in_another_process() -> None:
+    berlin = Calendar("Europe/Berlin")
+    again = pickle.loads(pickle.dumps(berlin))
+    assert again == berlin != UTC
+    assert hash(again) == hash(berlin)
+
+
+@pytest.mark.parametrize(
+    ("text", "looks"),
+    [
+        ("20240110100000", "YYYYMMDDhhmmss"),
+        ("20240110", "YYYYMMDD"),
+        ("1704880800", "seconds"),
+        ("1704880800.0", "seconds"),
+        ("1704880800000000", "microseconds"),
+        ("1704880800000000000", "nanoseconds"),
+        ("45301", "a spreadsheet's day number"),
+        ("45301.4167", "a spreadsheet's day number"),
+        ("0", "no date at all"),
+    ],
+)
+def test_digits_of_another_unit_are_refused_by_its_name(text: str, looks: str) -> None:
+    with pytest.raises(InstantError, match=f"it looks like {looks}"):
+        text_ms(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-01-10 05:00:00 -0500",
+        "2024-01-10 10:00:00 UTC",
+        "2024-01-10 10:00:00+00",
+        " 2024-01-10T10:00:00Z",
+        "2024-01-10T10:00Z",
+        "2024-01-10t10:00:00z",
+        "1704880800000",
+    ],
+)
+def test_the_times_of_usual_exports_are_read(text: str) -> None:
+    assert rfc3339(text_ms(text)) == "2024-01-10T10:00:00Z"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from zoneinfo import ZoneInfo
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.orders import Order, OrderType
-from features.state import EMPTY, HISTORY_DAYS, CustomerState
-from features.times import MS_PER_DAY
+from features.state import EMPTY, HISTORY_DAYS, CustomerState, apply
+from features.times import MS_PER_DAY, UTC, calendar_of, wire_ms
 from features.vector import FEATURE_NAMES, FEATURE_VERSION, vectors
 from tests.support import strategies
 from tests.support.fakes import facts_of
@@ -136,3 +138,29 @@ def test_names_and_places_are_those_of_this_version() -> None:
         "last_purchase_gross_minor,gap_mean_days,gap_std_days,silence_in_gaps,single_purchase,"
         "purchase_rate_per_day,orders_trend_30_90"
     )
+
+
+@given(strategies.histories(), st.data(), st.sampled_from(["America/Los_Angeles", "Africa/Cairo"]))
+def test_the_vector_in_the_shops_own_days_equals_the_twins(
+    history: list[Order], data: st.DataObject, zone: str
+) -> None:
+    arrival, calendar = data.draw(strategies.arrivals(history)), calendar_of(zone)
+    state = EMPTY
+    for order in arrival:
+        state = apply(state, order, calendar=calendar).state
+    as_of_ms = max(state.newest_ms, 0) + data.draw(st.integers(0, 40 * MS_PER_DAY))
+    row = vectors([(state, as_of_ms)], calendar)[0]
+    named = dict(zip(FEATURE_NAMES, row.tolist(), strict=True))
+    assert not unlike(named, twin_vector(arrival, as_of_ms, ZoneInfo(zone)))
+
+
+def test_two_orders_of_one_evening_in_los_angeles_are_one_purchase() -> None:
+    evening = [wire_ms(f"2024-01-{day}:00:00-08:00") for day in ("10T15", "10T17")]
+    orders = [Order(f"o-{n}", "kim", ts_ms, 4_000) for n, ts_ms in enumerate(evening)]
+    losangeles = calendar_of("America/Los_Angeles")
+    for calendar, frequency in ((UTC, 1), (losangeles, 0)):
+        state = EMPTY
+        for order in orders:
+            state = apply(state, order, calendar=calendar).state
+        row = vectors([(state, evening[-1])], calendar)[0]
+        assert row[FEATURE_NAMES.index("frequency")] == frequency

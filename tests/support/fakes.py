@@ -15,7 +15,7 @@ from features.arrays import Floats
 from features.ledger import IdMemory
 from features.orders import Order, OrderRules, OrderType
 from features.state import EMPTY, CustomerState, apply
-from features.times import MS_PER_DAY
+from features.times import MS_PER_DAY, UTC, Calendar
 from features.vector import FEATURE_NAMES
 from model.decide.judge import Judge
 from model.decide.policy import Policy
@@ -84,6 +84,7 @@ def scorer(
     model: LinearModel | None = None,
     version: str = "fake-1",
     churn_quantiles: tuple[float, ...] = (),
+    calendar: Calendar = UTC,
 ) -> Scorer:
     """A scorer in USD over 40 days; the training population's CLVs are 0.00, 1.00 … 100.00."""
     return Scorer(
@@ -93,6 +94,7 @@ def scorer(
         horizon_days=HORIZON_DAYS,
         score_quantiles_major=tuple(float(p) for p in range(101)),
         churn_quantiles=churn_quantiles,
+        calendar=calendar,
     )
 
 

@@ -53,8 +53,16 @@ def shapes() -> dict[str, CustomerRecord]:
     refund = an_order("cleo", 12.75, 40_000, OrderType.REFUND, id="cleo-12.5")
     taken_back = an_order("dora", 3.5, 0, OrderType.CANCELLATION, id="dora-2.5")
     decades = every("eve", 400, 12)
+    marked = msgspec.structs.replace(an_order("hal", 5), updated_ms=at(6))
+    parts = [
+        msgspec.structs.replace(
+            an_order("hal", 7, 1_000, OrderType.REFUND, id="hal-5"), refund_id=f"r-{number}"
+        )
+        for number in range(2)
+    ]
     return {
         "empty": UNKNOWN,
+        "refunded-in-parts": lived(an_order("hal", 2), marked, *parts).customer,
         "one-order": lived(an_order("ben", 0.5)).customer,
         "weekly": lived(*weekly).customer,
         "warned-of-silence": lived(*every("ben", 7, 21), until_day=200).customer,
@@ -69,6 +77,9 @@ def shapes() -> dict[str, CustomerRecord]:
 def meaning(customer: CustomerRecord) -> dict[str, Any]:
     """The customer in plain values; byte strings in hexadecimal."""
     plain = msgspec.to_builtins(customer, builtin_types=(bytes,))
+    # What version 1 did not know.
+    if not customer.facts.wide:
+        del plain["facts"]["wide"]
     return json.loads(json.dumps(plain, default=bytes.hex))
 
 

@@ -15,7 +15,6 @@ from features.buckets import DTYPE
 from features.ledger import entries_newest_first, id_hash
 from features.orders import Order, OrderType
 from features.state import Effect, apply
-from features.times import MS_PER_DAY, day_of
 from model.decide import rule
 from model.decide.codec import UNKNOWN, CustomerRecord
 from model.decide.history import PurchaseHistory
@@ -31,6 +30,7 @@ class TwinCustomer:
 
     def __init__(self, judge: Judge, user_id: str, customer: CustomerRecord = UNKNOWN) -> None:
         self.judge = judge
+        self.calendar = judge.rules.calendar
         self.user_id = user_id
         self.facts = customer.facts
         self.rule_state = customer.rule_state
@@ -41,7 +41,7 @@ class TwinCustomer:
     def event(self, event: Event) -> None:
         self._take_on_the_model()
         order = event.order
-        applied = apply(self.facts, order, self.judge.memory)
+        applied = apply(self.facts, order, self.judge.memory, self.calendar)
         self.effects[event.offset] = applied.effect
         after = applied.state
         if after is self.facts:
@@ -88,7 +88,9 @@ class TwinCustomer:
         """Judges every day up to an instant that was not judged yet."""
         if self.passed_ms is None or until_ms <= self.passed_ms:
             return
-        for day in range(day_of(self.passed_ms) + 1, day_of(until_ms) + 1):
+        for day in range(
+            self.calendar.day_of(self.passed_ms) + 1, self.calendar.day_of(until_ms) + 1
+        ):
             if self._past_the_horizon(day):
                 break
             if self._due(day):
@@ -100,7 +102,7 @@ class TwinCustomer:
         return ScheduledCustomer(CustomerRecord(self.facts, self.rule_state), self._next_due())
 
     def _silent(self, day: int) -> None:
-        as_of_ms = day * MS_PER_DAY
+        as_of_ms = self.calendar.start_ms(day)
         reference = self.rule_state.reference(as_of_ms, self.judge.rules)
         score = self._score(as_of_ms)
         history = self._history()
@@ -121,9 +123,9 @@ class TwinCustomer:
         last_day = self.facts.last_purchase_day
         if last_day is None or self.passed_ms is None:
             return None
-        first = day_of(self.passed_ms) + 1
+        first = self.calendar.day_of(self.passed_ms) + 1
         days = range(first, last_day + self.judge.rules.horizon_days + 1)
-        return next((day * MS_PER_DAY for day in days if self._due(day)), None)
+        return next((self.calendar.start_ms(day) for day in days if self._due(day)), None)
 
     def _past_the_horizon(self, day: int) -> bool:
         last_day = self.facts.last_purchase_day
@@ -136,7 +138,7 @@ class TwinCustomer:
         rules, history = self.judge.rules, self._history()
         if history is None or day % rules.policy.grid_days:
             return False
-        if not self.rule_state.may_fire(day * MS_PER_DAY, rules):
+        if not self.rule_state.may_fire(self.calendar.start_ms(day), rules):
             return False
         first_day = self.rule_state.first_day(history, rules)
         return self.rule_state.deferred is not None or (first_day is not None and day >= first_day)
@@ -167,7 +169,7 @@ class TwinCustomer:
         scorer = self.judge.scorer
         last = self.rule_state.scored_last
         if last and self.rule_state.model_version != scorer.model_version:
-            new = self._score(last.day * MS_PER_DAY)
+            new = self._score(self.calendar.start_ms(last.day))
             self.rule_state = rule.rebased(
                 self.rule_state,
                 scorer.model_version,

@@ -126,13 +126,14 @@ def test_a_customer_of_the_version_before_moves_over_with_the_next_write(
 ) -> None:
     """What the next change of format will do."""
     stored = encode(WARNED)
-    monkeypatch.setattr(customer_module, "CUSTOMER_VERSION", 2)
-    read_1 = READERS[1]
-    monkeypatch.setitem(READERS, 2, lambda body: read_1(b"\1" + body[1:]))
+    now, coming = CUSTOMER_VERSION, CUSTOMER_VERSION + 1
+    reader = READERS[now]
+    monkeypatch.setattr(customer_module, "CUSTOMER_VERSION", coming)
+    monkeypatch.setitem(READERS, coming, lambda body: reader(bytes([now]) + body[1:]))
     read = decode(stored)
     assert read == WARNED
     moved = encode(read)
-    assert moved[0] == 2
+    assert moved[0] == coming
     assert decode(moved) == WARNED
     monkeypatch.undo()
     with pytest.raises(CustomerNewer):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from features.ledger import IdMemory
 from features.orders import Order, OrderType
 from features.state import Effect
+from features.times import calendar_of
 from model.decide import codec as customer
 from model.decide.codec import UNKNOWN
 from model.decide.judge import Event, Judge, ScheduledCustomer, Scoring
@@ -117,6 +118,19 @@ def test_busy_customers_with_a_short_memory_are_judged_as_one_by_one(
 ) -> None:
     by = judge(policy, memory=IdMemory(days=20, size=3))
     events = events_of(orders, 0)
+    assert_like_the_twins(whole(by, events), twins(by, events, END_MS))
+
+
+# Days of 23, 24 and 25 hours, a midnight that there is not, and one far from that of UTC.
+ZONES = st.sampled_from(["America/Los_Angeles", "America/Santiago", "Pacific/Kiritimati"])
+
+
+@given(orders=shop_logs(), lateness_ms=LATENESSES_MS, policy=policies(), zone=ZONES)
+def test_in_the_shops_own_days_too_a_batch_is_judged_as_one_by_one(
+    orders: list[Order], lateness_ms: int, policy: Policy, zone: str
+) -> None:
+    by = judge(policy, scorer(calendar=calendar_of(zone)))
+    events = events_of(orders, lateness_ms)
     assert_like_the_twins(whole(by, events), twins(by, events, END_MS))
 
 
