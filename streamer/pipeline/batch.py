@@ -19,7 +19,7 @@ import msgspec
 
 from features.orders import Order, OrderRules, Reason, Rejected, parse
 from features.state import Effect
-from features.times import day_of, rfc3339
+from features.times import rfc3339
 from model.decide import codec
 from model.decide.budget import pieces, settle, share, split
 from model.decide.isolate import Isolated, judge_isolated
@@ -203,12 +203,12 @@ def steps(batch: Sequence[Parsed], position: Position, pipeline: Pipeline) -> li
     """A batch cut where an erasure stands; under a budget of warnings also before each record that
     closes an instant, since everyone who is due at an instant is judged before anything later is.
     """
-    policy, lateness_ms = pipeline.judge.rules.policy, pipeline.allowed_lateness_ms
+    rules, lateness_ms = pipeline.judge.rules, pipeline.allowed_lateness_ms
     found: list[Apply | Erase] = []
     high, start = position.high_ts_ms, 0
     for end in [*(n for n, p in enumerate(batch) if isinstance(p.outcome, Erasure)), len(batch)]:
         part = batch[start:end]
-        if part and policy.budget_per_day is None:
+        if part and rules.policy.budget_per_day is None:
             found.append(Apply(part, None))
         elif part:
             closed_ms = None if high is None else high - lateness_ms
@@ -218,7 +218,7 @@ def steps(batch: Sequence[Parsed], position: Position, pipeline: Pipeline) -> li
                 marks.append(None if high is None else high - lateness_ms)
             found += [
                 Apply(part[piece.start : piece.end], piece.until_ms)
-                for piece in pieces(marks, closed_ms, policy.grid_days)
+                for piece in pieces(marks, closed_ms, rules)
             ]
         if end < len(batch):
             erasure = batch[end].outcome
@@ -318,7 +318,7 @@ def plan_contested(
     budget = rules.policy.budget_per_day
     assert budget is not None
     number, count = position.partition.number, position.partition_count
-    places = share(budget, number, count, day_of(instant_ms))
+    places = share(budget, number, count, rules.calendar.day_of(instant_ms))
     settled = settle(candidates, places, instant_ms, rules)
     plan = _plan(settled.judged, pipeline)
     plan.counters.deferred = settled.newly_deferred
