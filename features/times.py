@@ -33,6 +33,8 @@ _MIN_EPOCH_MS: Final = 100_000_000_000
 _MAX_EPOCH_MS: Final = 4_102_444_800_000
 # int() refuses thousands of digits; past twenty, only leading zeros could still be a time.
 _MOST_DIGITS: Final = 20
+# The dashes of a date, what follows it and the colon of a time, each where it belongs.
+_SHAPES: Final = frozenset({("--", "", ""), *(("--", between, ":") for between in "Tt ")})
 # Shopify and BigQuery leave a blank before the offset, or write UTC for it.
 _BLANK_OFFSET: Final = re.compile(r"(.*\d) ?(?:UTC|GMT|([+-]\d\d:?\d\d))")
 _DECIMALS: Final = re.compile(r"(\d{1,20})\.\d*")
@@ -204,8 +206,9 @@ def text_ms(text: str) -> int:
 def _read(text: str) -> datetime:
     """The datetime of a text; digits beyond microseconds are cut off, never rounded up."""
     text = text.strip()
-    # Digits alone are a number, and digits of another script nobody sends.
-    if not text[:4].isdigit() or text.isdigit() or not text.isascii():
+    # fromisoformat reads weeks, and days without dashes; nobody sends those, nor other scripts.
+    shape = text[4:8:3], text[10:11], text[13:14]
+    if shape not in _SHAPES or not text.isascii():
         raise InstantError("is not a time")
     try:
         return datetime.fromisoformat(text)

@@ -36,7 +36,7 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     order_ms: int
     silent_since_day: int | None
 
-    def ending(self, horizon_days: int, calendar: Calendar) -> Ending:
+    def ending(self, horizon_days: int, calendar: Calendar = UTC) -> Ending:
         """How the episode ended."""
         warned_ms, order_ms = self.raised.as_of_ms, self.order_ms
         return ending(warned_ms, self.silent_since_day, order_ms, order_ms, horizon_days, calendar)

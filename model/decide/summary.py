@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from features.money import minor_exponent
-from features.times import Calendar
+from features.times import UTC, Calendar
 from model.decide.history import history_of
 from model.decide.judge import Scoring
 from model.decide.outcome import Answered, Ending
@@ -24,7 +24,7 @@ _MOSTLY: Final = 0.6
 
 
 def warning_sentence(
-    scoring: Scoring, shares: Sequence[Share], currency: str, calendar: Calendar
+    scoring: Scoring, shares: Sequence[Share], currency: str, calendar: Calendar = UTC
 ) -> str:
     """What happened and by how much the CLV fell, of a scoring that raised a warning; for example
     "No order for 61 days; usually orders every 19. CLV fell 42 % from 310.20 to 180.10 USD, mostly
@@ -37,7 +37,7 @@ def warning_sentence(
     return f"{_cause(scoring, calendar)} {fall}, {_through(shares)}."
 
 
-def answer_sentence(answered: Answered, horizon_days: int, calendar: Calendar) -> str:
+def answer_sentence(answered: Answered, horizon_days: int, calendar: Calendar = UTC) -> str:
     """When an order came after a warning, and how the episode ended."""
     day_of = calendar.day_of
     after = _days(max(day_of(answered.order_ms) - day_of(answered.raised.as_of_ms), 0))

@@ -211,7 +211,7 @@ def test_what_was_spent_is_the_net_revenue_of_the_last_days(
     for when, amount in orders:
         kind = OrderType.REFUND if amount < 0 else OrderType.ORDER
         facts = apply(facts, an_order("ada", when, abs(amount), kind)).state
-    assert spent_minor(facts, at(day), 40) == spent
+    assert spent_minor(facts, day_of(at(day)), 40) == spent
 
 
 def a_warning(user: str, churn: float, spent: int, reference: int) -> Scoring:
@@ -241,5 +241,5 @@ def test_a_batch_is_cut_where_a_record_closes_a_day(
     def ms(hour: int | None) -> int | None:
         return None if hour is None else hour * HOUR_MS
 
-    found = pieces([ms(hour) for hour in hours], ms(closed), 1)
+    found = pieces([ms(hour) for hour in hours], ms(closed), judge().rules)
     assert found == [Piece(start, end, ms(until)) for start, end, until in expected]
