@@ -31,7 +31,7 @@ import pandas as pd
 
 from features.money import amount_text, minor_exponent
 from features.orders import Order, OrderType
-from features.times import MS_PER_DAY, iso_day
+from features.times import MS_PER_DAY, iso_day, rfc3339
 from model.data.columns import OrderColumns
 
 OUTLIERS_FILE: Final = "outliers.csv"
@@ -175,11 +175,12 @@ def write_orders(path: Path, orders: Iterable[Order], currency: str) -> None:
     """Writes orders as a log that can be read again, amounts in major units."""
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(("order_id", "user_id", "ts", "amount", "type"))
+        rows.writerow(("order_id", "user_id", "ts", "amount", "type", "refund_id", "updated_at"))
         for order in orders:
             amount = amount_text(order.amount_minor, currency)
-            kind = order.type.name.lower()
-            rows.writerow((order.order_id, order.user_id, order.ts_ms, amount, kind))
+            updated = rfc3339(order.updated_ms) if order.updated_ms >= 0 else ""
+            of_order = (order.order_id, order.user_id, order.ts_ms, amount, order.type.wire)
+            rows.writerow((*of_order, order.refund_id, updated))
 
 
 def _frame(log: Sequence[Order]) -> pd.DataFrame:

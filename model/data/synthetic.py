@@ -85,7 +85,7 @@ def write_csv(orders: Iterable[Order], path: str | Path) -> None:
                 order.user_id,
                 rfc3339(order.ts_ms),
                 amount,
-                order.type.name.lower(),
+                order.type.wire,
             )
             rows.writerow(row)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from features.orders import Order
-from features.state import EMPTY, CustomerState, apply
+from features.state import EMPTY, apply
 from features.times import MS_PER_DAY
 from model.decide.budget import joined
 from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer, telling_order
@@ -66,8 +66,7 @@ def judge_isolated(
 
 def scores_a_plain_customer(scorer: Scorer) -> bool:
     """Whether a customer with one order, of a month ago, can be scored."""
-    state = apply(EMPTY, Order("probe", "probe", 20_000 * MS_PER_DAY, 1_000))
-    assert isinstance(state, CustomerState)
+    state = apply(EMPTY, Order("probe", "probe", 20_000 * MS_PER_DAY, 1_000)).state
     try:
         scorer.scores([(state, 20_030 * MS_PER_DAY)])
     except Exception:

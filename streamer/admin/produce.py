@@ -38,9 +38,13 @@ def order_message(order: Order, topic: str, currency: str) -> Message:
         "user_id": order.user_id,
         "ts": rfc3339(order.ts_ms),
         "amount": msgspec.Raw(amount_text(order.amount_minor, currency).encode()),
-        "type": order.type.name.lower(),
+        "type": order.type.wire,
         "currency": currency,
     }
+    if order.refund_id:
+        record["refund_id"] = order.refund_id
+    if order.updated_ms >= 0:
+        record["updated_at"] = rfc3339(order.updated_ms)
     return Message(topic, order.user_id.encode(), msgspec.json.encode(record))
 
 

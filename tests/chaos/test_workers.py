@@ -267,9 +267,7 @@ def _folded(stage: Stage, user: str) -> CustomerState:
     facts = EMPTY
     for order in stage.orders:
         if order.user_id == user:
-            found = apply(facts, order, stage.settings.id_memory)
-            assert isinstance(found, CustomerState)
-            facts = found
+            facts = apply(facts, order, stage.settings.id_memory).state
     return facts
 
 

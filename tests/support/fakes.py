@@ -181,7 +181,9 @@ def wire(order: Order) -> bytes:
     """The order as the shop sends it."""
     cents = Decimal(order.amount_minor).scaleb(-2)
     head = {"order_id": order.order_id, "user_id": order.user_id, "ts": order.ts_ms}
-    text = json.dumps({**head, "type": _TYPES[order.type]}, ensure_ascii=False)
+    marks = {"refund_id": order.refund_id} if order.refund_id else {}
+    marks |= {"updated_at": order.updated_ms} if order.updated_ms >= 0 else {}
+    text = json.dumps({**head, **marks, "type": order.type.wire}, ensure_ascii=False)
     return f'{text[:-1]}, "amount": {cents:f}}}'.encode()
 
 

@@ -76,7 +76,7 @@ def test_a_customer_comes_back_as_it_was(name: str) -> None:
 
 def test_a_newer_version_is_told_from_damage_by_its_checksum() -> None:
     newer = sealed(bytes([CUSTOMER_VERSION + 1]) + b"whatever it has")
-    with pytest.raises(CustomerNewer, match=r"version 2 is newer than 1.*run the version") as error:
+    with pytest.raises(CustomerNewer, match=r"version 3 is newer than 2.*run the version") as error:
         decode(newer)
     assert (error.value.version, error.value.known) == (CUSTOMER_VERSION + 1, CUSTOMER_VERSION)
     with pytest.raises(CustomerDamaged):
@@ -87,7 +87,7 @@ def test_newer_facts_in_a_known_frame_are_newer_too() -> None:
     body = bytearray(encode(WARNED)[:-4])
     at = 3 + int.from_bytes(body[1:3], "little")
     body[at] = facts_module.STATE_VERSION + 1
-    with pytest.raises(CustomerNewer, match="state version 2"):
+    with pytest.raises(CustomerNewer, match="state version 3"):
         decode(sealed(bytes(body)))
 
 

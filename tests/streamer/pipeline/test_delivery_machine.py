@@ -204,9 +204,7 @@ class Delivery(RuleBasedStateMachine):
         folded: dict[str, CustomerState] = {}
         for value in self.values[: stood.next_offset]:
             if isinstance(value, Order) and value.user_id not in self.erased():
-                after = apply(folded.get(value.user_id, EMPTY), value)
-                assert isinstance(after, CustomerState)
-                folded[value.user_id] = after
+                folded[value.user_id] = apply(folded.get(value.user_id, EMPTY), value).state
         kept = done(self.store.kept.load(ORDERS_0, list(folded)))
         for facts, stored in zip(folded.values(), kept, strict=True):
             assert stored.state is not None

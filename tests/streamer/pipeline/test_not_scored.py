@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.orders import Order
-from features.state import EMPTY, CustomerState, apply
+from features.state import CustomerState
 from features.times import MS_PER_DAY
 from model.decide import codec as customer
 from model.decide.policy import Policy
@@ -32,6 +32,7 @@ from tests.support.fakes import (
     by_time,
     done,
     every,
+    facts_of,
     judge,
     left,
     log_of,
@@ -82,15 +83,6 @@ def facts_in(state: bytes | None) -> CustomerState:
     return customer.decode(state).facts
 
 
-def folded(orders: Sequence[Order]) -> CustomerState:
-    facts = EMPTY
-    for order in orders:
-        found = apply(facts, order)
-        assert isinstance(found, CustomerState)
-        facts = found
-    return facts
-
-
 def of_ada(orders: Sequence[Order]) -> list[Order]:
     return [order for order in orders if order.user_id == "ada"]
 
@@ -115,7 +107,7 @@ def test_every_order_that_cannot_be_scored_is_a_dead_letter_and_none_other() -> 
     assert all("CannotScore at fakes.py" in letter["detail"] for letter in letters)
     values = {message.value for message in found.messages[TOPICS.dead_letters]}
     assert values == {LOG[place].value for place in places}
-    assert facts_in(found.states["ada"].state) == folded(of_ada(ORDERS)[:3])
+    assert facts_in(found.states["ada"].state) == facts_of(of_ada(ORDERS)[:3])
 
 
 @settings(max_examples=25)
@@ -153,7 +145,7 @@ def test_mended_and_redriven_every_order_counts() -> None:
     again = [Rec(len(LOG) + n, m.key, m.value, END_MS) for n, m in enumerate(letters)]
     done(runner.process(again))
     (stored,) = done(store.load(ORDERS_0, ["ada"]))
-    assert facts_in(stored.state) == folded(of_ada(ORDERS))
+    assert facts_in(stored.state) == facts_of(of_ada(ORDERS))
     assert len(publisher.of(TOPICS.dead_letters)) == len(letters)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from features.state import EMPTY, CustomerState, apply
+from features.state import EMPTY, CustomerState
 from model.decide import codec as customer
 from model.decide.policy import Policy
 from streamer.pipeline.batch import Pipeline
@@ -27,6 +27,7 @@ from tests.support.fakes import (
     by_time,
     done,
     every,
+    facts_of,
     judge,
     log_of,
     pipeline,
@@ -117,9 +118,7 @@ def test_whatever_fails_while_a_model_is_swapped_every_order_counts_once() -> No
     log = records(orders)
     facts: dict[str, CustomerState] = {}
     for order in orders:
-        after = apply(facts.get(order.user_id, EMPTY), order)
-        assert isinstance(after, CustomerState)
-        facts[order.user_id] = after
+        facts[order.user_id] = facts_of([order], facts.get(order.user_id, EMPTY))
     count = _effects(log)
     assert count > 20
     for number in range(count):

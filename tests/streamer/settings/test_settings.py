@@ -26,7 +26,7 @@ NEEDED = {
 def test_defaults_make_a_worker_of_the_three_needed_variables() -> None:
     settings = Settings.load(NEEDED)
     assert settings.group == "clv-streamer"
-    assert settings.max_future_ms == 86_400_000
+    assert settings.max_future_ms == 3_600_000
     assert settings.idle_after_ms == 60_000
     assert settings.refresh_days == 7
 
@@ -158,7 +158,7 @@ def test_every_setting_is_documented() -> None:
 
 
 def test_the_table_shows_defaults_as_one_writes_them() -> None:
-    assert "| `CLV_MAX_FUTURE` | `24h` |" in settings_table()
+    assert "| `CLV_MAX_FUTURE` | `1h` |" in settings_table()
     assert "| `CLV_SCORES` | `on` |" in settings_table()
     assert "| `CLV_MIN_SILENCE` | `H/2` |" in settings_table()
 
