@@ -80,6 +80,14 @@ REPEATS: Final = _metric(
     "orders",
     "Orders whose id was known: they change nothing.",
 )
+ODD: Final = _metric(
+    "orders_odd",
+    "counter",
+    "orders",
+    "Orders not counted as they came: `correction` of one known by its id, `id_reused` long after,"
+    " `rounded` amounts.",
+    kind=("correction", "id_reused", "rounded"),
+)
 DEAD_LETTERS: Final = _metric(
     "dead_letters", "counter", "records", "Records set aside, by reason.", reason=Reason
 )
@@ -400,6 +408,8 @@ class Metrics:
         self.count(WENT_BACK, done.lost_writes)
         self.count(ERASURES, done.erasures)
         self.count(ORDERS_FORGOTTEN, done.erased_orders)
+        for kind, count in done.odd.items():
+            self.count(ODD, count, kind=kind)
         for reason, count in done.reasons.items():
             self.count(DEAD_LETTERS, count, reason=reason)
         for trigger, count in done.triggers.items():

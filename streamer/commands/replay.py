@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -100,6 +101,13 @@ def _replay(
     return replayed
 
 
+_ODD: Final = {
+    "correction": "corrections: known by id, with other values; the newest count",
+    "id_reused": "ids reused more than 14 days later: make ids unique, they count once",
+    "rounded": "amounts rounded to the decimals of their currency",
+}
+
+
 def _told(replayed: Replayed, out: Path) -> str:
     counters = replayed.counters
     aside = counters.dead_letters + replayed.rejected
@@ -107,6 +115,7 @@ def _told(replayed: Replayed, out: Path) -> str:
         [
             f"{counted(counters.orders, 'order')} of {counted(replayed.customers, 'customer')}"
             f" ({counted(counters.duplicates, 'repeat')})",
+            *(f"{count:>10,} {_ODD[kind]}" for kind, count in sorted(counters.odd.items())),
             f"{counters.warnings:>10,} warnings   {out / 'warnings.jsonl'}",
             f"{counters.scores:>10,} scores     {out / 'scores.jsonl'}",
             f"{aside:>10,} set aside  {out / 'dead-letters.jsonl'}",

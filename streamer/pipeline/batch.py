@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -136,6 +136,7 @@ class Counters:
     recovered: int = 0
     deferred: int = 0
     rescheduled: int = 0
+    odd: Counter[str] = field(default_factory=Counter)  # orders that were not as sent, by kind
     reasons: Counter[str] = field(default_factory=Counter)  # of the dead letters
     triggers: Counter[str] = field(default_factory=Counter)  # of the warnings
 
@@ -144,6 +145,10 @@ class Counters:
         for name in _COUNTED:
             setattr(self, name, getattr(self, name) + getattr(more, name))
 
+
+# What an order did that its shop may not have meant.
+ODD: Final = frozenset({Effect.CORRECTION, Effect.ID_REUSED})
+ROUNDED: Final = "rounded"
 
 _COUNTED = tuple(counted.name for counted in fields(Counters))
 
@@ -287,6 +292,12 @@ def plan_batch(
     counters = plan.counters
     counters.orders = sum(map(len, events.values())) - (len(rejects) - len(intake.rejects))
     counters.erased_orders = intake.erased
+    counters.odd.update(
+        effect.value for effect in isolated.judged.effects.values() if effect in ODD
+    )
+    rounded = sum(event.order.rounded for of_user in events.values() for event in of_user)
+    if rounded:
+        counters.odd[ROUNDED] = rounded
     counters.dead_letters = len(rejects)
     counters.reasons.update(bad.values())
     write = replace(

@@ -20,6 +20,7 @@ from streamer.pipeline.partition import OutOfSequence, PartitionRunner
 from streamer.records import LogRange
 from streamer.settings import Settings
 from streamer.store.base import TopicRecreated
+from streamer.worker.odd import OddOrders
 from streamer.worker.outage import Outage
 from streamer.worker.runners import Runners
 
@@ -69,6 +70,7 @@ class Partitions:
         self._runners = runners
         self._clock = clock or SystemClock()
         self._owned: dict[int, _Owned] = {}
+        self._odd = OddOrders()
 
     @property
     def progress(self) -> int:
@@ -253,6 +255,7 @@ class Partitions:
         """Counts what its runner has done since it was last counted."""
         done, owned.runner.counters = owned.runner.counters, Counters()
         self.metrics.add(done)
+        self._odd.add(done)
         if done.erasures:
             self.metrics.forgotten(self._runners.forgotten)
 
