@@ -78,13 +78,14 @@ def max_amount_major(currency: str) -> int:
     return int(MAX_AMOUNT_DOLLARS * 10 ** _PER_DOLLAR.get(currency, 0))
 
 
-def money_text(major: float, currency: str) -> str:
-    """An amount in major units for people: thousands grouped, the decimals of its currency.
+def money_text(major: float, currency: str, *, signed: bool = False) -> str:
+    """An amount in major units for people: thousands grouped, the decimals of its currency; with
+    a plus where it is above 0, if `signed`.
 
     >>> money_text(1234.5, "USD"), money_text(12.473, "KWD"), money_text(1234.5, "JPY")
     ('1,234.50', '12.473', '1,234')
     """
-    return f"{major:,.{minor_exponent(currency)}f}"
+    return f"{major:{'+' if signed else ''},.{minor_exponent(currency)}f}"
 
 
 def read_amount(text: str, currency: str) -> Amount:

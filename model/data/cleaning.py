@@ -29,7 +29,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from features.money import amount_text, minor_exponent
+from features.money import amount_text, minor_exponent, money_text
 from features.orders import Order, OrderType
 from features.times import MS_PER_DAY, iso_day, rfc3339
 from model.data.columns import OrderColumns
@@ -82,7 +82,7 @@ class Cleaning(msgspec.Struct, frozen=True):
         """The report for people: a line for each kind of what was found."""
         lines = [f"{self.rows:,} rows read, {self.accepted:,} orders, refunds and cancellations"]
         lines += [f"{count:>9,} set aside: {reason}" for reason, count in self.rejected.items()]
-        refunded = f"{self.refunded_without_order:,.2f} {currency}"
+        refunded = f"{money_text(self.refunded_without_order, currency)} {currency}"
         share = f"{self.outlier_share:.1%} of revenue"
         found = (
             (self.repeated, f"repeated ({self.contradicting:,} with another amount)"),
@@ -90,7 +90,8 @@ class Cleaning(msgspec.Struct, frozen=True):
             (self.cancellations_without_order, "cancellations without an order"),
             (
                 self.outliers,
-                f"outlying days of customers, above {self.outlier_from or 0:,.2f} {currency} net"
+                f"outlying days of customers, above {money_text(self.outlier_from or 0, currency)}"
+                f" {currency} net"
                 f" ({share}; {'left out' if self.outliers_dropped else 'kept'})",
             ),
         )

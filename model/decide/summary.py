@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from features.money import minor_exponent
+from features.money import minor_exponent, money_text
 from features.times import UTC, Calendar
 from model.decide.history import history_of
 from model.decide.judge import Scoring
@@ -81,8 +81,7 @@ def _through(shares: Sequence[Share]) -> str:
 
 
 def _money(minor: int, currency: str) -> str:
-    exponent = minor_exponent(currency)
-    return f"{minor / 10**exponent:,.{exponent}f}"
+    return money_text(minor / 10 ** minor_exponent(currency), currency)
 
 
 def _days(count: int) -> str:

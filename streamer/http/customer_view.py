@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
 
 from features.catalog import WINDOWS_DAYS
+from features.money import money_text
 from features.times import iso_day, rfc3339
 from features.vector import FEATURE_NAMES
 from model.decide import codec as customer_bytes
@@ -211,15 +213,16 @@ def _last_warning(
 def text(shown: CustomerView, features: Sequence[FeaturePart] | None = None) -> str:
     """The view for a person, under 80 columns; with what single features did, where that is
     known."""
-    money = f"{shown.currency} of the next {shown.horizon_days} days"
-    reference = "none" if shown.reference_clv is None else f"{shown.reference_clv:,.2f}"
+    money = partial(money_text, currency=shown.currency)
+    horizon = f"{shown.currency} of the next {shown.horizon_days} days"
+    reference = "none" if shown.reference_clv is None else money(shown.reference_clv)
     lines = [
         f"{line(shown.user_id)}  as of {shown.as_of}  ({shown.partition})",
         "",
-        f"  CLV                 {shown.clv:>12,.2f}  {money}, segment {shown.segment}",
+        f"  CLV                 {money(shown.clv):>12}  {horizon}, segment {shown.segment}",
         f"  churn probability   {shown.churn_probability:>12.1%}",
         f"  reference CLV       {reference:>12}  highest at an event of late",
-        f"  orders              {shown.orders:>12,}  net revenue {shown.net_revenue:,.2f}",
+        f"  orders              {shown.orders:>12,}  net revenue {money(shown.net_revenue)}",
         f"  first order         {shown.first_order_on or 'none':>12}",
         f"  last order          {(shown.last_order_at or 'none')[:10]:>12}  "
         f"{_silence(shown.days_since_last_order)}",
@@ -231,14 +234,14 @@ def text(shown: CustomerView, features: Sequence[FeaturePart] | None = None) -> 
     else:
         lines.append(
             f"  last warning        {warned.as_of[:10]:>12}  {warned.trigger}: CLV"
-            f" {warned.clv:,.2f}, {warned.drop:.0%} under {warned.reference_clv:,.2f}"
+            f" {money(warned.clv)}, {warned.drop:.0%} under {money(warned.reference_clv)}"
         )
     if shown.withheld_since:
         lines.append(
             f"  withheld            {shown.withheld_since[:10]:>12}  by the budget, since then"
         )
     if shown.baseline is not None and shown.contributions is not None:
-        lines += _explanation(shown.clv, shown.baseline, shown.contributions)
+        lines += _explanation(shown.clv, shown.baseline, shown.contributions, money)
     if features:
         lines += _of_features(features)
     lines.append(f"  model {shown.model_version}, state of {shown.state_bytes:,} bytes")
@@ -257,17 +260,19 @@ _HOLDS = {
 }
 
 
-def _explanation(clv: float, baseline: float, parts: Sequence[Contribution]) -> list[str]:
+def _explanation(
+    clv: float, baseline: float, parts: Sequence[Contribution], money: partial[str]
+) -> list[str]:
     """The CLV as a sum, one line for each summand."""
     return [
         "",
         "  What makes this CLV, compared with the model's typical customer:",
-        f"    typical customer  {baseline:>12,.2f}",
+        f"    typical customer  {money(baseline):>12}",
         *(
-            f"    {part.group:<18}{part.amount:>+12,.2f}  {_HOLDS.get(part.group, '')}".rstrip()
+            f"    {part.group:<18}{money(part.amount, signed=True):>12}  {_HOLDS.get(part.group, '')}".rstrip()
             for part in parts
         ),
-        f"    {'CLV':<18}{clv:>12,.2f}",
+        f"    {'CLV':<18}{money(clv):>12}",
         "",
     ]
 
@@ -277,7 +282,7 @@ def _of_features(parts: Sequence[FeaturePart]) -> list[str]:
     return [
         "  What single features did to it (SHAP values of the trees), the largest:",
         *(
-            f"    {part.feature:<26}{part.amount:>+12,.2f}"
+            f"    {part.feature:<26}{money(part.amount, signed=True):>12}"
             if part.amount is not None
             else f"    {part.feature:<26}{f'x {part.factor:.3f}':>12}"
             for part in parts[:_SHOWN_FEATURES]
