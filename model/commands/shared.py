@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from features.orders import OrderRules
 from features.times import Calendar, CalendarError, calendar_of, day_of_date
+from model.artifact.files import replace_durably
 from model.artifact.signature import Trust
 from model.data.columns import OrderColumns
 from model.data.order_log import REJECTED_FILE, Rejections, read_orders

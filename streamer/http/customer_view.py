@@ -243,7 +243,7 @@ def text(shown: CustomerView, features: Sequence[FeaturePart] | None = None) -> 
     if shown.baseline is not None and shown.contributions is not None:
         lines += _explanation(shown.clv, shown.baseline, shown.contributions, money)
     if features:
-        lines += _of_features(features)
+        lines += _of_features(features, money)
     lines.append(f"  model {shown.model_version}, state of {shown.state_bytes:,} bytes")
     return "\n".join(lines)
 
@@ -269,7 +269,8 @@ def _explanation(
         "  What makes this CLV, compared with the model's typical customer:",
         f"    typical customer  {money(baseline):>12}",
         *(
-            f"    {part.group:<18}{money(part.amount, signed=True):>12}  {_HOLDS.get(part.group, '')}".rstrip()
+            f"    {part.group:<18}{money(part.amount, signed=True):>12}"
+            f"  {_HOLDS.get(part.group, '')}".rstrip()
             for part in parts
         ),
         f"    {'CLV':<18}{money(clv):>12}",
@@ -277,7 +278,7 @@ def _explanation(
     ]
 
 
-def _of_features(parts: Sequence[FeaturePart]) -> list[str]:
+def _of_features(parts: Sequence[FeaturePart], money: partial[str]) -> list[str]:
     """The features that did most; money added, or what the CLV was multiplied by."""
     return [
         "  What single features did to it (SHAP values of the trees), the largest:",
