@@ -22,6 +22,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from features.arrays import Floats
+from features.times import UTC
 from model.data.attributes import Column
 from model.estimators.bgnbd import BGNBD, GammaGamma
 from model.estimators.blend import Blend
@@ -206,7 +207,7 @@ class Steps(_Part):
     regression: Linear | Poisson | Tweedie | None
 
 
-class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """All of a model. `feature_names` are those of the columns of X, attributes last."""
 
     schema: str
@@ -219,6 +220,7 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top: Amount
     value: Blended | Lifetime | Steps
     chance: Churn
+    timezone: Text = UTC.name
 
 
 class Misfit(ValueError):
@@ -233,6 +235,7 @@ def written(model: ClvModel) -> bytes | None:
     parameters = Parameters(
         SCHEMA, model.kind, model.options, model.feature_names, model.attributes,
         model.horizon_days, model.currency, float(model.top), value, chance,
+        model.timezone,
     )  # fmt: skip
     return msgspec.json.encode(parameters, enc_hook=_encoded) + b"\n"
 
@@ -255,6 +258,8 @@ def read(data: bytes) -> ClvModel:
                          "currency", "top")
         },
     )  # fmt: skip
+    if parameters.timezone != model.timezone:
+        model.timezone = parameters.timezone
     return model
 
 
