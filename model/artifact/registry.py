@@ -148,7 +148,7 @@ def history(root: Path) -> list[Change]:
     for line in _told(root).splitlines():
         try:
             found.append(msgspec.json.decode(line, type=Change))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             continue
     return found
 

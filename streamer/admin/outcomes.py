@@ -148,7 +148,7 @@ def read_file(path: Path) -> Iterator[ChurnWarning]:
         for number, line in enumerate(file, 1):
             try:
                 yield _warning.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise OutcomesRefused(f"{path}:{number}: no record of a warning: {error}") from None
 
 
@@ -169,7 +169,7 @@ async def read_topic(settings: Settings, partitions: int) -> list[ChurnWarning]:
 def _decoded(record: ConsumerRecord, partition: Partition) -> ChurnWarning:
     try:
         return _warning.decode(record.value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise OutcomesRefused(
             f"{partition.tag}, offset {record.offset}: no record of a warning:"
             f" {error}; check CLV_WARNINGS_TOPIC"

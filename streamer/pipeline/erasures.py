@@ -126,7 +126,7 @@ class Erasures:
                     self._partitioners[moved.topic] = moved.partitioner
                 return
             found = msgspec.json.decode(value or b"", type=Marker)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return
         if found.schema == MARKER_SCHEMA:
             self.add(name, found.at_ms)

@@ -95,7 +95,14 @@ class DriftWatch:
         try:
             self.week = await self._week(day, sight.path, scorer, sorted(watermarks_ms))
             self._failing = False
-        except (StoreError, StateError, OSError, msgspec.DecodeError, ValueError) as error:
+        except (
+            StoreError,
+            StateError,
+            OSError,
+            msgspec.DecodeError,
+            ValueError,
+            RecursionError,
+        ) as error:
             if not self._failing:
                 _log.warning("drift.unknown", reason=where(error))
             self._failing, self.week, self._looked = True, None, None
@@ -163,7 +170,7 @@ class AgeWatch:
         try:
             manifest = await asyncio.to_thread(_manifest, sight.path)
             age = age_at(manifest.cutoff, manifest.horizon_days, day, self._old_after_days)
-        except (OSError, msgspec.DecodeError, ValueError):
+        except (OSError, msgspec.DecodeError, ValueError, RecursionError):
             return  # a mount that is away; the next look asks again
         self._looked, self.age = (day, sight.path), age
         version = pipeline.judge.scorer.model_version

@@ -380,6 +380,8 @@ async def test_a_store_lost_after_a_move_is_not_rebuilt_from_logs_that_are_not_w
     for note in shop.publisher.of("clv-erasures"):
         forgotten.read(note.key, note.value)
     forgotten.read(b"move:orders", b"{}")
+    for key in (b"move:orders", b"somebody"):
+        forgotten.read(key, b'{"a": ' + b"[" * 5_000 + b"]" * 5_000 + b"}")
     forgotten.read(b"move:orders", b'{"schema": "move/2", "topic": "orders", "ends": {"0": 99}}')
     await shop.work()
     for number in range(8):
