@@ -60,7 +60,9 @@ def created_topics(services: dict[str, Any]) -> dict[str, tuple[int, dict[str, s
 
 def pins(name: str) -> dict[str, Requirement]:
     lines = (ROOT / name).read_text().splitlines()
-    found = [Requirement(line) for line in lines if line and line[0] not in "#-"]
+    found = [
+        Requirement(line.removesuffix(" \\")) for line in lines if line and line[0] not in "#- "
+    ]
     return {canonicalize_name(pin.name): pin for pin in found}
 
 
@@ -241,10 +243,18 @@ def test_the_images_python_is_one_we_support(
     assert version in SpecifierSet(project["requires-python"])
 
 
-def test_pins_are_exact() -> None:
+def test_pins_are_exact_and_say_which_bytes() -> None:
     for name in ("requirements.txt", "requirements-dev.txt"):
         for pin in pins(name).values():
             assert re.fullmatch(r"==[\w.]+", str(pin.specifier)), pin
+        hashed = r"^[^#\s-][^\n]*( \\\n +--hash=sha256:[0-9a-f]{64})+$"
+        assert len(re.findall(hashed, (ROOT / name).read_text(), re.MULTILINE)) == len(pins(name))
+
+
+def test_our_containers_write_to_their_volumes_alone(services: dict[str, Any]) -> None:
+    ours = [service for service in services.values() if "build" in service]
+    assert ours
+    assert all(service["read_only"] and service["tmpfs"] == ["/tmp"] for service in ours)
 
 
 @pytest.mark.parametrize("group", ["", "explain", "parquet", "dev"])
