@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from features.ids import PLACEHOLDERS, is_placeholder
 from features.money import AmbiguousAmount, AmountError, read_amount
 from features.times import InstantError, NaiveInstant, day_of, iso_day, text_ms, unit, wire_ms
 
@@ -115,13 +116,14 @@ class OrderRules:
 
     `max_future_ms`: how far event time may lie ahead of the clock, and of the record's timestamp.
     `earliest_ms`: the first instant that an order may be of. `free_orders`: what an order of amount
-    0 is.
+    0 is. `placeholders`: customer ids that name nobody (`features.ids`).
     """
 
     currency: str = "USD"
     max_future_ms: int = HOUR_MS
     earliest_ms: int = DEFAULT_EARLIEST_MS
     free_orders: FreeOrders = FreeOrders.COUNT
+    placeholders: frozenset[str] = PLACEHOLDERS
 
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
@@ -194,6 +196,7 @@ def from_fields(
     try:
         order_id = _id(fields.get("order_id"), "order_id", Reason.BAD_ORDER_ID)
         user_id = _id(fields.get("user_id"), "user_id", Reason.BAD_USER_ID)
+        _check_user(user_id, rules)
         ts_ms = _ts(fields.get("ts") or "", text_ms)
         _check_bounds(ts_ms, fields.get("ts"), None, rules, now_ms)
         kind = _TYPES.get(fields.get("type") or "order")
@@ -246,6 +249,7 @@ def _accept(
             Reason.KEY_MISMATCH,
             "the record's key is not its user_id; key every order by its user_id",
         )
+    _check_user(wire.user_id, rules)
     ts_ms = _ts(wire.ts, wire_ms)
     _check_bounds(ts_ms, wire.ts, record_ts_ms, rules, now_ms)
     if wire.currency is not None:
@@ -269,6 +273,16 @@ def _accept(
         rounded,
         rules,
     )
+
+
+def _check_user(user_id: str, rules: OrderRules) -> None:
+    """Raises _Broken for an id that names nobody: all guests would be one customer."""
+    if is_placeholder(user_id, rules.placeholders):
+        raise _Broken(
+            Reason.PLACEHOLDER_USER,
+            f"user_id {_shown(user_id)} names no customer; leave such orders out, or take the word"
+            " off the list (CLV_PLACEHOLDERS)",
+        )
 
 
 def _check_bounds(

@@ -9,10 +9,9 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from features.orders import Order
+from features.orders import OrderRules
 from features.times import day_of_date, iso_day
 from model.artifact import artifact
-from model.artifact.manifest import Manifest
 from model.artifact.signature import Trust
 from model.backtest.result import BacktestError
 from model.backtest.run import BacktestPlan, backtest
@@ -22,15 +21,16 @@ from model.commands.shared import (
     JSON,
     MODEL,
     ORDERS,
+    Reading,
     from_option,
+    known_customers,
     one_line_errors,
-    read_log,
+    reading_options,
     say,
     trust_options,
     write_page,
 )
 from model.decide.policy import Policy
-from model.decide.scoring import Scorer
 from model.report.backtest_text import text
 
 
@@ -61,6 +61,7 @@ from model.report.backtest_text import text
 @ATTRIBUTES
 @JSON
 @HTML
+@reading_options
 @trust_options
 def backtest_command(
     orders: tuple[Path, ...],
@@ -74,6 +75,7 @@ def backtest_command(
     as_json: bool,
     html: Path | None,
     trust: Trust,
+    reading: Reading,
 ) -> None:
     """See how good the warnings would have been on a log whose future is known.
 
@@ -84,7 +86,10 @@ def backtest_command(
       python -m model backtest orders.csv.gz --model models/shop --html report.html
     """
     with one_line_errors():
-        manifest, log, scorer = _scorer(model_path, trust, orders, attributes)
+        loaded = artifact.load(model_path, trust)
+        manifest, scorer = loaded.manifest, loaded.scorer(attributes)
+        log = reading.load(orders, OrderRules(currency=manifest.currency)).orders
+        known_customers(scorer.attributes, log)
         cutoff_day = day_of_date(manifest.cutoff)
         if from_day is not None and from_day < cutoff_day:
             raise BacktestError(
@@ -114,15 +119,6 @@ def backtest_command(
 
             write_page(html, page(report))
     say(report, lambda: text(report), html, as_json=as_json)
-
-
-def _scorer(
-    path: Path, trust: Trust, orders: tuple[Path, ...], attributes: Path | None
-) -> tuple[Manifest, Sequence[Order], Scorer]:
-    loaded = artifact.load(path, trust)
-    manifest = loaded.manifest
-    scorer = loaded.scorer(attributes)
-    return manifest, read_log(orders, manifest.currency), scorer
 
 
 def _policy(settings: Sequence[str], budget: int | None) -> Policy:

@@ -10,7 +10,16 @@ import click
 import msgspec
 
 from features.orders import Order
-from model.commands.shared import CURRENCY, JSON, ORDERS, one_line_errors, read_clean_log, tell
+from model.commands.shared import (
+    CURRENCY,
+    JSON,
+    ORDERS,
+    Reading,
+    one_line_errors,
+    read_clean_log,
+    reading_options,
+    tell,
+)
 from model.data.order_log import REJECTED_FILE
 from model.report.escape import is_formula
 
@@ -21,8 +30,14 @@ from model.report.escape import is_formula
 @CURRENCY
 @click.option("--drop-outliers", is_flag=True, help="Leave outlying days of customers out.")
 @JSON
+@reading_options
 def clean_command(
-    orders: tuple[Path, ...], out: Path, currency: str, drop_outliers: bool, as_json: bool
+    orders: tuple[Path, ...],
+    out: Path,
+    currency: str,
+    drop_outliers: bool,
+    as_json: bool,
+    reading: Reading,
 ) -> None:
     """Report on an order log, and rewrite it without what is wrong with it.
 
@@ -38,7 +53,7 @@ def clean_command(
     with one_line_errors():
         if (out / ORDERS_FILE).resolve() in [path.resolve() for path in orders]:
             raise click.UsageError(f"--out {out} would overwrite {out / ORDERS_FILE}; name another")
-        found = read_clean_log(orders, currency, out, drop_outliers=drop_outliers)
+        found = read_clean_log(orders, reading, currency, out, drop_outliers=drop_outliers)
         formulas = Counter[bool]()
         write_orders(out / ORDERS_FILE, _counted(found.orders, formulas), currency)
     if as_json:

@@ -9,7 +9,7 @@ import click
 import msgspec
 from tqdm import tqdm
 
-from features.orders import Order
+from features.orders import Order, OrderRules
 from features.times import calendar_of, iso_day
 from model.artifact import artifact
 from model.artifact.manifest import Manifest
@@ -20,8 +20,10 @@ from model.commands.shared import (
     HTML,
     JSON,
     ORDERS,
+    Reading,
+    known_customers,
     one_line_errors,
-    read_log,
+    reading_options,
     step,
     tell,
     trust_options,
@@ -61,6 +63,7 @@ from model.report.evaluation_text import text
 @ATTRIBUTES
 @JSON
 @HTML
+@reading_options
 @trust_options
 def evaluate_command(
     orders: tuple[Path, ...],
@@ -72,6 +75,7 @@ def evaluate_command(
     as_json: bool,
     html: Path | None,
     trust: Trust,
+    reading: Reading,
 ) -> None:
     """Compare a model with two baselines on a time it has not seen.
 
@@ -90,7 +94,8 @@ def evaluate_command(
         loaded = artifact.load(model_path, trust)
         manifest = loaded.manifest
         known = attributes_for(manifest.attributes, attributes)
-        log = read_log(orders, manifest.currency)
+        log = reading.load(orders, OrderRules(currency=manifest.currency)).orders
+        known_customers(known, log)
         if cutoffs is None:
             found = _as_it_is(log, loaded, cutoff, known)
         else:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
+from features.orders import OrderRules
 from features.times import calendar_of, day_of_date, iso_day
 from model.artifact import artifact
 from model.artifact.signature import Trust
@@ -17,9 +18,11 @@ from model.commands.shared import (
     JSON,
     MODEL,
     ORDERS,
+    Reading,
     from_option,
+    known_customers,
     one_line_errors,
-    read_log,
+    reading_options,
     say,
     trust_options,
     write_page,
@@ -40,6 +43,7 @@ ALARM: int = 3
 @ATTRIBUTES
 @JSON
 @HTML
+@reading_options
 @trust_options
 def monitor_command(
     orders: tuple[Path, ...],
@@ -49,6 +53,7 @@ def monitor_command(
     as_json: bool,
     html: Path | None,
     trust: Trust,
+    reading: Reading,
 ) -> None:
     """See whether a model still fits, week by week of a log that goes on after it.
 
@@ -66,7 +71,8 @@ def monitor_command(
                 f"model {model_path} has no reference to compare with: it was made by an older"
                 " version, or from too few customers; retrain it"
             )
-        log = read_log(orders, manifest.currency)
+        log = reading.load(orders, OrderRules(currency=manifest.currency)).orders
+        known_customers(scorer.attributes, log)
         start = day_of_date(manifest.cutoff) if from_day is None else from_day
         last = calendar_of(manifest.timezone).day_of(log[-1].ts_ms) if log else start
         if last < start + WINDOW_DAYS:

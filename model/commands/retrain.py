@@ -11,10 +11,17 @@ from typing import Final
 import click
 import msgspec
 
-from features.orders import Order
+from features.orders import Order, OrderRules
 from model.artifact.signature import Trust
-from model.commands.shared import ATTRIBUTES, one_line_errors, read_log, step, tell, trust_options
-from model.data.order_log import Rejections
+from model.commands.shared import (
+    ATTRIBUTES,
+    Reading,
+    one_line_errors,
+    reading_options,
+    step,
+    tell,
+    trust_options,
+)
 from model.estimators.kinds import KINDS
 from model.training.retrain import Busy, Read, RetrainRequest, retrain
 from model.training.retrain_text import text
@@ -45,6 +52,7 @@ class _BusyNow(click.ClickException):
 @ATTRIBUTES
 @click.option("--key", type=click.Path(path_type=Path), help="Private key to sign with.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@reading_options
 @trust_options
 def retrain_command(
     root: Path,
@@ -56,6 +64,7 @@ def retrain_command(
     key: Path | None,
     as_json: bool,
     trust: Trust,
+    reading: Reading,
 ) -> None:
     """Retrain, compare with the current model, and promote what is better.
 
@@ -74,7 +83,7 @@ def retrain_command(
       python -m model retrain models --orders orders.csv.gz
     """
     asked = RetrainRequest(horizon, currency, kind, trust, key, attributes, step=step)
-    run(root, partial(_files, orders), asked, as_json=as_json)
+    run(root, partial(_files, orders, reading), asked, as_json=as_json)
 
 
 def run(root: Path, read: Read, asked: RetrainRequest, *, as_json: bool) -> None:
@@ -87,7 +96,8 @@ def run(root: Path, read: Read, asked: RetrainRequest, *, as_json: bool) -> None
     tell(msgspec.json.encode(outcome) if as_json else text(outcome))
 
 
-def _files(paths: Sequence[Path], currency: str) -> tuple[Sequence[Order], Counter[str]]:
-    with Rejections() as rejections:
-        log = read_log(paths, currency, rejections)
-    return log, rejections.counts
+def _files(
+    paths: Sequence[Path], reading: Reading, currency: str
+) -> tuple[Sequence[Order], Counter[str]]:
+    loaded = reading.load(paths, OrderRules(currency=currency))
+    return loaded.orders, Counter(loaded.summary.set_aside)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,12 +17,18 @@ import click
 import msgspec
 from tqdm import tqdm
 
-from features.orders import OrderRules
-from features.times import Calendar, CalendarError, calendar_of, day_of_date
+from features.ids import placeholders_of
+from features.orders import FreeOrders, OrderRules
+from features.times import MS_PER_DAY, Calendar, CalendarError, calendar_of, day_of_date
 from model.artifact.files import replace_durably
 from model.artifact.signature import Trust
+from model.data.attributes import Attributes
 from model.data.columns import OrderColumns
-from model.data.order_log import REJECTED_FILE, Rejections, read_orders
+from model.data.loading import Loaded, load
+from model.data.order_log import REJECTED_FILE, FileRules, Rejections, Row
+from model.data.rows import RowsAre
+from model.data.summary import NOBODY_TWICE
+from model.data.text_files import OrderLogError
 from model.errors import ModelError
 from model.report.escape import terminal
 
@@ -173,35 +182,133 @@ CURRENCY = click.option(
 )
 
 
-def read_log(
-    paths: Sequence[Path], currency: str, rejections: Rejections | None = None
-) -> OrderColumns:
-    """The accepted orders in event time; says on stderr what was set aside, and takes it down in
-    `rejections`, which are open."""
-    found = rejections or Rejections()
-    rows = read_orders(paths, OrderRules(currency=currency))
-    # disable=None: a bar on a terminal, nothing when piped.
-    shown = tqdm(rows, desc="reading", unit=" rows", disable=None, leave=False)
-    log = OrderColumns(found.accepted(shown))
-    if found.first is not None:
-        count = found.counts.total()
-        noun = "row" if count == 1 else "rows"
-        tell(f"{count:,} {noun} set aside; the first: {found.first}", err=True)
-    return log
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How order files are read: what several rows of one id are, and who is who. `strict`: what
+    looks odd is an error. `changes`: fields of the rules of orders that options change."""
+
+    rows_are: RowsAre | None = None
+    merge_ids: bool = False
+    strict: bool = False
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def rules(self, orders: OrderRules) -> FileRules:
+        """The rules of a file with such orders, none of which may be ahead of this clock."""
+        return FileRules(replace(orders, **self.changes), self.merge_ids, int(time.time() * 1000))
+
+    def load(
+        self, paths: Sequence[Path], orders: OrderRules, rejections: Rejections | None = None
+    ) -> Loaded:
+        """The orders of files; says at the command's end, on stderr, what was read. Raises
+        OrderLogError."""
+        taken = rejections or Rejections()
+
+        def shown(rows: Iterable[Row]) -> Iterable[Row]:
+            # disable=None: a bar on a terminal, nothing when piped.
+            bar: Iterable[Row] = tqdm(rows, desc="reading", unit=" rows", disable=None, leave=False)
+            return bar
+
+        rules = self.rules(orders)
+        loaded = load(paths, rules, self.rows_are, rejections=taken, shown=shown)
+        if taken.counts:
+            tell(taken.text(), err=True)
+        if self.strict and loaded.summary.odd:
+            odd = "; ".join(found.detail for found in loaded.summary.odd)
+            raise OrderLogError(f"--strict, and the log looks odd: {odd}")
+        click.get_current_context().call_on_close(
+            lambda: tell(f"Read {loaded.summary.text()}", err=True)
+        )
+        return loaded
+
+
+def reading_options(command: _F) -> _F:
+    """The command with the options that say how order files are read, given to it as `reading`."""
+
+    @click.option(
+        "--rows",
+        "rows_are",
+        type=click.Choice([one.value for one in RowsAre]),
+        help="What several rows of one order id are. Default: a file with such stops.",
+    )
+    @click.option(
+        "--merge-ids",
+        is_flag=True,
+        envvar="CLV_MERGE_IDS",
+        help="Customer ids that differ only in case, blanks at the ends or .0 are one.",
+    )
+    @click.option(
+        "--placeholders",
+        envvar="CLV_PLACEHOLDERS",
+        metavar="LIST",
+        help="Customer ids that are nobody, with commas. Default: nan, null, guest, 0, ...",
+    )
+    @click.option(
+        "--free-orders",
+        type=click.Choice([one.value for one in FreeOrders]),
+        envvar="CLV_FREE_ORDERS",
+        help="Whether orders of 0 count as purchases. Default: count.",
+    )
+    @click.option(
+        "--earliest",
+        type=click.DateTime(["%Y-%m-%d"]),
+        envvar="CLV_EARLIEST",
+        metavar="YYYY-MM-DD",
+        help="The first day that an order may be of. Default: 1990-01-01.",
+    )
+    @click.option("--strict", is_flag=True, help="End with an error where a log looks odd.")
+    @functools.wraps(command)
+    def with_reading(
+        *arguments: Any,
+        rows_are: str | None,
+        merge_ids: bool,
+        placeholders: str | None,
+        free_orders: str | None,
+        earliest: datetime | None,
+        strict: bool,
+        **more: Any,
+    ) -> Any:
+        changes: dict[str, Any] = {}
+        if placeholders:
+            changes["placeholders"] = placeholders_of(placeholders.split(","))
+        if free_orders is not None:
+            changes["free_orders"] = FreeOrders(free_orders)
+        if earliest is not None:
+            changes["earliest_ms"] = day_of_date(earliest.date()) * MS_PER_DAY
+        rows = None if rows_are is None else RowsAre(rows_are)
+        return command(*arguments, reading=Reading(rows, merge_ids, strict, changes), **more)
+
+    return with_reading  # type: ignore[return-value]  # click reads its options from it
+
+
+def known_customers(attributes: Attributes | None, orders: OrderColumns) -> None:
+    """Says on stderr where few of a log's customers have attributes. Raises AttributesError where
+    nobody has."""
+    if attributes is not None and (told := attributes.match(orders.users)):
+        tell(told, err=True)
 
 
 def read_clean_log(
-    paths: Sequence[Path], currency: str, directory: Path | None, *, drop_outliers: bool
+    paths: Sequence[Path],
+    reading: Reading,
+    currency: str,
+    directory: Path | None,
+    *,
+    drop_outliers: bool,
+    to_learn: bool = False,
 ) -> Cleaned:
     """The log cleaned, and what was found in it; written to a directory as well, where one is
-    named."""
+    named. Raises OrderLogError where it is `to_learn` from and nobody ordered twice."""
     # It brings pandas along, which nothing else needs.
     from model.data.cleaning import cleaned, write
 
     rejected = None if directory is None else directory / REJECTED_FILE
     with Rejections(rejected) as rejections:
-        log = read_log(paths, currency, rejections)
-    found = cleaned(log, currency, rejections.counts, drop_outliers=drop_outliers)
+        loaded = reading.load(paths, OrderRules(currency=currency), rejections)
+    for odd in loaded.summary.odd:
+        if to_learn and odd.code == NOBODY_TWICE:
+            raise OrderLogError(f"nothing can be learned from {odd.detail}")
+    rejected_rows = Counter(loaded.summary.set_aside)
+    found = cleaned(loaded.orders, currency, rejected_rows, drop_outliers=drop_outliers)
     if directory is not None:
         write(directory, found)
     return found

@@ -19,8 +19,11 @@ from model.commands.shared import (
     CUTOFF,
     ORDERS,
     TIMEZONE,
+    Reading,
+    known_customers,
     one_line_errors,
     read_clean_log,
+    reading_options,
     step,
     tell,
 )
@@ -124,6 +127,7 @@ def _list_kinds(context: click.Context, _: click.Parameter, asked: bool) -> None
     help="Where rows set aside, outliers and their counts are written.",
 )
 @click.option("--drop-outliers", is_flag=True, help="Leave outlying days of customers out.")
+@reading_options
 def train_command(
     orders: tuple[Path, ...],
     out: Path,
@@ -141,6 +145,7 @@ def train_command(
     cutoffs: int,
     report: Path | None,
     drop_outliers: bool,
+    reading: Reading,
     **columns: Any,
 ) -> None:
     """Train a model, compare it on the time after the cutoff, and write it to --out.
@@ -169,8 +174,11 @@ def train_command(
             options=options_of(kind or DEFAULT, own),
             attributes=None if attributes is None else read_attributes(attributes),
         )
-        found = read_clean_log(orders, currency, report, drop_outliers=drop_outliers)
+        found = read_clean_log(
+            orders, reading, currency, report, drop_outliers=drop_outliers, to_learn=True
+        )
         log = found.orders
+        known_customers(config.attributes, log)
         cutoff_day = _cutoff_day(log, horizon, cutoff, calendar)
         newest = cutoff_day - horizon
         earlier = cutoff_days(log, config, cutoffs, horizon, newest) if cutoffs else []

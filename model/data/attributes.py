@@ -98,6 +98,25 @@ class Attributes:
         place = None if user_id is None else self.places.get(user_id)
         return [math.nan] * len(self.columns) if place is None else self.values[place].tolist()
 
+    def match(self, user_ids: Sequence[str]) -> str | None:
+        """What is to be said of a log with these customers: None where at least half of them are
+        in the file. Raises AttributesError where none is."""
+        known = sum(user in self.places for user in user_ids)
+        if not user_ids or 2 * known >= len(user_ids):
+            return None
+        theirs = next(iter(self.places), "")
+        if not known:
+            raise AttributesError(
+                f"attributes of {len(self.places):,} users, none of whom is in the log (log:"
+                f" {user_ids[0]!r}, file: {theirs!r}): the ids are written otherwise; correct"
+                " them, or leave the file out"
+            )
+        share = known / len(user_ids)
+        return (
+            f"attributes are known of {known:,} of {len(user_ids):,} customers of the log"
+            f" ({share:.0%}); they are missing for the others"
+        )
+
     def beside(self, X: Floats, user_ids: Sequence[str] | None) -> Floats:
         """Feature vectors with the attributes of their users (None: nobody is known) added."""
         users = [""] * len(X) if user_ids is None else user_ids

@@ -3,8 +3,9 @@
 Found are:
 
 - rows that break a rule (`features.orders`), by reason;
-- orders and cancellations that are there again under the same id and customer. Scoring knows ids
-  and counts each once; so does what is written as the cleaned log;
+- orders, refunds and cancellations that are there again under the same id and customer: repeats and
+  corrections. Scoring counts the newest version of each; so does what is written as the cleaned
+  log;
 - refunds and cancellations of orders that are not in the log before them. They are kept: money
   that went back is money gone, whether or not its order is known;
 - outliers: days on which a customer's orders, less what was cancelled or refunded on that very day,
@@ -18,7 +19,6 @@ about, and a log without them teaches a model that there are none.
 from __future__ import annotations
 
 import csv
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,8 @@ import pandas as pd
 from features.money import amount_text, minor_exponent, money_text
 from features.orders import Order, OrderType
 from features.times import MS_PER_DAY, iso_day, rfc3339
-from model.data.columns import OrderColumns
+from model.data.columns import OrderColumns, OrderRows
+from model.data.text_files import for_spreadsheets
 
 OUTLIERS_FILE: Final = "outliers.csv"
 REPORT_FILE: Final = "cleaning.json"
@@ -169,11 +170,14 @@ def write(directory: Path, found: Cleaned) -> None:
     with (directory / OUTLIERS_FILE).open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(Outlier.__struct_fields__)
-        rows.writerows(msgspec.structs.astuple(outlier) for outlier in found.outliers)
+        rows.writerows(
+            (for_spreadsheets(one.user_id), one.day, one.orders, one.net) for one in found.outliers
+        )
 
 
 def write_orders(path: Path, orders: Iterable[Order], currency: str) -> None:
-    """Writes orders as a log that can be read again, amounts in major units."""
+    """Writes orders as a log that can be read again, amounts in major units. Ids are as they were:
+    the file is meant for programs, and a spreadsheet may take an id for a formula."""
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("order_id", "user_id", "ts", "amount", "type", "refund_id", "updated_at"))
@@ -187,36 +191,32 @@ def write_orders(path: Path, orders: Iterable[Order], currency: str) -> None:
 def _frame(log: Sequence[Order]) -> pd.DataFrame:
     """The log in columns; `key` stands for order id and customer, `user` for the customer in the
     order in which they first come."""
-    ts, amount, kind, user, key = array("q"), array("q"), array("b"), array("q"), array("q")
-    users: dict[str, int] = {}
-    for order in log:
-        ts.append(order.ts_ms)
-        amount.append(order.amount_minor)
-        kind.append(order.type)
-        user.append(users.setdefault(order.user_id, len(users)))
-        # 64 bits: two different ids of a log meet with a chance of 1 in 10^7 at a million of them.
-        key.append(hash((order.user_id, order.order_id)))
-    instants = np.array(ts, dtype=np.int64)
-    return pd.DataFrame(
-        {
-            "day": instants // MS_PER_DAY,
-            "amount": np.array(amount, dtype=np.int64),
-            "type": np.array(kind, dtype=np.int8),
-            "user": np.array(user, dtype=np.int64),
-            "key": np.array(key, dtype=np.int64),
-        }
-    )
+    rows = OrderRows(log)
+    ts = rows.column("ts")
+    columns = {name: rows.column(name) for name in ("amount", "type", "user", "key")}
+    more = {"ts": ts, "refund": rows.refunds(), "updated": rows.updated()}
+    return pd.DataFrame({"day": ts // MS_PER_DAY, **columns, **more})
 
 
 def _repeated(frame: pd.DataFrame) -> pd.Series[bool]:
-    """Which rows repeat an order or a cancellation; an order may be refunded twice, in parts."""
-    return frame.duplicated(["key", "type"]) & (frame["type"] != OrderType.REFUND)
+    """Which rows are another version of one that counts, as the stream tells them apart: of an
+    order or cancellation the newest counts, of refunds the newest of a `refund_id`; without one, a
+    refund of another time or amount is another."""
+    named = (frame["type"] != OrderType.REFUND) | (frame["refund"] != 0)
+    own = frame.assign(at=frame["ts"].where(~named, 0), of=frame["amount"].where(~named, 0))
+    own["type"] = own["type"].where(own["type"] != OrderType.FREE, OrderType.ORDER)
+    # Of rows that are alike the first is kept, as the log has it.
+    in_order = own.iloc[::-1].sort_values(["updated", "ts", "amount"], kind="stable")
+    return in_order.duplicated(["key", "type", "refund", "at", "of"], keep="last").sort_index()
 
 
 def _contradicting(frame: pd.DataFrame, repeated: pd.Series[bool]) -> int:
-    first = frame[~repeated & (frame["type"] == OrderType.ORDER)].set_index("key")["amount"]
-    again = frame[repeated & (frame["type"] == OrderType.ORDER)]
-    return int((again["amount"].to_numpy() != first.reindex(again["key"]).to_numpy()).sum())
+    """How many of the rows that do not count have another amount than the one that does."""
+    if not repeated.any():
+        return 0
+    columns = ["key", "type", "refund", "amount"]
+    counted = pd.MultiIndex.from_frame(frame.loc[~repeated, columns])
+    return int((~pd.MultiIndex.from_frame(frame.loc[repeated, columns]).isin(counted)).sum())
 
 
 def _without_order(once: pd.DataFrame) -> pd.Series[bool]:

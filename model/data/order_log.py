@@ -1,38 +1,59 @@
 """Order logs in files, read one row at a time: CSV, JSON Lines and Parquet, the first two also .gz.
 
-A CSV has the header `order_id,user_id,ts,amount[,type,currency]`, in any order of columns; JSON
-Lines and Parquet have the same names. Other columns are ignored. A negative amount is a refund of
-that size without a known order. The whole file is never in memory.
+A CSV has the header `order_id,user_id,ts,amount`, and perhaps `type`, `currency`, `refund_id` and
+`updated_at`, in any order of columns and spelling of capitals; JSON Lines and Parquet have the same
+names. Other columns are ignored. A negative amount is a refund of that size without a known order.
+The whole file is never in memory, nor a line, row group or value beyond a bound.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
-import zlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import msgspec
 
+from features.ids import plain_id
 from features.orders import Order, OrderRules, Reason, Rejected, from_fields, is_unicode
-from model.errors import ModelError
+from model.data.csv_rows import CsvRows, comma_decimals, known_name
+from model.data.text_files import (
+    OrderLogError,
+    for_spreadsheets,
+    lines,
+    opened,
+    text_lines,
+    unreadable,
+)
 
 REQUIRED: Final = ("order_id", "user_id", "ts", "amount")
-OPTIONAL: Final = ("type", "currency")
+OPTIONAL: Final = ("type", "currency", "refund_id", "updated_at")
 REJECTED_FILE: Final = "rejected.csv"
 
 _BATCH_ROWS: Final = 10_000
+# What a row group's columns may take once unpacked, and one of their values.
+_MOST_GROUP_BYTES: Final = 1 << 30
+_MOST_VALUE_BYTES: Final = 65_536
+_KNOWN: Final = frozenset((*REQUIRED, *OPTIONAL))
+_QUOTED: Final = tuple(f'"{name}"'.encode() for name in (*REQUIRED, *OPTIONAL))
 
 
-class OrderLogError(ModelError):
-    """A file cannot be read as an order log. Mend or replace the file that the message names."""
+@dataclass(frozen=True, slots=True)
+class FileRules:
+    """What a file's orders must satisfy (`orders`), and how its customers are told apart.
+
+    `merge_ids`: ids that differ only in case, blanks at the ends or a trailing `.0` are one.
+    `now_ms`: the clock that orders may not be ahead of; None: any.
+    """
+
+    orders: OrderRules = field(default_factory=OrderRules)
+    merge_ids: bool = False
+    now_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +74,13 @@ Row: TypeAlias = Order | RejectedRow
 
 @dataclass(slots=True)
 class Rejections:
-    """Rows that were set aside: counted, the first kept, and all of them written to a CSV of path,
-    line, reason and detail where `path` says."""
+    """Rows that were set aside: counted by reason, the first of each kept, and all of them written
+    to a CSV of path, line, reason and detail where `path` says. `also` hears of each."""
 
     path: Path | None = None
+    also: Callable[[RejectedRow], object] = lambda row: None
     counts: Counter[str] = field(default_factory=Counter)
-    first: RejectedRow | None = None
+    first: dict[str, RejectedRow] = field(default_factory=dict)
     _file: Any = None
     _rows: Any = None
 
@@ -85,25 +107,41 @@ class Rejections:
                 self._take(row)
 
     def _take(self, row: RejectedRow) -> None:
-        self.first = self.first or row
-        self.counts[row.rejected.reason.value] += 1
+        reason = row.rejected.reason.value
+        self.first.setdefault(reason, row)
+        self.counts[reason] += 1
+        self.also(row)
         if self._rows is not None:
-            rejected = row.rejected
-            self._rows.writerow((row.path, row.line, rejected.reason.value, rejected.detail))
+            cells = (str(row.path), str(row.line), reason, row.rejected.detail)
+            self._rows.writerow(map(for_spreadsheets, cells))
+
+    def text(self) -> str:
+        """The first row of each reason, a line each."""
+        return "\n".join(
+            f"{count:,} {'row' if count == 1 else 'rows'} set aside ({reason}), the first:"
+            f" {self.first[reason]}"
+            for reason, count in self.counts.most_common()
+        )
 
 
-def read_orders(paths: Sequence[str | Path], rules: OrderRules) -> Iterator[Row]:
+def read_orders(paths: Sequence[str | Path], rules: OrderRules | FileRules) -> Iterator[Row]:
     """The rows of the files, file by file, in the order in which they stand there.
 
     All files are looked for before the first row is read. Raises OrderLogError for a file that is
     missing, empty, of an unknown kind, without a required column, or damaged.
     """
-    logs = [Path(path) for path in paths]
-    readers = [_reader_of(path) for path in logs]
-    return (row for path, reader in zip(logs, readers, strict=True) for row in reader(path, rules))
+    given = rules if isinstance(rules, FileRules) else FileRules(rules)
+    readers = check_paths(paths)
+    return (row for path, reader in readers for row in reader(path, given))
 
 
-_Reader: TypeAlias = Callable[[Path, OrderRules], Iterator[Row]]
+_Reader: TypeAlias = Callable[[Path, FileRules], Iterator[Row]]
+
+
+def check_paths(paths: Sequence[str | Path]) -> list[tuple[Path, _Reader]]:
+    """Each of the files with what reads it. Raises OrderLogError for one that is not there, or not
+    of a known kind."""
+    return [(path, _reader_of(path)) for path in map(Path, paths)]
 
 
 def _reader_of(path: Path) -> _Reader:
@@ -122,42 +160,36 @@ def _reader_of(path: Path) -> _Reader:
     )
 
 
-def _read_csv(path: Path, rules: OrderRules) -> Iterator[Row]:
-    with _opened(path) as binary:
-        # What is no UTF-8 comes through as surrogates, and sets aside its own row only.
-        text = TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        rows = csv.reader(text)
-        header = next(_csv_rows(rows, path), None)
-        if header is None:
-            raise _empty(path)
-        header = [name.strip() for name in header]
-        _require(path, header)
-        for fields in _csv_rows(rows, path):
-            if len(fields) == len(header):
-                yield _row(dict(zip(header, fields, strict=True)), path, rows.line_num, rules)
-            elif fields:  # an empty line is not a row
-                yield _misshapen(path, rows.line_num, len(fields), len(header))
+def _read_csv(path: Path, rules: FileRules) -> Iterator[Row]:
+    with opened(path) as binary:
+        rows = CsvRows(path, text_lines(binary, path), REQUIRED, OPTIONAL)
+        rows.read_header()
+        header = rows.header
+        commas = rows.separator == ";"
+        for line, fields in rows:
+            if len(fields) != len(header):
+                yield _misshapen(path, line, len(fields), len(header))
+                continue
+            row: dict[str, Any] = dict(zip(header, fields, strict=True))
+            if commas:
+                row["amount"] = comma_decimals(row["amount"])
+            yield _row(row, path, line, rules)
 
 
-def _csv_rows(rows: Iterator[list[str]], path: Path) -> Iterator[list[str]]:
-    try:
-        yield from rows
-    except csv.Error as error:
-        line = getattr(rows, "line_num", 0)
-        raise OrderLogError(
-            f"order log {path} is no CSV at line {line}: {error}; look for an unclosed quote"
-        ) from None
-
-
-def _read_jsonl(path: Path, rules: OrderRules) -> Iterator[Row]:
+def _read_jsonl(path: Path, rules: FileRules) -> Iterator[Row]:
     # Numbers keep the digits they are written with: no float ever touches money.
     decode = msgspec.json.Decoder(float_hook=str).decode
-    with _opened(path) as binary:
-        any_line = False
-        for line, content in enumerate(binary, start=1):
-            any_line = True
+    with opened(path) as binary:
+        any_row = False
+        for line, content in enumerate(lines(binary, path), start=1):
             if content.isspace():
                 continue
+            if not any_row and content.lstrip()[:1] == b"[":
+                raise OrderLogError(
+                    f"order log {path}, line {line}: it begins with a JSON array; write one object"
+                    " a line, as jq -c '.[]' does"
+                )
+            any_row = True
             try:
                 document = decode(content)
             except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -168,12 +200,56 @@ def _read_jsonl(path: Path, rules: OrderRules) -> Iterator[Row]:
                 detail = f"the line is a JSON {type(document).__name__}; write an object"
                 yield RejectedRow(path, line, Rejected(Reason.NOT_AN_OBJECT, detail))
                 continue
-            yield _row(_as_text(document, ("ts", "amount")), path, line, rules)
-        if not any_line:
+            fault = _names_fault(document, content)
+            if fault is None:
+                yield _row(_as_text(document, _KNOWN), path, line, rules)
+            else:
+                yield RejectedRow(path, line, fault)
+        if not any_row:
             raise _empty(path)
 
 
-def _read_parquet(path: Path, rules: OrderRules) -> Iterator[Row]:
+def _names_fault(document: dict[str, Any], content: bytes) -> Rejected | None:
+    """Names of a JSON line brought to how we write them; what is wrong with them, if anything."""
+    if not document.keys() <= _KNOWN:
+        for name in [name for name in document if name not in _KNOWN]:
+            if (known := known_name(name)) in _KNOWN:
+                if known in document:
+                    return Rejected(Reason.MISSING_FIELD, _twice(known))
+                document[known] = document.pop(name)
+    suspect = any(content.count(quoted) > 1 for quoted in _QUOTED)
+    if suspect and (twice := _repeated(content)) is not None:
+        return Rejected(Reason.MISSING_FIELD, _twice(twice))
+    missing = [name for name in REQUIRED if name not in document]
+    if missing:
+        there = ", ".join(repr(name)[:40] for name in list(document)[:8]) or "nothing"
+        noun = "is" if len(missing) == 1 else "are"
+        detail = f"{', '.join(missing)} {noun} missing; there is {there}"
+        return Rejected(Reason.MISSING_FIELD, detail)
+    return None
+
+
+def _twice(name: str) -> str:
+    return f"{name} is there twice; leave out the one that is not meant"
+
+
+def _repeated(content: bytes) -> str | None:
+    """The first of our names that the outermost object of a JSON line has twice."""
+    found: list[str] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        # The outermost object comes last.
+        found[:] = [name for name, _ in items]
+        return {}
+
+    try:
+        json.loads(content, object_pairs_hook=pairs)
+    except (ValueError, RecursionError):
+        return None
+    return next((name for name in found if name in _KNOWN and found.count(name) > 1), None)
+
+
+def _read_parquet(path: Path, rules: FileRules) -> Iterator[Row]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -184,29 +260,74 @@ def _read_parquet(path: Path, rules: OrderRules) -> Iterator[Row]:
         ) from None
     try:
         with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            _require(path, names)
-            if pa.types.is_timestamp(kind := file.schema_arrow.field("ts").type) and not kind.tz:
-                raise OrderLogError(
-                    f"order log {path}: column ts holds times without a zone;"
-                    " store them as timestamps in UTC"
-                )
-            wanted = [name for name in (*REQUIRED, *OPTIONAL) if name in names]
+            columns = _parquet_columns(pa, path, file)
+        texts = [name for name, kind in columns.values() if pa.types.is_string(kind)]
+        # Texts as numbers into a list of them: a page of one value, a million times, stays small.
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
             line = 0
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted):
-                columns = [_parquet_values(pa, batch.column(name)) for name in wanted]
-                for values in zip(*columns, strict=True):
+            names = [name for name, _ in columns.values()]
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
+                values = [_parquet_values(pa, path, batch.column(name)) for name in names]
+                for row in zip(*values, strict=True):
                     line += 1
-                    fields = dict(zip(wanted, values, strict=True))
+                    fields = dict(zip(columns, row, strict=True))
                     yield _row(_as_text(fields, fields), path, line, rules)
+    except (pa.ArrowMemoryError, MemoryError):
+        raise OrderLogError(
+            f"order log {path} takes more memory than there is; write smaller row groups"
+        ) from None
     except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, "Parquet file", error) from None
+        raise unreadable(path, "Parquet file", error) from None
 
 
-def _parquet_values(pa: Any, column: Any) -> list[object]:
+def _parquet_columns(pa: Any, path: Path, file: Any) -> dict[str, tuple[str, Any]]:
+    """Our names, each with the file's own and its type. Raises OrderLogError."""
+    schema, found = file.schema_arrow, {}
+    for name in schema.names:
+        if (known := known_name(name)) in _KNOWN:
+            if known in found:
+                raise OrderLogError(f"order log {path}: column {_twice(known)}")
+            found[known] = (name, schema.field(name).type)
+    missing = [name for name in REQUIRED if name not in found]
+    if missing:
+        there = ", ".join(repr(name)[:40] for name in schema.names[:12]) or "nothing"
+        raise OrderLogError(
+            f"order log {path} has no {'column' if len(missing) == 1 else 'columns'}"
+            f" {', '.join(missing)}; there is {there}; there must be {', '.join(REQUIRED)}"
+        )
+    for name in ("ts", "updated_at"):
+        kind = found[name][1] if name in found else None
+        if kind is not None and pa.types.is_timestamp(kind) and not kind.tz:
+            raise OrderLogError(
+                f"order log {path}: column {name} holds times without a zone;"
+                " store them as timestamps in UTC"
+            )
+    wanted = {name for name, _ in found.values()}
+    for group in range(file.metadata.num_row_groups):
+        about = file.metadata.row_group(group)
+        chunks = [about.column(at) for at in range(about.num_columns)]
+        size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema in wanted)
+        if size > _MOST_GROUP_BYTES:
+            raise OrderLogError(
+                f"order log {path}: row group {group + 1} takes {size >> 20:,} MiB; write smaller"
+                f" ones, of {_MOST_GROUP_BYTES >> 20:,} MiB at most"
+            )
+    return found
+
+
+def _parquet_values(pa: Any, path: Path, column: Any) -> list[object]:
+    import pyarrow.compute as pc
+
     if pa.types.is_timestamp(column.type):
         # Nanoseconds of an exporter are dropped here; event time is in milliseconds.
         column = column.cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64())
+    held = column.dictionary if pa.types.is_dictionary(column.type) else column
+    if pa.types.is_string(held.type) or pa.types.is_large_string(held.type):
+        longest = pc.max(pc.binary_length(held)).as_py() or 0
+        if longest > _MOST_VALUE_BYTES:
+            raise OrderLogError(
+                f"order log {path}: a value has {longest:,} bytes; ids have 128 characters at most"
+            )
     values: list[object] = column.to_pylist()
     return values
 
@@ -215,7 +336,7 @@ def _as_text(document: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """The row with its numbers as text, shortest form that says the same; absent where null."""
     for name in names:
         value = document.get(name)
-        if value is not None and not isinstance(value, str | bool):
+        if value is not None and not isinstance(value, str | bool | list | dict):
             document[name] = str(value)
     return document
 
@@ -223,7 +344,7 @@ def _as_text(document: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 _ID_REASONS: Final = {"order_id": Reason.BAD_ORDER_ID, "user_id": Reason.BAD_USER_ID}
 
 
-def _row(fields: dict[str, Any], path: Path, line: int, rules: OrderRules) -> Row:
+def _row(fields: dict[str, Any], path: Path, line: int, rules: FileRules) -> Row:
     for name, reason in _ID_REASONS.items():
         value = fields.get(name)
         if isinstance(value, str) and not value.isascii() and not is_unicode(value):
@@ -232,29 +353,10 @@ def _row(fields: dict[str, Any], path: Path, line: int, rules: OrderRules) -> Ro
     for name in REQUIRED[2:] + OPTIONAL:
         if not isinstance(value := fields.get(name), str | None):
             fields[name] = repr(value)  # true, [] and {} are not text: shown as they are, refused
-    order = from_fields(fields, rules)
+    if rules.merge_ids and isinstance(user_id := fields.get("user_id"), str):
+        fields["user_id"] = plain_id(user_id)
+    order = from_fields(fields, rules.orders, rules.now_ms)
     return RejectedRow(path, line, order) if isinstance(order, Rejected) else order
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    compressed = path.name.lower().endswith(".gz")
-    try:
-        with gzip.open(path, "rb") if compressed else path.open("rb") as binary:
-            yield binary  # type: ignore[misc]  # GzipFile reads like any binary file
-    except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(path, "gzip file" if compressed else "file", error) from None
-
-
-def _require(path: Path, names: Sequence[str]) -> None:
-    missing = [name for name in REQUIRED if name not in names]
-    if missing:
-        there = ", ".join(repr(name)[:40] for name in names[:12]) or "nothing"
-        noun = "column" if len(missing) == 1 else "columns"
-        raise OrderLogError(
-            f"order log {path} has no {noun} {', '.join(missing)}; there is {there};"
-            f" the header must name {', '.join(REQUIRED)}"
-        )
 
 
 def _misshapen(path: Path, line: int, found: int, expected: int) -> RejectedRow:
@@ -266,14 +368,11 @@ def _empty(path: Path) -> OrderLogError:
     return OrderLogError(f"order log {path} is empty; it must have at least a header")
 
 
-def _unreadable(path: Path, kind: str, error: BaseException) -> OrderLogError:
-    fault = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return OrderLogError(f"order log {path} cannot be read as a {kind}: {fault}; copy it again")
-
-
 _READERS: Final[dict[str, _Reader]] = {
     ".csv": _read_csv,
     ".csv.gz": _read_csv,
+    ".tsv": _read_csv,
+    ".tsv.gz": _read_csv,
     ".jsonl": _read_jsonl,
     ".jsonl.gz": _read_jsonl,
     ".ndjson": _read_jsonl,

@@ -1,9 +1,8 @@
-"""An order log into the orders topic, keyed by customer, in the order of the log."""
+"""An order log into the orders topic, keyed by customer, in event time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -11,7 +10,6 @@ import msgspec
 from features.money import amount_text
 from features.orders import Order
 from features.times import rfc3339
-from model.data.order_log import RejectedRow, Row
 from streamer.records import Message, Publisher
 from streamer.replay.replay import AT_ONCE, Pace
 
@@ -21,14 +19,6 @@ _CHUNK: Final = 2_000
 _PACED_S: Final = 0.25
 
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Produced:
-    """Orders acknowledged by the broker, and rows that are not valid orders."""
-
-    orders: int
-    rejected: int
 
 
 def order_message(order: Order, topic: str, currency: str) -> Message:
@@ -49,36 +39,31 @@ def order_message(order: Order, topic: str, currency: str) -> Message:
 
 
 async def produce(
-    rows: Iterable[Row],
+    orders: Iterable[Order],
     publisher: Publisher,
     topic: str,
     currency: str,
     *,
-    reject: Callable[[RejectedRow], None],
     pace: Pace = AT_ONCE,
     progress: Progress = lambda orders: None,
-) -> Produced:
-    """Publishes the orders among the rows; returns when all are acknowledged.
+) -> int:
+    """Publishes the orders; returns how many, when all are acknowledged.
 
     Without a speed of `pace`, as fast as the broker takes it.
     """
     chunk: list[Order] = []
-    sent = rejected = 0
-    for row in rows:
-        if isinstance(row, RejectedRow):
-            rejected += 1
-            reject(row)
-            continue
-        if chunk and (len(chunk) >= _CHUNK or _waited_s(chunk[0], row, pace.speed) >= _PACED_S):
+    sent = 0
+    for order in orders:
+        if chunk and (len(chunk) >= _CHUNK or _waited_s(chunk[0], order, pace.speed) >= _PACED_S):
             await _publish(chunk, publisher, topic, currency)
-            await pace.sleep(_waited_s(chunk[0], row, pace.speed))
+            await pace.sleep(_waited_s(chunk[0], order, pace.speed))
             sent += len(chunk)
             progress(len(chunk))
             chunk = []
-        chunk.append(row)
+        chunk.append(order)
     await _publish(chunk, publisher, topic, currency)
     progress(len(chunk))
-    return Produced(sent + len(chunk), rejected)
+    return sent + len(chunk)
 
 
 async def _publish(orders: list[Order], publisher: Publisher, topic: str, currency: str) -> None:

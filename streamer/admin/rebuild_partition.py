@@ -51,8 +51,11 @@ async def redrive_letters(
         )
 
 
-async def forget_customer(settings: Settings, user_id: str, at_ms: int, *, within_s: float) -> int:
-    """Returns how many partitions have applied the erasure, which is all of them.
+async def forget_customer(
+    settings: Settings, user_id: str, at_ms: int, *, within_s: float
+) -> tuple[int, int]:
+    """Returns how many partitions have applied the erasure, which is all of them, and in how many
+    the customer was known before.
 
     Raises NotForgottenYet where that takes longer than `within_s`.
     """
@@ -61,6 +64,10 @@ async def forget_customer(settings: Settings, user_id: str, at_ms: int, *, withi
     count = counts[topic]
     log = KafkaLog(_reader(settings), topic, count)
     async with _store(settings) as store:
+        known = 0
+        for number in range(count):
+            (kept,) = await store.load(Partition(topic, number), [user_id])
+            known += kept.state is not None
         async with _publisher(settings, forget.to_its_partition) as publisher:
             forgot = await forget.announce(
                 user_id,
@@ -72,7 +79,7 @@ async def forget_customer(settings: Settings, user_id: str, at_ms: int, *, withi
                 partition_count=count,
             )
         await forget.applied(forgot, store, topic, within_s=within_s)
-    return count
+    return count, known
 
 
 async def move_customers(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from features.orders import Order, OrderRules, Reason, Rejected, parse
 from streamer.admin import forget
+from streamer.clock import SystemClock
 from streamer.kafka import clients as servers
 from streamer.kafka.reader import TopicReader
 from streamer.pipeline.erasures import Erasures, erasure_in
@@ -43,6 +44,7 @@ async def read_topic(
     rules: OrderRules,
     forgotten: Erasures,
     progress: Progress = lambda count: None,
+    now_ms: int | None = None,
 ) -> TopicLog:
     """The orders of a topic up to these ends of its partitions. Raises LogUnavailable.
 
@@ -58,7 +60,7 @@ async def read_topic(
         by_user: defaultdict[str, list[Order]] = defaultdict(list)
         if start < end:
             async for records in history.read(partition, end):
-                _take(records, rules, by_user, found.rejected)
+                _take(records, rules, by_user, found.rejected, now_ms)
                 progress(len(records))
         found.orders += (
             order for orders in by_user.values() for order in orders if not forgotten.covers(order)
@@ -72,12 +74,15 @@ def _take(
     rules: OrderRules,
     by_user: dict[str, list[Order]],
     rejected: Counter[Reason],
+    now_ms: int | None,
 ) -> None:
     for record in records:
         if not record.value and (erasure := erasure_in(record.key, record.headers)):
             by_user.pop(erasure.user_id, None)
             continue
-        order = parse(record.value, record.key, record.timestamp, rules)
+        if not record.value:
+            continue  # a tombstone of the shop's own, which the worker passes over as well
+        order = parse(record.value, record.key, record.timestamp, rules, now_ms)
         if isinstance(order, Rejected):
             rejected[order.reason] += 1
         else:
@@ -93,5 +98,6 @@ async def read_orders_topic(settings: Settings, currency: str, progress: Progres
     forgotten = Erasures()
     await forget.KafkaErasures(reader, settings.erasures_topic).read_into(forgotten)
     ends = {n: log.end for n, log in (await reader.ranges(topic, counts[topic])).items()}
-    rules = OrderRules(currency=currency, max_future_ms=settings.max_future_ms)
-    return await read_topic(reader, topic, ends, rules, forgotten, progress)
+    rules = replace(settings.order_rules, currency=currency)
+    now_ms = SystemClock().now_ms()
+    return await read_topic(reader, topic, ends, rules, forgotten, progress, now_ms)

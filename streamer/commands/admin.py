@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+from typing import Final
 
 import click
 
@@ -25,6 +27,9 @@ from streamer.commands.shared import (
 )
 from streamer.settings import Settings
 
+UNKNOWN_CUSTOMER: Final = 3
+"""The exit code of `forget` where nothing was known of the customer."""
+
 
 @click.command("forget")
 @click.argument("user_id", metavar="USER")
@@ -41,7 +46,7 @@ def forget_command(user_id: str, within_s: float) -> None:
     """Forget a customer: erase their state, and ignore their past orders from then on.
 
     Workers go on meanwhile; one of them does it. docs/erasure.md says what Kafka cannot delete.
-    Exit code 1 when no worker has applied it yet.
+    Exit code 1 when no worker has applied it yet, 3 when the customer was not known.
 
     \b
     Example:
@@ -52,7 +57,7 @@ def forget_command(user_id: str, within_s: float) -> None:
         raise click.UsageError(f"USER has {len(user_id)} characters; ids have 1 to {MAX_ID_CHARS}")
     with one_line_errors():
         settings = Settings.load(os.environ, needs=(KAFKA, REDIS))
-        count = asyncio.run(
+        count, known = asyncio.run(
             upkeep.forget_customer(
                 settings,
                 user_id,
@@ -60,7 +65,16 @@ def forget_command(user_id: str, within_s: float) -> None:
                 within_s=within_s,
             )
         )
-    tell(f"forgotten in {counted(count, 'partition')} of {settings.orders_topic}")
+    where = f"{counted(count, 'partition')} of {settings.orders_topic}"
+    if known:
+        tell(f"forgotten in {where}")
+        return
+    tell(
+        f"no state of this customer was found in any of the {where}: it was forgotten before, or"
+        " the orders write the id otherwise. What stands in the log under it, or comes later and is"
+        " of before now, is left out"
+    )
+    sys.exit(UNKNOWN_CUSTOMER)
 
 
 @click.command("redrive")

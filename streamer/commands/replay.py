@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import click
 
-from model.commands.shared import ORDERS, tell
-from model.data.order_log import read_orders
+from model.commands.shared import ORDERS, Reading, reading_options, tell
+from model.data.loading import Loaded
+from model.data.order_log import Rejections, check_paths
 from streamer.commands.shared import (
     MODEL,
     SPEED,
-    Rejects,
     counted,
     instant,
     loaded_pipeline,
@@ -46,12 +48,14 @@ from streamer.settings import Settings
     " or RFC 3339. Default: the end of the log.",
 )
 @SPEED
+@reading_options
 def replay_command(
     orders: tuple[Path, ...],
     model_path: Path | None,
     out: Path,
     until: str | None,
     speed: float | None,
+    reading: Reading,
 ) -> None:
     """Run an order log through the worker's pipeline, without Kafka and Redis.
 
@@ -62,43 +66,44 @@ def replay_command(
       python -m streamer replay orders.csv.gz --model models/shop --out replayed
     """
     with one_line_errors():
+        check_paths(orders)
         environ = dict(os.environ)
         if model_path is not None:
             environ[MODEL] = str(model_path)
         settings, pipeline = loaded_pipeline(environ, needs=(MODEL,))
-        replayed = _replay(orders, settings, pipeline, out, instant(until), speed)
+        replayed = _replay(
+            partial(reading.load, orders, settings.order_rules),
+            settings,
+            pipeline,
+            out,
+            instant(until),
+            speed,
+        )
     tell(_told(replayed, out))
 
 
 def _replay(
-    orders: tuple[Path, ...],
+    load: Callable[[Rejections], Loaded],
     settings: Settings,
     pipeline: Pipeline,
     out: Path,
     until_ms: int | None,
     speed: float | None,
 ) -> Replayed:
-    rejects = Rejects()
-    rows = read_orders(orders, settings.order_rules)
-    with LogFiles(out, pipeline.topics) as files, progress_bar("replaying") as bar:
-        replayed = asyncio.run(
-            replay_log(
-                rows,
-                Replay(pipeline, files, partitions=settings.partitions, pace=Pace(speed)),
-                files,
-                reject=rejects,
-                until_ms=until_ms,
-                progress=bar.update,
+    with LogFiles(out, pipeline.topics) as files:
+        loaded = load(Rejections(also=files.reject))
+        files.end_page()
+        with progress_bar("replaying") as bar:
+            return asyncio.run(
+                replay_log(
+                    loaded.orders,
+                    Replay(pipeline, files, partitions=settings.partitions, pace=Pace(speed)),
+                    files,
+                    rejected=sum(loaded.summary.set_aside.values()),
+                    until_ms=until_ms,
+                    progress=bar.update,
+                )
             )
-        )
-    rejects.tell()
-    if replayed.late:
-        tell(
-            f"{counted(replayed.late, 'order')} came more than CLV_ALLOWED_LATENESS after newer"
-            " ones: they count, but fire no warning; sort the log by ts",
-            err=True,
-        )
-    return replayed
 
 
 _ODD: Final = {

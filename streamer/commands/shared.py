@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
@@ -10,12 +9,9 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from tqdm import tqdm
 
-from features.orders import Reason
 from features.state import StateError
 from features.times import instant_ms
 from model.commands.shared import one_line_errors as refusals_as_lines
-from model.commands.shared import tell
-from model.data.order_log import RejectedRow
 from streamer.assemble import pipeline_of
 from streamer.errors import StreamerError
 from streamer.settings import Settings
@@ -79,24 +75,3 @@ def instant(text: str | None) -> int | None:
 def progress_bar(name: str, unit: str = "orders") -> tqdm[NoReturn]:
     """A bar on a terminal, and nothing where output is piped."""
     return tqdm(desc=name, unit=f" {unit}", disable=None, leave=False)
-
-
-class Rejects:
-    """Counts rows that are not valid orders; keeps the first of each reason to show."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[Reason] = Counter()
-        self._first: dict[Reason, RejectedRow] = {}
-
-    def __call__(self, row: RejectedRow) -> None:
-        reason = row.rejected.reason
-        self._counts[reason] += 1
-        self._first.setdefault(reason, row)
-
-    def tell(self) -> None:
-        """Says on stderr what was left out and why."""
-        for reason, count in self._counts.most_common():
-            tell(
-                f"{counted(count, 'row')} left out ({reason}), the first: {self._first[reason]}",
-                err=True,
-            )

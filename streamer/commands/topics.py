@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -12,18 +13,18 @@ import click
 import msgspec
 
 from features.orders import Order
-from model.commands.shared import ORDERS, tell
-from model.data.order_log import read_orders
+from model.commands.shared import ORDERS, Reading, reading_options, tell
+from model.data.columns import OrderRows
+from model.data.rows import Arranged
+from model.data.summary import summary_of
 from streamer.admin import outcomes, topic_orders
-from streamer.admin.produce import Produced, produce
+from streamer.admin.produce import produce
 from streamer.clock import SystemClock
 from streamer.commands.shared import (
     KAFKA,
     MODEL,
     REDIS,
     SPEED,
-    Rejects,
-    counted,
     instant,
     loaded_pipeline,
     one_line_errors,
@@ -39,10 +40,12 @@ from streamer.settings import Settings
 @click.command("produce")
 @ORDERS
 @SPEED
-def produce_command(orders: tuple[Path, ...], speed: float | None) -> None:
+@reading_options
+def produce_command(orders: tuple[Path, ...], speed: float | None, reading: Reading) -> None:
     """Send an order log into the orders topic.
 
-    Rows that are not valid orders are left out and counted by reason.
+    In event time, whatever the order of the log. Rows that are not valid orders are set aside
+    and counted by reason.
 
     \b
     Example:
@@ -50,27 +53,22 @@ def produce_command(orders: tuple[Path, ...], speed: float | None) -> None:
     """
     with one_line_errors():
         settings = Settings.load(os.environ, needs=(KAFKA,))
-        rejects = Rejects()
-        produced = asyncio.run(_produce(orders, settings, rejects, speed))
-    rejects.tell()
-    tell(f"{produced.orders:,} orders acknowledged by {settings.orders_topic}")
+        loaded = reading.load(orders, settings.order_rules)
+        sent = asyncio.run(_produce(loaded.orders, settings, speed))
+    tell(f"{sent:,} orders acknowledged by {settings.orders_topic}")
 
 
-async def _produce(
-    orders: tuple[Path, ...], settings: Settings, rejects: Rejects, speed: float | None
-) -> Produced:
-    rows = read_orders(orders, settings.order_rules)
+async def _produce(orders: Iterable[Order], settings: Settings, speed: float | None) -> int:
     await servers.ensure_topics(settings)
     publisher = servers.kafka_publisher(settings)
     await publisher.start()
     try:
         with progress_bar("producing") as bar:
             return await produce(
-                rows,
+                orders,
                 publisher,
                 settings.orders_topic,
                 settings.currency,
-                reject=rejects,
                 pace=Pace(speed),
                 progress=bar.update,
             )
@@ -150,8 +148,8 @@ def retrain_command(
 
 
 def _topic_orders(settings: Settings, currency: str) -> tuple[list[Order], Counter[str]]:
-    """The orders of the topic, and counts of what is none; says both on stderr, and what is
-    missing."""
+    """The orders of the topic, and counts of what is none; says on stderr what was read, and what
+    is missing."""
     with progress_bar("reading") as bar:
         log = asyncio.run(topic_orders.read_orders_topic(settings, currency, bar.update))
     for number, start in log.cut.items():
@@ -159,9 +157,12 @@ def _topic_orders(settings: Settings, currency: str) -> tuple[list[Order], Count
             f"{settings.orders_topic}-{number} begins at offset {start}: its first orders are gone",
             err=True,
         )
-    for reason, count in log.rejected.most_common():
-        tell(f"{counted(count, 'record')} set aside ({reason})", err=True)
-    return log.orders, Counter({str(reason): count for reason, count in log.rejected.items()})
+    rejected = Counter({str(reason): count for reason, count in log.rejected.items()})
+    if log.orders:
+        # What several records of one id are is settled: versions of it, as the workers count them.
+        summary = summary_of(OrderRows(log.orders), Arranged(), rejected, currency)
+        tell(f"Read {summary.text()}", err=True)
+    return log.orders, rejected
 
 
 @click.command("show")

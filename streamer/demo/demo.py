@@ -190,7 +190,6 @@ async def _stream(run: Run, worker: subprocess.Popen[bytes], started: float) -> 
                 publisher,
                 settings.orders_topic,
                 settings.currency,
-                reject=lambda row: None,
             )
         )
         first_order_s = await _until_applied(run, store, partitions, worker, started)

@@ -22,7 +22,9 @@ from model.artifact import artifact
 from model.artifact.artifact import Artifact
 from model.artifact.files import MANIFEST_FILE
 from model.artifact.registry import resolve
-from model.data.order_log import RejectedRow, read_orders
+from model.data.loading import load
+from model.data.order_log import FileRules, RejectedRow, Rejections
+from model.data.rows import RowsAre
 from streamer.assemble import pipeline_of
 from streamer.http import customer_view as show
 from streamer.pipeline.batch import Pipeline
@@ -211,16 +213,18 @@ class OrderLog:
         *,
         until: Instant | None = None,
         settings: Mapping[str, str] | None = None,
+        rows: str | None = None,
     ) -> ReplayedLog:
         """What comes of the log under a model (a directory, or an artifact that was loaded).
 
         Orders at `until` or later are left out, and event time passes up to it; without it, to the
         end of the log. `settings` are environment variables of the worker: {"CLV_DROP": "0.4"}.
+        `rows`: what several rows of one id are, as the option of `replay`.
         """
         loaded = model if isinstance(model, Artifact) else _loaded(Path(model))
         given = {"CLV_CURRENCY": loaded.manifest.currency, **(settings or {})}
         read = Settings.load(given, needs=())
-        orders, rejected = self._read(read)
+        orders, rejected = self._read(read, None if rows is None else RowsAre(rows))
         if until is None:
             until_ms = self._end_ms(loaded.manifest.horizon_days)
         else:
@@ -228,14 +232,20 @@ class OrderLog:
             orders = [order for order in orders if order.ts_ms < until_ms]
         return ReplayedLog(pipeline_of(read, loaded), read.partitions, orders, rejected, until_ms)
 
-    def _read(self, settings: Settings) -> tuple[list[Order], list[RejectedRow]]:
-        rows = list(read_orders(self.paths, settings.order_rules))
-        orders = [row for row in rows if not isinstance(row, RejectedRow)]
+    def _read(
+        self, settings: Settings, rows_are: RowsAre | None
+    ) -> tuple[list[Order], list[RejectedRow]]:
+        orders: list[Order] = []
+        rejected: list[RejectedRow] = []
+        if self.paths:
+            rejections = Rejections(also=rejected.append)
+            rules = FileRules(settings.order_rules)
+            orders += load(self.paths, rules, rows_are, rejections=rejections).orders
         if self.customers:
             for customer in self.customers:
-                orders += customer.as_orders(settings.order_rules.currency)
+                orders += customer.as_orders(settings.currency)
             orders.sort(key=lambda order: order.ts_ms)
-        return orders, [row for row in rows if isinstance(row, RejectedRow)]
+        return orders, rejected
 
     def _end_ms(self, horizon_days: int) -> int | None:
         """The instant up to which the customers' stories go; None: that of the last order."""

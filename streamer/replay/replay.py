@@ -3,7 +3,8 @@
 Customers are spread over as many partitions as the worker's topic has, by the same hash, because a
 partition's watermark closes its instants: so a replay gives what the live run of the log gave.
 
-Memory grows with the customers, each as the bytes that Redis would hold, and never with the rows.
+Memory grows with the customers, each as the bytes that Redis would hold, and by some 80 bytes for
+each order of a file, which are brought into event time first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import Final
 
 from features.orders import Order
 from features.times import day_of
-from model.data.order_log import RejectedRow, Row
 from streamer.pipeline.batch import Counters, Parsed, Pipeline
 from streamer.pipeline.dead_letters import NO_LIMITS
 from streamer.pipeline.partition import PartitionRunner, RunnerOptions
@@ -48,13 +48,11 @@ AT_ONCE: Final = Pace()
 
 @dataclass(slots=True)
 class Replayed:
-    """What a replay did. `rejected` counts invalid rows, `late` the orders that came
-    after their time was closed: they count, but fire no warning for the past."""
+    """What a replay did. `rejected` counts rows that are no orders."""
 
     counters: Counters
     rejected: int
     customers: int
-    late: int
     last_ts_ms: int | None
 
 
@@ -87,9 +85,6 @@ class Replay:
             for number in range(partitions)
         ]
         self._offsets = [0] * partitions
-        self._lateness_ms = pipeline.allowed_lateness_ms
-        self._high_ts_ms = [-1] * partitions
-        self._late = 0
         self._last_ts_ms: int | None = None
 
     @property
@@ -115,8 +110,6 @@ class Replay:
             number = partition_for(key, self._partitions)
             batches[number].append(Parsed(self._offsets[number], order, key, None))
             self._offsets[number] += 1
-            self._late += order.ts_ms < self._high_ts_ms[number] - self._lateness_ms
-            self._high_ts_ms[number] = max(self._high_ts_ms[number], order.ts_ms)
         for runner, batch in zip(self.runners, batches, strict=True):
             if batch:
                 await runner.process_parsed(batch)
@@ -133,7 +126,7 @@ class Replay:
         for runner in self.runners:
             counters.add(runner.counters)
         customers = self.store.customers(self._topic)
-        return Replayed(counters, rejected, customers, self._late, self._last_ts_ms)
+        return Replayed(counters, rejected, customers, self._last_ts_ms)
 
     async def _keep_pace(self, newest_ms: int) -> None:
         if self.pace.speed is not None and self._last_ts_ms is not None:
@@ -141,28 +134,20 @@ class Replay:
 
 
 async def replay_log(
-    rows: Iterable[Row],
+    orders: Iterable[Order],
     replay: Replay,
     files: LogFiles,
     *,
-    reject: Callable[[RejectedRow], None] = lambda row: None,
+    rejected: int = 0,
     until_ms: int | None = None,
     progress: Progress = lambda rows: None,
 ) -> Replayed:
-    """Replays the rows of order logs; orders at `until_ms` or later are left out, and event time
-    passes up to it. `reject` hears of every invalid row, `progress` of rows read."""
+    """Replays the orders of logs; those at `until_ms` or later are left out, and event time passes
+    up to it. `rejected`: how many rows were none; `progress` hears of orders read."""
     await replay.start()
-    rejected = 0
-    for page in _pages(rows):
-        orders = []
-        for row in page:
-            if isinstance(row, RejectedRow):
-                rejected += 1
-                files.reject(row)
-                reject(row)
-            elif until_ms is None or row.ts_ms < until_ms:
-                orders.append(row)
-        for batch in [orders] if replay.pace.speed is None else _days(orders):
+    for page in _pages(orders):
+        wanted = [order for order in page if until_ms is None or order.ts_ms < until_ms]
+        for batch in [wanted] if replay.pace.speed is None else _days(wanted):
             await replay.feed(batch)
             if (watermark_ms := replay.watermark_ms) is not None:
                 files.release(watermark_ms)
@@ -173,9 +158,9 @@ async def replay_log(
     return replay.result(rejected)
 
 
-def _pages(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """The rows in lists of `_BATCH`, the last of them shorter."""
-    remaining = iter(rows)
+def _pages(orders: Iterable[Order]) -> Iterator[list[Order]]:
+    """The orders in lists of `_BATCH`, the last of them shorter."""
+    remaining = iter(orders)
     while page := list(islice(remaining, _BATCH)):
         yield page
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from features.ids import PLACEHOLDERS, placeholders_of
 from features.ledger import MAX_EVENTS, MAX_MEMORY_DAYS, IdMemory
 from features.orders import FreeOrders, OrderRules
 from streamer.settings.fields import (
@@ -33,6 +34,9 @@ class OrderSettings(Section):
     """The shop's own zone (IANA), where its days begin; that of the model."""
     free_orders: FreeOrders = FreeOrders.COUNT
     """Orders of amount 0: `count` as purchases, or `ignore` until they are paid."""
+    placeholders: str = Field("", json_schema_extra={"default_text": "nan, null, guest, 0, ..."})
+    """Customer ids that name nobody, with commas: such orders are set aside. A list replaces the
+    default one."""
     allowed_lateness_ms: DurationMs = Field("1h", validate_default=True)
     """How long late orders are waited for before an instant is scored."""
     idle_after_ms: DurationMsOrOff = Field("60s", validate_default=True)
@@ -49,6 +53,9 @@ class OrderSettings(Section):
             max_future_ms=self.max_future_ms,
             earliest_ms=self.earliest_ms,
             free_orders=self.free_orders,
+            placeholders=(
+                placeholders_of(self.placeholders.split(",")) if self.placeholders else PLACEHOLDERS
+            ),
         )
 
     @property

@@ -20,6 +20,7 @@ from features.vector import FEATURE_NAMES, vectors
 from model.artifact.artifact import save
 from model.decide import codec as customer_bytes
 from streamer.admin.produce import order_message
+from streamer.commands.admin import UNKNOWN_CUSTOMER
 from streamer.commands.cli import cli
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.kafka.topics import Topic, ensure_topics
@@ -261,7 +262,7 @@ async def test_without_a_worker_an_erasure_waits_and_says_so(deploy: Deploy) -> 
     assert CANARY not in ran.err
     assert len(ran.err.splitlines()) == 1
     deployment.worker()
-    assert (await command(deployment, "forget", CANARY)).code == 0
+    assert (await command(deployment, "forget", CANARY)).code == UNKNOWN_CUSTOMER
 
 
 # --- partitions ---------------------------------------------------------------------------------

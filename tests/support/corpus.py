@@ -165,7 +165,7 @@ ODD_IDS = (
     "clv:*:c:",
     "a\r\nb",
     "\x00",
-    " ",
+    " x ",
     "../../etc/passwd",
     "\u202eada",
     "' OR 1=1",

@@ -152,8 +152,8 @@ def test_rows_set_aside_are_counted_on_stderr(shop: Path, tmp_path: Path) -> Non
         file.write("x,y,yesterday,1,\nx,y,2024-01-01T00:00:00Z,lots,\n")
     result = _run("evaluate", bad, "--model", shop / "model", "--json")
     assert result.exit_code == 0
-    assert "2 rows set aside; the first:" in result.stderr
-    assert "bad_ts" in result.stderr
+    assert "1 row set aside (bad_ts), the first: " in result.stderr
+    assert "1 row set aside (bad_amount), the first: " in result.stderr
     json.loads(result.stdout)
 
 
@@ -163,7 +163,7 @@ def test_rows_set_aside_are_counted_on_stderr(shop: Path, tmp_path: Path) -> Non
         ("no.csv", None, "does not exist"),
         ("empty.csv", "", "is empty"),
         ("columns.csv", "id,when\n", "no columns order_id, user_id, ts, amount"),
-        ("header.csv", "order_id,user_id,ts,amount\n", "no orders"),
+        ("header.csv", "order_id,user_id,ts,amount\n", "no rows below its header"),
         ("one.csv", "order_id,user_id,ts,amount\no,u,2026-01-01T00:00:00Z,1\n", "needs at least"),
         ("what.xlsx", "x", "must end in one of"),
     ],
@@ -254,7 +254,10 @@ def _rows(*rows: str) -> str:
     ("content", "message"),
     [
         (_rows("a,ann,2024-01-01T00:00:00Z,5"), "the log has 1 day before the cutoff"),
-        (_rows(*(f"o{i},u{i},2024-01-01T0{i % 10}:00:00Z,5" for i in range(90))), "needs at least"),
+        (
+            _rows(*(f"o{i},u{i % 60},2024-01-01T0{i % 10}:00:00Z,5" for i in range(90))),
+            "needs at least",
+        ),
         (
             _rows(*(f"o{i},ann,2024-0{1 + i % 9}-01T00:00:00Z,5" for i in range(90))),
             "customers with an order 60 days or more before the cutoff: 1; at least 20 are needed",
@@ -301,6 +304,13 @@ def test_a_cutoff_after_the_logs_end_is_refused(shop: Path, tmp_path: Path) -> N
     line = _error(_run(*arguments, "--cutoff", "2030-01-01"))
     assert "cutoff 2030-01-01 lies after the log's end" in line
     assert "--cutoff 2024-" in line
+
+
+def test_a_customer_id_of_each_order_says_that_nobody_ordered_twice(tmp_path: Path) -> None:
+    rows = (f"o{n},c{n},2024-{1 + n % 12:02}-0{1 + n % 9}T00:00:00Z,5" for n in range(300))
+    (tmp_path / "orders.csv").write_text(_rows(*rows))
+    said = _error(_run("train", tmp_path / "orders.csv", "--out", tmp_path / "model"))
+    assert "300 orders of 300 customers: nobody ordered twice" in said
 
 
 def test_amounts_that_are_all_0_say_so(shop: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_repetitions_are_left_out_and_contradictions_told() -> None:
         _order("o2", 52, 0, gone, user="u2"),
         _order("o2", 53, 0, gone, user="u2"),
     )
-    assert (found.report.repeated, found.report.contradicting) == (3, 1)
+    assert (found.report.repeated, found.report.contradicting) == (3, 2)
     assert len(found.orders) == 102
     assert found.report.cancellations_without_order == 0
 
@@ -132,6 +133,11 @@ def test_logs_that_say_little_have_no_outliers(amount: int) -> None:
 
 
 @settings(max_examples=25, deadline=None)
+def _customers(orders: Sequence[Order]) -> list[bytes]:
+    """What a model sees of each customer, in whatever order they come."""
+    return sorted(row.tobytes() for row in population(orders, _DAY + 40))
+
+
 @given(
     st.lists(
         st.tuples(
@@ -149,7 +155,7 @@ def test_a_cleaned_log_scores_as_the_log_itself(
 ) -> None:
     log = OrderColumns([_order(i, day, amount, kind, user) for i, user, day, amount, kind in rows])
     found = cleaned(log, "USD")
-    assert population(found.orders, _DAY + 40).tobytes() == population(log, _DAY + 40).tobytes()
+    assert _customers(found.orders) == _customers(log)
     assert found.report.rows == len(rows)
     assert len(found.orders) == len(rows) - found.report.repeated
     again = cleaned(found.orders, "USD").report

@@ -140,8 +140,17 @@ def test_bytes_that_are_no_utf8_set_aside_their_own_row_only(tmp_path: Path) -> 
     [
         ("{", Reason.NOT_JSON),
         ("[1]", Reason.NOT_AN_OBJECT),
-        ('{"order_id":5,"user_id":"a","ts":1772366400001,"amount":1}', Reason.BAD_ORDER_ID),
-        ('{"order_id":"o","user_id":"a","ts":1772366400001}', Reason.BAD_AMOUNT),
+        ('{"order_id":[5],"user_id":"a","ts":1772366400001,"amount":1}', Reason.BAD_ORDER_ID),
+        ('{"order_id":"o","user_id":"a","ts":1772366400001}', Reason.MISSING_FIELD),
+        ('{"id":5,"customer":{"id":6},"created_at":1}', Reason.MISSING_FIELD),
+        (
+            '{"order_id":"o","user_id":"a","ts":1772366400001,"amount":1,"amount":2}',
+            Reason.MISSING_FIELD,
+        ),
+        (
+            '{"order_id":"o","user_id":"a","ts":1772366400001,"amount":1,"Amount":2}',
+            Reason.MISSING_FIELD,
+        ),
         ('{"order_id":"o","user_id":"a","ts":1772366400001,"amount":true}', Reason.BAD_AMOUNT),
         ('{"order_id":"o","user_id":"a","ts":1772366400001,"amount":[1]}', Reason.BAD_AMOUNT),
         ('{"order_id":"o","user_id":"a","ts":1772366400001,"amount":1e999}', Reason.BAD_AMOUNT),
