@@ -26,7 +26,7 @@ import numpy as np
 from features.arrays import Floats
 from features.times import calendar_of
 from features.vector import FEATURE_VERSION
-from model.artifact import signature
+from model.artifact import registry, signature
 from model.artifact.card import card
 from model.artifact.files import (
     ARTIFACT_FILES,
@@ -54,7 +54,6 @@ from model.artifact.manifest import (
 from model.artifact.parameters import MAX_BYTES as MAX_PARAMETERS
 from model.artifact.parameters import read as read_parameters
 from model.artifact.parameters import written
-from model.artifact.registry import resolve
 from model.artifact.signature import ANYBODY, Trust
 from model.artifact.unpickle import unpickled
 from model.data.attributes import attributes_for
@@ -182,11 +181,16 @@ def checked(directory: str | Path, trust: Trust = ANYBODY) -> Checked:
 
     Who made it comes first: nothing is read from a manifest that nobody vouches for.
     """
-    path = resolve(directory)
+    path = registry.resolve(directory)
     text = read_bytes(path, MANIFEST_FILE)
     signed = signature.verify(path, text, signature.read(path), trust)
     manifest = parsed(path, text)
     check(path, manifest)
+    if registry.holds(path) and path.name != manifest.model_version:
+        raise ArtifactRefused(
+            path, "model_version", manifest.model_version, f"that of its directory, {path.name}",
+            "publish it again (python -m model registry publish)",
+        )  # fmt: skip
     if manifest.file == PICKLE_FILE and not (signed or trust.pickles):
         raise PickleUntrusted(
             path, PICKLE_FILE, "a pickle of somebody whom no trusted key vouches for",

@@ -109,11 +109,6 @@ def resolve(path: str | Path) -> Path:
         raise ArtifactRefused(
             directory, CURRENT_FILE, version, "a version that is there", _promote(directory)
         )
-    named = _named(directory / version)
-    if named != version:
-        raise ArtifactRefused(
-            directory, f"model_version of {version}", named, version, _promote(directory)
-        )
     return directory / version
 
 
@@ -124,6 +119,11 @@ def is_registry(path: Path) -> bool:
     return any(os.path.lexists(path / name) for name in (CURRENT_FILE, HISTORY_FILE)) or bool(
         _names(path)
     )
+
+
+def holds(path: Path) -> bool:
+    """Whether a directory is a version of a registry, which has the name of its model."""
+    return any(os.path.lexists(path.parent / name) for name in (CURRENT_FILE, HISTORY_FILE))
 
 
 def current(root: Path) -> str | None:
@@ -409,17 +409,6 @@ def _names(root: Path) -> list[str]:
         return []
     names = (path.name for path in root.iterdir() if _VERSION.fullmatch(path.name))
     return sorted(name for name in names if _published(root, name))
-
-
-class _Named(msgspec.Struct):
-    model_version: str = ""
-
-
-def _named(directory: Path) -> str:
-    try:
-        return msgspec.json.decode(read_bytes(directory, MANIFEST_FILE), type=_Named).model_version
-    except (msgspec.DecodeError, RecursionError):
-        return "unreadable"
 
 
 def _facts(directory: Path, data: bytes | None = None) -> dict[str, object]:

@@ -273,5 +273,8 @@ def test_a_version_under_another_name_is_refused(root: Path, saved: Path) -> Non
     assert version is not None
     (root / version).rename(root / "another")
     (root / "current").write_text("another\n")
-    with pytest.raises(ArtifactRefused, match=f"model_version of another is {version}"):
+    with pytest.raises(
+        ArtifactRefused,
+        match=f"model_version is {version}, expected that of its directory, another",
+    ):
         load(root)
