@@ -6,7 +6,8 @@ ARG PIP_INDEX_URL
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/app \
-    OMP_NUM_THREADS=1
+    OMP_NUM_THREADS=1 \
+    MPLCONFIGDIR=/tmp/matplotlib
 
 # /data (orders) and /model (the artifact) are volumes: one that starts empty takes its owner from here.
 RUN useradd --system --create-home --uid 10001 clv \

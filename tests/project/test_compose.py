@@ -124,6 +124,17 @@ def test_redis_appends_to_a_file_and_never_evicts(services: dict[str, Any]) -> N
     assert services["redis"]["volumes"] == ["redis:/data"]
 
 
+def test_nothing_that_keeps_customers_is_open_to_whoever_gets_there(
+    services: dict[str, Any],
+) -> None:
+    command = services["redis"]["command"]
+    password = command[command.index("--requirepass") + 1]
+    assert re.fullmatch(r"\$\{REDIS_PASSWORD:\?.+\}", password)  # there is no default
+    for name in ("worker", "demo"):
+        assert services[name]["environment"]["REDIS_URL"] == f"redis://:{password}@redis:6379/0"
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_ports_are_published_on_loopback_alone(services: dict[str, Any]) -> None:
     published = [port for service in services.values() for port in service.get("ports", [])]
     assert published
@@ -184,7 +195,9 @@ def test_the_worker_finds_the_model_that_was_trained(services: dict[str, Any]) -
 
 def test_the_worker_starts_on_the_variables_it_is_given(services: dict[str, Any]) -> None:
     environment = services["worker"]["environment"]
-    given = {name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value) for name, value in environment.items()}
+    given = {
+        name: re.sub(r"\$\{\w+:[-?](.*?)\}", r"\1", value) for name, value in environment.items()
+    }
     assert unknown_variables(given) == []
     settings = Settings.load(given)
     assert settings.idle_after_ms is None
