@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from features.ledger import IdMemory
 from features.orders import Order, OrderRules, Reason, Rejected, parse
-from features.state import EMPTY, CustomerState, Effect, apply
+from features.state import EMPTY, CustomerState, apply
 from features.times import UTC, Calendar, rfc3339
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
 from model.data.attributes import Attributes
@@ -362,12 +362,8 @@ class _Reader:
     ) -> tuple[CustomerState, int] | None:
         facts = EMPTY
         for number, order in enumerate(orders):
-            applied = apply(facts, order, self.terms.memory, self.terms.calendar)
-            if applied.effect is Effect.BEYOND_MEMORY:
-                detail = "more orders than are remembered; leave out the oldest"
-                self._add(place, "orders", detail)
-                return None
-            facts = applied.state
+            # Sorted, and fewer than are remembered of any instant: none comes too late.
+            facts = apply(facts, order, self.terms.memory, self.terms.calendar).state
             if not number % 64:
                 self.between()
         newest_ms = orders[-1].ts_ms

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from features.catalog import FEATURES
 from features.orders import Order, OrderType
-from features.state import EMPTY, CustomerState, apply
+from features.state import CustomerState
 from features.times import day_of
 from features.vector import FEATURE_NAMES
 from model.data.synthetic import Shop, generate
@@ -41,18 +41,13 @@ from model.monitor.drift import (
 from model.monitor.result import SCORE, Bins, DriftReference
 from model.monitor.weekly import of_everybody
 from tests.support import modelling
-from tests.support.fakes import START_MS, LinearModel, an_order, at
+from tests.support.fakes import START_MS, LinearModel, an_order, at, facts_of
 
 DAY_0 = day_of(START_MS)
 
 
 def state_of(*orders: Order) -> CustomerState:
-    state = EMPTY
-    for order in orders:
-        after = apply(state, order)
-        assert isinstance(after, CustomerState)
-        state = after
-    return state
+    return facts_of(orders)
 
 
 # --- who bought, and what they brought -----------------------------------------------------------

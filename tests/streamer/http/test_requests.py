@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from features.ledger import IdMemory, entries_newest_first
 from features.money import minor_exponent
 from features.orders import Order, OrderRules, parse
-from features.vector import FEATURE_NAMES
+from features.vector import FEATURE_NAMES, vectors
 from streamer.http.requests import (
     MAX_FAULTS,
     BodyRefused,
@@ -179,12 +179,13 @@ def test_a_value_is_not_repeated_at_length() -> None:
     assert len(fault.value) < 100
 
 
-def test_more_orders_than_are_remembered_are_refused() -> None:
+def test_more_orders_than_are_remembered_all_count() -> None:
     terms = Terms(OrderRules(), IdMemory(days=400, size=2), NOW_MS)
-    events = [an_order("ada", 1, id=str(number)) for number in range(4)]
+    events = [an_order("ada", day, id=f"{day}-{n}") for day in (1, 30) for n in range(4)]
     raw = b",".join(wire(event) for event in events)
-    (fault,) = refused(b'{"records": [{"orders": [' + raw + b"]}]}", terms).faults
-    assert "leave out the oldest" in fault.detail
+    (row,) = read(b'{"records": [{"orders": [' + raw + b"]}]}", terms).rows
+    assert isinstance(row, FromOrders)
+    assert vectors([(row.facts, row.as_of_ms)])[0, FEATURE_NAMES.index("orders_lifetime")] == 8
 
 
 _KEYS = b",".join(b'"k%d":1' % number for number in range(290_000))
