@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from model.decide.judge import Judge
 from streamer.pipeline.batch import Pipeline
+from streamer.pipeline.event_time import MAX_LEAD_MS
 from streamer.pipeline.messages import Writer
 from streamer.records import Topics
 from streamer.settings import Settings
@@ -50,5 +51,6 @@ def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
         topics=topics,
         allowed_lateness_ms=settings.allowed_lateness_ms,
         publish_scores=settings.scores,
+        max_lead_ms=MAX_LEAD_MS,
         dead_letter_limits=settings.dead_letter_limits,
     )

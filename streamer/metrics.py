@@ -85,8 +85,15 @@ ODD: Final = _metric(
     "counter",
     "orders",
     "Orders not counted as they came: `correction` of one known by its id, `id_reused` long after,"
-    " `rounded` amounts.",
-    kind=("correction", "id_reused", "rounded"),
+    " `rounded` amounts; or not when they came: `late` by more than CLV_ALLOWED_LATENESS, more than"
+    " a day `ahead` of everybody else's; and `tombstone`s, which are passed over.",
+    kind=("correction", "id_reused", "rounded", "late", "ahead", "tombstone"),
+)
+RAN_AHEAD: Final = _metric(
+    "watermark_ahead",
+    "counter",
+    "partitions",
+    "Partitions whose event time was ahead of the clock when they were claimed.",
 )
 DEAD_LETTERS: Final = _metric(
     "dead_letters", "counter", "records", "Records set aside, by reason.", reason=Reason
@@ -399,6 +406,7 @@ class Metrics:
         """Counts what a partition has done since it was last asked."""
         self.count(ORDERS, done.orders)
         self.count(REPEATS, done.duplicates)
+        self.count(RAN_AHEAD, done.ran_ahead)
         self.count(SCORES, done.scores)
         self.count(RECOVERED, done.recovered)
         self.count(WITHHELD, done.deferred)

@@ -98,6 +98,14 @@ class PublishFailed(StreamerError):
         self.retriable = retriable
 
 
+class MessageTooLarge(PublishFailed):
+    """The topic takes no message of this size: publish a smaller one, or raise its
+    max.message.bytes."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retriable=False)
+
+
 class Publisher(Protocol):
     """Takes messages out of the process."""
 

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from features.orders import Reason
 from features.times import rfc3339
-from streamer.pipeline.messages import REDRIVEN, times_redriven
+from streamer.pipeline.messages import REDRIVEN, is_cut, times_redriven
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import Message, Partition, Publisher, Record
 
@@ -52,6 +52,7 @@ class Letter:
     source: Partition
     source_offset: int
     redriven: int
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Left(enum.StrEnum):
     DONE = "redriven before (--again takes them)"
     TOO_OFTEN = "came back too often (--max-times)"
     NOT_CHOSEN = "not chosen by --reason, --since, --until or --limit"
+    CUT = "cut, since they were too large: send the records from where they came from again"
     FOREIGN = "not dead letters of this orders topic, or empty"
 
 
@@ -105,6 +107,7 @@ def letter_of(record: LetterRecord) -> Letter | None:
             ),
             source_offset=int(headers["source_offset"].decode()),
             redriven=times_redriven(record.headers),
+            cut=is_cut(record.headers),
         )
     except (KeyError, ValueError):
         return None
@@ -126,6 +129,8 @@ def left(
         return Left.DONE
     if letter.redriven >= choice.max_times:
         return Left.TOO_OFTEN
+    if letter.cut:
+        return Left.CUT
     if choice.limit is not None and taken >= choice.limit:
         return Left.NOT_CHOSEN
     return None

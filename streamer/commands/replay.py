@@ -110,6 +110,7 @@ _ODD: Final = {
     "correction": "corrections: known by id, with other values; the newest count",
     "id_reused": "ids reused more than 14 days later: make ids unique, they count once",
     "rounded": "amounts rounded to the decimals of their currency",
+    "late": "late by more than CLV_ALLOWED_LATENESS: they count, but raise no warning",
 }
 
 

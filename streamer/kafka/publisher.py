@@ -31,7 +31,7 @@ from aiokafka.errors import (
 
 from streamer import log
 from streamer.pipeline.partitioner import partition_for
-from streamer.records import Message, PublishFailed
+from streamer.records import Message, MessageTooLarge, PublishFailed
 
 _log = log.get(__name__)
 
@@ -39,6 +39,7 @@ DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
 # Below that, the brokers' default for a topic, which counts the whole batch.
 MAX_BATCH_BYTES: Final = 900_000
 REQUEST_TIMEOUT_S: Final = 10.0
+_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 # Failed calls in a row after which the producer is replaced.
 RENEW_AFTER: Final = 3
 
@@ -193,14 +194,17 @@ def _failed(error: BaseException, topic: str = "", size: int = 0) -> PublishFail
     # Timeouts of a batch are not marked retriable by aiokafka; they are nothing else.
     retriable = retriable or "Timeout" in type(error).__name__
     name = f"{topic}: {type(error).__name__}" if topic else type(error).__name__
-    failed = PublishFailed(f"{name}: {_remedy(error, size)}", retriable=retriable)
+    text = f"{name}: {_remedy(error, size)}"
+    failed = PublishFailed(text, retriable=retriable)
+    if isinstance(error, _TOO_LARGE):
+        failed = MessageTooLarge(text)
     failed.__cause__ = error
     return failed
 
 
 def _remedy(error: BaseException, size: int) -> str:
     """What to do, where somebody has to do something; else what the broker says."""
-    if isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError)):
+    if isinstance(error, _TOO_LARGE):
         at_least = max(size, DEFAULT_MAX_MESSAGE_BYTES)
         return (
             f"the topic takes no batch of {size:,} bytes; set its max.message.bytes to at least"

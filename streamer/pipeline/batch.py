@@ -26,7 +26,7 @@ from model.decide.isolate import Isolated, judge_isolated
 from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer
 from model.decide.reasons import explain
 from streamer.errors import where
-from streamer.pipeline import dead_letters
+from streamer.pipeline import dead_letters, event_time
 from streamer.pipeline.dead_letters import (
     CLEAN,
     NO_LIMITS,
@@ -35,6 +35,7 @@ from streamer.pipeline.dead_letters import (
     Limits,
 )
 from streamer.pipeline.erasures import Erasure, Erasures, erasure_in
+from streamer.pipeline.event_time import START, EventClock, EventTime
 from streamer.pipeline.messages import Writer, dead_letter, pack, times_redriven
 from streamer.records import Message, Partition, Record, Topics, Unreadable
 from streamer.store.base import Write
@@ -45,7 +46,8 @@ Events: TypeAlias = Mapping[str, Sequence[Event]]
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Everything that all partitions share: rules of parsing and judging, and where it goes."""
+    """Everything that all partitions share: rules of parsing and judging, and where it goes.
+    `max_lead_ms`: see `streamer.pipeline.event_time`."""
 
     judge: Judge
     writer: Writer
@@ -53,6 +55,7 @@ class Pipeline:
     topics: Topics
     allowed_lateness_ms: int
     publish_scores: bool = True
+    max_lead_ms: int | None = None
     dead_letter_limits: Limits = NO_LIMITS
 
     def without_scores(self) -> Pipeline:
@@ -65,25 +68,25 @@ class Pipeline:
 class Position:
     """Where a partition stands: what decisions depend on beside the customers.
 
-    `high_ts_ms`: the newest event time, None before the first order; `window`: the bad records that
-    limits have to know of.
+    `time`: how far event time has come; `window`: the bad records that limits have to know of.
     """
 
     partition: Partition
     partition_count: int = 1
-    high_ts_ms: int | None = None
+    time: EventTime = START
     window: DeadLetterWindow = CLEAN
 
     def watermark_ms(self, allowed_lateness_ms: int) -> int | None:
         """Event time before which no order is waited for any more; None before the first order."""
-        return None if self.high_ts_ms is None else self.high_ts_ms - allowed_lateness_ms
+        return None if self.time.ts_ms is None else self.time.ts_ms - allowed_lateness_ms
 
 
 class Parsed(msgspec.Struct, frozen=True, gc=False):
-    """A record read: an order, or why not, or an erasure; with the raw bytes for dead letters."""
+    """A record read: an order, or why not, or an erasure, or (None) a tombstone; with the raw bytes
+    for dead letters."""
 
     offset: int
-    outcome: Order | Rejected | Erasure
+    outcome: Order | Rejected | Erasure | None
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
@@ -117,14 +120,16 @@ class WriteContext(NamedTuple):
 class Counters:
     """What a partition has done since it was last counted, in events and messages.
 
-    `erased_orders`: orders left out since they are from before their customer was erased;
-    `recovered`: warnings answered by an order; `deferred`: episodes whose warning the budget had no
-    place for at first; `rescheduled`: customers whose instants could not be judged, and are tried
-    again the next day; `lost_writes`: whether the store had lost writes when it was claimed.
+    `ran_ahead`: whether the watermark was ahead of the clock when it was claimed; `erased_orders`:
+    orders left out since they are from before their customer was erased; `recovered`: warnings
+    answered by an order; `deferred`: episodes whose warning the budget had no place for at first;
+    `rescheduled`: customers whose instants could not be judged, and are tried again the next day;
+    `lost_writes`: whether the store had lost writes when it was claimed.
     """
 
     orders: int = 0
     duplicates: int = 0
+    ran_ahead: int = 0
     dead_letters: int = 0
     scores: int = 0
     warnings: int = 0
@@ -149,6 +154,11 @@ class Counters:
 # What an order did that its shop may not have meant.
 ODD: Final = frozenset({Effect.CORRECTION, Effect.ID_REUSED})
 ROUNDED: Final = "rounded"
+# Orders that came after the watermark had passed them; those further ahead of all others than event
+# time may go at once; and what the shop deletes from a compacted topic.
+LATE: Final = "late"
+AHEAD: Final = "ahead"
+TOMBSTONE: Final = "tombstone"
 
 _COUNTED = tuple(counted.name for counted in fields(Counters))
 
@@ -184,12 +194,20 @@ class BatchPlan(NamedTuple):
 
 
 def read(
-    records: Iterable[Record], position: Position, pipeline: Pipeline, erasures: Erasures
+    records: Iterable[Record],
+    position: Position,
+    pipeline: Pipeline,
+    erasures: Erasures,
+    now_ms: int | None = None,
 ) -> list[Parsed]:
-    """The records parsed; a dead letter of those whose customer has been moved to another
-    partition: here, it would begin a second customer of the same id."""
+    """The records parsed; a dead letter of those whose customer is at home in another partition, or
+    may be: here, it would begin a second customer of the same id. `now_ms`: the reader's clock."""
     rules, topic = pipeline.order_rules, position.partition.topic
-    batch = [Parsed(r.offset, _outcome(r, rules), r.key, r.value, r.headers) for r in records]
+    several = position.partition_count > 1
+    batch = [
+        Parsed(r.offset, _outcome(r, rules, now_ms, several), r.key, r.value, r.headers)
+        for r in records
+    ]
     moved_at = erasures.moved_at(topic, position.partition.number)
     home = erasures.partitioner(topic)
     if moved_at is None or home is None:
@@ -210,17 +228,18 @@ def steps(batch: Sequence[Parsed], position: Position, pipeline: Pipeline) -> li
     """
     rules, lateness_ms = pipeline.judge.rules, pipeline.allowed_lateness_ms
     found: list[Apply | Erase] = []
-    high, start = position.high_ts_ms, 0
+    clock, start = EventClock(position.time, pipeline.max_lead_ms), 0
     for end in [*(n for n, p in enumerate(batch) if isinstance(p.outcome, Erasure)), len(batch)]:
         part = batch[start:end]
         if part and rules.policy.budget_per_day is None:
             found.append(Apply(part, None))
         elif part:
-            closed_ms = None if high is None else high - lateness_ms
+            closed_ms = clock.watermark_ms(lateness_ms)
             marks: list[int | None] = []
             for parsed in part:
-                high = _higher(high, parsed)
-                marks.append(None if high is None else high - lateness_ms)
+                if isinstance(parsed.outcome, Order):
+                    clock.follow(parsed.outcome.user_id, parsed.outcome.ts_ms)
+                marks.append(clock.watermark_ms(lateness_ms))
             found += [
                 Apply(part[piece.start : piece.end], piece.until_ms)
                 for piece in pieces(marks, closed_ms, rules)
@@ -236,13 +255,15 @@ def steps(batch: Sequence[Parsed], position: Position, pipeline: Pipeline) -> li
 @dataclass(frozen=True, slots=True)
 class Intake:
     """Orders by customer, in their order, each with the watermark that it brings about; and the
-    records that are none. `erased`: orders from before their customer was erased."""
+    records that are none. `time`: how far event time has come with them; `erased`: orders from
+    before their customer was erased; `odd`: see Counters."""
 
     batch: Sequence[Parsed]
     events: Mapping[str, list[Event]]
     rejects: Sequence[tuple[Parsed, Rejected]]
-    high_ts_ms: int | None
+    time: EventTime
     erased: int
+    odd: Counter[str]
 
 
 def take_in(
@@ -251,19 +272,25 @@ def take_in(
     """The records of a batch, by what is to be done with them."""
     events: dict[str, list[Event]] = {}
     rejects: list[tuple[Parsed, Rejected]] = []
-    high, erased, any_erased = position.high_ts_ms, 0, bool(erasures)
+    clock = EventClock(position.time, pipeline.max_lead_ms)
+    erased = late = tombstones = 0
+    any_erased = bool(erasures)
     for parsed in batch:
         order = parsed.outcome
         if isinstance(order, Order):
-            high = order.ts_ms if high is None else max(high, order.ts_ms)
+            watermark_ms = clock.follow(order.user_id, order.ts_ms) - pipeline.allowed_lateness_ms
+            late += order.ts_ms < watermark_ms
             if any_erased and erasures.covers(order):
                 erased += 1
                 continue
-            event = Event(parsed.offset, order, high - pipeline.allowed_lateness_ms)
+            event = Event(parsed.offset, order, watermark_ms)
             events.setdefault(order.user_id, []).append(event)
         elif isinstance(order, Rejected):
             rejects.append((parsed, order))
-    return Intake(batch, events, rejects, high, erased)
+        elif order is None:
+            tombstones += 1
+    odd = Counter({LATE: late, AHEAD: clock.held_back, TOMBSTONE: tombstones})
+    return Intake(batch, events, rejects, clock.now, erased, +odd)
 
 
 def plan_batch(
@@ -279,7 +306,10 @@ def plan_batch(
     rejects = [*intake.rejects, *_unapplied(batch, isolated)]
     bad = {parsed.offset: why.reason.value for parsed, why in rejects}
     window, exceeded = dead_letters.follow(
-        position.window, [parsed.offset for parsed in batch], bad, pipeline.dead_letter_limits
+        position.window,
+        [parsed.offset for parsed in batch if parsed.outcome is not None],
+        bad,
+        pipeline.dead_letter_limits,
     )
     if exceeded is not None:
         allowed = [parsed for parsed in batch if parsed.offset < exceeded.offset]
@@ -298,12 +328,14 @@ def plan_batch(
     rounded = sum(event.order.rounded for of_user in events.values() for event in of_user)
     if rounded:
         counters.odd[ROUNDED] = rounded
+    counters.odd.update(intake.odd)
     counters.dead_letters = len(rejects)
     counters.reasons.update(bad.values())
     write = replace(
         plan.write,
         next_offset=batch[-1].offset + 1,
-        high_ts_ms=intake.high_ts_ms,
+        high_ts_ms=intake.time.ts_ms,
+        lead=None if intake.time == position.time else event_time.encode(intake.time),
         dead_letter_window=None if window == position.window else dead_letters.encode(window),
     )
     letters = [_dead_letter(parsed, why, position, pipeline) for parsed, why in rejects]
@@ -388,14 +420,23 @@ def _plan(
     )
 
 
-def _outcome(record: Record, rules: OrderRules) -> Order | Rejected | Erasure:
+def _outcome(
+    record: Record, rules: OrderRules, now_ms: int | None, several: bool
+) -> Order | Rejected | Erasure | None:
+    """What a record says; of one without value that is no erasure, nothing: a tombstone of the
+    shop's. `several`: the topic has several partitions."""
     if not record.value and record.headers:
         erasure = erasure_in(record.key, record.headers)
         if erasure is not None:
-            return erasure
+            return _ahead_of(erasure, record.timestamp, rules, now_ms) or erasure
+    if record.value is None:
+        return None
     if isinstance(record.value, Unreadable):
         return unreadable(record.value)
-    return parse(record.value, record.key, record.timestamp, rules)
+    outcome = parse(record.value, record.key, record.timestamp, rules, now_ms)
+    if several and record.key is None and isinstance(outcome, Order):
+        return _NO_KEY
+    return outcome
 
 
 def unreadable(value: Unreadable) -> Rejected:
@@ -403,9 +444,25 @@ def unreadable(value: Unreadable) -> Rejected:
     return Rejected(Reason.NOT_JSON, f"{value.decode()}; fix the producer")
 
 
-def _higher(high: int | None, parsed: Parsed) -> int | None:
-    order = parsed.outcome
-    return max(high or 0, order.ts_ms) if isinstance(order, Order) else high
+def _ahead_of(
+    erasure: Erasure, record_ts_ms: int, rules: OrderRules, now_ms: int | None
+) -> Rejected | None:
+    """Why an erasure is none: it would leave out the orders of a time that is to come."""
+    for clock_ms, clock in ((now_ms, "the clock"), (record_ts_ms, "the record's own timestamp")):
+        if clock_ms is not None and 0 < clock_ms < erasure.at_ms - rules.max_future_ms:
+            return Rejected(
+                Reason.FUTURE_TS,
+                f"the erasure's instant {rfc3339(erasure.at_ms)} is more than"
+                f" {rules.max_future_ms // 3_600_000} h ahead of {clock}; run `forget` again",
+            )
+    return None
+
+
+_NO_KEY = Rejected(
+    Reason.NO_KEY,
+    "the record has no key and the topic several partitions, so a customer's orders lie in all of"
+    " them; key every order by its user_id. Redriven, it goes where its customer is",
+)
 
 
 def _unapplied(batch: Sequence[Parsed], isolated: Isolated) -> list[tuple[Parsed, Rejected]]:

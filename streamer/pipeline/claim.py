@@ -6,12 +6,13 @@ write whose answer was lost is looked up before the next one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 
 from streamer import log as logs
+from streamer.clock import Clock
 from streamer.errors import StreamerError
-from streamer.pipeline import dead_letters
+from streamer.pipeline import dead_letters, event_time
 from streamer.pipeline.batch import Position
 from streamer.records import LogRange, Partition
 from streamer.store.base import Claim, Outcome, StartAt, StateStore, StoreRefused, Write
@@ -144,15 +145,15 @@ class Lease:
         partition: Partition,
         store: StateStore,
         start_at: StartAt = StartAt.AUTO,
-        monotonic_s: Callable[[], float] | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        """`monotonic_s`: a clock, to know a process that was stopped for a while."""
+        """`clock`: to know a process that was stopped for a while."""
         self.position = Position(partition)
         self.next_offset = 0
         self.first_offset = 0
         self._store = store
         self._start_at = start_at
-        self._monotonic_s = monotonic_s
+        self._clock = clock
         self._heard_s = 0.0
         self._epoch = 0
         self._sequence = 0
@@ -214,7 +215,7 @@ class Lease:
     async def check_if_long_ago(self) -> bool:
         """As `check`, where somebody else may have claimed the partition meanwhile: a worker that
         was stopped for longer than its session must not publish scores that are out of date."""
-        if self._monotonic_s and self._monotonic_s() - self._heard_s > _HEARD_WITHIN_S:
+        if self._clock and self._clock.monotonic_s() - self._heard_s > _HEARD_WITHIN_S:
             return await self.check()
         return False
 
@@ -224,7 +225,10 @@ class Lease:
             self._store.write(self.partition, self._epoch, self._sequence, write), write.next_offset
         )
         if write.high_ts_ms is not None:
-            self.position = replace(self.position, high_ts_ms=write.high_ts_ms)
+            time = self.position.time
+            if write.lead is not None:
+                time = event_time.decode(write.high_ts_ms, write.lead)
+            self.position = replace(self.position, time=time)
         if write.dead_letter_window is not None:
             window = dead_letters.decode(write.dead_letter_window)
             self.position = replace(self.position, window=window)
@@ -263,11 +267,11 @@ class Lease:
             self.next_offset = stored.next_offset
         self.position = replace(
             self.position,
-            high_ts_ms=stored.high_ts_ms,
+            time=event_time.decode(stored.high_ts_ms, stored.lead),
             window=dead_letters.decode(stored.dead_letter_window),
         )
 
     def _heard(self) -> None:
         """The store has just told that the partition is ours."""
-        if self._monotonic_s:
-            self._heard_s = self._monotonic_s()
+        if self._clock:
+            self._heard_s = self._clock.monotonic_s()

@@ -11,6 +11,7 @@ from model.decide import codec
 from model.decide.codec import CustomerDamaged, CustomerNewer
 from model.decide.judge import ScheduledCustomer
 from streamer import log
+from streamer.clock import Clock
 from streamer.pipeline.batch import Counters, Pipeline
 from streamer.pipeline.claim import Lease
 from streamer.pipeline.erasures import Erasures
@@ -41,6 +42,7 @@ class Customers:
         room: int,
         history: History | None = None,
         rebuild_partly: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         """`history`: where damaged customers are rebuilt from; `rebuild_partly`: also where it has
         lost orders of theirs."""
@@ -49,6 +51,7 @@ class Customers:
         self._erasures = erasures
         self._history = history
         self._rebuild_partly = rebuild_partly
+        self._clock = clock
         self._rebuilds = 0
         self._cache: LRUCache[str, ScheduledCustomer] = LRUCache(room)
 
@@ -105,12 +108,11 @@ class Customers:
         if not complete and not self._rebuild_partly:
             why = f"the log begins at {start}, after the {first} from which they were built"
             raise CustomerUnrecoverable(partition, len(damaged), why)
-        rebuild = Rebuild(
-            damaged, pipeline.order_rules, pipeline.allowed_lateness_ms, self._erasures
-        )
+        now_ms = None if self._clock is None else self._clock.now_ms()
+        rebuild = Rebuild(damaged, lease.position, pipeline, self._erasures, now_ms)
         async for records in self._history.read(partition, lease.next_offset):
             rebuild.add(records)
-        customers = rebuild.customers(pipeline.judge)
+        customers = rebuild.customers()
         await lease.write(
             Write(
                 states={user: codec.encode(one.customer) for user, one in customers.items()},

@@ -86,6 +86,14 @@ class ClvScore(msgspec.Struct, frozen=True, gc=False):
     model_version: str
 
 
+# A dead letter's key and value: most bytes that are kept whole, as many as a topic takes of a
+# record by default, and how many where there are more, or the topic takes less.
+_MOST_WHOLE: Final = 1_048_576
+_KEPT: Final = 65_536
+_LEAST: Final = 1_024
+# All that a reference to a record says of why.
+_TOO_LARGE: Final = b"cut"
+
 # A longer count is none of ours.
 _COUNT_DIGITS: Final = 9
 
@@ -239,7 +247,10 @@ def dead_letter(
     redriven: int = 0,
 ) -> Message:
     """The dead letter of a record: its bytes and key as they came, the reason and its origin
-    (`source`: topic, partition, offset) in the headers, and how often it has been redriven."""
+    (`source`: topic, partition, offset) in the headers, and how often it has been redriven.
+
+    A topic takes compressed records that are larger than any it would take as they are, so what is
+    too long is cut, and its full size and SHA-256 stand in headers."""
     source_topic, partition, offset = source
     headers: tuple[tuple[str, bytes], ...] = (
         ("reason", rejected.reason.value.encode()),
@@ -250,7 +261,42 @@ def dead_letter(
     )
     if redriven:
         headers += ((REDRIVEN, str(redriven).encode()),)
-    return Message(topic, key, value, headers)
+    return _cut(Message(topic, key, value, headers), _MOST_WHOLE, _KEPT)
+
+
+def shortened(letter: Message) -> Message | None:
+    """A dead letter that takes less room than this one, in the end a reference to the record; None
+    where there is nothing more to leave out."""
+    for most in (_KEPT, _LEAST, 0):
+        shorter = _cut(letter, most, most)
+        if shorter != letter:
+            return shorter
+    kept = tuple(
+        (name, _TOO_LARGE if name == "detail" else value)
+        for name, value in letter.headers
+        if name not in ("key_sha256", "value_sha256")
+    )
+    return None if kept == letter.headers else msgspec.structs.replace(letter, headers=kept)
+
+
+def _cut(message: Message, most: int, kept: int) -> Message:
+    """The message; where its key or value has more than `most` bytes, with `kept` of them."""
+    headers = message.headers
+    for name, part in (("key", message.key), ("value", message.value)):
+        if part is not None and len(part) > most:
+            if all(header != f"{name}_size" for header, _ in headers):
+                digest = hashlib.sha256(part).hexdigest()
+                headers += (
+                    (f"{name}_size", b"%d" % len(part)),
+                    (f"{name}_sha256", digest.encode()),
+                )
+            message = msgspec.structs.replace(message, **{name: part[:kept]}, headers=headers)
+    return message
+
+
+def is_cut(headers: Sequence[tuple[str, bytes]]) -> bool:
+    """Whether a dead letter with these headers has less than the record had."""
+    return any(name in ("key_size", "value_size") for name, _ in headers)
 
 
 def times_redriven(headers: Sequence[tuple[str, bytes]]) -> int:

@@ -28,9 +28,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+from features.times import rfc3339
 from model.decide.budget import joined
 from model.decide.judge import JudgedBatch
 from streamer import log
+from streamer.clock import Clock
 from streamer.errors import StreamerError, where
 from streamer.pipeline.batch import (
     Apply,
@@ -51,10 +53,17 @@ from streamer.pipeline.claim import Lease
 from streamer.pipeline.customers import Customers
 from streamer.pipeline.dead_letters import DeadLettersExceeded
 from streamer.pipeline.erasures import Erasures, digest
-from streamer.pipeline.messages import unpack
+from streamer.pipeline.messages import shortened, unpack
 from streamer.pipeline.partitioner import partition_for
 from streamer.pipeline.rebuild import History
-from streamer.records import LogRange, Message, Partition, Publisher, Record
+from streamer.records import (
+    LogRange,
+    Message,
+    MessageTooLarge,
+    Partition,
+    Publisher,
+    Record,
+)
 from streamer.store.base import StartAt, StateStore
 
 _log = log.get(__name__)
@@ -88,8 +97,8 @@ class RunnerOptions:
     """How a partition is run, and what is shared with others or heard by them.
 
     `history`: where damaged customers are rebuilt from; `rebuild_partly`: also where it has lost
-    orders of theirs. `erasures`: erased customers, which partitions may share. `monotonic_s`: a
-    clock, to know a process that was stopped for a while.
+    orders of theirs. `erasures`: erased customers, which partitions may share. `clock`: what orders
+    may not be ahead of; also to know a process that was stopped for a while. None: neither.
     """
 
     cache_customers: int = 100_000
@@ -98,7 +107,7 @@ class RunnerOptions:
     rebuild_partly: bool = False
     history: History | None = None
     erasures: Erasures = field(default_factory=Erasures)
-    monotonic_s: Callable[[], float] | None = None
+    clock: Clock | None = None
     observer: Observer | None = None
 
 
@@ -123,8 +132,9 @@ class PartitionRunner:
         self._pipeline = self._adopted = pipeline
         self._erasures = options.erasures
         self._observer = options.observer
+        self._clock = options.clock
         self._due_batch = options.due_batch
-        self._lease = Lease(partition, store, options.start_at, options.monotonic_s)
+        self._lease = Lease(partition, store, options.start_at, options.clock)
         self.customers = Customers(
             self._lease,
             store,
@@ -132,6 +142,7 @@ class PartitionRunner:
             room=options.cache_customers,
             history=options.history,
             rebuild_partly=options.rebuild_partly,
+            clock=options.clock,
         )
         self._sought: int | None = None
         self._outbox_waits = False
@@ -158,8 +169,25 @@ class PartitionRunner:
         if await self._lease.claim(log, moved_at):
             self.counters.lost_writes += 1
         self._sought = self.next_offset
+        self._tell_ahead()
         await self._settled(overtaken=True)
         return self.next_offset
+
+    def _tell_ahead(self) -> None:
+        """Says where event time has run ahead of the clock, which silences everybody after it."""
+        mark_ms, clock = self.watermark_ms, self._clock
+        if mark_ms is None or clock is None:
+            return
+        if mark_ms > clock.now_ms() + self._pipeline.order_rules.max_future_ms:
+            self.counters.ran_ahead += 1
+            _log.warning(
+                "watermark.ahead",
+                partition=self.partition.number,
+                watermark=rfc3339(mark_ms),
+                remedy="check this machine's clock; if it is right, stop the worker of the"
+                f" partition, run `python -m streamer rebuild --partition {self.partition.number}"
+                " --yes`, and start it: every order is read again",
+            )
 
     async def process(self, records: Sequence[Record]) -> None:
         """Applies records of the partition; returns when all is written and published.
@@ -171,8 +199,9 @@ class PartitionRunner:
         await self._settle()
         fresh = self._continuing(records)
         if fresh:
-            position = self._lease.position
-            await self.process_parsed(read(fresh, position, self._pipeline, self._erasures))
+            now_ms = None if self._clock is None else self._clock.now_ms()
+            position, pipeline = self._lease.position, self._adopted
+            await self.process_parsed(read(fresh, position, pipeline, self._erasures, now_ms))
 
     async def process_parsed(self, batch: Sequence[Parsed]) -> None:
         """Applies records that have been read; see `process`."""
@@ -266,7 +295,7 @@ class PartitionRunner:
             )
         if plan.dead_letters or plan.scores:
             await self._settled(overtaken=await self._lease.check_if_long_ago())
-            await self._publisher.publish([*plan.dead_letters, *plan.scores])
+            await self._publish(plan.dead_letters, plan.scores)
         await self._lease.write(plan.write)
         if self._observer is not None and plan.context is not None:
             _tell(partial(self._observer.wrote, self.partition.number, plan.context))
@@ -275,6 +304,27 @@ class PartitionRunner:
         self.outbox_pending += len(plan.warnings)
         self._outbox_waits = self._outbox_waits or bool(plan.warnings)
         await self._settle()
+
+    async def _publish(self, dead_letters: Sequence[Message], scores: Sequence[Message]) -> None:
+        """Step 4. A dead letter is shortened until its topic takes it, whatever that takes."""
+        try:
+            await self._publisher.publish([*dead_letters, *scores])
+        except MessageTooLarge:
+            if not dead_letters:
+                raise
+            await self._publisher.publish(scores)
+            for letter in dead_letters:
+                await self._publish_short(letter)
+
+    async def _publish_short(self, letter: Message) -> None:
+        while True:
+            try:
+                return await self._publisher.publish([letter])
+            except MessageTooLarge:
+                shorter = shortened(letter)
+                if shorter is None:
+                    raise
+                letter = shorter
 
     async def _erase(self, step: Erase) -> None:
         """Removes a customer; what is erased twice is gone all the same."""

@@ -15,12 +15,14 @@ from typing import Final, Protocol
 
 import msgspec
 
-from features.orders import OrderRules, Rejected, parse
+from features.orders import Order
 from features.state import StateError
 from model.decide import codec
 from model.decide.codec import UNKNOWN, CustomerDamaged
-from model.decide.judge import Event, Judge, ScheduledCustomer
-from streamer.pipeline.erasures import Erasures, erasure_in
+from model.decide.judge import Event, ScheduledCustomer
+from streamer.pipeline.batch import Pipeline, Position, read
+from streamer.pipeline.erasures import Erasure, Erasures
+from streamer.pipeline.event_time import START, EventClock
 from streamer.records import Partition, Record
 from streamer.store.base import Stored, StoreRefused
 
@@ -115,43 +117,43 @@ class Rebuild:
     def __init__(
         self,
         damaged: Mapping[str, Stored],
-        rules: OrderRules,
-        allowed_lateness_ms: int,
+        position: Position,
+        pipeline: Pipeline,
         erasures: Erasures,
+        now_ms: int | None,
     ) -> None:
         self._damaged = damaged
-        self._rules = rules
-        self._lateness_ms = allowed_lateness_ms
+        self._position = position
+        self._pipeline = pipeline
         self._erasures = erasures
-        self._high_ts_ms = -1
+        self._now_ms = now_ms
+        self._clock = EventClock(START, pipeline.max_lead_ms)
         self._events: dict[str, list[Event]] = {user_id: [] for user_id in damaged}
 
     def add(self, records: Sequence[Record]) -> None:
         """Takes the next records of the log, the customers' own and those of all others: they
         move the watermark."""
-        for record in records:
-            if not record.value and (erasure := erasure_in(record.key, record.headers)):
-                if erasure.user_id in self._events:
-                    self._events[erasure.user_id].clear()
+        lateness_ms = self._pipeline.allowed_lateness_ms
+        for parsed in read(records, self._position, self._pipeline, self._erasures, self._now_ms):
+            order = parsed.outcome
+            if isinstance(order, Erasure) and order.user_id in self._events:
+                self._events[order.user_id].clear()
+            if not isinstance(order, Order):
                 continue
-            order = parse(record.value, record.key, record.timestamp, self._rules)
-            if isinstance(order, Rejected):
-                continue
-            self._high_ts_ms = max(self._high_ts_ms, order.ts_ms)
+            watermark_ms = self._clock.follow(order.user_id, order.ts_ms) - lateness_ms
             events = self._events.get(order.user_id)
             if events is not None and not self._erasures.covers(order):
-                watermark_ms = self._high_ts_ms - self._lateness_ms
-                events.append(Event(record.offset, order, watermark_ms))
+                events.append(Event(parsed.offset, order, watermark_ms))
 
-    def customers(self, judge: Judge) -> dict[str, ScheduledCustomer]:
+    def customers(self) -> dict[str, ScheduledCustomer]:
         """The customers as they were before the damage."""
-        return {user_id: self._customer(judge, user_id) for user_id in self._damaged}
+        return {user_id: self._customer(user_id) for user_id in self._damaged}
 
-    def _customer(self, judge: Judge, user_id: str) -> ScheduledCustomer:
+    def _customer(self, user_id: str) -> ScheduledCustomer:
         due_ms = self._damaged[user_id].due_ms
         # What is due has not been judged, and what it says has not been sent; all before it has.
         # Who is not due at all has no instants left.
         until_ms = _FOREVER_MS if due_ms is None else due_ms - 1
         tracks = {user_id: ScheduledCustomer(UNKNOWN, None)}
-        judged = judge.judge(tracks, {user_id: self._events[user_id]}, until_ms)
+        judged = self._pipeline.judge.judge(tracks, {user_id: self._events[user_id]}, until_ms)
         return judged.tracks[user_id]

@@ -70,8 +70,9 @@ class Replay:
     ) -> None:
         self.store = store or MemoryStore()
         self.pace = pace
-        # A file of dead letters is not a topic to be emptied into.
-        pipeline = dataclasses.replace(pipeline, dead_letter_limits=NO_LIMITS)
+        # A file of dead letters is not a topic to be emptied into; and a file is sorted, so that an
+        # order is ahead of no other for longer than the shop was silent.
+        pipeline = dataclasses.replace(pipeline, dead_letter_limits=NO_LIMITS, max_lead_ms=None)
         self._topic = pipeline.topics.orders
         self._partitions = partitions
         self.runners = [

@@ -101,7 +101,7 @@ class Claim:
     `first_offset` is where the log began when the first record was applied: what was deleted
     before that was never part of the states. 0 where nobody said; -1 where customers have moved in
     from other partitions, so that no log has all their orders. `dead_letter_window`: see
-    `streamer.pipeline.dead_letters`.
+    `streamer.pipeline.dead_letters`; `lead`: see `streamer.pipeline.event_time`.
     """
 
     epoch: int
@@ -110,6 +110,7 @@ class Claim:
     high_ts_ms: int | None
     first_offset: int = 0
     dead_letter_window: bytes | None = None
+    lead: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,9 @@ class Stored:
 class Write:
     """One change of a partition, applied as a whole.
 
-    `due` names the customers whose due time changes; None removes it. `next_offset`, `high_ts_ms`
-    and `dead_letter_window` stay as they are where None. `quarantine` is kept beside the states, by
-    customer: damaged bytes that `states` replaces. Of customers new to it, no more than
+    `due` names the customers whose due time changes; None removes it. `next_offset`, `high_ts_ms`,
+    `dead_letter_window` and `lead` stay as they are where None. `quarantine` is kept beside the
+    states, by customer: damaged bytes that `states` replaces. Of customers new to it, no more than
     QUARANTINE_SIZE in all are kept.
     """
 
@@ -141,6 +142,7 @@ class Write:
     high_ts_ms: int | None
     quarantine: Mapping[str, bytes] = field(default_factory=dict)
     dead_letter_window: bytes | None = None
+    lead: bytes | None = None
 
 
 class StartAt(enum.StrEnum):

@@ -75,6 +75,7 @@ class _Kept:
     topic_id: str = ""
     partition_count: int = 0
     dead_letter_window: bytes | None = None
+    lead: bytes | None = None
     states: dict[str, bytes] = field(default_factory=dict)
     quarantine: dict[str, bytes] = field(default_factory=dict)
     due: DueTimes = field(default_factory=DueTimes)
@@ -89,6 +90,7 @@ class _Kept:
             self.high_ts_ms,
             self.first_offset,
             self.dead_letter_window,
+            self.lead,
         )
 
 
@@ -168,6 +170,8 @@ class MemoryStore:
             kept.high_ts_ms = write.high_ts_ms
         if write.dead_letter_window is not None:
             kept.dead_letter_window = write.dead_letter_window
+        if write.lead is not None:
+            kept.lead = write.lead
         kept.sequence += 1
         return Outcome.APPLIED
 

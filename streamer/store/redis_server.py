@@ -121,6 +121,8 @@ class RedisServer:
         everyone = RedisCluster.PRIMARIES
         server: Any = await self.client.info("server", target_nodes=everyone)
         memory: Any = await self.client.info("memory", target_nodes=everyone)
+        if "redis_version" in server:  # of one node, the client gives its answer and no dictionary
+            return [server | memory]
         return [told | memory[node] for node, told in server.items()]
 
     async def _switch_to_cluster(self) -> None:

@@ -116,14 +116,15 @@ class RedisStore:
     def _claimed(self, reply: Any, partition: Partition, partition_count: int) -> Claim:
         prefix = self._prefix(partition)
         match reply:
-            case [b"OK", epoch, sequence, next_offset, high_ts, first, dead_letter_window]:
+            case [b"OK", epoch, sequence, next_offset, high_ts, first, window, lead]:
                 return Claim(
                     int(epoch),
                     int(sequence),
                     _maybe(next_offset),
                     _maybe(high_ts),
                     int(first),
-                    dead_letter_window,
+                    window,
+                    lead,
                 )
             case [b"PARTITIONS", stored]:
                 raise PartitionCountChanged(partition.topic, int(stored), partition_count)
@@ -197,6 +198,7 @@ class RedisStore:
             "" if write.high_ts_ms is None else write.high_ts_ms,
             *_packed(write),
             "" if write.dead_letter_window is None else write.dead_letter_window,
+            "" if write.lead is None else write.lead,
         ]
         if write.quarantine:
             args.append(QUARANTINE_SIZE)
@@ -243,10 +245,10 @@ class RedisStore:
 
     async def peek(self, partition: Partition) -> Claim | None:
         key = self._prefix(partition) + b"meta"
-        fields = ["schema", "epoch", "sequence", "next", "high_ts", "first", "trail"]
+        fields = ["schema", "epoch", "sequence", "next", "high_ts", "first", "trail", "lead"]
         async with self.server.errors():
             found: Any = await self.server.client.hmget(key, fields)
-        schema, epoch, sequence, next_offset, high_ts, first, dead_letter_window = found
+        schema, epoch, sequence, next_offset, high_ts, first, window, lead = found
         if epoch is None:
             return None
         if int(schema or 0) > SCHEMA:
@@ -257,7 +259,8 @@ class RedisStore:
             _maybe(next_offset),
             _maybe(high_ts),
             int(first or 0),
-            dead_letter_window,
+            window,
+            lead,
         )
 
     async def partition_count(self, topic: str) -> int | None:

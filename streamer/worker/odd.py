@@ -1,4 +1,4 @@
-"""Orders that were not counted as they came, told of when they are more than a trace."""
+"""Orders not counted as they came, or not at all: told of when they are more than a trace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ _HINTS: Final = {
     "correction": "orders came again with other values; the newest count",
     "id_reused": "order ids came again more than 14 days later; make them unique",
     "rounded": "amounts had more decimals than their currency",
+    "late": "orders came more than CLV_ALLOWED_LATENESS late; they count, but raise no warning",
+    "future_ts": "orders were ahead of the clock; check those of the devices",
+    "no_key": "records came without a key; key every order by its user_id",
+    "key_mismatch": "records were keyed by something else; key every order by its user_id",
+    "placeholder_user": "orders name nobody; leave the placeholder out or send an id",
 }
+# What cannot be is told of at once.
+_AT_ONCE: Final = frozenset({"future_ts"})
 
 
 class OddOrders:
@@ -31,10 +38,12 @@ class OddOrders:
     def add(self, done: Counters) -> None:
         """Takes what a partition has done since it was last asked."""
         self._orders += done.orders
-        self._odd.update(done.odd)
-        for kind in done.odd:
+        news = {k: n for k, n in (done.odd + done.reasons).items() if k in _HINTS}
+        self._odd.update(news)
+        for kind in news:
             count = self._odd[kind]
-            if count < max(_LEAST, _SHARE * self._orders, 2 * self._told[kind]):
+            least = 1 if kind in _AT_ONCE else max(_LEAST, _SHARE * self._orders)
+            if count < max(least, 2 * self._told[kind]):
                 continue
             self._told[kind] = count
             _log.warning(

@@ -26,6 +26,7 @@ from streamer.worker.runners import Runners
 
 _log = log.get(__name__)
 
+
 # Instants judged by the clock, some 0.1 s of work, before waiting records get their turn.
 TICK_LIMIT: Final = 2_000
 # A leader that has just taken over may show an older end of the log for a moment (KIP-207).

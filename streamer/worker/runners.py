@@ -69,7 +69,7 @@ class Runners:
                 rebuild_partly=self._settings.rebuild_partly,
                 history=self._history,
                 erasures=self._forgotten,
-                monotonic_s=self._clock.monotonic_s,
+                clock=self._clock,
                 observer=self._observer,
             ),
         )

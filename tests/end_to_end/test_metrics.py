@@ -28,6 +28,7 @@ _LABELS = frozenset(
     [
         "partition",
         "reason",
+        "kind",
         "trigger",
         "server",
         "version",
@@ -70,7 +71,7 @@ def test_what_is_known_beforehand_is_there_at_0() -> None:
 def test_counts_add_up() -> None:
     metrics = Metrics()
     done = Counters(orders=5, duplicates=1, scores=7, warnings=2, instants=3, dead_letters=2)
-    done.erasures, done.forgotten = 1, 4
+    done.erasures, done.erased_orders = 1, 4
     done.reasons = Counter({"not_json": 2})
     done.triggers = Counter({"silence": 1, "refund": 1})
     metrics.add(done)

@@ -209,8 +209,9 @@ _HEADERS: Final = {
 def bad(topic: str, now_ms: int) -> dict[str, Message]:
     """Records that are no orders, by what is wrong; `now_ms`: what the broker's clock will say."""
     found = {
-        name: Message(topic, b"ada", None if value is None else value[:LARGEST])
+        name: Message(topic, b"ada", value[:LARGEST])
         for name, (value, _) in BAD.items()
+        if value is not None  # which is a tombstone, and passed over
     }
     # Of that table's own clock.
     later_ms = now_ms + MS_PER_DAY + 3_600_000

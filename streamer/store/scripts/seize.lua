@@ -3,11 +3,11 @@
 --
 -- KEYS  meta, due, outbox
 -- ARGV  1 old partition count, 2 new one, 3 schema that the caller knows
--- Returns {"OK", epoch, sequence, next, high_ts, first, trail}, or why not:
+-- Returns {"OK", epoch, sequence, next, high_ts, first, trail, lead}, or why not:
 --         {"PARTITIONS", stored} | {"SCHEMA", stored} | {"FOREIGN"}.
 local meta, due, outbox = KEYS[1], KEYS[2], KEYS[3]
 local stored = redis.call('HMGET', meta, 'schema', 'partitions', 'epoch', 'sequence', 'next', 'high_ts', 'first',
-  'trail')
+  'trail', 'lead')
 
 if redis.call('EXISTS', meta) == 1 then
   local schema = tonumber(stored[1] or '')
@@ -29,4 +29,4 @@ redis.call('HSET', meta, 'epoch', epoch, 'partitions', ARGV[2], 'schema', ARGV[3
 redis.call('HSET', meta, 'first', '-1')
 redis.call('HSETNX', meta, 'sequence', '0')
 redis.call('HSETNX', meta, 'outbox_first', '0')
-return {'OK', epoch, stored[4] or '0', stored[5], stored[6], '-1', stored[8]}
+return {'OK', epoch, stored[4] or '0', stored[5], stored[6], '-1', stored[8], stored[9]}

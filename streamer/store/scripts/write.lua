@@ -4,8 +4,8 @@
 -- ARGV  1 epoch, 2 writes that came before, 3 next offset, 4 highest event time (3 and 4: '' = as it
 --       is), 5 the length of each state and then of each outbox entry, as big-endian 32 bits,
 --       6 all of these joined, 7 MessagePack of {score, user, score, user …} for those due and
---       {user …} for those no longer due, 8 trail ('' = as it is), 9 most customers in quarantine, then
---       user and bytes of each one to put there
+--       {user …} for those no longer due, 8 trail, 9 lead (both: '' = as it is), 10 most customers in
+--       quarantine, then user and bytes of each one to put there
 -- Returns the name of the outcome.
 --
 -- Packed because the client spends most of a write on putting arguments together, 1 to 2 µs each:
@@ -24,7 +24,7 @@ if sequence > expected then return 'FENCED' end
 -- A key of another type must fail here: a script that fails later has written half.
 redis.call('ZCARD', due)
 redis.call('LLEN', outbox)
-if #ARGV > 9 then redis.call('HLEN', quarantine) end
+if #ARGV > 10 then redis.call('HLEN', quarantine) end
 
 local lengths, values = ARGV[5], ARGV[6]
 local instants, silent = unpack(cmsgpack.unpack(ARGV[7]))
@@ -48,8 +48,8 @@ local function next_value()
 end
 
 -- Before the states are replaced: what is damaged is put aside first.
-for i = 10, #ARGV, 2 do
-  local full = redis.call('HLEN', quarantine) >= tonumber(ARGV[9])
+for i = 11, #ARGV, 2 do
+  local full = redis.call('HLEN', quarantine) >= tonumber(ARGV[10])
   if not full or redis.call('HEXISTS', quarantine, ARGV[i]) == 1 then
     redis.call('HSET', quarantine, ARGV[i], ARGV[i + 1])
   end
@@ -85,6 +85,10 @@ end
 if ARGV[8] ~= '' then
   fields[#fields + 1] = 'trail'
   fields[#fields + 1] = ARGV[8]
+end
+if ARGV[9] ~= '' then
+  fields[#fields + 1] = 'lead'
+  fields[#fields + 1] = ARGV[9]
 end
 redis.call('HSET', meta, unpack(fields))
 each_chunk(silent, 'ZREM', due)

@@ -63,6 +63,7 @@ LOG = [
     a_letter(3, redriven=3),
     a_letter(4, headers=(("reason", b"bad_ts"),)),
     a_letter(5, Reason.NOT_JSON, redriven=2),
+    a_letter(6, headers=(*a_letter(6).headers, ("value_size", b"3000000"))),
 ]
 
 
@@ -99,7 +100,7 @@ async def test_a_dead_letter_goes_back_with_its_bytes_and_key_and_the_round_it_i
     assert [dict(m.headers)["redriven"] for m in sent] == [b"1", b"1", b"1", b"3"]
     assert dict(sent[1].headers)["source_offset"] == b"101"
     assert result.taken == {Reason.BAD_TS: 2, Reason.NOT_JSON: 2}
-    assert result.left == {Left.TOO_OFTEN: 1, Left.FOREIGN: 1}
+    assert result.left == {Left.TOO_OFTEN: 1, Left.FOREIGN: 1, Left.CUT: 1}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from streamer.pipeline.dead_letters import (
     follow,
 )
 from streamer.pipeline.partition import PartitionRunner
-from streamer.records import MemoryPublisher, Partition, PublishFailed
+from streamer.records import MemoryPublisher, Message, MessageTooLarge, Partition, PublishFailed
 from streamer.store.base import StoreUnavailable
 from streamer.store.memory import MemoryStore
 from tests.support.fakes import (
@@ -37,6 +38,7 @@ from tests.support.fakes import (
     FaultyStore,
     Rec,
     an_order,
+    at,
     claimed,
     done,
     judge,
@@ -265,5 +267,56 @@ def test_the_page_has_every_reason_and_every_header() -> None:
     assert reasons[: len(Reason)] == [reason.value for reason in Reason]
     headers = page.partition("## Headers")[2].partition("## ")[0]
     schema = json.loads((SCHEMAS / "dead-letter-1.json").read_text())
-    named = re.findall(r"^\| `([a-z_]+)` \|", headers, re.MULTILINE)
+    named = re.findall(r"^\| `([a-z_0-9]+)` \|", headers, re.MULTILINE)
     assert named == list(schema["properties"])
+
+
+# --- dead letters that no topic is too small for ------------------------------------------------
+
+
+class Tight(MemoryPublisher):
+    """Takes no call that comes to more than so many bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        if sum(map(size_of, messages)) > self.limit:
+            raise MessageTooLarge("the topic takes no batch of this size")
+        await super().publish(messages)
+
+
+def size_of(message: Message) -> int:
+    parts = [message.key or b"", message.value or b""]
+    return sum(map(len, parts)) + sum(len(name) + len(value) for name, value in message.headers)
+
+
+@pytest.mark.parametrize("limit", [250, 1_500, 70_000, 1_000_000, 10**9])
+@pytest.mark.parametrize("size", [0, 999, 65_537, 900_001, 3_000_000])
+def test_whatever_the_topic_takes_a_bad_record_is_set_aside_and_the_next_order_counts(
+    limit: int, size: int
+) -> None:
+    bad = b"{" + b" " * size
+    (order,) = records([an_order("ann", 1)], first=2)
+    log = [Rec(0, b"k" * min(size, 100_000), bad, at(1)), Rec(1, None, b"[", at(1)), order]
+    publisher = Tight(limit)
+    runner = claimed(log, MemoryStore(), publisher)
+    done(runner.process(log))
+    assert runner.next_offset == 3
+    first, second = publisher.of(TOPICS.dead_letters)
+    headers = dict(first.headers)
+    assert (headers["source_offset"], dict(second.headers)["source_offset"]) == (b"0", b"1")
+    if first.value != bad:
+        assert int(headers["value_size"]) == len(bad)
+        assert bad.startswith(first.value or b"")
+        if "value_sha256" in headers:
+            assert headers["value_sha256"] == sha256(bad).hexdigest().encode()
+    if limit > 2 * 10**6 and size < 10**6:
+        assert first.value == bad
+
+
+def test_what_is_no_dead_letter_and_too_large_stops_the_partition() -> None:
+    log = records([an_order("ann", 1)])
+    with pytest.raises(MessageTooLarge):
+        done(claimed(log, MemoryStore(), Tight(10)).process(log))

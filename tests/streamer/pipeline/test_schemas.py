@@ -58,7 +58,7 @@ def produced() -> MemoryPublisher:
         for o in orders[::17]
     ]
     values: list[Order | bytes | None] = list(by_time(orders, refunds))
-    values += [None, b"[]", b"\xff", wire(first).replace(b'"amount": ', b'"amount": -1')]
+    values += [b"", b"[]", b"\xff", wire(first).replace(b'"amount": ', b'"amount": -1')]
     values.append(Order("ancient", orders[-1].user_id, at(-2_000), 1))
     publisher = MemoryPublisher()
     log = records(values)
@@ -115,8 +115,9 @@ def test_every_dead_letter_fits_its_schema(produced: MemoryPublisher) -> None:
 def test_a_dead_letter_that_was_redriven_fits_its_schema() -> None:
     rejected = parse(b"", None, None, OrderRules())
     assert not isinstance(rejected, Order)
+    long = b"x" * 2_000_000
     letter = dead_letter(
-        rejected, key=None, value=b"", source=("orders", 0, 7), topic="dead", redriven=2
+        rejected, key=long, value=long, source=("orders", 0, 7), topic="dead", redriven=2
     )
     about = schema("dead-letter-1")
     assert set(headers(letter)) == set(about["properties"])

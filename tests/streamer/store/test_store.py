@@ -107,8 +107,11 @@ def a_write(
     high_ts_ms: int | None = None,
     quarantine: Mapping[str, bytes] | None = None,
     window: bytes | None = None,
+    lead: bytes | None = None,
 ) -> Write:
-    return Write(states or {}, due or {}, outbox, next_offset, high_ts_ms, quarantine or {}, window)
+    return Write(
+        states or {}, due or {}, outbox, next_offset, high_ts_ms, quarantine or {}, window, lead
+    )
 
 
 def redis_store(server: EmbeddedRedis, cluster_id: str | None = None) -> RedisAdmin:
@@ -946,15 +949,34 @@ async def test_the_user_may_touch_no_other_key_and_run_no_other_command(
 # --- a partition to be read again
 
 
-@pytest.fixture(params=["redis", "cluster"])
+@pytest.fixture(scope="module")
+def redis_shard() -> Iterator[list[Node]]:
+    """A cluster of one master, of which the client answers in another form."""
+    with cluster(1) as nodes:
+        yield nodes
+
+
+@pytest.fixture(params=["redis", "cluster", "shard"])
 async def server_store(request: pytest.FixtureRequest) -> AsyncIterator[RedisAdmin]:
     if request.param == "redis":
         store = redis_store(request.getfixturevalue("embedded_redis"))
     else:
-        url = cluster_url(request.getfixturevalue("redis_cluster"))
+        url = cluster_url(request.getfixturevalue(f"redis_{request.param}"))
         store = RedisAdmin.from_url(url, cluster_id=uuid.uuid4().hex)
     yield store
     await store.close()
+
+
+async def test_a_server_is_looked_at_and_answers_however_many_there_are(
+    server_store: RedisAdmin,
+) -> None:
+    await server_store.check_server()
+    await server_store.ping()
+    owner = await Owner.claims(server_store)
+    await owner.write(states={"ann": b"1", "bob": b"2"}, lead=b"\x00lead", high_ts_ms=5)
+    found = [pair async for chunk in server_store.scan("orders") for pair in chunk]
+    assert sorted(found, key=lambda pair: pair[1]) == [(ORDERS_3, "ann"), (ORDERS_3, "bob")]
+    assert (await server_store.claim(ORDERS_3, 4)).lead == b"\x00lead"
 
 
 async def test_a_partition_that_is_reset_is_as_though_it_had_never_been(

@@ -39,7 +39,7 @@ from tests.support.servers.deployment import Deployment
 _REPLAY_CHUNK: Final = 2_000
 # Fields of meta that tell of claims, writes, the broker and the limits of dead letters; no replay
 # knows them.
-_OF_THE_RUN: Final = frozenset({b"epoch", b"sequence", b"topic_id", b"trail"})
+_OF_THE_RUN: Final = frozenset({b"epoch", b"sequence", b"topic_id", b"trail", b"lead"})
 
 
 class Origin(NamedTuple):
