@@ -1,19 +1,21 @@
-"""What happens to the broker, and to the network before it: F6, and the broker's half of F28."""
+"""What happens to the broker and to the network: F6, the broker's half of F28, F34."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import socket
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 import pytest
 
 from streamer.demo.embedded import EmbeddedKafka
 from tests.chaos.conftest import SetStage, named
 from tests.conftest import required
-from tests.support.chaos.deployment import FULL, last_words
+from tests.support.chaos.deployment import FULL, last_words, size
 from tests.support.chaos.proxy import Proxy
 from tests.support.chaos.results import Book
 
@@ -119,3 +121,38 @@ async def test_a_bad_network_to_the_broker(set_stage: SetStage, book: Book, faul
             proxy.faults.delay_s = proxy.faults.loss = 0.0
             await stage.verified(entry, orders=False)
             entry.note(f"workers started: {len(stage.workers)}")
+
+
+async def test_half_open_connections_under_load(set_stage: SetStage, book: Book) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    stage = set_stage("f34", CLV_WEB_PORT=str(port))
+    what = "a hundred half-open connections at a time to the worker's pages, under load"
+    with book.entry("F34", what, named(stage.servers.kafka)) as entry:
+        await stage.make_topics()
+        worker = stage.keep()
+        rounds = size(5, 50)
+        for _ in range(rounds):
+            await stage.under_way(len(stage.orders) // (2 * rounds))
+            with ExitStack() as held:
+                for _ in range(100):
+                    _half_open(held, port)
+                entry.times += 100
+                await stage.under_way(len(stage.orders) // (2 * rounds))
+                assert await asyncio.to_thread(_alive, port)
+        await stage.feed_rest()
+        await stage.verified(entry)
+        assert worker.alive
+        entry.note("/healthz answered in each round")
+
+
+def _half_open(held: ExitStack, port: int) -> None:
+    """A connection that begins a request and does not end it; or none, where none is taken."""
+    with suppress(OSError):
+        one = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=1.0))
+        one.sendall(b"GET /healthz HTTP/1.1\r\nHost: loc")
+
+
+def _alive(port: int) -> bool:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=20) as answer:
+        return bool(answer.status == 200)

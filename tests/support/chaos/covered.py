@@ -126,6 +126,11 @@ COVERED: Final = (
         ),
     ),
     Covered(
+        "F33",
+        "a damaged artifact promoted: the one before goes on (F19 does so under load)",
+        ("tests/streamer/worker/test_reload.py",),
+    ),
+    Covered(
         "F1-F30",
         "Hypothesis walks a partition at random through crashes, lost answers and zombies",
         ("tests/streamer/pipeline/test_delivery_machine.py",),
