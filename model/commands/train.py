@@ -161,11 +161,7 @@ def train_command(
       python -m model train orders.csv.gz --out models/best --search --trials 40
     """
     with one_line_errors():
-        own = _given(given, columns)
-        if searched and own:
-            raise click.UsageError(
-                f"--search chooses {', '.join(own)} itself; leave them out, or leave out --search"
-            )
+        own = _given(given, columns, searched)
         config = TrainingConfig(
             horizon,
             currency=currency,
@@ -180,8 +176,9 @@ def train_command(
         log = found.orders
         known_customers(config.attributes, log)
         cutoff_day = _cutoff_day(log, horizon, cutoff, calendar)
-        newest = cutoff_day - horizon
-        earlier = cutoff_days(log, config, cutoffs, horizon, newest) if cutoffs else []
+        earlier = (
+            cutoff_days(log, config, cutoffs, horizon, cutoff_day - horizon) if cutoffs else []
+        )
         if searched:
             wanted = plan(trials, seed, kind)
             result = made(log, config, cutoff_day, _searching(out, wanted, folds), earlier)
@@ -251,7 +248,7 @@ def _described(option: Option) -> str:
     return f"{option.summary}{values}; default {option.default}"
 
 
-def _given(settings: Sequence[str], columns: dict[str, Any]) -> dict[str, object]:
+def _given(settings: Sequence[str], columns: dict[str, Any], searched: bool) -> dict[str, object]:
     """Options by name, as texts where they were given as NAME=VALUE."""
     options = {name: value for name, value in columns.items() if value is not None}
     for setting in settings:
@@ -259,4 +256,8 @@ def _given(settings: Sequence[str], columns: dict[str, Any]) -> dict[str, object
         if not equals or not name:
             raise click.UsageError(f"--option {setting}: write NAME=VALUE, such as alpha=0.1")
         options[name] = value
+    if searched and options:
+        raise click.UsageError(
+            f"--search chooses {', '.join(options)} itself; leave them out, or leave out --search"
+        )
     return options
