@@ -288,7 +288,7 @@ async def test_faust_is_set_up_as_a_group_member_without_acks_leader_or_pages() 
 
 def test_a_model_of_another_currency_is_refused_with_the_remedy() -> None:
     class Manifest:
-        currency = "EUR"
+        currency, timezone = "EUR", "UTC"
 
     class Artifact:
         manifest = Manifest()
