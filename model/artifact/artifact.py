@@ -57,8 +57,10 @@ from model.artifact.parameters import written
 from model.artifact.signature import ANYBODY, Trust
 from model.artifact.unpickle import unpickled
 from model.data.attributes import attributes_for
+from model.decide.learned import NOTHING_LEARNED, Learned
 from model.decide.scoring import Scorer
 from model.estimators.clv import ClvModel
+from model.estimators.risk import Risk
 
 # Protocol 5 is in every Python supported; fixed, so that the same model gives the same bytes.
 _PICKLE_PROTOCOL: Final = 5
@@ -93,7 +95,8 @@ class Artifact:
             currency=manifest.currency,
             horizon_days=manifest.horizon_days,
             score_quantiles_major=tuple(manifest.score_quantiles),
-            churn_quantiles=tuple(manifest.churn_quantiles),
+            risk=manifest.risk,
+            learned=manifest.learned or NOTHING_LEARNED,
             typical=manifest.typical_customer,
             attributes=attributes_for(manifest.attributes, attributes),
             calendar=calendar_of(manifest.timezone),
@@ -117,7 +120,7 @@ def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Mani
         )
     canary = np.asarray(fields.canary_features, dtype=np.float64)
     manifest = Manifest(
-        model_version=version_of(model),
+        model_version=version_of(model, fields.risk, fields.learned),
         sha256=hashlib.sha256(data).hexdigest(),
         feature_version=FEATURE_VERSION,
         feature_names=model.feature_names,
@@ -133,7 +136,8 @@ def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Mani
         score_quantiles=fields.score_quantiles,
         canary=Canary(_plain(canary), model.clv(canary).tolist(), model.churn(canary).tolist()),
         metrics=dict(fields.metrics),
-        churn_quantiles=list(fields.churn_quantiles),
+        risk=fields.risk,
+        learned=fields.learned,
         kind=model.kind,
         options=model.options,
         search=dict(fields.search),
@@ -248,7 +252,9 @@ def _plain(numbers: Floats) -> Any:
     return plain.tolist()
 
 
-def version_of(model: ClvModel) -> str:
+def version_of(
+    model: ClvModel, risk: Risk | None = None, learned: Learned = NOTHING_LEARNED
+) -> str:
     """A short name for what the model says: equal for equal parameters, features and horizon."""
     digest = hashlib.sha256()
     zone = () if model.timezone == "UTC" else (model.timezone,)
@@ -257,6 +263,7 @@ def version_of(model: ClvModel) -> str:
         digest.update(f"{part}\0".encode())
     for numbers in model.parameters():
         digest.update(np.ascontiguousarray(numbers, dtype="<f8").tobytes())
+    digest.update(msgspec.json.encode((risk, learned)))
     return digest.hexdigest()[:_VERSION_CHARS]
 
 
@@ -303,7 +310,7 @@ def _check_model(path: Path, model: ClvModel, manifest: Manifest) -> None:
         (
             "model_version",
             manifest.model_version,
-            version_of(model),
+            version_of(model, manifest.risk, manifest.learned or NOTHING_LEARNED),
         ),
     )
     for field, found, expected in facts:

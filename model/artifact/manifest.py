@@ -11,11 +11,14 @@ import numpy as np
 import scipy
 import sklearn
 
+from features.rhythm import RHYTHM_NAMES
 from features.times import UTC, CalendarError, calendar_of
 from features.vector import FEATURE_NAMES, FEATURE_VERSION
 from model.artifact.files import MANIFEST_FILE, MODEL_FILE, PICKLE_FILE, ArtifactRefused
 from model.data.attributes import Column
 from model.data.fingerprint import Data
+from model.decide.learned import NOTHING_LEARNED, Learned
+from model.estimators.risk import Risk
 from model.monitor.result import DriftReference
 
 SCHEMA: Final = "clv-model/1"
@@ -35,18 +38,18 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a model is, and what it was made of. Days are ISO dates in the shop's `timezone`.
 
     `trained_from` is the day of the first order; training knew the events before 00:00 of
-    `cutoff` and nothing else. `score_quantiles` are 101: the CLVs, in major units, at percentiles
-    0 to 100 of all customers at the cutoff; `churn_quantiles` the same of P(churn) of the active
-    ones (empty in artifacts made before there was such a thing). `metrics` is the report of
-    `model.evaluate.holdout`. `typical` is the feature vector of the customer to whom others are
-    compared where a CLV is explained (`model.explain.shapley`). `kind` and `options` are those of
-    `model.estimators.kinds`; `attributes` are what it knows of customers beside their orders
-    (`model.data.attributes`); `search` is the history of `model.training.search`, empty where there
-    was none; `cleaning` the report of `model.data.cleaning`.
-    `file` is the one that holds the model: its parameters, or a pickle.
-    `reference` is what `model.monitor.drift` compares later customers with. `data` says which
-    orders training knew; `cutoffs` are reports like `metrics`, of the same kind of model trained
-    anew at other days, oldest first.
+    `cutoff` and nothing else. `score_quantiles` are 101: the CLVs, in major units, at percentiles 0
+    to 100 of all customers at the cutoff. `risk` has P(churn) and P(an order soon), and `learned`
+    from which index on silences warn, what that was chosen on and what it promises. `metrics` is
+    the report of `model.evaluate.holdout`. `typical` is the feature vector of the customer to whom
+    others are compared where a CLV is explained (`model.explain.shapley`). `kind` and `options` are
+    those of `model.estimators.kinds`; `attributes` are what it knows of customers beside their
+    orders (`model.data.attributes`); `search` is the history of `model.training.search`, empty
+    where there was none; `cleaning` the report of `model.data.cleaning`. `file` is the one that
+    holds the model: its parameters, or a pickle. `reference` is what
+    `model.monitor.drift` compares later customers with. `data` says which orders training knew;
+    `cutoffs` are reports like `metrics`, of the same kind of model trained anew at other days,
+    oldest first.
     """
 
     schema: str = SCHEMA
@@ -65,7 +68,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     score_quantiles: list[float]
     canary: Canary
     metrics: dict[str, Any]
-    churn_quantiles: list[float] = []
+    risk: Risk | None = None
+    learned: Learned | None = None
     typical: list[float | None] = []
     attributes: tuple[Column, ...] = ()
     kind: str = ""
@@ -101,7 +105,8 @@ class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
     canary_features: Sequence[Sequence[float]]
     metrics: Mapping[str, Any]
     report: str = ""
-    churn_quantiles: Sequence[float] = ()
+    risk: Risk | None = None
+    learned: Learned = NOTHING_LEARNED
     typical: Sequence[float] = ()
     search: Mapping[str, Any] = {}
     cleaning: Mapping[str, Any] = {}
@@ -162,13 +167,26 @@ def check(path: Path, manifest: Manifest) -> None:
         raise ArtifactRefused(
             path, "number of features of typical", len(manifest.typical), features, RETRAIN
         )
-    if len(manifest.churn_quantiles) not in (0, 101):
-        found = len(manifest.churn_quantiles)
-        raise ArtifactRefused(path, "number of churn_quantiles", found, "101 or 0", RETRAIN)
-    for name in ("score_quantiles", "churn_quantiles"):
-        quantiles = getattr(manifest, name)
-        if quantiles != sorted(quantiles):
-            raise ArtifactRefused(path, name, "out of order", "ascending", RETRAIN)
+    if manifest.score_quantiles != sorted(manifest.score_quantiles):
+        raise ArtifactRefused(path, "score_quantiles", "out of order", "ascending", RETRAIN)
+    if manifest.learned is None:
+        raise ArtifactRefused(path, "learned", "missing", "when silences warn", RETRAIN)
+    if manifest.risk is not None:
+        _check_risk(path, manifest.risk, manifest.horizon_days)
+
+
+def _check_risk(path: Path, risk: Risk, horizon_days: int) -> None:
+    """Raises ArtifactRefused where the risk model is not one of this program's columns."""
+    k = len(RHYTHM_NAMES)
+    sizes = [len(each) for each in (risk.low, risk.high, risk.churn.weights, risk.soon.weights)]
+    if risk.columns != RHYTHM_NAMES:
+        found, expected = difference(risk.columns, RHYTHM_NAMES)
+        raise ArtifactRefused(path, "columns of risk", found, expected, RETRAIN)
+    if sizes != [k] * len(sizes) or not risk.typical.survival:
+        raise ArtifactRefused(path, "numbers of risk", sizes, f"{k} of each", RETRAIN)
+    if risk.horizon_days != horizon_days:
+        found_days = risk.horizon_days
+        raise ArtifactRefused(path, "horizon_days of risk", found_days, horizon_days, RETRAIN)
 
 
 def _minor(version: str) -> str:

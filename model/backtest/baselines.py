@@ -1,4 +1,4 @@
-"""What the rule and the budget are held against: simple rules that warn as early, and call lists
+"""What the rule and the budget are compared with: simple rules that warn as early, and call lists
 sorted by something simpler; the rule at other thresholds. All are read off the panel; definitions
 in `docs/warnings.md`."""
 
@@ -9,14 +9,25 @@ from typing import Final
 
 import numpy as np
 
-from features.arrays import Bools, Floats
-from model.backtest.panel import CallList, Panel, Quality, first_of_each, quality_of, ranking
+from features.arrays import Bools, Floats, Ints
+from model.backtest.panel import (
+    CallList,
+    Panel,
+    Quality,
+    first_of_each,
+    quality_of,
+    ranking,
+)
 from model.backtest.purchases import Period
 from model.backtest.result import Baseline, Point, Suggestion
-from model.decide.policy import Policy, Rules, Stake
+from model.decide.budget import weights
+from model.decide.learned import EARLY
+from model.decide.policy import Policy, Rules
 
 TOP_SHARE: Final = 0.10
-RANK_EVERY_DAYS: Final = 30
+LEAST_RECALL: Final = 0.95
+_DRAWS: Final = 1_000
+_SEED: Final = 1
 
 # Call lists that need no churn probability: what a retention team could sort by without one.
 SIMPLE: Final = (
@@ -31,92 +42,104 @@ SIMPLE: Final = (
 )
 
 
-def silence_fires(
-    panel: Panel, policy: Policy, rules: Rules, percentile: float, *, late: bool
-) -> Bools:
-    """On which rows the rule of silence fires, with another percentile of P(churn)."""
-    sure = (
-        panel.churn >= panel.threshold(percentile) if percentile else np.ones(len(panel.day), bool)
-    )
-    if late:
-        sure |= panel.silent_days >= rules.late_silence_days
-    fires: Bools = (
-        sure & (panel.silent_days >= rules.min_silence_days) & (panel.drop >= policy.drop)
-    )
+def silence_fires(panel: Panel, rules: Rules, early: float | None = None) -> Bools:
+    """On which rows the rule warns; with `early` by another share of it than the policy's."""
+    horizon = rules.horizon_days
+    threshold = panel.threshold(rules.policy, early)
+    first = np.where(np.isneginf(threshold), -(-horizon // 2), -(-horizon // 3))
+    sure = (panel.index >= threshold) | (panel.silent_days >= rules.late_silence_days)
+    fires: Bools = sure & (panel.silent_days >= first) & (panel.clv < panel.reference)
     return fires
 
 
-def baselines(panel: Panel, rule: Quality) -> list[Baseline]:
-    """Simple rules at the rule's median lead: days of silence, own gaps, P(alive)."""
-    if rule.median_lead_days is None:
+def baselines(panel: Panel, fires: Bools) -> list[Baseline]:
+    """Simple rules that find nearly everybody, at the median and at the mean lead of the rule that
+    `fires`: days of silence, own gaps, P(alive), each or silent for 5/6 of the horizon."""
+    rule = quality_of(panel, fires)
+    if rule.median_lead_days is None or rule.mean_lead_days is None:
         return []
-    silent = panel.silent_days
-    gap = panel.silences.median_gap[panel.silence]
+    horizon = panel.silences.horizon_days
+    silent, gap = panel.silent_days, panel.silences.median_gap[panel.silence]
+    late = silent >= -(-5 * horizon // 6)
     candidates: dict[str, tuple[Sequence[float], Callable[[float], Bools]]] = {
         "silent for D days": (
-            range(1, panel.silences.horizon_days + 1),
-            lambda days: silent >= days,
+            [float(days) for days in range(1, horizon + 1)],
+            lambda days: np.asarray(silent >= days),
         ),
-        "k x own median gap": (
-            [round(k, 2) for k in np.geomspace(0.5, 12, 40)],
-            lambda k: (gap > 0) & (silent >= k * gap),
+        "k own median gaps, or 5/6 H": (
+            [round(float(k), 2) for k in np.geomspace(0.3, 60, 60)],
+            lambda k: np.asarray((gap > 0) & (silent >= k * gap) | late),
         ),
-        "P(alive) below p": (
-            [round(p, 3) for p in np.linspace(0.05, 0.999, 40)],
-            lambda p: panel.alive < p,
+        "P(alive) below p, or 5/6 H": (
+            [round(float(p), 3) for p in np.linspace(0.01, 0.999, 50)],
+            lambda p: np.asarray((panel.alive < p) | late),
         ),
     }
-    found = [
-        _closest(
-            [Baseline(name, float(t), quality_of(panel, fires(t))) for t in thresholds],
-            rule.median_lead_days,
-            lambda quality: quality.median_lead_days,
-        )
-        for name, (thresholds, fires) in candidates.items()
-    ]
-    return [baseline for baseline in found if baseline is not None]
-
-
-def silent_as_early(panel: Panel, rule: Quality) -> Baseline | None:
-    """Plain silence at the rule's mean lead: a median hides that a rule warns of some early and of
-    others late, a mean does not."""
-    if rule.mean_lead_days is None:
-        return None
-    silent = panel.silent_days
-    days = range(1, panel.silences.horizon_days + 1)
-    every = [Baseline("silent for D days", float(d), quality_of(panel, silent >= d)) for d in days]
-    return _closest(every, rule.mean_lead_days, lambda quality: quality.mean_lead_days)
+    found = []
+    for name, (thresholds, fires_at) in candidates.items():
+        every = [(t, quality_of(panel, fires_at(t))) for t in thresholds]
+        able = [(t, q) for t, q in every if (q.recall or 0.0) >= LEAST_RECALL]
+        for what, lead in (("median", rule.median_lead_days), ("mean", rule.mean_lead_days)):
+            best = _closest(able, lead, what)
+            if best is not None:
+                threshold, quality = best
+                gain, low, high = _gain(panel, fires, fires_at(threshold))
+                found.append(Baseline(name, threshold, what, quality, gain, low, high))
+    return found
 
 
 def _closest(
-    candidates: Sequence[Baseline], lead_days: float, lead: Callable[[Quality], float | None]
-) -> Baseline | None:
-    """The one whose lead is closest; of equals the one that finds more."""
-    found = [
-        (abs(days - lead_days), -(one.quality.recall or 0.0), at)
-        for at, one in enumerate(candidates)
-        if (days := lead(one.quality)) is not None
+    candidates: Sequence[tuple[float, Quality]], lead_days: float, what: str
+) -> tuple[float, Quality] | None:
+    """The one whose lead is closest; of equals the more precise."""
+    ranked = [
+        (abs(days - lead_days), -(quality.strict_precision or 0.0), at)
+        for at, (_, quality) in enumerate(candidates)
+        if (days := getattr(quality, f"{what}_lead_days")) is not None
     ]
-    return candidates[min(found)[2]] if found else None
+    return candidates[min(ranked)[2]] if ranked else None
+
+
+def _gain(panel: Panel, one: Bools, other: Bools) -> tuple[float, float, float]:
+    """By how much the strict precision of one rule is above that of another, and its 95 % interval
+    by drawing customers again."""
+    users = np.unique(np.asarray(panel.silences.user), return_inverse=True)[1]
+    counts = np.stack([_counts(panel, fires, users) for fires in (one, other)])
+    draws = np.random.default_rng(_SEED).integers(0, counts.shape[2], (_DRAWS, counts.shape[2]))
+    difference = np.array([_difference(counts[:, :, draw].sum(axis=2)) for draw in draws])
+    low, high = np.percentile(difference, [2.5, 97.5])
+    return _difference(counts.sum(axis=2)), float(low), float(high)
+
+
+def _counts(panel: Panel, fires: Bools, users: Ints) -> Floats:
+    """Warnings that can be judged and right ones of each customer with silences, shape (2, n)."""
+    rows = first_of_each(panel, fires)
+    rows = rows[panel.judged[rows]]
+    customer = users[panel.silence[rows]]
+    size = int(users.max()) + 1
+    return np.stack(
+        [np.bincount(customer, minlength=size), np.bincount(customer, panel.strict[rows], size)]
+    )
+
+
+def _difference(counts: Floats) -> float:
+    """Of (judged, right) of two rules."""
+    shares = counts[:, 1] / np.maximum(counts[:, 0], 1)
+    return float(shares[0] - shares[1])
 
 
 def rank_days(panel: Panel, from_day: int, until_day: int | None) -> range:
-    """The days of the call lists: every 30 from `from_day` on, with H days of log after them."""
-    end = panel.end_day - panel.silences.horizon_days + 1
-    return range(from_day, end if until_day is None else min(end, until_day), RANK_EVERY_DAYS)
+    """The days of the call lists: from `from_day` on, three a horizon, with H days of log after
+    them."""
+    horizon = panel.silences.horizon_days
+    end = panel.end_day - horizon + 1
+    last = end if until_day is None else min(end, until_day)
+    return range(from_day, last, max(1, horizon // 3))
 
 
 def budget_name(policy: Policy) -> str:
     """How the ranking of a policy's budget is called in a report."""
-    return f"budget: P(churn)^{policy.budget_certainty:g} x {policy.budget_value}"
-
-
-def budget_weight(panel: Panel, policy: Policy) -> Floats:
-    """What the policy's budget would rank each row by: `model.decide.budget.weight`, of all at
-    once."""
-    stake = panel.spend if policy.budget_value == Stake.SPEND else panel.reference
-    weighed: Floats = panel.churn**policy.budget_certainty * stake
-    return weighed
+    return f"budget: P(churn) x (1 + {policy.money:g} spend)"
 
 
 def rankings(
@@ -128,8 +151,7 @@ def rankings(
     gap = panel.silences.median_gap[panel.silence]
     silent = panel.silent_days.astype(np.float64)
     by: dict[str, Floats] = {
-        budget_name(policy): budget_weight(panel, policy),
-        "expected loss: P(churn) x CLV before": panel.churn * panel.reference,
+        budget_name(policy): budget_weight(panel, policy, days, among),
         "P(churn) x spend": panel.churn * panel.spend,
         "P(churn)": panel.churn,
         "lowest CLV": -panel.clv,
@@ -144,19 +166,30 @@ def rankings(
     return {name: ranking(panel, value, days, TOP_SHARE, among) for name, value in by.items()}
 
 
+def budget_weight(
+    panel: Panel, policy: Policy, days: Sequence[int], among: Bools | None = None
+) -> Floats:
+    """What the policy's budget would rank each row of the days by, against the others of it."""
+    weight = np.zeros(len(panel.day))
+    eligible = panel.better if among is None else among
+    for day in days:
+        rows = np.flatnonzero(eligible & (panel.day == day))
+        weight[rows] = weights(panel.churn[rows].tolist(), panel.spend[rows].tolist(), policy.money)
+    return weight
+
+
 def points(panel: Panel, rules: Rules, period: Period, every: int) -> list[Point]:
-    """The rule at every fifth percentile; the panel has one of `every` customers."""
+    """The rule at every threshold that was learnt; the panel has one of `every` customers."""
     weeks = len(period.days) / 7
     found = []
-    for late in (True, False):
-        for percentile in range(0, 100, 5):
-            fires = silence_fires(panel, rules.policy, rules, percentile, late=late)
-            quality = quality_of(panel, fires)
-            if not quality.judged:
-                continue
-            begun = panel.silences.counted[panel.silence]
-            count = len(first_of_each(panel, fires & begun)) * every
-            found.append(Point(float(percentile), late, count / weeks, quality))
+    for early in EARLY:
+        fires = silence_fires(panel, rules, early)
+        quality = quality_of(panel, fires)
+        if not quality.judged:
+            continue
+        begun = panel.silences.counted[panel.silence]
+        count = len(first_of_each(panel, fires & begun)) * every
+        found.append(Point(early, count / weeks, quality))
     return found
 
 
@@ -164,28 +197,19 @@ def suggestions(points: Sequence[Point], rules: Rules, precision: float | None) 
     """Settings that keep to the policy's budget on average, and that reach a strict precision,
     where either is given."""
     found = []
-    budget, horizon = rules.policy.budget_per_day, rules.horizon_days
+    budget = rules.policy.budget_per_day
     if budget is not None:
         within = [point for point in points if point.per_week <= 7 * budget]
-        wish = f"at most {budget} warnings a day on average"
-        found.append(_suggestion(wish, within, horizon))
+        found.append(_suggestion(f"at most {budget} warnings a day on average", within))
     if precision is not None:
         reaching = [p for p in points if (p.quality.strict_precision or 0.0) >= precision]
-        wish = f"strict precision of {precision:.0%} or more"
-        found.append(_suggestion(wish, reaching, horizon))
+        found.append(_suggestion(f"strict precision of {precision:.0%} or more", reaching))
     return found
 
 
-def _suggestion(wish: str, fitting: Sequence[Point], horizon_days: int) -> Suggestion:
-    """The fitting point that finds most, and of equals the more precise."""
-    best = max(
-        fitting,
-        key=lambda p: (p.quality.value_captured or 0, p.quality.strict_precision or 0),
-        default=None,
-    )
+def _suggestion(wish: str, fitting: Sequence[Point]) -> Suggestion:
+    """The fitting point that finds most, and of equals the one that warns earliest."""
+    best = max(fitting, key=lambda p: (p.quality.value_captured or 0, p.early), default=None)
     if best is None:
         return Suggestion(wish, {}, None)
-    settings = {"CLV_CHURN_PERCENTILE": f"{best.churn_percentile:g}"}
-    if not best.late:
-        settings["CLV_LATE_SILENCE"] = str(horizon_days + 1)
-    return Suggestion(wish, settings, best)
+    return Suggestion(wish, {"CLV_EARLY": f"{best.early:g}"}, best)

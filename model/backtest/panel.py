@@ -14,13 +14,15 @@ definitions are those of `docs/warnings.md`, with H the model's horizon:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from features.arrays import Bools, Floats, Ints
+from model.decide.learned import Learned
+from model.decide.policy import Policy
 
 NEVER = 10**7  # a day that does not come
 
@@ -49,17 +51,18 @@ class Silences:
 class Rows:
     """Rows of (silence, day): what was known at 00:00 UTC of the day.
 
-    `silence` indexes the silences; `reference` is that of the rule; `spend` the net revenue of the
-    H days before, in minor units; `better` says who belonged to the better half of the customers
-    active then, by reference; `alive` is BG/NBD's P(alive), NaN where the model has none; `model`
-    indexes the models that scored.
-    """
+    `silence` indexes the silences; `index` is that of the rule, -inf where there is none;
+    `reference` is that of the rule; `spend` the net revenue of the H days before, in minor units;
+    `better` says who belonged to the better half of the customers active then, by reference;
+    `alive` is BG/NBD's P(alive), NaN where the model has none; `model` indexes the models that
+    scored."""
 
     silence: Ints
     day: Ints
     clv: Floats
     reference: Floats
     churn: Floats
+    index: Floats
     alive: Floats
     spend: Floats
     better: Bools
@@ -68,16 +71,16 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel(Rows):
-    """All rows, by silence and then day. `thresholds` has a row for each model: P(churn) at evenly
-    spaced percentiles; `end_day` is the first UTC day after the log."""
+    """All rows, by silence and then day. `learned` is what each model has learnt of when to warn;
+    `end_day` is the first UTC day after the log."""
 
     silences: Silences
-    thresholds: Floats
+    learned: tuple[Learned, ...]
     end_day: int
 
     @classmethod
     def of(
-        cls, parts: Sequence[Rows], silences: Silences, thresholds: Floats, end_day: int
+        cls, parts: Sequence[Rows], silences: Silences, learned: tuple[Learned, ...], end_day: int
     ) -> Panel:
         """The panel of some rows, in whatever order."""
         columns = {
@@ -87,7 +90,7 @@ class Panel(Rows):
         order = np.lexsort((columns["day"], columns["silence"]))
         return cls(
             silences=silences,
-            thresholds=thresholds,
+            learned=learned,
             end_day=end_day,
             **{name: column[order] for name, column in columns.items()},
         )
@@ -113,12 +116,12 @@ class Panel(Rows):
         full = self.day + self.silences.horizon_days <= self.end_day
         return self.silences.counted[self.silence] & full
 
-    def threshold(self, percentile: float) -> Floats:
-        """The P(churn) at a percentile, of each row's model."""
-        columns = self.thresholds.shape[1]
-        at = np.linspace(0, 100, columns)
-        found = [np.interp(percentile, at, row) for row in self.thresholds]
-        return np.asarray(found, np.float64)[self.model]
+    def threshold(self, policy: Policy, early: float | None = None) -> Floats:
+        """The index from which each row's model warns; -inf where it has learnt none."""
+        if early is not None:
+            policy = replace(policy, early=early, precision=None)
+        found = [learned.threshold(policy) for learned in self.learned]
+        return np.array([-np.inf if t is None else t for t in found])[self.model]
 
 
 class Quality(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from zlib import crc32
 import numpy as np
 
 from features.arrays import Floats
+from features.table import tabulate
 from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES, vectors
 from model.backtest.panel import Panel, Rows, Silences
@@ -23,6 +24,7 @@ from model.decide.history import history_of
 from model.decide.judge import ScheduledCustomer
 from model.decide.scoring import Scorer
 from model.estimators.bgnbd import BGNBD, FitError
+from model.estimators.risk import index
 
 MAX_ROWS: Final = 400_000
 _RFM: Final = tuple(FEATURE_NAMES.index(n) for n in ("frequency", "recency_days", "T_days"))
@@ -118,9 +120,15 @@ class SilentDays:
         horizon = self._period.horizon_days
         as_of_ms = self._simulation.judge.rules.calendar.start_ms(day)
         scorer = self._simulation.judge.scorer
-        X = scorer.rows([(track.customer.facts, as_of_ms) for track in tracks], users)
-        clv, churn = scorer.rate(X)
-        references = np.array(self._references(day, logged, tracks, users), np.float64)
+        pairs = [(track.customer.facts, as_of_ms) for track in tracks]
+        X = scorer.rows(pairs, users)
+        clv, risk = scorer.clv_minor(X), scorer.risk
+        if risk is None:
+            churn, found = scorer.churn(X, pairs), np.full(len(pairs), -np.inf)
+        else:
+            churn, soon = risk.predict(risk.rows(tabulate(pairs, scorer.calendar)))
+            found = index(churn, soon)
+        references = np.array(self._references(logged, tracks, users), np.float64)
         better = np.zeros(len(logged), bool)
         better[np.argsort(-references, kind="stable")[: (active + 1) // 2]] = True
         spend = [spent_minor(track.customer.facts, day, horizon) for track in tracks]
@@ -130,6 +138,7 @@ class SilentDays:
             clv=clv.astype(np.float64),
             reference=references,
             churn=churn,
+            index=found,
             alive=self._probability_alive(X),
             spend=np.array(spend, np.float64),
             better=better,
@@ -143,14 +152,12 @@ class SilentDays:
 
     def _references(
         self,
-        day: int,
         logged: Sequence[int],
         tracks: Sequence[ScheduledCustomer],
         users: Sequence[str],
     ) -> list[float]:
         """The references in the scale of the model now, also of who was not judged by it yet."""
-        judge = self._simulation.judge
-        scorer = judge.scorer
+        scorer = self._simulation.judge.scorer
         old = [
             (silence, track, user)
             for silence, track, user in zip(logged, tracks, users, strict=True)
@@ -172,7 +179,7 @@ class SilentDays:
         found = []
         for silence, track in zip(logged, tracks, strict=True):
             rule_state = track.customer.rule_state
-            reference = rule_state.reference(scorer.calendar.start_ms(day), judge.rules)
+            reference = rule_state.reference
             moved = rule_state.model_version == scorer.model_version
             ratio = 1.0 if moved else self._ratios[silence]
             found.append(reference.clv_minor * ratio if reference else 0.0)
@@ -202,6 +209,6 @@ class SilentDays:
         return Panel.of(
             self._parts,
             silences=replace(silences, counted=silences.counted & sampled),
-            thresholds=np.array([s.churn_quantiles or (0.0,) * 101 for s in self.scorers]),
+            learned=tuple(scorer.learned for scorer in self.scorers),
             end_day=self._period.end_day,
         )

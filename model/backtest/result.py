@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from model.backtest.panel import Bin, CallList, Quality
+from model.decide.learned import Learned
 from model.errors import ModelError
 
 
@@ -13,19 +14,29 @@ class BacktestError(ModelError):
 
 
 class Baseline(msgspec.Struct, frozen=True):
-    """A simple rule, its threshold set so that its lead comes closest to the rule's."""
+    """A simple rule, its threshold set so that its `lead` (median or mean) comes closest to the
+    rule's. `gain`: by how much the rule's strict precision is above its own; `low` to `high`: the
+    95 % interval of that."""
 
     name: str
     threshold: float
+    lead: str
     quality: Quality
+    gain: float
+    low: float
+    high: float
+
+    @property
+    def may_be_chance(self) -> bool:
+        """Whether the interval has 0 in it."""
+        return self.low <= 0.0 <= self.high
 
 
 class Point(msgspec.Struct, frozen=True):
-    """The rule at one threshold: the percentile of P(churn), and how good it is. `late`: silences
-    that stay below it warn after `late_silence_days` all the same."""
+    """The rule at one share of leaving customers to be warned of by half of the horizon, and how
+    good it is."""
 
-    churn_percentile: float
-    late: bool
+    early: float
     per_week: float
     quality: Quality
 
@@ -53,13 +64,12 @@ class Backtest(msgspec.Struct, frozen=True):
     """The report. Days are ISO dates; the period is from 00:00 UTC of `start` to 00:00 of `end`.
 
     `rule` are the warnings as they would have been sent; `panel_rule` the same rule read off the
-    panel, which has `panel_share` of the customers. `baselines` are simple rules at the rule's
-    median lead, `mean_baseline` is plain silence at its mean lead. `rankings` are call lists of a
-    tenth of the better half of the active customers, every 30 days; `ranked_by` names that of the
+    panel, which has `panel_share` of the customers. `learned` is what the model has learnt of when
+    to warn. `baselines` are simple rules at the rule's lead. `rankings` are call lists of a tenth
+    of the better half of the active customers, three times a horizon; `ranked_by` names that of the
     budget. `order_only_recall` is that of a rule that scores only when orders arrive. `left_out`:
     churns of customers whom the policy leaves out, by standing. `withheld`: episodes for which the
-    budget had no place at first.
-    """
+    budget had no place at first."""
 
     model_version: str
     policy_version: str
@@ -84,8 +94,8 @@ class Backtest(msgspec.Struct, frozen=True):
     order_only_recall: float | None
     panel_share: float
     panel_rule: Quality
+    learned: Learned
     baselines: list[Baseline]
-    mean_baseline: Baseline | None
     points: list[Point]
     ranked_by: str
     rankings: dict[str, CallList]

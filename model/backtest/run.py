@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from features.orders import Order
 from features.times import iso_day
 from model.backtest.baselines import (
@@ -21,7 +23,6 @@ from model.backtest.baselines import (
     rank_days,
     rankings,
     silence_fires,
-    silent_as_early,
     suggestions,
 )
 from model.backtest.panel import Panel, Silences, base_rate, calibration, quality_of
@@ -31,14 +32,15 @@ from model.backtest.raised import LoggedWarning, RaisedWarnings, by_week
 from model.backtest.result import Backtest, BacktestError
 from model.backtest.silences import SilenceLog
 from model.backtest.simulate import Simulation
-from model.data.training_rows import TrainingConfig, population, training_set
+from model.data.training_rows import TrainingConfig, known_states, population_of, training_set
 from model.decide.judge import Judge
+from model.decide.learn import learn
 from model.decide.policy import Policy, Rules
 from model.decide.rule_state import Trigger
 from model.decide.scoring import Scorer
 from model.estimators.fit import fit
 from model.estimators.kinds import DEFAULT
-from model.evaluate.holdout import churn_quantiles, score_quantiles
+from model.evaluate.holdout import score_quantiles
 
 Progress = Callable[[int], None]
 
@@ -61,10 +63,20 @@ class BacktestPlan:
 
 def trained(orders: Sequence[Order], day: int, config: TrainingConfig) -> Scorer:
     """The scorer that training at 00:00 UTC of a day gives, from the events before it alone."""
-    known = population(orders, day, config.attributes, config.calendar)
+    states = known_states(orders, day, config.calendar)
+    known = population_of(states, day, config.attributes)
     model = fit(training_set(orders, config, day), config, known)
-    quantiles, churn = score_quantiles(model.clv(known)), churn_quantiles(known, model)
-    return Scorer.of(model, f"day-{iso_day(day)}", quantiles, churn, attributes=config.attributes)
+    scores = model.clv(known)
+    floor = float(np.percentile(scores, Policy().floor_percentile))
+    risk, learned = learn(states, day, config.horizon_days, model.clv, floor)
+    return Scorer.of(
+        model,
+        f"day-{iso_day(day)}",
+        score_quantiles(scores),
+        risk=risk,
+        learned=learned,
+        attributes=config.attributes,
+    )
 
 
 def backtest(orders: Sequence[Order], scorer: Scorer, plan: BacktestPlan) -> Backtest:
@@ -84,13 +96,17 @@ def backtest(orders: Sequence[Order], scorer: Scorer, plan: BacktestPlan) -> Bac
     return BacktestRun(orders, scorer, plan).report()
 
 
+def _judge(scorer: Scorer, policy: Policy) -> Judge:
+    """What is published between decisions decides nothing."""
+    return Judge(scorer, replace(scorer.rules(policy), refreshes=False))
+
+
 class BacktestRun:
     """One backtest: the simulation, and what is written down on the way. `report` runs it; after
     that `panel` has every row."""
 
     def __init__(self, orders: Sequence[Order], scorer: Scorer, plan: BacktestPlan) -> None:
-        # What is published between decisions decides nothing.
-        self.policy = replace(plan.policy, refresh_days=None)
+        self.policy = plan.policy
         self.orders, self.scorer, self.plan = orders, scorer, plan
         day_of = scorer.calendar.day_of
         self.period = Period(
@@ -100,8 +116,8 @@ class BacktestRun:
             end_day=day_of(orders[-1].ts_ms) + 1,
             horizon_days=scorer.horizon_days,
         )
-        self.simulation = Simulation(orders, Judge(scorer, scorer.rules(self.policy)))
-        self.purchases = Purchases(orders, scorer.calendar)
+        self.simulation = Simulation(orders, _judge(scorer, self.policy))
+        self.purchases = Purchases(orders)
         self.silence_log = SilenceLog(self.simulation, self.purchases, self.period)
         self.silent_days = SilentDays(
             self.simulation, self.purchases, self.period, self.silence_log.by_start
@@ -145,7 +161,7 @@ class BacktestRun:
         scorer = trained(self.orders, day, config)
         self.swap_days.add(day)
         # As live: every customer moves to the new scale when it is next judged.
-        self.simulation.judge = Judge(scorer, scorer.rules(self.policy))
+        self.simulation.judge = _judge(scorer, self.policy)
         self.silent_days.rescale()
         self.silent_days.fit_alive(day)
 
@@ -171,8 +187,7 @@ class BacktestRun:
     def _report(self, silences: Silences, panel: Panel) -> Backtest:
         period, rules, every = self.period, self.rules, self.silent_days.every
         sent = RaisedWarnings.of(self.raised, self.silence_log.by_start, silences)
-        fires = silence_fires(panel, self.policy, rules, self.policy.churn_percentile, late=True)
-        panel_rule = quality_of(panel, fires)
+        fires = silence_fires(panel, rules)
         everything = [warning for warning in self.raised if warning.day >= period.from_day]
         swapped = [warning for warning in everything if warning.day in self.swap_days]
         per_day = Counter(warning.day for warning in everything)
@@ -205,9 +220,9 @@ class BacktestRun:
             else None,
             order_only_recall=self.silence_log.order_only_recall(silences),
             panel_share=1 / every,
-            panel_rule=panel_rule,
-            baselines=baselines(panel, panel_rule),
-            mean_baseline=silent_as_early(panel, panel_rule),
+            panel_rule=quality_of(panel, fires),
+            learned=self.scorer.learned,
+            baselines=baselines(panel, fires),
             points=found,
             ranked_by=budget_name(self.policy),
             rankings=rankings(panel, self.policy, self.rank_days(panel)),

@@ -12,7 +12,7 @@ from model.backtest.panel import Silences
 from model.backtest.purchases import Period, Purchases
 from model.backtest.simulate import Simulation
 from model.decide.history import history_of
-from model.decide.rule import is_down_by
+from model.decide.rule import VALUE_DROP, is_down_by
 
 
 class LoggedSilence(msgspec.Struct, frozen=True):
@@ -39,10 +39,9 @@ class SilenceLog:
         compared with."""
         found: dict[str, int] = {}
         rules = self._simulation.judge.rules
-        day_ms = rules.calendar.start_ms(day)
         for user in self._purchases.buyers(day):
             track = self._simulation.tracks.get(user)
-            reference = track and track.customer.rule_state.reference(day_ms, rules)
+            reference = track and track.customer.rule_state.reference
             if reference and reference.clv_minor >= rules.floor_minor:
                 found[user] = reference.clv_minor
         return found
@@ -56,12 +55,8 @@ class SilenceLog:
                 continue
             track = self._simulation.tracks[user]
             rule_state = track.customer.rule_state
-            scored, reference = (
-                rule_state.scored_last,
-                rule_state.reference(rules.calendar.start_ms(day), rules),
-            )
-            drop = rules.policy.event_drop
-            if scored and user in before and is_down_by(drop, scored.clv_minor, before[user]):
+            scored, reference = rule_state.scored_last, rule_state.reference
+            if scored and user in before and is_down_by(VALUE_DROP, scored.clv_minor, before[user]):
                 self._order_only.add((user, day))
             if reference is None or reference.clv_minor < max(rules.floor_minor, 1):
                 continue

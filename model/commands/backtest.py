@@ -56,7 +56,7 @@ from model.report.backtest_text import text
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A setting of the policy, such as drop=0.3; may be repeated.",
+    help="A setting of the policy, such as early=0.6; may be repeated.",
 )
 @ATTRIBUTES
 @JSON

@@ -140,7 +140,7 @@ def _as_it_is(
             " to retrain its kind"
         )
     with step("evaluating"):
-        return as_it_is(log, loaded.model, cutoff_day, attributes=attributes)
+        return as_it_is(log, loaded.model, cutoff_day, attributes=attributes, risk=manifest.risk)
 
 
 def _config(manifest: Manifest, attributes: Attributes | None) -> TrainingConfig:

@@ -52,14 +52,16 @@ class TrainingConfig:
     model with its options (`model.estimators.kinds`), what is known of customers beside their
     orders, and the shop's calendar.
 
-    A snapshot counts half as much as one `half_life_days` younger: shops change, and the customers
+    Snapshots are a third of the horizon apart unless said otherwise (0), and a snapshot counts
+    half as much as one `half_life_days` younger (0: two horizons, at least half a year): shops
+    change, and the customers
     of one cohort grow older. Above `max_rows` rows, a part of the customers is left out, chosen by
     a hash of their ids: the same ones at every snapshot and in every run.
     """
 
     horizon_days: int = 90
-    snapshot_every_days: int = 30
-    half_life_days: int = 180
+    snapshot_every_days: int = 0
+    half_life_days: int = 0
     max_rows: int = 500_000
     currency: str = "USD"
     attributes: Attributes | None = None
@@ -73,6 +75,10 @@ class TrainingConfig:
                 f"horizon {self.horizon_days} days must lie between 1 and {HISTORY_DAYS},"
                 " the days that a customer's state remembers one by one"
             )
+        if not self.snapshot_every_days:
+            object.__setattr__(self, "snapshot_every_days", max(1, self.horizon_days // 3))
+        if not self.half_life_days:
+            object.__setattr__(self, "half_life_days", max(180, 2 * self.horizon_days))
         if self.snapshot_every_days < 1:
             raise TrainingError(f"snapshots every {self.snapshot_every_days} days; at least 1")
         if self.half_life_days < 1:
@@ -179,7 +185,8 @@ def training_set(orders: Sequence[Order], config: TrainingConfig, cutoff_day: in
             f"the log has {there_are} {'day' if there_are == 1 else 'days'} before the cutoff"
             f" ({in_all} in all); a horizon of {config.horizon_days} days needs at least"
             f" {config.horizon_days + min(step, config.horizon_days)} before it: give a longer"
-            " history or a shorter --horizon, or a later --cutoff, after which less can be judged"
+            f" history or a shorter --horizon (this log carries {in_all * 3 // 7}), or a later"
+            " --cutoff, after which less can be judged"
         )
     taken = _thinned(snapshots(orders, days, config.horizon_days, config.calendar), config.max_rows)
     customers = len({user for snapshot in taken for user in snapshot.users})
@@ -252,11 +259,25 @@ def population(
 ) -> Floats:
     """Feature vectors of all customers with an order before a day, as known when it begins; with
     their attributes, where there are such."""
+    return population_of(known_states(orders, day, calendar), day, attributes)
+
+
+def population_of(
+    states: Mapping[str, CustomerState], day: int, attributes: Attributes | None = None
+) -> Floats:
+    """Feature vectors of customers as known when a day begins, with their attributes, where there
+    are such."""
+    X = vectors([(state, day * MS_PER_DAY) for state in states.values()])
+    return X if attributes is None else attributes.beside(X, list(states))
+
+
+def known_states(
+    orders: Sequence[Order], day: int, calendar: Calendar = UTC
+) -> dict[str, CustomerState]:
+    """All customers with an order before a day, as known when it begins."""
     fold = LogFold(orders, calendar)
     fold.until(day)
-    bought = {user: s for user, s in fold.states.items() if s.last_purchase_day is not None}
-    X = vectors([(state, day * MS_PER_DAY) for state in bought.values()])
-    return X if attributes is None else attributes.beside(X, list(bought))
+    return {user: s for user, s in fold.states.items() if s.last_purchase_day is not None}
 
 
 def rows_of(snapshot: Snapshot, attributes: Attributes | None) -> Floats:

@@ -8,6 +8,7 @@ anything later is: `pieces` cuts a batch where its events close instants. With o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from typing import NamedTuple
 from features import buckets
 from features.state import CustomerState
 from model.decide.judge import Contested, JudgedBatch, Scoring
-from model.decide.policy import Policy, Rules, Stake
+from model.decide.policy import Rules
 
 
 def share(per_day: int, number: int, partitions: int, day: int) -> int:
@@ -25,10 +26,13 @@ def share(per_day: int, number: int, partitions: int, day: int) -> int:
     return whole + ((number + day) % partitions < left)
 
 
-def weight(churn_probability: float, stake_minor: float, policy: Policy) -> float:
-    """What a budget ranks by: P(churn) to the power of the certainty × what is at stake."""
-    sure: float = churn_probability**policy.budget_certainty
-    return sure * stake_minor
+def weights(churn: Sequence[float], spent: Sequence[float], money: float) -> list[float]:
+    """What a budget ranks by: P(churn) x (1 + money x spend / mean spend), the mean weighed by
+    P(churn). A place on the list adds P(churn) to the right ones and P(churn) x spend to the money,
+    so any best trade of one for the other is such a sum."""
+    mean = math.fsum(p * s for p, s in zip(churn, spent, strict=True)) / (math.fsum(churn) or 1.0)
+    scale = money / mean if mean else 0.0
+    return [p * (1.0 + scale * s) for p, s in zip(churn, spent, strict=True)]
 
 
 def spent_minor(facts: CustomerState, as_of_day: int, days: int) -> int:
@@ -44,23 +48,21 @@ def spent_minor(facts: CustomerState, as_of_day: int, days: int) -> int:
     return max(net, 0)
 
 
-def stake_minor(scoring: Scoring, rules: Rules) -> int:
-    """What is at stake with a scoring that raised, as the policy counts it, in minor units."""
-    assert scoring.raised is not None
-    if rules.policy.budget_value == Stake.REFERENCE:
-        return scoring.raised.reference.clv_minor
-    return spent_minor(scoring.facts, rules.calendar.day_of(scoring.as_of_ms), rules.horizon_days)
-
-
 def chosen(raised: Iterable[Scoring], places: int, rules: Rules) -> set[str]:
     """The customers of the largest weight, as many as there are places; ties go to the lower user
     id, so that nothing depends on the order in which they were found."""
-
-    def rank(scoring: Scoring) -> tuple[float, str]:
-        stake = stake_minor(scoring, rules)
-        return -weight(scoring.score.churn_probability, stake, rules.policy), scoring.user_id
-
-    return {scoring.user_id for scoring in sorted(raised, key=rank)[: max(places, 0)]}
+    candidates = list(raised)
+    ranks = weights(
+        [scoring.score.churn_probability for scoring in candidates],
+        [
+            spent_minor(s.facts, rules.calendar.day_of(s.as_of_ms), rules.horizon_days)
+            for s in candidates
+        ],
+        rules.policy.money,
+    )
+    users = [scoring.user_id for scoring in candidates]
+    best = sorted(zip((-rank for rank in ranks), users, strict=True))
+    return {user for _, user in best[: max(places, 0)]}
 
 
 def split(judged: JudgedBatch) -> tuple[JudgedBatch, JudgedBatch]:
@@ -144,17 +146,17 @@ def pieces(watermarks_ms: Sequence[int | None], closed_ms: int | None, rules: Ru
     `watermarks_ms`: the partition's watermark with each record counted in (None: before the first
     order); `closed_ms`: that before the batch.
     """
-    calendar, grid = rules.calendar, rules.policy.grid_days
-    closed = -1 if closed_ms is None else calendar.day_of(closed_ms) // grid
+    calendar = rules.calendar
+    closed = -1 if closed_ms is None else calendar.day_of(closed_ms)
     found: list[Piece] = []
     start, until_ms = 0, None
     for at, watermark_ms in enumerate(watermarks_ms):
-        if watermark_ms is None or (step := calendar.day_of(watermark_ms) // grid) <= closed:
+        if watermark_ms is None or (step := calendar.day_of(watermark_ms)) <= closed:
             continue
         if at > start:
             found.append(Piece(start, at, until_ms))
         closed = step
-        start, until_ms = at, calendar.start_ms(closed * grid)
+        start, until_ms = at, calendar.start_ms(closed)
     if watermarks_ms:
         found.append(Piece(start, len(watermarks_ms), until_ms))
     return found

@@ -8,6 +8,7 @@ orders that may have lowered a CLV themselves take a second, small one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,7 +25,7 @@ from model.decide.history import PurchaseHistory, history_of
 from model.decide.outcome import Answered
 from model.decide.policy import Rules
 from model.decide.rule import RuleEvent
-from model.decide.rule_state import NEW, Peak, RaisedWarning, RuleState, Trigger
+from model.decide.rule_state import Peak, RaisedWarning, RuleState, Trigger
 from model.decide.scoring import Score, Scorer
 
 
@@ -47,7 +48,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 class Scoring(msgspec.Struct, frozen=True, gc=False):
     """One scoring that others may want to hear of. `offset` is that of the event behind it, None
     for a grid instant; `facts` are those scored; `reference` that of the rule at that moment;
-    `answered` the warning that an order came after."""
+    `answered` the warning that an order came after; `value_drop`
+    what an event tells of value lost."""
 
     user_id: str
     offset: int | None
@@ -58,6 +60,12 @@ class Scoring(msgspec.Struct, frozen=True, gc=False):
     facts: CustomerState
     raised: RaisedWarning | None
     answered: Answered | None = None
+    value_drop: RaisedWarning | None = None
+
+    @property
+    def notice(self) -> RaisedWarning | None:
+        """What is to be told: the warning, or the value drop."""
+        return self.raised or self.value_drop
 
 
 class Contested(NamedTuple):
@@ -112,7 +120,7 @@ class Judge:
             self._course(user_id, track, events.get(user_id, ()), until_ms)
             for user_id, track in tracks.items()
         ]
-        scores = _scores(self.scorer, courses)
+        scores = _scores(self.scorer, self.rules, courses)
         before = self._scores_before(courses, scores)
         judged = JudgedBatch(
             effects={at: applied.effect for course in courses for at, applied in course.applied},
@@ -180,7 +188,8 @@ class Judge:
         """The grid instants that may be due while the facts stay as they are."""
         if history is None or from_ms is None or from_ms > until_ms:
             return []
-        deciding_from = self._deciding_from(history, rule_state, from_ms)
+        from_day = self.rules.calendar.day_from(from_ms)
+        deciding_from = schedule.first_deciding_day(history, rule_state, from_day, self.rules)
         return [
             _Instant(facts, at, history, refresh)
             for at, refresh in schedule.possible_instants(
@@ -188,38 +197,26 @@ class Judge:
             )
         ]
 
-    def _deciding_from(
-        self, history: PurchaseHistory, rule_state: RuleState | None, from_ms: int
-    ) -> int | None:
-        """The first day on which the rule may decide something; None: never. `rule_state` is None
-        where it is not known yet."""
-        from_day = self.rules.calendar.day_from(from_ms)
-        if rule_state is not None:
-            return schedule.first_firing_day(history, rule_state, from_day, self.rules)
-        if self.rules.policy.budget_per_day is not None:
-            return from_day
-        return schedule.first_deciding_day(history, NEW, from_day, self.rules)
-
     def _history(self, facts: CustomerState) -> PurchaseHistory | None:
         return history_of(facts, self.rules.enough_purchase_days)
 
     def _scores_before(
-        self, courses: Sequence[_Course], scores: Sequence[Sequence[Score]]
+        self, courses: Sequence[_Course], scores: Sequence[Sequence[_Scored]]
     ) -> dict[int, int]:
-        """The CLVs without the event but as of its instant, by offset, of the events that may fire
-        by themselves. An event can only fire where the CLV is under what the highest reference of
+        """The CLVs without the event but as of its instant, by offset, of the events that may be
+        value drops. An event can only be one where the CLV is under what the highest reference of
         the customer, before or within the batch, allows."""
         suspects: list[tuple[str, _Fold]] = []
-        drop = self.rules.policy.event_drop
         for course, of_course in zip(courses, scores, strict=True):
             if not course.has_events:
                 continue
             highest = max((p.clv_minor for p in course.track.customer.rule_state.peaks), default=0)
             swapped = isinstance(course.steps[0], _Rebase)
-            for step, score in zip(course.steps, of_course, strict=True):
-                if isinstance(step, _Fold) and (
-                    swapped or rule.is_down_by(drop, score.clv_minor, highest)
-                ):
+            for step, (score, _) in zip(course.steps, of_course, strict=True):
+                if score is None or isinstance(step, _Instant):
+                    continue
+                low = swapped or rule.is_down_by(rule.VALUE_DROP, score.clv_minor, highest)
+                if low and isinstance(step, _Fold):
                     suspects.append((course.user_id, step))
                 highest = max(highest, score.clv_minor)
         found = self.scorer.scores(
@@ -233,7 +230,7 @@ class Judge:
     def _decide(
         self,
         course: _Course,
-        scores: Sequence[Score],
+        scores: Sequence[_Scored],
         before: Mapping[int, int],
         until_ms: int | None,
     ) -> _Decided:
@@ -243,19 +240,22 @@ class Judge:
         rule_state = customer.rule_state
         scorings: list[Scoring] = []
         contest: tuple[RuleState, Scoring | None] | None = None
-        for step, score in zip(course.steps, scores, strict=True):
+        for step, (score, sure) in zip(course.steps, scores, strict=True):
             if isinstance(step, _Instant):
                 earlier = rule_state
-                rule_state, told = self._at_instant(course, earlier, step, score)
+                rule_state, told = self._at_instant(course, earlier, step, score, sure)
                 if told and told.raised and self.rules.policy.budget_per_day is not None:
                     contest = self._without(earlier, step, told)
-            elif isinstance(step, _Fold):
+                if told:
+                    scorings.append(told)
+                continue
+            assert score is not None
+            if isinstance(step, _Fold):
                 clv_before = before.get(step.event.offset)
                 rule_state, told = self._at_event(course, rule_state, step, score, clv_before)
-            else:
-                rule_state, told = self._rebased(rule_state, score), None
-            if told:
                 scorings.append(told)
+            else:
+                rule_state = self._rebased(rule_state, score)
         history: PurchaseHistory | None = None
         after_ms = -1
         if course.has_events or until_ms is not None:
@@ -287,25 +287,26 @@ class Judge:
         return rule.rebased(rule_state, version, scored.clv_minor, score.clv_minor)
 
     def _at_instant(
-        self, course: _Course, rule_state: RuleState, step: _Instant, score: Score
+        self,
+        course: _Course,
+        rule_state: RuleState,
+        step: _Instant,
+        score: Score | None,
+        sure: bool,
     ) -> tuple[RuleState, Scoring | None]:
+        clv_minor = 0 if score is None else score.clv_minor
         verdict = rule.on_instant(
-            rule_state,
-            step.as_of_ms,
-            score.clv_minor,
-            score.churn_probability,
-            step.history,
-            self.rules,
+            rule_state, step.as_of_ms, clv_minor, sure, step.history, self.rules
         )
-        if verdict.raised is None and not step.refresh:
+        if score is None or (verdict.raised is None and not step.refresh):
             return verdict.rule_state, None
         return verdict.rule_state, Scoring(
             user_id=course.user_id,
             offset=None,
             as_of_ms=step.as_of_ms,
-            trigger=verdict.raised.trigger if verdict.raised else Trigger.SILENCE,
+            trigger=Trigger.SILENCE,
             score=score,
-            reference=rule_state.reference(step.as_of_ms, self.rules),
+            reference=rule_state.reference,
             facts=step.facts,
             raised=verdict.raised,
         )
@@ -327,7 +328,7 @@ class Judge:
             void=step.facts.buckets == step.before.buckets,
             known=step.applied.known,
         )
-        reference = rule_state.reference(step.as_of_ms, self.rules)
+        reference = rule_state.reference
         verdict = rule.on_event(
             rule_state,
             event,
@@ -353,8 +354,9 @@ class Judge:
             score=score,
             reference=reference,
             facts=step.facts,
-            raised=verdict.raised,
+            raised=None,
             answered=answered,
+            value_drop=verdict.value_drop,
         )
 
 
@@ -411,15 +413,41 @@ class _Decided(NamedTuple):
     contested: Contested | None
 
 
-def _scores(scorer: Scorer, courses: Sequence[_Course]) -> list[list[Score]]:
-    """The scores of the steps of every customer, by one model call."""
-    found = iter(
-        scorer.scores(
-            [(step.facts, step.as_of_ms) for c in courses for step in c.steps],
-            [c.user_id for c in courses for _ in c.steps] if scorer.attributes else None,
-        )
+class _Scored(NamedTuple):
+    """The score of a step, None where nobody asks for it; and of a midnight whether the silence is
+    one to warn of, by its length and its index."""
+
+    score: Score | None
+    sure: bool
+
+
+def _scores(scorer: Scorer, rules: Rules, courses: Sequence[_Course]) -> list[list[_Scored]]:
+    """The scores of the steps of every customer: the risk of those who may be warned of, then the
+    rest of who is to be warned of or told of, each by one model call."""
+    steps = [(course.user_id, step) for course in courses for step in course.steps]
+    silent = [
+        rules.calendar.day_of(step.as_of_ms) - step.history.last_day
+        if isinstance(step, _Instant)
+        else -1
+        for _, step in steps
+    ]
+    doubtful = range(rules.first_silence_days, rules.late_silence_days)
+    asked = [n for n, days in enumerate(silent) if days in doubtful and rules.threshold is not None]
+    found_indices = scorer.indices([(steps[n][1].facts, steps[n][1].as_of_ms) for n in asked])
+    indices = dict(zip(asked, found_indices, strict=True))
+    sure = [rules.is_sure(days, indices.get(n, -math.inf)) for n, days in enumerate(silent)]
+    wanted = [
+        n
+        for n, (_, step) in enumerate(steps)
+        if sure[n] or not isinstance(step, _Instant) or step.refresh
+    ]
+    found = scorer.scores(
+        [(steps[n][1].facts, steps[n][1].as_of_ms) for n in wanted],
+        [steps[n][0] for n in wanted] if scorer.attributes else None,
     )
-    return [list(islice(found, len(course.steps))) for course in courses]
+    scores = dict(zip(wanted, found, strict=True))
+    every = iter([_Scored(scores.get(n), sure[n]) for n in range(len(steps))])
+    return [list(islice(every, len(course.steps))) for course in courses]
 
 
 def telling_order(scoring: Scoring) -> tuple[int, int, str]:

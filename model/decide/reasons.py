@@ -37,17 +37,17 @@ class Share(NamedTuple):
     share: float
 
 
-def explain(scorer: Scorer, raised: Sequence[Scoring]) -> list[tuple[Share, ...]]:
-    """The shares behind each scoring that raised, largest first, zeros left out."""
-    pairs = [pair for scoring in raised for pair in _counterfactuals(scorer, scoring)]
-    scores = iter(scorer.scores(pairs, [s.user_id for s in raised for _ in range(3)]))
-    return [_shares(scoring, [next(scores).clv_minor for _ in range(3)]) for scoring in raised]
+def explain(scorer: Scorer, noticed: Sequence[Scoring]) -> list[tuple[Share, ...]]:
+    """The shares behind each warning or value drop, largest first, zeros left out."""
+    pairs = [pair for scoring in noticed for pair in _counterfactuals(scorer, scoring)]
+    scores = iter(scorer.scores(pairs, [s.user_id for s in noticed for _ in range(3)]))
+    return [_shares(scoring, [next(scores).clv_minor for _ in range(3)]) for scoring in noticed]
 
 
 def _counterfactuals(scorer: Scorer, scoring: Scoring) -> list[tuple[CustomerState, int]]:
     """The customer as of the last order, without the refunds since, with baskets as before."""
-    assert scoring.raised is not None
-    facts, since = scoring.facts, scoring.raised.reference.day
+    assert scoring.notice is not None
+    facts, since = scoring.facts, scoring.notice.reference.day
     last_day = facts.last_purchase_day
     awake_ms = scoring.as_of_ms if last_day is None else scorer.calendar.start_ms(last_day)
     return [
@@ -58,10 +58,10 @@ def _counterfactuals(scorer: Scorer, scoring: Scoring) -> list[tuple[CustomerSta
 
 
 def _shares(scoring: Scoring, clvs: Sequence[int]) -> tuple[Share, ...]:
-    assert scoring.raised is not None
-    now = scoring.raised.clv_minor
+    assert scoring.notice is not None
+    now = scoring.notice.clv_minor
     silence, refunds, baskets = (max(clv - now, 0) for clv in clvs)
-    fall = scoring.raised.reference.clv_minor - now
+    fall = scoring.notice.reference.clv_minor - now
     frequency = max(fall - silence - refunds - baskets, 0)
     parts = {
         Factor.SILENCE: silence,

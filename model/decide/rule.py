@@ -1,28 +1,30 @@
-"""When a fallen CLV becomes a warning: the drop rule.
+"""When a silence becomes a warning, and an order event a note that value was lost.
 
-Pure: a decision is a function of the rule state so far and of one scoring. Silence is judged on a
-grid of UTC midnights (`schedule.py`), because somebody who stops ordering sends no event.
+Pure: a decision is a function of the rule state so far and of one scoring. Silence is judged at UTC
+midnights (`schedule.py`), because somebody who stops ordering sends no event.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
 from functools import cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from features.orders import OrderType
-from features.times import MS_PER_DAY
 from model.decide.history import PurchaseHistory
-from model.decide.policy import ReferenceKind, Rules
+from model.decide.policy import Rules
 from model.decide.rule_state import Peak, RaisedWarning, RuleState, Trigger
+
+VALUE_DROP: Final = 0.3
+"""Share of the reference that is gone where an order or refund is told of as a value drop."""
 
 
 class RuleEvent(msgspec.Struct, frozen=True, gc=False):
     """An order event as the rule sees it. `late`: it came after its time was closed, so it counts
-    but fires no warning for the past. `void`: an order that was taken back before it came.
-    `known`: an order that had come before, and comes again with another time or amount."""
+    but says nothing of the past. `void`: an order that was taken back before it came. `known`: an
+    order that had come before, and comes again with another time or amount."""
 
     type: OrderType
     ts_ms: int
@@ -38,27 +40,13 @@ class RuleEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Verdict(NamedTuple):
-    """The rule state after a scoring, the warning if it fires, and the warning that the customer
-    has answered with an order."""
+    """The rule state after a scoring; the warning, if a silence raised one; the warning that the
+    customer has answered with an order; and what an event tells of value lost."""
 
     rule_state: RuleState
     raised: RaisedWarning | None = None
     answered: RaisedWarning | None = None
-
-
-def fallen(
-    rule_state: RuleState, as_of_ms: int, clv_minor: int, drop: float, rules: Rules
-) -> Peak | None:
-    """The reference that the CLV has fallen under by `drop`, where the rule could fire; else
-    None."""
-    reference = rule_state.reference(as_of_ms, rules)
-    if (
-        reference is None
-        or reference.clv_minor < rule_state.floor(rules)
-        or not is_down_by(drop, clv_minor, reference.clv_minor)
-    ):
-        return None
-    return reference
+    value_drop: RaisedWarning | None = None
 
 
 def is_down_by(drop: float, clv_minor: int, reference_minor: int) -> bool:
@@ -85,9 +73,10 @@ def on_event(
 ) -> Verdict:
     """What follows from an order event scored as of `as_of_ms`; `history` knows the event.
 
-    A new order re-arms the rule, and answers the warning since the one before. An event fires only
-    when it lowers the CLV itself: `clv_before_minor` is the CLV without it as of the same instant
-    (None: not known to be lower).
+    A new order re-arms the rule, and answers the warning since the one before. An event never warns
+    of churn, and never disarms: when somebody orders is when they are least likely to be gone. One
+    that lowers the CLV itself is told of as a value drop; `clv_before_minor` is the CLV without it
+    as of the same instant (None: not known to be lower).
     """
     answered = None
     # The shop may send an order again with another amount; that is no new one, and would open the
@@ -99,76 +88,84 @@ def on_event(
             armed=True,
             episode_ms=event.ts_ms,
             episode_id=event.order_hash,
-            deferred=None,
             deferred_since_ms=-1,
             quiet_until_day=-1,
         )
     rule_state = msgspec.structs.replace(rule_state, floor_minor=rules.floor_minor, swapped=False)
-    reference = fallen(rule_state, as_of_ms, clv_minor, rules.policy.event_drop, rules)
-    lowered = clv_before_minor is not None and clv_minor < clv_before_minor
-    raised, deferred = None, rule_state.deferred
+    reference = rule_state.reference
+    value_drop = None
     if (
-        reference
-        and rule_state.armed
-        and lowered
+        reference is not None
+        and reference.clv_minor >= rule_state.floor(rules)
+        and is_down_by(VALUE_DROP, clv_minor, reference.clv_minor)
+        and clv_before_minor is not None
+        and clv_minor < clv_before_minor
         and not event.late
-        and _may_warn_at_event(rule_state, history, as_of_ms, rules)
+        and (history is None or history.purchase_days >= rules.policy.min_orders)
     ):
-        raised = _raised(rule_state, event.trigger, as_of_ms, clv_minor, reference, rules)
-        if rules.policy.budget_per_day is not None:
-            # Who has no order left is due no more, and so never competes.
-            raised, deferred = None, raised if history else None
+        value_drop = RaisedWarning(
+            event.trigger,
+            as_of_ms,
+            clv_minor,
+            reference,
+            event.ts_ms,
+            event.order_hash,
+            rules.policy.version,
+        )
     scored = Peak(rules.calendar.day_of(as_of_ms), clv_minor)
+    last_day = scored.day if history is None else history.last_day
     rule_state = msgspec.structs.replace(
         rule_state,
         as_of_ms=as_of_ms,
-        peaks=_remembered(rule_state, event.type, scored, rules),
-        armed=rule_state.armed and raised is None,
-        raised=raised or rule_state.raised,
-        scored=None if rules.policy.reference == ReferenceKind.PEAK else scored,
-        deferred=deferred,
+        peaks=_with_peak(rule_state.peaks, scored, last_day - rules.horizon_days),
     )
-    return Verdict(rule_state, raised, answered)
+    return Verdict(rule_state, None, answered, value_drop)
 
 
 def on_instant(
     rule_state: RuleState,
     as_of_ms: int,
     clv_minor: int,
-    churn_probability: float,
+    sure: bool,
     history: PurchaseHistory,
     rules: Rules,
 ) -> Verdict:
-    """What follows from a grid instant. Where it decides nothing the rule state is the same
-    object."""
+    """What follows from a midnight of a silence; `sure`: whether `Rules.is_sure` of it. Where it
+    decides nothing the rule state is the same object, and `clv_minor` is not looked at unless
+    sure."""
     day = rules.calendar.day_of(as_of_ms)
-    silent_days = day - history.last_day
-    if not rule_state.may_fire(as_of_ms, rules) or silent_days > rules.horizon_days:
+    first_day = history.last_day + rules.first_silence_days
+    if (
+        not rule_state.may_warn(rules)
+        or history.purchase_days < rules.policy.min_orders
+        or not max(first_day, rule_state.quiet_until_day)
+        <= day
+        <= history.last_day + rules.horizon_days
+    ):
         return Verdict(rule_state)
-    deferred = rule_state.deferred
-    if deferred is not None:
-        raised = _raised(
-            rule_state, deferred.trigger, as_of_ms, clv_minor, deferred.reference, rules
-        )
-        return _warned(rule_state, raised)
-    first_day = rule_state.first_day(history, rules)
-    if first_day is None or day < first_day:
-        return Verdict(rule_state)
-    sure = silent_days >= rules.late_silence_days or churn_probability >= rules.churn_threshold
-    reference = fallen(rule_state, as_of_ms, clv_minor, rules.policy.drop, rules) if sure else None
-    swapped = rule_state.swapped
+    reference, swapped = rule_state.reference, rule_state.swapped
     if swapped:
         rule_state = msgspec.structs.replace(rule_state, swapped=False)
-    if reference is None:
+    if not sure or reference is None or clv_minor >= reference.clv_minor:
         return Verdict(rule_state)
-    if swapped and day - rules.policy.grid_days >= first_day and rules.policy.swap_spread_days:
-        # It did not fire at the instant before, with the model before: spread such warnings, or
-        # they all come on the day of the new model.
-        days = 1 + int.from_bytes(rule_state.episode_id) % rules.policy.swap_spread_days
-        rule_state = msgspec.structs.replace(rule_state, quiet_until_day=day + days)
-        return Verdict(rule_state)
-    raised = _raised(rule_state, Trigger.SILENCE, as_of_ms, clv_minor, reference, rules)
-    return _warned(rule_state, raised)
+    if swapped and day > first_day:
+        # It did not warn the day before, with the model before: spread such warnings, or they all
+        # come on the day of the new model.
+        days = 1 + int.from_bytes(rule_state.episode_id) % rules.swap_spread_days
+        return Verdict(msgspec.structs.replace(rule_state, quiet_until_day=day + days))
+    raised = RaisedWarning(
+        Trigger.SILENCE,
+        as_of_ms,
+        clv_minor,
+        reference,
+        rule_state.episode_ms,
+        rule_state.episode_id,
+        rules.policy.version,
+    )
+    rule_state = msgspec.structs.replace(
+        rule_state, as_of_ms=as_of_ms, armed=False, raised=raised, deferred_since_ms=-1
+    )
+    return Verdict(rule_state, raised)
 
 
 def deferred(rule_state: RuleState, as_of_ms: int) -> RuleState:
@@ -189,82 +186,17 @@ def rebased(
     same instant.
     """
     ratio = new_clv_minor / old_clv_minor if old_clv_minor else 1.0
-    deferred, floor = rule_state.deferred, rule_state.floor_minor
+    floor = rule_state.floor_minor
     return msgspec.structs.replace(
         rule_state,
         model_version=model_version,
-        peaks=tuple(_scaled(peak, ratio) for peak in rule_state.peaks),
-        scored=rule_state.scored and Peak(rule_state.scored.day, new_clv_minor),
-        deferred=deferred
-        and msgspec.structs.replace(deferred, reference=_scaled(deferred.reference, ratio)),
+        peaks=tuple(Peak(p.day, round(p.clv_minor * ratio)) for p in rule_state.peaks),
         floor_minor=floor if floor < 0 else round(floor * ratio),
         swapped=True,
     )
 
 
-def _scaled(peak: Peak, ratio: float) -> Peak:
-    return Peak(peak.day, round(peak.clv_minor * ratio))
-
-
-def _may_warn_at_event(
-    rule_state: RuleState, history: PurchaseHistory | None, as_of_ms: int, rules: Rules
-) -> bool:
-    """Whether minimum history and cooldown allow a warning by an event. `history` is None where the
-    event took the last order back, which is a loss of its own."""
-    if history is None:
-        return True
-    policy, day = rules.policy, rules.calendar.day_of(as_of_ms)
-    raised = rule_state.raised
-    return (
-        history.purchase_days >= policy.min_orders
-        and day - history.first_day >= policy.min_history_days
-        and (raised is None or as_of_ms >= raised.as_of_ms + policy.cooldown_days * MS_PER_DAY)
-    )
-
-
-def _warned(rule_state: RuleState, raised: RaisedWarning) -> Verdict:
-    """The verdict of an instant at which a warning fires."""
-    rule_state = msgspec.structs.replace(
-        rule_state,
-        as_of_ms=raised.as_of_ms,
-        armed=False,
-        raised=raised,
-        deferred=None,
-        deferred_since_ms=-1,
-    )
-    return Verdict(rule_state, raised)
-
-
-def _raised(
-    rule_state: RuleState,
-    trigger: Trigger,
-    as_of_ms: int,
-    clv_minor: int,
-    reference: Peak,
-    rules: Rules,
-) -> RaisedWarning:
-    return RaisedWarning(
-        trigger=trigger,
-        as_of_ms=as_of_ms,
-        clv_minor=clv_minor,
-        reference=reference,
-        episode_ms=rule_state.episode_ms,
-        episode_id=rule_state.episode_id,
-        policy_version=rules.policy.version,
-    )
-
-
-def _remembered(
-    rule_state: RuleState, type: OrderType, scored: Peak, rules: Rules
-) -> tuple[Peak, ...]:
-    """What is remembered for the reference after an event."""
-    if rules.policy.reference == ReferenceKind.PEAK:
-        return _with_peak(rule_state.peaks, scored, rules)
-    return (scored,) if type is OrderType.ORDER or not rule_state.peaks else rule_state.peaks[-1:]
-
-
-def _with_peak(peaks: tuple[Peak, ...], new: Peak, rules: Rules) -> tuple[Peak, ...]:
-    """The peaks with one more: those that it overtops, and those too old to matter, are gone."""
-    since = new.day - rules.policy.reference_days
-    kept = tuple(peak for peak in peaks if peak.day >= since and peak.clv_minor > new.clv_minor)
+def _with_peak(peaks: tuple[Peak, ...], new: Peak, since_day: int) -> tuple[Peak, ...]:
+    """The peaks with one more: those that it overtops, and those before a day, are gone."""
+    kept = tuple(p for p in peaks if p.day >= since_day and p.clv_minor > new.clv_minor)
     return (*kept, new)

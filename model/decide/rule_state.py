@@ -1,4 +1,4 @@
-"""What the drop rule remembers of a customer."""
+"""What the rule remembers of a customer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Final
 
 import msgspec
 
-from model.decide.history import PurchaseHistory
-from model.decide.policy import ReferenceKind, Rules
+from model.decide.policy import Rules
 
 
 class Trigger(enum.StrEnum):
@@ -27,9 +26,9 @@ class Peak(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class RaisedWarning(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A warning, as far as the rule knows it. `episode` names the silence or fall that it is
-    about: the order that armed the rule, by time and id hash. `policy_version` is part of its id,
-    which whatever answers it has to name under another policy too."""
+    """A warning or value drop, as far as the rule knows it. `episode` names what it is about, by
+    time and id hash: the order before the silence, or the order that lost value. `policy_version`
+    is part of its id, which whatever answers it has to name under another policy too."""
 
     trigger: Trigger
     as_of_ms: int
@@ -48,15 +47,15 @@ class RaisedWarning(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class RuleState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the rule remembers of one customer.
 
-    `peaks`: for the reference `peak` the CLVs at events that may yet be it: later ones are lower;
-    for the other the reference itself. `armed`: no warning since the last order. `episode_…`: that
-    order. `as_of_ms`: the last scoring recorded. `raised`: the last warning, None before the first.
-    `scored`: the last scoring where `peaks` does not end with it. `deferred`: what an event raised
-    that waits for the budget of the next instant; `deferred_since_ms`: the first instant of the
-    episode at which a warning was not among the budget's largest; -1: none. `floor_minor`: the
-    rules' floor at the last event, so that another model lifts nobody over it and drops nobody
-    under it (-1: no event yet). `swapped`: another model has come since the last scoring.
-    `quiet_until_day`: what another model made fire waits until this UTC day.
+    `peaks`: the CLVs at events of the horizon before the last order that may yet be the reference:
+    later ones are lower, and the first is it. `armed`: no warning since the last order.
+    `episode_…`: that order. `as_of_ms`: the last scoring recorded. `raised`: the last warning, None
+    before the first. `deferred_since_ms`: the first instant of the episode at which a warning was
+    not among the budget's largest; -1: none. `floor_minor`: the rules' floor at the last event, so
+    that another model lifts nobody over it and drops nobody under it (-1: no event yet).
+    `swapped`: another model has come since the last scoring. `quiet_until_day`: what another model
+    would warn of waits until this UTC day. The version before wrote something to `scored` and
+    `deferred`, which nobody reads any more.
     """
 
     model_version: str = ""
@@ -77,51 +76,22 @@ class RuleState(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """The least reference that is worth a warning, in minor units."""
         return max(rules.floor_minor if self.floor_minor < 0 else self.floor_minor, 1)
 
-    def reference(self, as_of_ms: int, rules: Rules) -> Peak | None:
-        """What a CLV as of then is compared with, or None."""
-        if rules.policy.reference != ReferenceKind.PEAK:
-            return self.peaks[-1] if self.peaks else None
-        since = rules.calendar.day_of(as_of_ms) - rules.policy.reference_days
-        for peak in self.peaks:
-            if peak.day >= since:
-                return peak
-        return None
+    @property
+    def reference(self) -> Peak | None:
+        """What a CLV is compared with: the highest at an event of the horizon before the last
+        order. It does not age in a silence."""
+        return self.peaks[0] if self.peaks else None
 
-    def may_fire(self, as_of_ms: int, rules: Rules) -> bool:
-        """Whether the rule could fire then, whatever the CLV. Once False it stays False until the
-        next event: the reference only falls, or stays, while nothing is scored."""
-        if not self.armed:
-            return False
-        if self.deferred is not None:
-            return True
-        reference = self.reference(as_of_ms, rules)
-        return reference is not None and reference.clv_minor >= self.floor(rules)
-
-    def free_from_day(self, rules: Rules) -> int:
-        """The first UTC day at whose 00:00 the cooldown of the last warning is over."""
-        if self.raised is None:
-            return 0
-        return rules.calendar.day_from(self.raised.as_of_ms) + rules.policy.cooldown_days
-
-    def first_day(self, history: PurchaseHistory, rules: Rules) -> int | None:
-        """The first UTC day on which a silence since `history.last_day` may fire; None: never."""
-        policy = rules.policy
-        if history.purchase_days < policy.min_orders:
-            return None
-        silence = rules.min_silence_days
-        if history.purchase_days < 2:
-            silence = policy.one_time_silence_days or silence
-        return max(
-            history.last_day + silence,
-            history.first_day + policy.min_history_days,
-            self.free_from_day(rules),
-            self.quiet_until_day,
-        )
+    def may_warn(self, rules: Rules) -> bool:
+        """Whether the rule could warn of the customer, whatever the scores. Once False it stays
+        False until the next event."""
+        reference = self.reference
+        return self.armed and reference is not None and reference.clv_minor >= self.floor(rules)
 
     @property
     def scored_last(self) -> Peak | None:
-        """The last scoring that was recorded."""
-        return self.scored or (self.peaks[-1] if self.peaks else None)
+        """The last event as it was scored."""
+        return self.peaks[-1] if self.peaks else None
 
 
 NEW: Final = RuleState()

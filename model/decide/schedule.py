@@ -1,4 +1,4 @@
-"""When a silent customer is due: grid instants, as a function of the customer alone."""
+"""When a silent customer is due: UTC midnights, as a function of the customer alone."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from model.decide.rule_state import RuleState
 def next_due(
     history: PurchaseHistory | None, rule_state: RuleState, after_ms: int, rules: Rules
 ) -> int | None:
-    """The first grid instant after `after_ms` (epoch ms) at which a customer has to be scored: one
-    at which the rule could fire, or a refresh of the published score. None: there is none."""
+    """The first midnight after `after_ms` (epoch ms) at which a customer has to be scored: one at
+    which the rule could warn, or a refresh of the published score. None: there is none."""
     if history is None:
         return None
-    last_day = history.last_day
-    end = last_day + rules.horizon_days
     tomorrow = rules.calendar.day_of(after_ms) + 1
-    due = _next_refresh(last_day, tomorrow, rules)
-    firing = first_firing_day(history, rule_state, tomorrow, rules)
-    if firing is not None and (due is None or firing < due):
-        due = firing
+    due = _next_refresh(history.last_day, tomorrow, rules)
+    deciding = first_deciding_day(history, rule_state, tomorrow, rules)
+    if deciding is not None and (due is None or deciding < due):
+        due = deciding
+    end = history.last_day + rules.horizon_days
     return rules.calendar.start_ms(due) if due is not None and due <= end else None
 
 
@@ -35,61 +34,36 @@ def possible_instants(
     deciding_from: int | None,
 ) -> Iterator[tuple[int, bool]]:
     """All instants from `from_ms` to `until_ms`, both included, at which a silent customer could be
-    due, and whether each is a refresh, whose score is published even if nothing fires. Those of the
-    rule alone only from the UTC day `deciding_from` on (None: none)."""
-    grid, calendar = rules.policy.grid_days, rules.calendar
-    last_day = history.last_day
-    day = _next_on_grid(calendar.day_from(from_ms), grid)
-    end = min(calendar.day_of(until_ms), last_day + rules.horizon_days)
-    silent_from = end + 1 if deciding_from is None else deciding_from
-    refresh = _next_refresh(last_day, day, rules)
+    due, and whether each is a refresh, whose score is published even if nothing is warned of. Those
+    of the rule alone only from the UTC day `deciding_from` on (None: none)."""
+    day = rules.calendar.day_from(from_ms)
+    end = min(rules.calendar.day_of(until_ms), history.last_day + rules.horizon_days)
+    deciding_from = end + 1 if deciding_from is None else deciding_from
     while day <= end:
-        if refresh is not None and refresh < day:
-            refresh = _next_refresh(last_day, day, rules)
-        if day == refresh or day >= silent_from:
-            yield calendar.start_ms(day), day == refresh
-            day += grid
-        elif refresh is None or silent_from < refresh:
-            day = _next_on_grid(silent_from, grid)
+        refresh = _next_refresh(history.last_day, day, rules)
+        if day == refresh or day >= deciding_from:
+            yield rules.calendar.start_ms(day), day == refresh
+            day += 1
         else:
-            day = refresh
+            day = deciding_from if refresh is None else min(refresh, deciding_from)
 
 
 def first_deciding_day(
-    history: PurchaseHistory, rule_state: RuleState, from_day: int, rules: Rules
+    history: PurchaseHistory, rule_state: RuleState | None, from_day: int, rules: Rules
 ) -> int | None:
-    """The first grid day, not before `from_day`, on which silence could fire, or what waits for the
-    budget could; None: the policy leaves the customer out."""
-    first = from_day if rule_state.deferred is not None else rule_state.first_day(history, rules)
-    return None if first is None else _next_on_grid(max(from_day, first), rules.policy.grid_days)
-
-
-def first_firing_day(
-    history: PurchaseHistory, rule_state: RuleState, from_day: int, rules: Rules
-) -> int | None:
-    """The first deciding day where the rule could fire on it, by what it remembers; else None."""
-    # Most customers are worth too little, or have been warned of: they need no calendar.
-    start_ms = rules.calendar.start_ms
-    if not rule_state.may_fire(start_ms(from_day), rules):
+    """The first day, not before `from_day`, on which the rule could warn of a silence; None: it
+    cannot. `rule_state` is None where what the rule remembers is not known."""
+    if history.purchase_days < rules.policy.min_orders:
         return None
-    day = first_deciding_day(history, rule_state, from_day, rules)
-    return day if day is not None and rule_state.may_fire(start_ms(day), rules) else None
+    if rule_state is not None and not rule_state.may_warn(rules):
+        return None
+    quiet_until = -1 if rule_state is None else rule_state.quiet_until_day
+    return max(from_day, history.last_day + rules.first_silence_days, quiet_until)
 
 
 def _next_refresh(last_day: int, from_day: int, rules: Rules) -> int | None:
     """The first refresh day at or after `from_day`."""
-    every, grid = rules.refresh_days, rules.policy.grid_days
+    every = rules.refresh_days
     if every is None:
         return None
-    # A refresh day is a multiple of `every` after the last purchase, moved up to the grid; the one
-    # before `from_day` may be moved up to it.
-    periods = max(1, (from_day - last_day) // every)
-    day = _next_on_grid(last_day + periods * every, grid)
-    while day < from_day:
-        periods += 1
-        day = _next_on_grid(last_day + periods * every, grid)
-    return day
-
-
-def _next_on_grid(day: int, grid_days: int) -> int:
-    return -(-day // grid_days) * grid_days
+    return last_day + max(1, -(-(from_day - last_day) // every)) * every

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,10 +14,13 @@ import numpy.typing as npt
 from features.arrays import Floats
 from features.money import minor_exponent
 from features.state import CustomerState
+from features.table import tabulate
 from features.times import UTC, Calendar
 from features.vector import FEATURE_NAMES, vectors
 from model.data.attributes import Attributes
+from model.decide.learned import NOTHING_LEARNED, Learned
 from model.decide.policy import Policy, Rules
+from model.estimators.risk import Risk, index
 
 _ORDERS_LIFETIME = FEATURE_NAMES.index("orders_lifetime")
 
@@ -56,10 +60,10 @@ class Priced(Regressor, Protocol):
 class Scorer:
     """A model with its name and currency.
 
-    `score_quantiles_major` are the 101 percentiles (0 to 100) of the training population's CLVs;
-    `churn_quantiles` those of P(churn) of its active half
-    (`model.evaluate.holdout.churn_quantiles`), empty where the model does not say. `typical` is the
-    feature vector of the customer to whom others are compared where a CLV is explained
+    `score_quantiles_major` are the 101 percentiles (0 to 100) of the training population's CLVs.
+    `risk` has P(churn) and P(an order soon), None where the shop's past was too short for it: the
+    P(churn) of `model` counts then. `learned` says from which index on silences warn. `typical` is
+    the feature vector of the customer to whom others are compared where a CLV is explained
     (`model.explain.shapley`), empty where there is none. `attributes` are what is known of
     customers beside their orders, None for a model without. `calendar` has the days that it was
     trained on.
@@ -70,7 +74,8 @@ class Scorer:
     currency: str
     horizon_days: int
     score_quantiles_major: tuple[float, ...]
-    churn_quantiles: tuple[float, ...] = ()
+    risk: Risk | None = None
+    learned: Learned = NOTHING_LEARNED
     typical: tuple[float, ...] = ()
     attributes: Attributes | None = None
     calendar: Calendar = UTC
@@ -81,8 +86,9 @@ class Scorer:
         model: Priced,
         version: str = "",
         quantiles: Sequence[float] = (),
-        churn: Sequence[float] = (),
         *,
+        risk: Risk | None = None,
+        learned: Learned = NOTHING_LEARNED,
         typical: Sequence[float] = (),
         attributes: Attributes | None = None,
     ) -> Scorer:
@@ -93,7 +99,8 @@ class Scorer:
             currency=model.currency,
             horizon_days=model.horizon_days,
             score_quantiles_major=tuple(quantiles),
-            churn_quantiles=tuple(churn),
+            risk=risk,
+            learned=learned,
             typical=tuple(typical),
             attributes=attributes,
             calendar=model.calendar,
@@ -109,7 +116,8 @@ class Scorer:
         """
         if not pairs:
             return []
-        clv_minor, churn = self.rate(self.rows(pairs, user_ids))
+        X = self.rows(pairs, user_ids)
+        clv_minor, churn = self.rate(X, pairs)
         return [
             Score(worth, gone)
             for worth, gone in zip(clv_minor.tolist(), churn.tolist(), strict=True)
@@ -118,25 +126,59 @@ class Scorer:
     def rows(
         self, pairs: Sequence[tuple[CustomerState, int]], user_ids: Sequence[str] | None = None
     ) -> Floats:
-        """What the model sees of the pairs, shape (n, k): feature vectors, and attributes."""
+        """What the value model sees of the pairs, shape (n, k): feature vectors, and attributes."""
         X = vectors(pairs, self.calendar)
         return X if self.attributes is None else self.attributes.beside(X, user_ids)
 
-    def rate(self, X: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
-        """The scores of feature vectors as arrays: CLV in minor units, P(churn).
+    def rate(
+        self, X: Floats, pairs: Sequence[tuple[CustomerState, int] | None] | None = None
+    ) -> tuple[npt.NDArray[np.int64], Floats]:
+        """The scores of feature vectors, and of the pairs that they are of, as arrays: CLV in minor
+        units, P(churn). Without a pair P(churn) is that of the value model's own classifier.
 
         Raises ValueError where the model gives no number for one of them.
         """
-        scale = 10 ** minor_exponent(self.currency)
         bought = X[:, _ORDERS_LIFETIME] > 0
-        clv = np.where(bought, np.rint(self.model.clv(X) * scale), 0.0)
-        churn = np.where(bought, self.model.churn(X), 1.0)
+        churn = np.where(bought, self.churn(X, pairs), 1.0)
+        if not np.isfinite(churn).all():
+            raise self._not_finite()
+        return self.clv_minor(X), churn
+
+    def clv_minor(self, X: Floats) -> npt.NDArray[np.int64]:
+        """The CLVs of feature vectors in minor units; 0 for who has bought nothing."""
+        scale = 10 ** minor_exponent(self.currency)
+        clv = np.where(X[:, _ORDERS_LIFETIME] > 0, np.rint(self.model.clv(X) * scale), 0.0)
         # As an integer a NaN would be the lowest of all CLVs, and a warning.
-        if not (np.isfinite(clv).all() and np.isfinite(churn).all()):
-            raise ValueError(
-                f"model {self.model_version}: a prediction is not finite; train another model"
-            )
-        return clv.astype(np.int64), churn
+        if not np.isfinite(clv).all():
+            raise self._not_finite()
+        return clv.astype(np.int64)
+
+    def churn(self, X: Floats, pairs: Sequence[tuple[CustomerState, int] | None] | None) -> Floats:
+        """P(churn): the probability of no order within the horizon, shape (n,)."""
+        if self.risk is None or pairs is None:
+            return self.model.churn(X)
+        known = [pair for pair in pairs if pair is not None]
+        found = self.risk.predict(self.risk.rows(tabulate(known, self.calendar)))[0]
+        if len(known) == len(pairs):
+            return found
+        has = np.array([pair is not None for pair in pairs], bool)
+        mixed = np.empty(len(X))
+        mixed[has] = found
+        mixed[~has] = self.model.churn(X[~has])
+        return mixed
+
+    def indices(self, pairs: Sequence[tuple[CustomerState, int]]) -> list[float]:
+        """The index by which a silence warns, of each pair (`model.estimators.risk.index`); -inf
+        where nothing was learnt of it."""
+        if self.risk is None or not pairs:
+            return [-math.inf] * len(pairs)
+        found = index(*self.risk.predict(self.risk.rows(tabulate(pairs, self.calendar))))
+        return [float(each) for each in found]
+
+    def _not_finite(self) -> ValueError:
+        return ValueError(
+            f"model {self.model_version}: a prediction is not finite; train another model"
+        )
 
     def rules(self, policy: Policy) -> Rules:
         """A policy in this model's days, money and probabilities."""
@@ -149,14 +191,9 @@ class Scorer:
             else round(policy.floor * scale),
             segment_floors_minor=self._floors(policy.segment_percentiles),
             severity_floors_minor=self._floors(policy.severity_percentiles),
-            churn_threshold=self._churn_threshold(policy.churn_percentile),
+            threshold=None if self.risk is None else self.learned.threshold(policy),
             calendar=self.calendar,
         )
-
-    def _churn_threshold(self, percentile: float) -> float:
-        if not percentile or not self.churn_quantiles:
-            return 0.0
-        return _at_percentile(percentile, self.churn_quantiles)
 
     def _floors(self, percentiles: Sequence[float]) -> tuple[int, ...]:
         return tuple(self._percentile_minor(percentile) for percentile in percentiles)

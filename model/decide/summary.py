@@ -26,14 +26,14 @@ _MOSTLY: Final = 0.6
 def warning_sentence(
     scoring: Scoring, shares: Sequence[Share], currency: str, calendar: Calendar = UTC
 ) -> str:
-    """What happened and by how much the CLV fell, of a scoring that raised a warning; for example
+    """What happened and by how much the CLV fell, of a warning or value drop; for example
     "No order for 61 days; usually orders every 19. CLV fell 42 % from 310.20 to 180.10 USD, mostly
     through silence."."""
-    raised = scoring.raised
-    assert raised is not None
-    before = _money(raised.reference.clv_minor, currency)
-    after = _money(raised.clv_minor, currency)
-    fall = f"CLV fell {raised.drop:.0%} from {before} to {after} {currency}".replace("%", " %")
+    notice = scoring.notice
+    assert notice is not None
+    before = _money(notice.reference.clv_minor, currency)
+    after = _money(notice.clv_minor, currency)
+    fall = f"CLV fell {notice.drop:.0%} from {before} to {after} {currency}".replace("%", " %")
     return f"{_cause(scoring, calendar)} {fall}, {_through(shares)}."
 
 
@@ -58,13 +58,13 @@ _ENDINGS: Final = {
 
 
 def _cause(scoring: Scoring, calendar: Calendar) -> str:
-    assert scoring.raised is not None
+    assert scoring.notice is not None
     history = history_of(scoring.facts, sys.maxsize)
     if history is None:
         return "The last order was taken back."
-    if scoring.raised.trigger is Trigger.REFUND:
+    if scoring.notice.trigger is Trigger.REFUND:
         return "An order was refunded or cancelled."
-    if scoring.raised.trigger is Trigger.ORDER:
+    if scoring.notice.trigger is Trigger.ORDER:
         return "The latest order is worth less than what it was compared with."
     silent = _days(calendar.day_of(scoring.as_of_ms) - history.last_day)
     if history.purchase_days < 2:

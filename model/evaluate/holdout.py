@@ -19,14 +19,16 @@ from features.arrays import Floats
 from features.money import minor_exponent
 from features.orders import Order
 from features.rfm import rfm
+from features.state import CustomerState
+from features.table import tabulate
 from features.times import Calendar, iso_day
-from features.vector import FEATURE_NAMES
 from model.data.attributes import Attributes
 from model.data.training_rows import Snapshot, labels_of, rows_of, snapshots
 from model.errors import ModelError
 from model.estimators.bgnbd import BGNBD, FitError, GammaGamma
 from model.estimators.bgnbd import clv as bgnbd_clv
 from model.estimators.clv import ClvModel
+from model.estimators.risk import Risk
 from model.evaluate.metrics import ChurnMetrics, ClvMetrics, churn_metrics, clv_metrics
 
 MODEL: Final = "model"
@@ -58,9 +60,9 @@ class Evaluation(msgspec.Struct, frozen=True):
 class Holdout:
     """All customers with an order before a cutoff: what was predicted, and what happened.
 
-    `X` of shape (n, k) is what the model saw of the `users`; `actual` revenue, `predictions` by
-    name (the model's first) and `chance` of no order are of shape (n,), money in major units.
-    `skipped` says why a baseline is missing.
+    `X` of shape (n, k) is what the model saw of the `users`, `pairs` are their states and when;
+    `actual` revenue, `predictions` by name (the model's first) and `chance` of no order are of
+    shape (n,), money in major units. `skipped` says why a baseline is missing.
     """
 
     cutoff_day: int
@@ -68,6 +70,7 @@ class Holdout:
     currency: str
     users: list[str]
     X: Floats
+    pairs: list[tuple[CustomerState, int]]
     actual: Floats
     churned: NDArray[np.bool_]
     predictions: dict[str, Floats]
@@ -81,9 +84,10 @@ def evaluate(
     cutoff_day: int,
     horizon_days: int,
     attributes: Attributes | None = None,
+    risk: Risk | None = None,
 ) -> Evaluation:
     """The report of a model at a cutoff; `orders` sorted by event time. Raises EvaluationError."""
-    return evaluation_of(predicted(orders, model, cutoff_day, horizon_days, attributes))
+    return evaluation_of(predicted(orders, model, cutoff_day, horizon_days, attributes, risk))
 
 
 def predicted(
@@ -92,9 +96,10 @@ def predicted(
     cutoff_day: int,
     horizon_days: int,
     attributes: Attributes | None = None,
+    risk: Risk | None = None,
 ) -> Holdout:
     """The holdout of a model at a cutoff; `orders` sorted by event time, `attributes` those of the
-    customers, for a model that knows such.
+    customers, for a model that knows such; `risk` what its P(churn) is from.
 
     Raises EvaluationError when nobody has ordered before the cutoff or the log ends before the
     horizon does.
@@ -125,9 +130,17 @@ def predicted(
         actual=holdout.labels.revenue_minor / unit,
         churned=holdout.labels.churned,
         predictions=predictions,
-        chance=model.churn(X),
+        pairs=holdout.pairs,
+        chance=chance_of(model, risk, X, holdout.pairs),
         skipped=skipped,
     )
+
+
+def chance_of(
+    model: ClvModel, risk: Risk | None, X: Floats, pairs: Sequence[tuple[CustomerState, int]]
+) -> Floats:
+    """P(no order within the horizon) of (state, as_of) pairs, whose feature vectors are X."""
+    return model.churn(X) if risk is None else risk.predict(risk.rows(tabulate(pairs)))[0]
 
 
 def evaluation_of(holdout: Holdout) -> Evaluation:
@@ -173,18 +186,6 @@ def _check_holdout(
 def score_quantiles(scores: Floats) -> list[float]:
     """CLVs at percentiles 0 to 100: 101 numbers in ascending order."""
     return [float(value) for value in np.percentile(scores, np.arange(101))]
-
-
-def churn_quantiles(known: Floats, model: ClvModel) -> list[float]:
-    """P(churn) at percentiles 0 to 100 of the active customers, those of the feature vectors
-    `known` with an order within the horizon and a CLV of the population's median or more; empty
-    where there is nobody."""
-    clv = model.clv(known)
-    silent_days = known[:, FEATURE_NAMES.index("days_since_last_order")]
-    active = (silent_days <= model.horizon_days) & (clv >= np.median(clv))
-    if not active.any():
-        return []
-    return [float(p) for p in np.percentile(model.churn(known[active]), np.arange(101))]
 
 
 def as_json(report: Evaluation) -> Mapping[str, object]:

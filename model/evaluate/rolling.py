@@ -18,9 +18,17 @@ import msgspec
 from features.orders import Order
 from features.times import iso_day
 from model.data.attributes import Attributes
-from model.data.training_rows import TooLittleData, TrainingConfig, population, training_set
+from model.data.training_rows import (
+    TooLittleData,
+    TrainingConfig,
+    known_states,
+    population_of,
+    training_set,
+)
+from model.decide.learn import learned_risk
 from model.estimators.clv import ClvModel
 from model.estimators.fit import fit
+from model.estimators.risk import Risk
 from model.evaluate.bootstrap import RESAMPLES, SEED, Difference, Predictions, differences
 from model.evaluate.holdout import (
     MODEL,
@@ -127,8 +135,10 @@ def rolled(
             later = sum(one > day for one in days)
             remedy = f"; or try --cutoffs {later}" if later else ""
             raise EvaluationError(f"cutoff {iso_day(day)}: {error}{remedy}") from None
-        model = fit(rows, config, population(orders, day, config.attributes, config.calendar))
-        holdouts.append(predicted(orders, model, day, config.horizon_days, config.attributes))
+        states = known_states(orders, day, config.calendar)
+        model = fit(rows, config, population_of(states, day, config.attributes))
+        risk = learned_risk(states, day, config.horizon_days)
+        holdouts.append(predicted(orders, model, day, config.horizon_days, config.attributes, risk))
         progress()
     return _rolled(holdouts, model, True, resamples, seed)
 
@@ -140,9 +150,10 @@ def as_it_is(
     resamples: int = RESAMPLES,
     seed: int = SEED,
     attributes: Attributes | None = None,
+    risk: Risk | None = None,
 ) -> Rolled:
     """A trained model judged at one cutoff, not before its own. Raises EvaluationError."""
-    holdout = predicted(orders, model, cutoff_day, model.horizon_days, attributes)
+    holdout = predicted(orders, model, cutoff_day, model.horizon_days, attributes, risk)
     return _rolled([holdout], model, False, resamples, seed)
 
 

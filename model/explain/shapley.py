@@ -89,7 +89,7 @@ def _values(scorer: Scorer, mixer: Mixer) -> Ints:
         for number in range(1 << len(groups))
     ]
     # Each row by itself once, each set after the other: the model sees them all at once.
-    clv_minor, _ = scorer.rate(np.concatenate([mixer.rows(own) for own in sets]))
+    clv_minor = scorer.clv_minor(np.concatenate([mixer.rows(own) for own in sets]))
     return clv_minor.reshape(len(sets), -1).T
 
 

@@ -70,7 +70,7 @@ def rate_of(scorer: Scorer, users: Sequence[str]) -> Rate:
             return np.empty(0)
         if scorer.attributes is not None:
             X = scorer.attributes.beside(X, [users[at] for at in place.tolist()])
-        return scorer.rate(X)[0].astype(np.float64)
+        return scorer.clv_minor(X).astype(np.float64)
 
     return rate
 

@@ -64,7 +64,7 @@ def _precision_recall(report: Backtest) -> Markup:
         Axis("strict precision", 0, 1, percent=True),
         title="Strict precision by recall: "
         + "; ".join(f"{name} recall {found:.0%}, precision {p:.0%}" for found, p, name in dots),
-        lines=[(line([p for p in report.points if not p.late]), "other thresholds")],
+        lines=[(line(report.points), "other thresholds")],
         dots=dots,
         reference=None if rate is None else (((0.0, rate), (1.0, rate)), "random day"),
     )
@@ -131,9 +131,6 @@ def _rules(report: Backtest) -> list[tuple[bool, list[str]]]:
 
     rows = [(True, cells("this rule, silence", report.panel_rule))]
     rows += [(False, cells(_briefly(each), each.quality)) for each in report.baselines]
-    mean = report.mean_baseline
-    if mean is not None:
-        rows.append((False, cells(f"{_briefly(mean)}, same mean lead", mean.quality)))
     return rows
 
 

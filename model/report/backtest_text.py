@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Final
 
 from model.backtest.panel import Quality
 from model.backtest.result import Backtest, Baseline
+from model.decide.learned import Learned
+from model.decide.policy import Policy
 from model.report.format import ratio, share
 
 
@@ -40,7 +43,22 @@ def _head(report: Backtest) -> str:
             f" {report.horizon_days} days",
             f"of log after them {report.rule.churners:,} became longer than {report.horizon_days}"
             " days: churners.",
+            learned_text(report.learned, Policy()),
         ]
+    )
+
+
+def learned_text(learned: Learned, policy: Policy) -> str:
+    """What training learned of when to warn, and what that promises."""
+    found = learned.chosen(policy)
+    if found is None:
+        why = "\n".join(wrap(f"No threshold was learned: {learned.why_not}.", 79))
+        return f"{why}\nSilences warn from half of the horizon on."
+    return (
+        f"Learned on {learned.left:,} silences of customers who left and"
+        f" {learned.returned:,} of others,\nbegun {learned.since} to {learned.until}."
+        " There it has a strict precision of"
+        f"\n{share(found.precision)} and a median lead of {found.median_lead_days:.0f} days."
     )
 
 
@@ -51,7 +69,6 @@ def _rules(report: Backtest) -> str:
     lines = [
         f"{'':<32}{'warned':>8}" + "".join(f"{name:>{width}}" for name, width in _COLUMNS),
         _row("this rule", report.rule),
-        *(_row(f"  by {name}", found) for name, found in report.by_trigger.items() if found.judged),
         f"{'a random day (base rate)':<32}{'':>8}{share(report.base_rate):>8}",
     ]
     if report.panel_share < 1:
@@ -60,16 +77,14 @@ def _rules(report: Backtest) -> str:
     else:
         lines.append(_row("its silence alone", report.panel_rule))
     lines += [_row(named(baseline), baseline.quality) for baseline in report.baselines]
-    mean, lead = report.mean_baseline, report.panel_rule.mean_lead_days
-    if mean is not None and lead is not None:
-        days = f"At its mean lead ({lead:.0f} days) silence of {mean.threshold:.0f} days"
-        lines.append(f"{days} has a strict precision of {share(mean.quality.strict_precision)}.")
+    lines += [_over(baseline) for baseline in report.baselines]
     return "\n".join(
         [
             *lines,
             "strict: no order came within the horizon after the warning; episode: its",
             "silence became longer than the horizon. recall, value: share of the churners",
             "warned of, and of their CLV. lead: days left until they were churners, median.",
+            "over: points of strict precision, with the 95 % interval.",
         ]
     )
 
@@ -88,7 +103,16 @@ def _row(name: str, found: Quality) -> str:
 
 
 def named(baseline: Baseline) -> str:
-    return f"{baseline.name} ({baseline.threshold:g})"
+    """A simple rule with its threshold and with what it has in common with the rule."""
+    return f"{baseline.name} ({baseline.threshold:g}; {baseline.lead})"
+
+
+def _over(baseline: Baseline) -> str:
+    chance = ": may be chance" if baseline.may_be_chance else ""
+    return (
+        f"over {baseline.name}, same {baseline.lead}: {100 * baseline.gain:+.1f}"
+        f" ({100 * baseline.low:.1f} to {100 * baseline.high:.1f}){chance}"
+    )
 
 
 def _counts(report: Backtest) -> str:

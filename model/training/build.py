@@ -23,16 +23,19 @@ from model.data.training_rows import (
     TrainingConfig,
     TrainingSet,
     default_cutoff_day,
-    population,
+    known_states,
+    population_of,
     training_set,
 )
+from model.decide.learn import learn
+from model.decide.policy import Policy
 from model.decide.scoring import Scorer
 from model.estimators.clv import ClvModel
 from model.estimators.fit import fit
+from model.estimators.risk import Risk
 from model.evaluate.holdout import (
     Evaluation,
     as_json,
-    churn_quantiles,
     evaluate,
     score_quantiles,
 )
@@ -40,6 +43,7 @@ from model.evaluate.rolling import rolled
 from model.explain.shapley import typical
 from model.monitor.result import DriftReference
 from model.monitor.weekly import reference
+from model.report.backtest_text import learned_text
 from model.report.evaluation_text import table
 from model.training.search import SearchHistory
 
@@ -76,10 +80,13 @@ def made(
     history = None if choose is None else choose(rows, config)
     if history is not None:
         config = replace(config, kind=history.best.kind, options=history.best.options)
-    known = population(log, cutoff_day, config.attributes, config.calendar)
+    states = known_states(log, cutoff_day, config.calendar)
+    known = population_of(states, cutoff_day, config.attributes)
     model = fit(rows, config, known)
-    report = _report(log, model, cutoff_day, config.attributes)
     scores = model.clv(known)
+    floor = float(np.percentile(scores, Policy().floor_percentile))
+    risk, learned = learn(states, cutoff_day, config.horizon_days, model.clv, floor)
+    report = _report(log, model, risk, cutoff_day, config.attributes)
     fields = ManifestFields(
         snapshot_every_days=config.snapshot_every_days,
         trained_from=iso_day(config.calendar.day_of(log[0].ts_ms)),
@@ -87,12 +94,14 @@ def made(
         training_rows=len(rows.X),
         training_customers=rows.customers,
         score_quantiles=score_quantiles(scores),
-        churn_quantiles=churn_quantiles(known, model),
+        risk=risk,
+        learned=learned,
         canary_features=_canaries(known, scores).tolist(),
         typical=typical(known).tolist(),
         reference=_reference(log, model, cutoff_day, scores, config.attributes),
         metrics={} if report is None else as_json(report),
-        report=_no_holdout(config.horizon_days) if report is None else table(report),
+        report=f"{_no_holdout(config.horizon_days) if report is None else table(report)}\n\n"
+        f"Warnings. {learned_text(learned, Policy())}",
         search={} if history is None else msgspec.to_builtins(history),
         data=data_of(_before(log, cutoff_day, config.calendar)),
         cutoffs=[as_json(evaluation) for evaluation in _at(log, config, earlier)],
@@ -101,11 +110,15 @@ def made(
 
 
 def _report(
-    log: Sequence[Order], model: ClvModel, cutoff_day: int, attributes: Attributes | None
+    log: Sequence[Order],
+    model: ClvModel,
+    risk: Risk | None,
+    cutoff_day: int,
+    attributes: Attributes | None,
 ) -> Evaluation | None:
     if cutoff_day + model.horizon_days > model.calendar.day_of(log[-1].ts_ms) + 1:
         return None
-    return evaluate(log, model, cutoff_day, model.horizon_days, attributes)
+    return evaluate(log, model, cutoff_day, model.horizon_days, attributes, risk)
 
 
 def _reference(
@@ -158,5 +171,5 @@ def save_ready_made(
     config = TrainingConfig(horizon_days=horizon_days, currency=currency)
     result = made(orders, config, default_cutoff_day(orders, horizon_days))
     report = "Trained on a made-up shop. Use it in tests, never on customers."
-    fields = msgspec.structs.replace(result.fields, report=report, churn_quantiles=())
+    fields = msgspec.structs.replace(result.fields, report=report)
     return artifact.save(directory, result.model, fields)

@@ -43,8 +43,9 @@ from model.data.training_rows import TrainingConfig, default_cutoff_day
 from model.errors import ModelError
 from model.estimators.clv import ClvModel
 from model.estimators.kinds import options_of
+from model.estimators.risk import Risk
 from model.evaluate.bootstrap import RESAMPLES, SEED, Difference, Predictions, differences
-from model.evaluate.holdout import Holdout, predicted
+from model.evaluate.holdout import Holdout, chance_of, predicted
 from model.evaluate.metrics import clv_metrics
 from model.training.build import Made, made
 
@@ -174,7 +175,7 @@ def _retrained(root: Path, read: Read, asked: RetrainRequest) -> RetrainOutcome:
     candidate = replace(
         candidate, fields=msgspec.structs.replace(candidate.fields, cleaning=cleaning)
     )
-    version = artifact.version_of(candidate.model)
+    version = artifact.version_of(candidate.model, candidate.fields.risk, candidate.fields.learned)
     if version == now.version:
         return _kept(root, version, now.version, key, data, "training gives the same model again")
     comparison, why = None, now.lacking
@@ -191,7 +192,11 @@ def _retrained(root: Path, read: Read, asked: RetrainRequest) -> RetrainOutcome:
                 log, candidate.model, cutoff_day, config.horizon_days, config.attributes
             )
             comparison = compare(
-                holdout, candidate.model, now.artifact.model, resamples=asked.resamples
+                holdout,
+                candidate.model,
+                now.artifact.model,
+                resamples=asked.resamples,
+                risks=(candidate.fields.risk, now.artifact.manifest.risk),
             )
         why = _why(comparison)
     _publish(root, candidate, asked)
@@ -270,9 +275,14 @@ def _config(now: Artifact | None, asked: RetrainRequest) -> TrainingConfig:
 
 
 def compare(
-    holdout: Holdout, candidate: ClvModel, current: ClvModel, resamples: int = RESAMPLES
+    holdout: Holdout,
+    candidate: ClvModel,
+    current: ClvModel,
+    resamples: int = RESAMPLES,
+    risks: tuple[Risk | None, Risk | None] = (None, None),
 ) -> ModelComparison:
-    """Two models on the customers of a holdout that neither has seen."""
+    """Two models, with what their P(churn) is from, on the customers of a holdout that neither has
+    seen."""
     X, actual = holdout.X, holdout.actual
     predictions = {"candidate": candidate.clv(X), "current": current.clv(X)}
     judged = Predictions(holdout.users, actual, predictions)
@@ -287,7 +297,11 @@ def compare(
         for name in SHOWN
     }
     left = holdout.churned.astype(np.float64)
-    lines[BRIER] = _brier((current.churn(X) - left) ** 2, (candidate.churn(X) - left) ** 2)
+    theirs, ours = (
+        chance_of(model, risk, X, holdout.pairs)
+        for model, risk in zip((candidate, current), risks, strict=True)
+    )
+    lines[BRIER] = _brier((ours - left) ** 2, (theirs - left) ** 2)
     told = {name: line.difference.better for name, line in lines.items() if line.difference}
     return ModelComparison(
         cutoff=iso_day(holdout.cutoff_day),

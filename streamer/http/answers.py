@@ -153,7 +153,8 @@ def _rated(scorer: Scorer, rows: Sequence[Row], X: Floats) -> tuple[npt.NDArray[
     number that JSON can carry."""
     with np.errstate(all="ignore"):
         try:
-            clv_minor, churn = scorer.rate(X)
+            pairs = [(r.facts, r.as_of_ms) if isinstance(r, FromOrders) else None for r in rows]
+            clv_minor, churn = scorer.rate(X, pairs)
         except ValueError:
             _refuse(rows, ~np.isfinite(scorer.model.clv(X)))
             raise

@@ -143,7 +143,7 @@ def view(
     customer = customer_bytes.decode(state)
     facts, rule_state = customer.facts, customer.rule_state
     as_of_ms = _instant_ms(customer, as_of_ms)
-    scorer, rules = pipeline.judge.scorer, pipeline.judge.rules
+    scorer = pipeline.judge.scorer
     now = score(facts, as_of_ms, scorer, user_id)
     X = scorer.rows([(facts, as_of_ms)], [user_id])
     named = dict(zip(FEATURE_NAMES, X[0].tolist(), strict=False))
@@ -151,7 +151,7 @@ def view(
     shared: dict[str, Any] = msgspec.structs.asdict(
         prediction_of(pipeline, now.clv_minor, now.churn_probability, as_of_ms, parts)
     )
-    reference = rule_state.reference(as_of_ms, rules)
+    reference = rule_state.reference
     last_day, last_ms = facts.last_purchase_day, facts.last_order_ms(scorer.calendar)
     major = pipeline.writer.major
     day_of = scorer.calendar.day_of

@@ -380,12 +380,13 @@ def _plan(
     """What was judged, as messages and a write."""
     writer = pipeline.writer
     raised = [scoring for scoring in judged.scorings if scoring.raised]
-    shares = iter(explain(pipeline.judge.scorer, raised))
+    noticed = [scoring for scoring in judged.scorings if scoring.notice]
+    shares = iter(explain(pipeline.judge.scorer, noticed))
     warnings: list[Message] = []
     for scoring in judged.scorings:
         if scoring.answered:
             warnings.append(writer.recovered(scoring))
-        if scoring.raised:
+        if scoring.notice:
             warnings.append(writer.warning(scoring, next(shares)))
     scores = [writer.score(s) for s in judged.scorings] if pipeline.publish_scores else []
     customers = judged.tracks
@@ -411,7 +412,7 @@ def _plan(
             scores=len(scores),
             warnings=len(raised),
             instants=judged.instants,
-            recovered=len(warnings) - len(raised),
+            recovered=len(warnings) - len(noticed),
             rescheduled=len(failed.rescheduled) if failed else 0,
             triggers=Counter(scoring.trigger.value for scoring in raised),
         ),

@@ -25,6 +25,8 @@ WARNING_SCHEMA: Final = "churn-warning/1"
 SCORE_SCHEMA: Final = "clv-score/1"
 WARNING_KIND: Final = "warning"
 RECOVERED_KIND: Final = "recovered"
+VALUE_DROP_KIND: Final = "value_drop"
+REFERENCE: Final = "peak"
 REDRIVEN: Final = "redriven"
 """Header of an order that was a dead letter, and of the dead letter that it became again: how many
 times it has been redriven."""
@@ -40,7 +42,8 @@ class WarningReason(msgspec.Struct, frozen=True):
 class ChurnWarning(msgspec.Struct, frozen=True):
     """A record of the churn-warnings topic (`schemas/churn-warning-1.json`), in major units.
 
-    With `kind` "recovered", `closes` is the id of the warning that an order answered, `outcome` how
+    With `kind` "value_drop" an order or refund lowered the CLV; nobody is warned of for that. With
+    `kind` "recovered", `closes` is the id of the warning that an order answered, `outcome` how
     its episode ended (`model.decide.outcome`), and `reference…` what that warning compared with.
     """
 
@@ -117,6 +120,8 @@ def warning_id(
 ) -> str:
     """The id of a warning, or of the answer to one: a hash of customer, episode and policy, and of
     nothing that depends on when or how often it was computed."""
+    if kind == VALUE_DROP_KIND:  # an order and its refund may have one time
+        kind = f"{kind}:{raised.trigger.value}"
     cause = (user_id, raised.episode_ms, raised.episode_id, kind, policy_version)
     return hashlib.sha256(_packed.encode(cause)).hexdigest()[:32]
 
@@ -152,16 +157,17 @@ class Writer:
         return Message(self.topics.scores, scoring.user_id.encode(), _json.encode(record))
 
     def warning(self, scoring: Scoring, shares: Sequence[Share]) -> Message:
-        """The churn-warnings record of a scoring that raised."""
+        """The churn-warnings record of a scoring that raised a warning, or of a value drop."""
         record = self.warning_record(scoring, shares)
         return Message(self.topics.warnings, scoring.user_id.encode(), _json.encode(record))
 
     def warning_record(self, scoring: Scoring, shares: Sequence[Share]) -> ChurnWarning:
-        """The warning of a scoring that raised, as a value."""
-        raised = scoring.raised
-        assert raised is not None
+        """The warning or value drop of a scoring, as a value."""
+        notice = scoring.notice
+        assert notice is not None
         summary = warning_sentence(scoring, shares, self.scorer.currency, self.rules.calendar)
-        record = self._about(scoring, raised, WARNING_KIND, summary)
+        kind = WARNING_KIND if scoring.raised else VALUE_DROP_KIND
+        record = self._about(scoring, notice, kind, summary)
         reasons = tuple(WarningReason(share.factor.value, share.share) for share in shares)
         return msgspec.structs.replace(record, reasons=reasons)
 
@@ -205,7 +211,7 @@ class Writer:
             trigger=scoring.trigger.value,
             clv=self.major(clv_minor),
             reference_clv=self.major(reference_minor),
-            reference=self.rules.policy.reference,
+            reference=REFERENCE,
             drop=round(max(1 - clv_minor / reference_minor, 0.0), 4),
             value_at_risk=self.major(max(reference_minor - clv_minor, 0)),
             severity=self.rules.severity(loss_minor),

@@ -103,6 +103,11 @@ class ReplayedLog:
         """The records of the warnings' topic which say that a customer has recovered."""
         return [said for said in self._said_as_warnings if said.kind == "recovered"]
 
+    @property
+    def value_drops(self) -> list[ChurnWarning]:
+        """The records of the warnings' topic about orders and refunds that lowered a CLV."""
+        return [said for said in self._said_as_warnings if said.kind == "value_drop"]
+
     @cached_property
     def scores(self) -> list[ClvScore]:
         """The scores that were published, by `as_of`."""
@@ -218,7 +223,7 @@ class OrderLog:
         """What comes of the log under a model (a directory, or an artifact that was loaded).
 
         Orders at `until` or later are left out, and event time passes up to it; without it, to the
-        end of the log. `settings` are environment variables of the worker: {"CLV_DROP": "0.4"}.
+        end of the log. `settings` are environment variables of the worker: {"CLV_EARLY": "0.6"}.
         `rows`: what several rows of one id are, as the option of `replay`.
         """
         loaded = model if isinstance(model, Artifact) else _loaded(Path(model))

@@ -187,13 +187,6 @@ def _at_most_30s(value: int) -> int:
     return value
 
 
-def _min_silence(value: object) -> object:
-    """Days; None stands for H/2, half the model's horizon."""
-    if isinstance(value, str) and value.replace(" ", "").upper() == "H/2":
-        return None
-    return value
-
-
 def _falling(count: int) -> BeforeValidator:
     """So many percentiles, comma-separated, none above the one before it."""
 
@@ -232,7 +225,6 @@ Timezone = Annotated[str, BeforeValidator(_timezone)]
 Currency = Annotated[str, BeforeValidator(_currency)]
 LogLevel = Annotated[str, BeforeValidator(_level)]
 SessionTimeoutMs = Annotated[DurationMs, AfterValidator(_at_most_30s)]
-MinSilenceDays = Annotated[Days | None, BeforeValidator(_min_silence)]
 Segments = Annotated[tuple[float, float, float], _falling(3)]
 Severities = Annotated[tuple[float, float], _falling(2)]
 

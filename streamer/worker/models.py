@@ -59,7 +59,7 @@ class Models:
         """Says whose models these are, before anything else is asked."""
         self._partitions = partitions
         settings = self._settings
-        if settings.refresh_days is not None:
+        if settings.scores:
             self._drift = DriftWatch(
                 store, settings.orders_topic, partitions.watermarks_ms, self.reloader, self._metrics
             )

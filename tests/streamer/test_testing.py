@@ -166,8 +166,9 @@ def test_a_score_as_of_a_warning_is_the_warnings(clv_model: Artifact) -> None:
         customer("bob").orders(every="30d", until=UNTIL).order("2026-03-05", amount=900).refund(),
     )
     replayed = log.replay(clv_model)
-    assert {warning.trigger for warning in replayed.warnings} == {"silence", "refund"}
-    for warning in replayed.warnings:
+    assert {warning.trigger for warning in replayed.warnings} == {"silence"}
+    assert {drop.trigger for drop in replayed.value_drops} == {"refund"}
+    for warning in replayed.warnings + replayed.value_drops:
         score = replayed.score(warning.user_id, as_of=warning.as_of)
         assert (score.clv, score.churn_probability) == (warning.clv, warning.churn_probability)
 
@@ -182,13 +183,13 @@ def test_a_score_is_what_was_published_then(clv_model: Artifact) -> None:
         assert score.churn_probability == said.churn_probability
 
 
-@pytest.mark.parametrize("reference", ["peak", "last_order"])
+@pytest.mark.parametrize("early", ["0.3", "0.7"])
 def test_warnings_are_those_of_the_worker_that_publishes_scores(
-    reference: str, clv_model: Artifact, clv_model_path: Path, tmp_path: Path
+    early: str, clv_model: Artifact, clv_model_path: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "orders.csv"
     write_csv(generate(Shop(customers=150, days=400, arrival_days=200, seed=8)).orders, path)
-    settings = {"CLV_REFERENCE": reference}
+    settings = {"CLV_EARLY": early}
     replayed = order_log(path).replay(clv_model, until="2024-03-01", settings=settings)
     arguments = ["replay", path, "--model", clv_model_path, "--out", tmp_path]
     command = [*map(str, arguments), "--until", "2024-03-01"]
@@ -196,7 +197,11 @@ def test_warnings_are_those_of_the_worker_that_publishes_scores(
     encode = msgspec.json.Encoder().encode
     warnings = (tmp_path / "warnings.jsonl").read_bytes().splitlines()
     assert len(warnings) > 50
-    for kind, values in (("warning", replayed.warnings), ("recovered", replayed.recoveries)):
+    for kind, values in (
+        ("warning", replayed.warnings),
+        ("recovered", replayed.recoveries),
+        ("value_drop", replayed.value_drops),
+    ):
         written = [line for line in warnings if f'"kind":"{kind}"'.encode() in line]
         assert [encode(value) for value in values] == written
     scores = (tmp_path / "scores.jsonl").read_bytes().splitlines()
@@ -213,7 +218,7 @@ def test_settings_are_the_workers(clv_model: Artifact) -> None:
     log = order_log(weekly().then_silent())
     (held,) = log.replay(clv_model, settings={"CLV_HOLDOUT_SHARE": "1"}).warnings
     assert held.holdout
-    assert log.replay(clv_model, settings={"CLV_DROP": "0.99"}).warnings == []
+    assert log.replay(clv_model, settings={"CLV_FLOOR": "1e9"}).warnings == []
 
 
 @pytest.mark.parametrize(
@@ -302,7 +307,7 @@ def test_nobody_is_warned_of_before_their_silence(
     replayed: ReplayedLog = order_log(made_up.then_silent(f"{silent}d")).replay(clv_model)
     for warning in replayed.warnings:
         assert warning.days_since_last_order is not None
-        assert warning.days_since_last_order >= clv_model.manifest.horizon_days // 2
+        assert warning.days_since_last_order >= clv_model.manifest.horizon_days // 3
 
 
 # --- the plugin -----------------------------------------------------------------------------------

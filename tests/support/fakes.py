@@ -14,12 +14,15 @@ import numpy as np
 from features.arrays import Floats
 from features.ledger import IdMemory
 from features.orders import Order, OrderRules, OrderType
+from features.rhythm import RHYTHM_NAMES, Typical
 from features.state import EMPTY, CustomerState, apply
 from features.times import MS_PER_DAY, UTC, Calendar
 from features.vector import FEATURE_NAMES
 from model.decide.judge import Judge
+from model.decide.learned import NOTHING_LEARNED, Learned, Threshold
 from model.decide.policy import Policy
 from model.decide.scoring import Scorer
+from model.estimators.risk import OddsRegression, Risk
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.messages import ChurnWarning, Writer
 from streamer.pipeline.partition import PartitionRunner, RunnerOptions
@@ -83,18 +86,54 @@ class Raising(LinearModel):
 def scorer(
     model: LinearModel | None = None,
     version: str = "fake-1",
-    churn_quantiles: tuple[float, ...] = (),
+    sure_days: int | None = None,
     calendar: Calendar = UTC,
 ) -> Scorer:
-    """A scorer in USD over 40 days; the training population's CLVs are 0.00, 1.00 … 100.00."""
+    """A scorer in USD over 40 days; the training population's CLVs are 0.00, 1.00 … 100.00.
+
+    With `sure_days` it has learnt to warn after so many days of silence, if not of somebody who
+    bought twice; without, nothing.
+    """
     return Scorer(
         model=model or LinearModel(),
         model_version=version,
         currency="USD",
         horizon_days=HORIZON_DAYS,
         score_quantiles_major=tuple(float(p) for p in range(101)),
-        churn_quantiles=churn_quantiles,
+        risk=None if sure_days is None else RISK,
+        learned=NOTHING_LEARNED if sure_days is None else learned(sure_days),
         calendar=calendar,
+    )
+
+
+def _logistic(**weights: float) -> OddsRegression:
+    return OddsRegression(0.0, tuple(weights.get(name, 0.0) for name in RHYTHM_NAMES))
+
+
+TYPICAL = Typical(3.0, 0.5, 5_000.0, (1.0, 0.5, 0.0))
+# P(churn) grows with the silence; whoever bought twice is more likely to order soon.
+RISK = Risk(
+    horizon_days=HORIZON_DAYS,
+    typical=TYPICAL,
+    low=(-50.0,) * len(RHYTHM_NAMES),
+    high=(50.0,) * len(RHYTHM_NAMES),
+    churn=_logistic(silence=2.0),
+    soon=_logistic(log_orders=4.0, silence=-2.0),
+)
+
+
+def learned(sure_days: int) -> Learned:
+    """Thresholds at which one-time buyers are warned of after so many days, as 0.5 asks."""
+    share = sure_days / HORIZON_DAYS
+    index = float(np.log1p(np.exp(2 * share)) - np.log1p(np.exp(-2 * share)))
+    return Learned(
+        thresholds=(
+            Threshold(0.9, round(index - 0.3, 6), 0.5, 25.0),
+            Threshold(0.5, round(index, 6), 0.6, 20.0),
+            Threshold(0.1, round(index + 0.3, 6), 0.7, 10.0),
+        ),
+        left=100,
+        returned=50,
     )
 
 
@@ -102,7 +141,7 @@ def judge(
     policy: Policy | None = None, by: Scorer | None = None, memory: IdMemory | None = None
 ) -> Judge:
     by = by or scorer()
-    return Judge(by, by.rules(policy or Policy(drop=0.3)), memory or IdMemory())
+    return Judge(by, by.rules(policy or Policy()), memory or IdMemory())
 
 
 def pipeline(
@@ -389,7 +428,7 @@ def warned(orders: list[Order], until_day: float = 200) -> list[ChurnWarning]:
     """What these orders and the silences after them put on the warnings topic; half held out."""
     publisher = MemoryPublisher()
     log = records(orders)
-    policy = Policy(drop=0.05, floor_percentile=0, holdout_share=0.5)
+    policy = Policy(floor_percentile=0, holdout_share=0.5)
     runner = claimed(log, MemoryStore(), publisher, pipeline(judge(policy)))
     done(runner.process(log))
     done(runner.tick(at(until_day)))

@@ -49,7 +49,7 @@ class TwinCustomer:
         self.until(event.watermark_ms)
         before, self.facts = self.facts, after
         as_of_ms = max(self.rule_state.as_of_ms, order.ts_ms, event.watermark_ms)
-        reference = self.rule_state.reference(as_of_ms, self.judge.rules)
+        reference = self.rule_state.reference
         score = self._score(as_of_ms)
         without = self.judge.scorer.scores([(before, as_of_ms)])[0]
         seen = RuleEvent(
@@ -81,7 +81,9 @@ class TwinCustomer:
         answered = None
         if verdict.answered:
             answered = Answered(verdict.answered, order.ts_ms, before.last_purchase_day)
-        self._tell(event.offset, as_of_ms, trigger, score, reference, verdict.raised, answered)
+        self._tell(
+            event.offset, as_of_ms, trigger, score, reference, None, answered, verdict.value_drop
+        )
         self.passed_ms = as_of_ms
 
     def until(self, until_ms: int) -> None:
@@ -103,21 +105,22 @@ class TwinCustomer:
 
     def _silent(self, day: int) -> None:
         as_of_ms = self.calendar.start_ms(day)
-        reference = self.rule_state.reference(as_of_ms, self.judge.rules)
+        reference, rules = self.rule_state.reference, self.judge.rules
         score = self._score(as_of_ms)
         history = self._history()
         assert history is not None
-        self.rule_state, raised, _ = rule.on_instant(
+        (index,) = self.judge.scorer.indices([(self.facts, as_of_ms)])
+        verdict = rule.on_instant(
             self.rule_state,
             as_of_ms,
             score.clv_minor,
-            score.churn_probability,
+            rules.is_sure(day - history.last_day, index),
             history,
-            self.judge.rules,
+            rules,
         )
-        if raised or self._refresh(day):
-            trigger = raised.trigger if raised else Trigger.SILENCE
-            self._tell(None, as_of_ms, trigger, score, reference, raised)
+        self.rule_state = verdict.rule_state
+        if verdict.raised or self._refresh(day):
+            self._tell(None, as_of_ms, Trigger.SILENCE, score, reference, verdict.raised)
 
     def _next_due(self) -> int | None:
         last_day = self.facts.last_purchase_day
@@ -136,12 +139,11 @@ class TwinCustomer:
 
     def _could_fire(self, day: int) -> bool:
         rules, history = self.judge.rules, self._history()
-        if history is None or day % rules.policy.grid_days:
+        if history is None or history.purchase_days < rules.policy.min_orders:
             return False
-        if not self.rule_state.may_fire(self.calendar.start_ms(day), rules):
-            return False
-        first_day = self.rule_state.first_day(history, rules)
-        return self.rule_state.deferred is not None or (first_day is not None and day >= first_day)
+        first_day = history.last_day + rules.first_silence_days
+        quiet = day < self.rule_state.quiet_until_day
+        return self.rule_state.may_warn(rules) and day >= first_day and not quiet
 
     def _history(self) -> PurchaseHistory | None:
         before, last_day = self.facts.before, self.facts.last_purchase_day
@@ -156,14 +158,10 @@ class TwinCustomer:
         )
 
     def _refresh(self, day: int) -> bool:
-        rules, last_day = self.judge.rules, self.facts.last_purchase_day
-        every, grid = rules.policy.refresh_days, rules.policy.grid_days
-        if last_day is None or every is None or day % grid:
+        every, last_day = self.judge.rules.refresh_days, self.facts.last_purchase_day
+        if last_day is None or every is None:
             return False
-        return any(
-            ago > 0 and ago % every == 0
-            for ago in range(day - grid + 1 - last_day, day + 1 - last_day)
-        )
+        return day > last_day and (day - last_day) % every == 0
 
     def _take_on_the_model(self) -> None:
         scorer = self.judge.scorer
@@ -189,6 +187,7 @@ class TwinCustomer:
         reference: Peak | None,
         raised: RaisedWarning | None,
         answered: Answered | None = None,
+        value_drop: RaisedWarning | None = None,
     ) -> None:
         self.scorings.append(
             Scoring(
@@ -201,6 +200,7 @@ class TwinCustomer:
                 facts=self.facts,
                 raised=raised,
                 answered=answered,
+                value_drop=value_drop,
             )
         )
 

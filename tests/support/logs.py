@@ -3,13 +3,11 @@ on the way there."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypothesis import strategies as st
 
 from features.orders import Order
 from features.times import MS_PER_DAY
-from model.decide.policy import Policy, ReferenceKind
+from model.decide.policy import Policy
 from tests.support.fakes import HOUR_MS, renamed
 from tests.support.strategies import histories
 
@@ -37,20 +35,9 @@ def shop_logs(draw: st.DrawFn, max_orders: int = 7, max_days: int = 400) -> list
 
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
-    """Policies of every kind of reference, grid, silence, history and refresh."""
-    chosen: dict[str, Any] = {
-        "drop": draw(st.sampled_from([0.05, 0.3, 0.9])),
-        "reference_days": draw(st.sampled_from([1, 10, 90, 400])),
-        "floor_percentile": draw(st.sampled_from([0.0, 70.0, 100.0])),
-        "min_silence_days": draw(st.sampled_from([None, 1, 13, 39, 60])),
-        "grid_days": draw(st.sampled_from([1, 2, 7, 50])),
-        "refresh_days": draw(st.sampled_from([None, 1, 7, 10])),
-        "reference": draw(st.sampled_from(list(ReferenceKind))),
-        "event_drop": draw(st.sampled_from([0.05, 0.3])),
-        "min_orders": draw(st.sampled_from([1, 1, 2])),
-        "min_history_days": draw(st.sampled_from([0, 0, 60])),
-        "one_time_silence_days": draw(st.sampled_from([None, 30])),
-        "cooldown_days": draw(st.sampled_from([0, 0, 25])),
-        "late_silence_days": draw(st.sampled_from([None, 25])),
-    }
-    return Policy(**chosen)
+    """Policies with any floor, with and without one-time buyers."""
+    return Policy(
+        floor_percentile=draw(st.sampled_from([0.0, 70.0, 100.0])),
+        min_orders=draw(st.sampled_from([1, 1, 2])),
+        early=draw(st.sampled_from([0.1, 0.5, 0.9])),
+    )

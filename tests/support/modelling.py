@@ -24,6 +24,7 @@ from model.data.training_rows import (
     sorted_orders,
     training_set,
 )
+from model.decide.learned import NOTHING_LEARNED
 from model.decide.scoring import Scorer
 from model.estimators.clv import ClvModel
 from model.estimators.fit import fit
@@ -31,7 +32,7 @@ from model.evaluate.holdout import score_quantiles
 from model.explain.shapley import typical
 
 SHOP = Shop(customers=400, days=420, arrival_days=300, seed=7)
-CONFIG = TrainingConfig(horizon_days=60)
+CONFIG = TrainingConfig(horizon_days=60, snapshot_every_days=30)
 _REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
@@ -67,7 +68,7 @@ def scaled_model(factor: float) -> ClvModel:
 def tree_scorer(kind: str, **options: int) -> Scorer:
     config = replace(CONFIG, kind=kind, options=options)
     rows = training_set(orders(), CONFIG, cutoff_day())
-    by = Scorer.of(fit(rows, config, known()), kind, (0.0,) * 101, ())
+    by = Scorer.of(fit(rows, config, known()), kind, (0.0,) * 101)
     return replace(by, typical=tuple(typical(known()).tolist()))
 
 
@@ -128,10 +129,11 @@ def a_panel() -> Panel:
         clv=np.full(12, 5.0),
         reference=silences.reference[silence],
         churn=churn,
+        index=np.full(12, -np.inf),
         alive=np.full(12, np.nan),
         spend=np.tile(np.array([8.0, 6.0, 4.0, 2.0]), 3),
         better=np.repeat(np.array([True, True, False]), 4),
         model=np.zeros(12, np.int64),
-        thresholds=np.array([np.linspace(0, 1, 101)]),
+        learned=(NOTHING_LEARNED,),
         end_day=200,
     )

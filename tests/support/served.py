@@ -54,7 +54,7 @@ def explained_scorer() -> Scorer:
 
 def a_pipeline() -> Pipeline:
     by = explained_scorer()
-    return pipeline(judge(Policy(drop=0.3, min_silence_days=20), by=by))
+    return pipeline(judge(Policy(), by=by))
 
 
 class PartedStore(MemoryStore):

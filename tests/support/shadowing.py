@@ -27,7 +27,7 @@ from tests.support.fakes import (
     pipeline,
 )
 
-POLICY = Policy(drop=0.3, floor_percentile=0)
+POLICY = Policy(floor_percentile=0)
 LIVE = judge(POLICY)
 
 

@@ -14,11 +14,13 @@ from model.backtest.baselines import (
     budget_weight,
     rank_days,
     rankings,
-    silent_as_early,
+    silence_fires,
 )
-from model.backtest.panel import Panel, quality_of
-from model.decide.budget import weight
-from model.decide.policy import Policy, Stake
+from model.backtest.panel import Panel, first_of_each, quality_of
+from model.decide.budget import weights
+from model.decide.learned import NOTHING_LEARNED
+from model.decide.policy import Policy, Rules
+from tests.support.fakes import learned
 from tests.support.modelling import a_panel
 
 
@@ -27,28 +29,19 @@ def panel() -> Panel:
     return a_panel()
 
 
-@pytest.mark.parametrize(
-    "policy",
-    [
-        Policy(),
-        Policy(budget_certainty=0),
-        Policy(budget_certainty=1, budget_value=Stake.REFERENCE),
-        Policy(budget_certainty=2.5, budget_value=Stake.REFERENCE),
-    ],
-)
-def test_a_list_is_ranked_as_the_budget_ranks(panel: Panel, policy: Policy) -> None:
-    stakes = panel.spend if policy.budget_value is Stake.SPEND else panel.reference
-    one_by_one = [
-        weight(churn, stake, policy)
-        for churn, stake in zip(panel.churn.tolist(), stakes.tolist(), strict=True)
-    ]
-    assert budget_weight(panel, policy).tolist() == pytest.approx(one_by_one)
+def test_a_list_is_ranked_as_the_budget_ranks(panel: Panel) -> None:
+    policy = Policy(money=2)
+    found = budget_weight(panel, policy, [15])
+    rows = panel.better & (panel.day == 15)
+    expected = weights(panel.churn[rows].tolist(), panel.spend[rows].tolist(), 2)
+    assert found[rows].tolist() == expected
+    assert not found[~rows].any()
 
 
 def test_every_simple_list_is_made_and_the_budgets_comes_first(panel: Panel) -> None:
-    policy = Policy(budget_certainty=2)
+    policy = Policy(money=2)
     found = rankings(panel, policy, [15])
-    assert next(iter(found)) == budget_name(policy) == "budget: P(churn)^2 x spend"
+    assert next(iter(found)) == budget_name(policy) == "budget: P(churn) x (1 + 2 spend)"
     assert set(SIMPLE) < set(found)
     # On day 15 of ada and ben, of whom ada is gone, a tenth is one: ada has the higher reference.
     assert found["highest CLV before"].precision == 1.0
@@ -57,36 +50,55 @@ def test_every_simple_list_is_made_and_the_budgets_comes_first(panel: Panel) -> 
 @pytest.mark.parametrize(
     ("from_day", "until_day", "days"),
     [
-        (100, None, [100, 130, 160]),  # the log ends on day 200, the horizon is 40
-        (101, None, [101, 131]),
-        (100, 130, [100]),
-        (100, 131, [100, 130]),
+        (100, None, [100, 113, 126, 139, 152]),  # the log ends on day 200, the horizon is 40
+        (130, None, [130, 143, 156]),
+        (100, 113, [100]),
+        (100, 114, [100, 113]),
         (161, None, []),
     ],
 )
-def test_lists_are_made_every_30_days_with_a_horizon_of_log_after_them(
+def test_lists_are_made_three_times_a_horizon_with_a_horizon_of_log_after_them(
     panel: Panel, from_day: int, until_day: int | None, days: list[int]
 ) -> None:
     assert list(rank_days(panel, from_day, until_day)) == days
 
 
-def test_plain_silence_is_set_to_the_same_mean_lead(panel: Panel) -> None:
-    # Ada on day 5, cleo on day 25: leads of 35 and 15 days, 25 in the mean.
-    rule = quality_of(panel, panel.silent_days >= np.where(panel.silence == 0, 5, 25))
-    assert rule.mean_lead_days == 25
-    found = silent_as_early(panel, rule)
-    assert found is not None
+def test_simple_rules_are_set_to_the_lead_of_the_rule_and_find_nearly_everybody(
+    panel: Panel,
+) -> None:
+    # Ada on day 5, cleo on day 25: leads of 35 and 15 days, 25 in the mean and in the median.
+    fires = panel.silent_days >= np.where(panel.silence == 0, 5, 25)
+    found = baselines(panel, fires)
+    assert {each.lead for each in found} == {"median", "mean"}
+    assert min(each.quality.recall or 0 for each in found) >= 0.95
     # Rows come every ten days: from the sixth to the fifteenth, silence warns on day 15.
-    assert (found.threshold, found.quality.mean_lead_days) == (6, 25)
-    by_name = {each.name: each.threshold for each in baselines(panel, rule)}
-    assert by_name["silent for D days"] == 6
+    plain = [each for each in found if each.name == "silent for D days"]
+    assert [(each.threshold, each.quality.mean_lead_days) for each in plain] == [(6, 25)] * 2
+
+
+def test_a_gain_has_an_interval_and_may_be_chance(panel: Panel) -> None:
+    fires = panel.silent_days >= 15
+    (same, _), *_ = [
+        (each, each.quality) for each in baselines(panel, fires) if each.name[:6] == "silent"
+    ]
+    assert (same.gain, same.low, same.high, same.may_be_chance) == (0, 0, 0, True)
 
 
 def test_without_a_churner_found_there_is_nothing_to_compare(panel: Panel) -> None:
-    nothing = quality_of(panel, np.zeros(len(panel.day), bool))
-    assert nothing.mean_lead_days is None
-    assert silent_as_early(panel, nothing) is None
+    nothing = np.zeros(len(panel.day), bool)
+    assert quality_of(panel, nothing).mean_lead_days is None
     assert baselines(panel, nothing) == []
-    everywhere = replace(panel, alive=np.full(len(panel.day), np.nan))
-    found = baselines(everywhere, quality_of(panel, panel.silent_days >= 15))
-    assert "P(alive) below p" not in {each.name for each in found}
+
+
+def test_the_rule_is_read_off_with_the_threshold_of_each_rows_model(panel: Panel) -> None:
+    two = (learned(20), NOTHING_LEARNED)
+    rows = replace(
+        panel,
+        learned=two,
+        index=np.where(panel.day >= 15, 9.0, -9.0),
+        model=(panel.silence == 2).astype(np.int64),
+    )
+    rules = Rules(Policy(), 40, 0, (), ())
+    # From a third of 40 days on where something was learnt, from half of it where nothing was.
+    fires = silence_fires(rows, rules)
+    assert rows.day[first_of_each(rows, fires)].tolist() == [15, 15, 25]

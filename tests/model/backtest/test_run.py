@@ -20,7 +20,7 @@ from model.commands.cli import cli
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import sorted_orders
 from model.decide.judge import Judge
-from model.decide.policy import Policy, Stake
+from model.decide.policy import Policy
 from model.report.backtest_page import page
 from model.report.backtest_text import text
 from streamer.records import MemoryPublisher
@@ -41,8 +41,8 @@ from tests.support.fakes import (
 from tests.support.modelling import a_panel
 
 DAY_0 = START_MS // MS_PER_DAY
-# A drop of 1 % is reached before day 20 of silence: so every silence of 20 days warns.
-POLICY = Policy(drop=0.01, event_drop=0.9, floor_percentile=0, refresh_days=None)
+# Nothing was learnt: every silence of half the horizon, 20 days, warns.
+POLICY = Policy(floor_percentile=0)
 
 
 def report(orders: list[Order], from_day: int = 0, **plan: object) -> Backtest:
@@ -56,7 +56,7 @@ def report(orders: list[Order], from_day: int = 0, **plan: object) -> Backtest:
 def test_the_walk_warns_of_whom_the_partition_warns(budget: int | None) -> None:
     shop = Shop(customers=120, days=300, arrival_days=150, seed=3)
     orders = sorted_orders(generate(shop).orders)
-    policy = Policy(drop=0.05, floor_percentile=20, budget_per_day=budget, refresh_days=None)
+    policy = Policy(floor_percentile=20, budget_per_day=budget)
     log, publisher = records(orders), MemoryPublisher()
     runner = claimed(log, MemoryStore(), publisher, pipeline(judge(policy)))
     done(runner.process(log))
@@ -135,14 +135,14 @@ def test_an_order_that_was_taken_back_ends_no_silence() -> None:
 
 def test_whom_the_policy_leaves_out_is_counted_by_standing() -> None:
     orders = by_time([an_order("once", 20.5)], every("gone", 5, 5), every("loyal", 5, 40))
-    found = report(orders, policy=Policy(drop=0.05, floor_percentile=0, min_orders=2))
+    found = report(orders, policy=Policy(floor_percentile=0, min_orders=2))
     assert found.left_out == {"one_time": 1}
     assert found.rule.churners == 1
 
 
 def test_a_budget_is_kept_and_withholds() -> None:
     orders = by_time(*[every(f"gone-{n}", 5, 5) for n in range(6)], every("loyal", 5, 40))
-    policy = Policy(drop=0.05, floor_percentile=0, budget_per_day=2)
+    policy = Policy(floor_percentile=0, budget_per_day=2)
     found = report(orders, policy=policy)
     assert found.most_on_a_day == 2
     assert (found.rule.warnings, found.withheld) == (6, 4)
@@ -277,7 +277,8 @@ def test_the_command_prints_a_table_and_writes_a_page(
         "strict",
         "silent for D days",
         "Warnings per 1,000",
-        "expected loss",
+        "Learned on",
+        "over silent for D days, same mean",
         "For strict",
     ):
         assert part in ran.output
@@ -300,16 +301,14 @@ def test_the_command_prints_json_that_is_the_report(shop_files: tuple[Path, Path
             "--budget",
             "1",
             "--set",
-            "drop=0.1",
-            "--set",
-            "budget_value=reference",
+            "money=2",
         ],
     )
     assert ran.exit_code == 0, ran.output
     found = msgspec.json.decode(ran.output, type=Backtest)
-    policy = Policy(drop=0.1, budget_per_day=1, budget_value=Stake.REFERENCE)
+    policy = Policy(budget_per_day=1, money=2)
     assert found.policy_version == policy.version
-    assert found.ranked_by == "budget: P(churn)^3.5 x reference"
+    assert found.ranked_by == "budget: P(churn) x (1 + 2 spend)"
     assert found.most_on_a_day == 1
     assert text(found)
     assert page(found) == page(found)
@@ -319,10 +318,9 @@ def test_the_command_prints_json_that_is_the_report(shop_files: tuple[Path, Path
     ("arguments", "message"),
     [
         (["--from", "2000-01-01"], "lies before the model's cutoff"),
-        (["--set", "drop=2"], "drop is 2.0; it must be a share between 0 and 1"),
-        (["--set", "dorp=0.2"], "write NAME=VALUE with a NAME of: reference"),
-        (["--set", "drop=low"], "'low' is no float"),
-        (["--set", "budget_value=fame"], "budget_value is fame; it must be one of spend"),
+        (["--set", "early=2"], "early is 2.0; it must be a share between 0 and 1"),
+        (["--set", "dorp=0.2"], "write NAME=VALUE with a NAME of: floor_percentile"),
+        (["--set", "early=low"], "'low' is no float"),
         (["--budget", "0"], "--budget"),
     ],
 )

@@ -71,7 +71,9 @@ def test_evaluate_as_json_has_the_metrics_that_training_reported(shop: Path) -> 
 
 def test_evaluate_prints_the_table(shop: Path) -> None:
     result = _run("evaluate", shop / "orders.csv", "--model", shop / "model")
-    assert (shop / "model" / "report.txt").read_text().rstrip() in result.stdout
+    holdout, warnings = (shop / "model" / "report.txt").read_text().split("\n\nWarnings. ")
+    assert holdout in result.stdout
+    assert "silences" in warnings
 
 
 def test_evaluate_at_cutoffs_trains_the_kind_anew_at_each(shop: Path, tmp_path: Path) -> None:
@@ -93,7 +95,7 @@ def test_evaluate_at_cutoffs_trains_the_kind_anew_at_each(shop: Path, tmp_path: 
 def test_more_cutoffs_than_the_log_has_room_for_say_how_many_there_are(shop: Path) -> None:
     arguments = ("evaluate", shop / "orders.csv", "--model", shop / "model", "--cutoffs")
     line = _error(_run(*arguments, 50, "--every", 30))
-    assert "50 cutoffs every 30 days with a horizon of 60 days need a log of 1620 days" in line
+    assert "50 cutoffs every 30 days with a horizon of 60 days need a log of 1610 days" in line
     possible = int(line.rpartition("--cutoffs ")[2])
     assert _error(_run(*arguments, possible + 1, "--every", 30)).endswith(f"--cutoffs {possible}")
     assert "goes with --cutoffs" in _error(

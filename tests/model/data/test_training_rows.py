@@ -177,7 +177,7 @@ def test_the_default_cutoff_leaves_a_whole_horizon() -> None:
 
 
 def test_a_large_shop_is_thinned_by_customer_and_not_by_row() -> None:
-    config = TrainingConfig(horizon_days=60, max_rows=600)
+    config = TrainingConfig(horizon_days=60, snapshot_every_days=30, max_rows=600)
     whole = training_set(modelling.orders(), modelling.CONFIG, modelling.cutoff_day())
     thin = training_set(modelling.orders(), config, modelling.cutoff_day())
     assert len(thin.X) < len(whole.X) / 2

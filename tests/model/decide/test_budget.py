@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from features.orders import Order, OrderType
 from features.state import EMPTY, apply
 from features.times import day_of
-from model.decide.budget import Piece, chosen, pieces, share, spent_minor
+from model.decide.budget import Piece, chosen, pieces, share, spent_minor, weights
 from model.decide.judge import Scoring
-from model.decide.policy import Policy, Rules, Stake
+from model.decide.policy import Policy, Rules
 from model.decide.rule_state import Peak, RaisedWarning, Trigger
 from model.decide.scoring import Score
 from streamer.records import MemoryPublisher
@@ -35,6 +35,7 @@ from tests.support.fakes import (
     left,
     pipeline,
     records,
+    scorer,
     users_of,
 )
 from tests.support.logs import LATENESSES_MS, shop_logs
@@ -50,11 +51,12 @@ def run(
     cuts: list[list[Any]] | None = None,
     lateness_ms: int = 0,
     due_batch: int = 500,
+    sure_days: int | None = None,
 ) -> tuple[Left, list[dict[str, Any]], Any]:
     """A log through a partition: what is left, the warnings as they came, and the counters."""
     log = records(orders)
     store, publisher = MemoryStore(), MemoryPublisher()
-    through = pipeline(judge(policy), lateness_ms=lateness_ms)
+    through = pipeline(judge(policy, scorer(sure_days=sure_days)), lateness_ms=lateness_ms)
     runner = claimed(log, store, publisher, through, due_batch=due_batch)
     for batch in [log] if cuts is None else cuts:
         done(runner.process(batch))
@@ -74,12 +76,12 @@ STOPPED = by_time(every("ada", 7, 3, 5_000), every("ben", 7, 3, 4_000), every("c
 
 
 def test_without_a_budget_everyone_is_warned_of_at_once() -> None:
-    _, warnings, _ = run(STOPPED, Policy(drop=0.05, floor_percentile=0))
+    _, warnings, _ = run(STOPPED, Policy(floor_percentile=0))
     assert [day for _, day in days(warnings)] == ["2025-02-04"] * 3
 
 
 def test_the_most_at_stake_comes_first_and_the_rest_competes_again() -> None:
-    _, warnings, counters = run(STOPPED, Policy(drop=0.05, floor_percentile=0, budget_per_day=1))
+    _, warnings, counters = run(STOPPED, Policy(floor_percentile=0, budget_per_day=1))
     assert days(warnings) == [
         ("ada", "2025-02-04"),
         ("ben", "2025-02-05"),
@@ -90,7 +92,7 @@ def test_the_most_at_stake_comes_first_and_the_rest_competes_again() -> None:
 
 def test_who_is_withheld_may_drop_out_and_is_counted() -> None:
     orders = [*STOPPED, an_order("ben", 34.5)]
-    _, warnings, counters = run(orders, Policy(drop=0.05, floor_percentile=0, budget_per_day=1))
+    _, warnings, counters = run(orders, Policy(floor_percentile=0, budget_per_day=1))
     assert days(warnings) == [
         ("ada", "2025-02-04"),
         ("cleo", "2025-02-05"),
@@ -99,20 +101,13 @@ def test_who_is_withheld_may_drop_out_and_is_counted() -> None:
     assert counters.deferred == 2
 
 
-def test_a_refund_waits_for_the_next_instant_and_keeps_its_trigger() -> None:
-    orders = [*every("ada", 7, 13), an_order("ada", 84.7, 65_000, OrderType.REFUND)]
-    _, (warning,), _ = run(orders, Policy(drop=0.3, budget_per_day=5))
-    assert (warning["trigger"], warning["as_of"]) == ("refund", "2025-03-27T00:00:00Z")
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     data=st.data(),
     orders=shop_logs(),
     lateness_ms=LATENESSES_MS,
     per_day=st.integers(1, 2),
-    grid_days=st.sampled_from([1, 2, 7]),
-    refresh_days=st.sampled_from([None, 1, 7]),
+    sure_days=st.sampled_from([None, 18, 25]),
     due_batch=st.sampled_from([1, 2, 500]),
 )
 def test_how_events_fall_into_batches_changes_no_choice(
@@ -120,24 +115,17 @@ def test_how_events_fall_into_batches_changes_no_choice(
     orders: list[Order],
     lateness_ms: int,
     per_day: int,
-    grid_days: int,
-    refresh_days: int | None,
+    sure_days: int | None,
     due_batch: int,
 ) -> None:
-    policy = Policy(
-        drop=0.05,
-        event_drop=0.05,
-        floor_percentile=0,
-        min_silence_days=13,
-        budget_per_day=per_day,
-        grid_days=grid_days,
-        refresh_days=refresh_days,
-    )
-    whole, warnings, counters = run(orders, policy, None, lateness_ms)
+    policy = Policy(floor_percentile=0, budget_per_day=per_day)
+    whole, warnings, counters = run(orders, policy, None, lateness_ms, sure_days=sure_days)
     cut, _, other = run(
-        orders, policy, data.draw(batches(records(orders))), lateness_ms, due_batch=due_batch
+        orders, policy, data.draw(batches(records(orders))), lateness_ms, due_batch, sure_days
     )
-    single, _, _ = run(orders, policy, [[record] for record in records(orders)], lateness_ms)
+    single, _, _ = run(
+        orders, policy, [[record] for record in records(orders)], lateness_ms, 500, sure_days
+    )
     assert cut == whole
     assert single == whole
     assert counters.deferred == other.deferred
@@ -163,33 +151,36 @@ def test_every_partition_has_its_turn() -> None:
 
 def test_of_equal_losses_the_lower_id_comes_first() -> None:
     orders = by_time(every("ben", 7, 3), every("ada", 7, 3))
-    _, warnings, _ = run(orders, Policy(drop=0.05, floor_percentile=0, budget_per_day=1))
+    _, warnings, _ = run(orders, Policy(floor_percentile=0, budget_per_day=1))
     assert [user for user, _ in days(warnings)] == ["ada", "ben"]
     nobody: list[Scoring] = []
     assert chosen(nobody, 3, RULES) == set()
 
 
 @pytest.mark.parametrize(
-    ("policy", "first"),
+    ("money", "first"),
     [
-        # P(churn), spent in the last 40 days, reference CLV: rich .5, 900, 100; sure .9, 100, 90;
-        # fond .2, 200, 1000.
-        (Policy(budget_certainty=0), "rich"),
-        (Policy(budget_certainty=1), "rich"),
-        (Policy(budget_certainty=3.7), "rich"),
-        (Policy(budget_certainty=3.8), "sure"),
-        (Policy(budget_certainty=1, budget_value=Stake.REFERENCE), "fond"),
-        (Policy(budget_certainty=3, budget_value=Stake.REFERENCE), "sure"),
+        # P(churn), spent in the last 40 days: rich .5, 900; sure .9, 100; fond .2, 200. The mean
+        # spend, weighed by P(churn), is 362.5.
+        (0, "sure"),
+        (0.4, "sure"),
+        (0.5, "rich"),
+        (100, "rich"),
     ],
 )
-def test_a_budget_weighs_what_is_at_stake_against_being_sure(policy: Policy, first: str) -> None:
+def test_a_budget_weighs_money_against_being_sure(money: float, first: str) -> None:
     raised = [
         a_warning("rich", 0.5, spent=90_000, reference=10_000),
         a_warning("sure", 0.9, spent=10_000, reference=9_000),
         a_warning("fond", 0.2, spent=20_000, reference=100_000),
     ]
-    assert chosen(raised, 1, replace(RULES, policy=policy)) == {first}
+    assert chosen(raised, 1, replace(RULES, policy=Policy(money=money))) == {first}
     assert chosen(raised, 3, RULES) == {"rich", "sure", "fond"}
+
+
+def test_where_nobody_spent_anything_a_budget_ranks_by_who_is_surest_to_leave() -> None:
+    assert weights([0.2, 0.9], [0.0, 0.0], 0.5) == [0.2, 0.9]
+    assert weights([0.0], [5.0], 0.5) == [0.0]
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ import pytest
 from features.orders import Order
 from features.times import MS_PER_DAY, iso_day
 from model.data.synthetic import Shop, generate
-from model.data.training_rows import TrainingConfig
+from model.data.training_rows import TrainingConfig, known_states
+from model.decide.learn import learned_risk
 from model.evaluate.holdout import BGNBD_GG, MODEL, SAME_AGAIN, EvaluationError, evaluate
 from model.evaluate.rolling import Rolled, as_it_is, cutoff_days, rolled
 from model.report.evaluation_text import text
 from tests.support import modelling
 
-_CONFIG = TrainingConfig(horizon_days=60)
+_CONFIG = TrainingConfig(horizon_days=60, snapshot_every_days=30)
 
 
 @cache
@@ -52,7 +53,9 @@ def test_a_log_that_is_too_short_says_what_is_needed_and_what_there_is() -> None
 
 
 def test_the_last_model_is_the_one_that_training_makes() -> None:
-    alone = evaluate(modelling.orders(), modelling.model(), modelling.cutoff_day(), 60)
+    day = modelling.cutoff_day()
+    risk = learned_risk(known_states(modelling.orders(), day), day, 60)
+    alone = evaluate(modelling.orders(), modelling.model(), day, 60, risk=risk)
     assert _rolled().report.cutoffs[-1] == alone
 
 

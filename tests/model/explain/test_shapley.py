@@ -28,7 +28,7 @@ _GROUPS = groups_of(FEATURE_NAMES)
 
 def _default() -> Scorer:
     """The shop's model, with its typical customer."""
-    by = Scorer.of(modelling.model(), "shop", (0.0,) * 101, ())
+    by = Scorer.of(modelling.model(), "shop", (0.0,) * 101)
     return replace(by, typical=tuple(typical(modelling.known()).tolist()))
 
 

@@ -97,8 +97,8 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_better(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the models are: how they are compared has its own tests, below."""
 
-    def even(holdout: Holdout, *models: ClvModel, resamples: int) -> ModelComparison:
-        found = compare(holdout, *models, resamples=resamples)
+    def even(holdout: Holdout, *models: ClvModel, resamples: int, **risks: Any) -> ModelComparison:
+        found = compare(holdout, *models, resamples=resamples, **risks)
         return msgspec.structs.replace(found, better=[], worse=[])
 
     monkeypatch.setattr(retraining, "compare", even)
@@ -333,6 +333,7 @@ def _compared(candidate: tuple[Floats, Floats], current: tuple[Floats, Floats]) 
         cutoff_day=20_000,
         horizon_days=60,
         currency="USD",
+        pairs=[],
         users=[str(i) for i in range(n)],
         X=np.zeros((n, 1)),
         actual=actual,

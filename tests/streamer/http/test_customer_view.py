@@ -20,7 +20,7 @@ from tests.support.modelling import tree_scorer
 
 
 def _shop() -> Scorer:
-    by = Scorer.of(modelling.model(), "shop", tuple(float(p) for p in range(101)), ())
+    by = Scorer.of(modelling.model(), "shop", tuple(float(p) for p in range(101)))
     return replace(by, typical=tuple(typical(modelling.known()).tolist()))
 
 

@@ -58,7 +58,7 @@ def in_log(*parts: Sequence[Order] | Rec) -> list[Rec]:
     return log
 
 
-ANN = every("ann", 5, 8, 20_000)
+ANN = every("ann", 5, 9, 20_000)
 BOB = every("bob", 5, 12, 20_000)
 UP_TO_60 = by_time(ANN, BOB, renamed(ANN, "cid"))
 AFTER = by_time([an_order("bob", 80)], [an_order("ann", 75, 700), an_order("ann", 82, 900)])

@@ -108,24 +108,24 @@ def said(
 
 
 def test_a_warning_has_everything_to_act_on() -> None:
-    (warning,) = said(TOPICS.warnings, Policy(drop=0.3))
-    # 36.00 of orders and 60.00 for their size; 30 % of it are gone with the 29th silent day.
+    (warning,) = said(TOPICS.warnings, Policy())
+    # 36.00 of orders and 60.00 for their size; 20.00 of it are gone after half of the horizon.
     assert warning == {
         **warning,
         "schema": "churn-warning/1",
         "kind": "warning",
         "user_id": "ada",
-        "as_of": "2025-02-13T00:00:00Z",
+        "as_of": "2025-02-04T00:00:00Z",
         "trigger": "silence",
-        "clv": 67.0,
+        "clv": 76.0,
         "reference_clv": 96.0,
         "reference": "peak",
-        "drop": 0.3021,
-        "value_at_risk": 29.0,
-        "churn_probability": 0.725,
+        "drop": 0.2083,
+        "value_at_risk": 20.0,
+        "churn_probability": 0.5,
         "reasons": [{"factor": "silence", "share": 1.0}],
         "last_order_at": "2025-01-15T12:00:00Z",
-        "days_since_last_order": 29,
+        "days_since_last_order": 20,
         "horizon_days": 40,
         "currency": "USD",
         "model_version": "fake-1",
@@ -146,7 +146,7 @@ def test_a_score_has_the_reference_of_the_rule_before_it() -> None:
         "trigger": "order",
         "model_version": "fake-1",
     }
-    assert [score["reference_clv"] for score in scores[1:4]] == [72.0, 72.0, 84.0]
+    assert [score["reference_clv"] for score in scores[1:5]] == [72.0, 72.0, 72.0, 84.0]
 
 
 def test_money_goes_out_in_major_units_of_its_currency() -> None:
@@ -177,8 +177,8 @@ def test_who_is_held_out_is_stable() -> None:
 
 
 def test_the_holdout_is_stamped_and_nothing_else_changes() -> None:
-    (inside,) = said(TOPICS.warnings, Policy(drop=0.3, holdout_share=1.0))
-    (outside,) = said(TOPICS.warnings, Policy(drop=0.3))
+    (inside,) = said(TOPICS.warnings, Policy(holdout_share=1.0))
+    (outside,) = said(TOPICS.warnings, Policy())
     changed = {name for name in inside if inside[name] != outside[name]}
     assert changed == {"holdout", "policy_version", "warning_id"}
     assert inside["holdout"] is True
@@ -213,7 +213,7 @@ def test_only_a_count_of_ours_says_how_often_a_record_was_redriven(
 def test_what_one_customer_is_told_does_not_depend_on_an_order_of_another() -> None:
     log = records([*every("ada", 7, 3, amount_minor=1_200), an_order("ben", 300, 100)])
     publisher = MemoryPublisher()
-    runner = claimed(log, MemoryStore(), publisher, pipeline(judge(Policy(drop=0.3))))
+    runner = claimed(log, MemoryStore(), publisher, pipeline(judge(Policy())))
     done(runner.process(log))
     (warning,) = publisher.of(TOPICS.warnings)
-    assert msgspec.json.decode(warning.value or b"") == said(TOPICS.warnings, Policy(drop=0.3))[0]
+    assert msgspec.json.decode(warning.value or b"") == said(TOPICS.warnings, Policy())[0]

@@ -43,7 +43,7 @@ from tests.support.fakes import (
 )
 from tests.support.strategies import batches
 
-POLICY = Policy(drop=0.3, floor_percentile=0)
+POLICY = Policy(floor_percentile=0)
 GOOD = pipeline(judge(POLICY))
 # Ada has ten orders; with the fourth she cannot be scored. Nobody else has as many.
 BAD = pipeline(judge(POLICY, scorer(Raising(orders=4))))

@@ -19,11 +19,19 @@ from jsonschema import (  # type: ignore[import-untyped]
 
 from features.orders import Order, OrderRules, OrderType, Reason, parse
 from model.data.synthetic import Shop, generate
-from model.decide.policy import Policy, ReferenceKind
+from model.decide.policy import Policy
 from model.decide.reasons import Factor
 from model.decide.rule_state import Trigger
 from streamer.pipeline.erasures import Marker, Move, marker, move
-from streamer.pipeline.messages import ChurnWarning, ClvScore, dead_letter
+from streamer.pipeline.messages import (
+    RECOVERED_KIND,
+    REFERENCE,
+    VALUE_DROP_KIND,
+    WARNING_KIND,
+    ChurnWarning,
+    ClvScore,
+    dead_letter,
+)
 from streamer.records import MemoryPublisher, Message
 from streamer.store.memory import MemoryStore
 from tests.support.fakes import TOPICS, at, by_time, claimed, done, judge, pipeline, records, wire
@@ -161,7 +169,8 @@ def test_a_schema_has_every_code_that_can_be_written() -> None:
     assert set(letter["reason"]["enum"]) == {reason.value for reason in Reason}
     factors = fields["reasons"]["items"]["properties"]["factor"]["enum"]
     assert set(factors) == {factor.value for factor in Factor}
-    assert set(fields["reference"]["enum"]) == {kind.value for kind in ReferenceKind}
+    assert REFERENCE in fields["reference"]["enum"]
+    assert set(fields["kind"]["enum"]) == {WARNING_KIND, RECOVERED_KIND, VALUE_DROP_KIND}
     for about in (warning, schema("clv-score-1")):
         assert set(about["properties"]["trigger"]["enum"]) == {trigger.value for trigger in Trigger}
 

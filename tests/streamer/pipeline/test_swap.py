@@ -35,7 +35,7 @@ from tests.support.fakes import (
     scorer,
 )
 
-POLICY = Policy(drop=0.3, floor_percentile=0, refresh_days=7)
+POLICY = Policy(floor_percentile=0)
 OLD = pipeline(judge(POLICY))
 HALVED = pipeline(judge(POLICY, scorer(LinearModel(factor=0.5), "fake-2")))
 

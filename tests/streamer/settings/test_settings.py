@@ -28,7 +28,7 @@ def test_defaults_make_a_worker_of_the_three_needed_variables() -> None:
     assert settings.group == "clv-streamer"
     assert settings.max_future_ms == 3_600_000
     assert settings.idle_after_ms == 60_000
-    assert settings.refresh_days == 7
+    assert settings.early == 0.5
 
 
 def test_the_default_policy_is_the_models_own() -> None:
@@ -43,19 +43,19 @@ def test_the_default_rules_are_those_of_the_features() -> None:
 
 def test_a_policy_takes_every_knob() -> None:
     knobs = {
-        "CLV_DROP": "0.4",
-        "CLV_REFERENCE_DAYS": "60",
         "CLV_FLOOR_PERCENTILE": "50",
-        "CLV_MIN_SILENCE": "21",
-        "CLV_REFRESH_DAYS": "off",
+        "CLV_EARLY": "0.7",
+        "CLV_PRECISION": "0.6",
+        "CLV_BUDGET_PER_DAY": "20",
+        "CLV_MONEY": "2",
         "CLV_HOLDOUT_SHARE": "0.1",
     }
     assert Settings.load(knobs, needs=()).policy == Policy(
-        drop=0.4,
-        reference_days=60,
         floor_percentile=50.0,
-        min_silence_days=21,
-        refresh_days=None,
+        early=0.7,
+        precision=0.6,
+        budget_per_day=20,
+        money=2.0,
         holdout_share=0.1,
     )
 
@@ -89,7 +89,7 @@ def test_all_faults_are_named_at_once_with_variable_value_and_remedy() -> None:
             {
                 "CLV_BATCH": "many",
                 "CLV_MAX_FUTURE": "24",
-                "CLV_DROP": "3",
+                "CLV_EARLY": "3",
                 "CLV_SCORES": "yes",
                 "CLV_IDLE_AFTER": "soon",
                 "CLV_SESSION_TIMEOUT": "60s",
@@ -98,7 +98,7 @@ def test_all_faults_are_named_at_once_with_variable_value_and_remedy() -> None:
         )
     assert sorted(refused.value.faults) == [
         "CLV_BATCH='many': write a whole number",
-        "CLV_DROP='3': must be less than 1.0",
+        "CLV_EARLY='3': must be less than 1.0",
         "CLV_IDLE_AFTER='soon': write a number and a unit: 200ms, 90s, 15m, 24h or 7d; or off",
         "CLV_MAX_FUTURE='24': write a number and a unit: 200ms, 90s, 15m, 24h or 7d",
         "CLV_MODEL is not set: Directory of the model artifact, as `python -m model train` "
@@ -135,11 +135,8 @@ def test_an_empty_variable_counts_as_unset() -> None:
 
 
 def test_off_switches_off() -> None:
-    settings = Settings.load(
-        {"CLV_IDLE_AFTER": "off", "CLV_REFRESH_DAYS": "off", "CLV_SCORES": "off"}, needs=()
-    )
+    settings = Settings.load({"CLV_IDLE_AFTER": "off", "CLV_SCORES": "off"}, needs=())
     assert settings.idle_after_ms is None
-    assert settings.refresh_days is None
     assert settings.scores is False
 
 
@@ -160,7 +157,7 @@ def test_every_setting_is_documented() -> None:
 def test_the_table_shows_defaults_as_one_writes_them() -> None:
     assert "| `CLV_MAX_FUTURE` | `1h` |" in settings_table()
     assert "| `CLV_SCORES` | `on` |" in settings_table()
-    assert "| `CLV_MIN_SILENCE` | `H/2` |" in settings_table()
+    assert "| `CLV_EARLY` | `0.5` |" in settings_table()
 
 
 def test_a_misspelt_variable_is_pointed_out() -> None:

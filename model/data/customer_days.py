@@ -1,0 +1,156 @@
+"""Customer-days: days of past silences, what was known of the customer then, and what followed.
+
+A silence begins with an order and ends with the next one. Of each, up to eight days within the
+horizon are taken, spread evenly with an offset that a hash of the silence chooses. Whoever has been
+silent for longer than the horizon is not among the rows: nobody asks about them any more.
+
+Known at a day are the orders before it. Orders that were taken back by the training day are left
+out of history and labels alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+from features.arrays import Bools, Floats, Ints
+from features.rhythm import RHYTHM_NAMES, Typical, gaps_of, rhythm, typical_of
+from features.state import CustomerState
+from features.table import BucketTable, tabulate
+from features.times import MS_PER_DAY
+
+NEVER: Final = 2**31 - 1
+MAX_ROWS: Final = 60_000
+DAYS_A_SILENCE: Final = 8
+# How fast shops change does not follow the horizon; but a long one needs a longer past.
+_HALF_LIFE_DAYS: Final = 180
+_CHUNK: Final = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class PastSilences:
+    """Silences of customers, by the order that begins each: index of the customer, UTC days of that
+    order and of the next one (NEVER: none so far). Of shape (n,), in order of customer and day."""
+
+    customer: Ints
+    since: Ints
+    until: Ints
+
+    def part(self, chosen: Bools | Ints) -> PastSilences:
+        """Some of them."""
+        return PastSilences(self.customer[chosen], self.since[chosen], self.until[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerDays:
+    """n customer-days: `columns` of `features.rhythm`, shape (n, k), and of shape (n,): whether no
+    order came within the horizon, whether one came soon, whether either is known yet, and how much
+    the row counts."""
+
+    columns: Floats
+    churned: Bools
+    churn_known: Bools
+    soon: Bools
+    soon_known: Bools
+    weight: Floats
+    horizon_days: int
+
+
+def soon_days(horizon_days: int) -> int:
+    """How many days "soon" is: an eighth of the horizon."""
+    return max(1, round(horizon_days / DAYS_A_SILENCE))
+
+
+def silences_of(states: list[CustomerState], day: int) -> PastSilences:
+    """Every silence that began before 00:00 UTC of a day, of days that the states still have."""
+    table = tabulate([(state, (day - 1) * MS_PER_DAY) for state in states])
+    bought = table.orders > 0
+    customer, since = table.row[bought], table.day[bought]
+    until = np.full(len(since), NEVER, np.int64)
+    same = customer[1:] == customer[:-1]
+    until[:-1][same] = since[1:][same]
+    return PastSilences(customer, since, until)
+
+
+def typical_customer(states: list[CustomerState], day: int, horizon_days: int) -> Typical:
+    """The typical customer of a shop, as known at 00:00 UTC of a day."""
+    table = tabulate([(state, (day - 1) * MS_PER_DAY) for state in states])
+    bought = table.orders > 0
+    nets = (table.gross - table.refunded)[bought].astype(np.float64)
+    return typical_of(gaps_of(table), nets, horizon_days)
+
+
+def customer_days(
+    states: Mapping[str, CustomerState], day: int, horizon_days: int, typical: Typical
+) -> CustomerDays:
+    """The training rows as known at 00:00 UTC of a day, at most about MAX_ROWS: of large shops, a
+    part of the customers, chosen by a hash of their ids."""
+    users = list(states)
+    hashes = np.fromiter((crc32(user.encode()) for user in users), np.uint64, len(users))
+    known = silences_of(list(states.values()), day)
+    silence, silent = _sampled(known, hashes, horizon_days, day)
+    every = -(-len(silence) // MAX_ROWS)
+    if every > 1:
+        kept = hashes[known.customer[silence]] % np.uint64(every) == 0
+        silence, silent = silence[kept], silent[kept]
+    rows = known.part(silence)
+    at = rows.since + silent
+    soon = soon_days(horizon_days)
+    half_life = max(_HALF_LIFE_DAYS, 2 * horizon_days)
+    return CustomerDays(
+        columns=columns_at(list(states.values()), rows, silent, horizon_days, typical),
+        churned=rows.until >= at + horizon_days,
+        churn_known=at + horizon_days <= day,
+        soon=rows.until < at + soon,
+        soon_known=at + soon <= day,
+        weight=0.5 ** ((day - at) / half_life),
+        horizon_days=horizon_days,
+    )
+
+
+def columns_at(
+    states: list[CustomerState],
+    silences: PastSilences,
+    silent_days: Ints,
+    horizon_days: int,
+    typical: Typical,
+) -> Floats:
+    """The columns of silences after so many days of each, by what was known when it began."""
+    parts = [np.empty((0, len(RHYTHM_NAMES)))]
+    for start in range(0, len(silent_days), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        table = _as_of(states, silences.customer[chunk], silences.since[chunk])
+        parts.append(rhythm(table, silent_days[chunk], horizon_days, typical))
+    return np.concatenate(parts)
+
+
+def _as_of(states: list[CustomerState], customer: Ints, since: Ints) -> BucketTable:
+    return tabulate(
+        [
+            (states[at], day * MS_PER_DAY)
+            for at, day in zip(customer.tolist(), since.tolist(), strict=True)
+        ]
+    )
+
+
+def _sampled(
+    silences: PastSilences, hashes: npt.NDArray[np.uint64], horizon_days: int, day: int
+) -> tuple[Ints, Ints]:
+    """Indices of silences, and the days of silence at which each is looked at."""
+    mixed = hashes[silences.customer] * np.uint64(2_654_435_761) + silences.since.astype(np.uint64)
+    offset = (mixed * np.uint64(2_246_822_519) % np.uint64(2**32)).astype(np.float64) / 2**32
+    found, silent = [], []
+    for number in range(DAYS_A_SILENCE):
+        days = 1 + np.floor(horizon_days * (number + offset) / DAYS_A_SILENCE).astype(np.int64)
+        known = silences.since + days + soon_days(horizon_days) <= day
+        kept = (days <= horizon_days) & (days <= silences.until - silences.since) & known
+        found.append(np.flatnonzero(kept))
+        silent.append(days[kept])
+    # By silence, so that rows of one customer lie together.
+    order = np.argsort(np.concatenate(found), kind="stable")
+    return np.concatenate(found)[order], np.concatenate(silent)[order]

@@ -1,0 +1,126 @@
+"""P(churn) and P(an order soon) of a silent customer: two logistic regressions on the same columns.
+
+They are fitted on *customer-days* (`model.data.customer_days`): days of silences of the past, by
+what was known then. `features.rhythm` has the columns. The coefficients of P(churn) on columns that
+rise in silence are not negative, so P(churn) never falls while nothing happens.
+
+`index` weighs the two: it asks whether anything is still to be gained by waiting. To warn today and
+not tomorrow gains a day with P(churn), and is a false alarm with the probability of an order
+tomorrow, so the best moment to stop waiting is when their ratio passes a constant.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from features.arrays import Bools, Floats, Ints
+from features.rhythm import RHYTHM_NAMES, RISING, Typical, rhythm
+from features.table import BEFORE_COLUMNS, BucketTable
+from model.data.customer_days import CustomerDays
+from model.estimators.glm import SignedLogisticRegression
+
+# Strength of the L2 penalty, in rows; the best of 10, 100 and 1,000 on the early periods of the
+# logs of docs/warnings.md.
+PENALTY_ROWS: Final = 100.0
+_DECIMALS: Final = 6
+_LEAST_SOON: Final = 1e-4
+_MOST: Final = 700.0
+_MIN_ROWS_A_LABEL: Final = 10
+
+
+class OddsRegression(msgspec.Struct, frozen=True):
+    """A logistic regression on clipped columns: log of the odds = bias + weights · columns."""
+
+    bias: float
+    weights: tuple[float, ...]
+
+    def probability(self, columns: Floats) -> Floats:
+        """Shape (n,), to six decimals: the last bits of an exponential differ by processor."""
+        total = np.full(len(columns), self.bias)
+        # One column after another: BLAS adds up in an order that depends on the batch.
+        for at, weight in enumerate(self.weights):
+            if weight:
+                total += weight * columns[:, at]
+        odds = np.exp(-np.clip(total, -_MOST, _MOST))
+        return np.asarray(np.round(1.0 / (1.0 + odds), _DECIMALS))
+
+
+class Risk(msgspec.Struct, frozen=True):
+    """P(no order within `horizon_days`) and P(an order soon: within an eighth of that), as of 00:00
+    UTC of a day. `low` and `high` bound each of `columns` to what training saw."""
+
+    horizon_days: int
+    typical: Typical
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    churn: OddsRegression
+    soon: OddsRegression
+    columns: tuple[str, ...] = RHYTHM_NAMES
+
+    def rows(self, table: BucketTable, silent_days: Ints | None = None) -> Floats:
+        """What the regressions see, shape (n, k); `silent_days` None: from the last purchase to the
+        table's day."""
+        if silent_days is None:
+            silent_days = table.as_of_day - last_days(table)
+        found = rhythm(table, silent_days, self.horizon_days, self.typical)
+        return np.clip(found, np.asarray(self.low), np.asarray(self.high))
+
+    def predict(self, rows: Floats) -> tuple[Floats, Floats]:
+        """P(churn) and P(an order soon), of shape (n,), to six decimals."""
+        return self.churn.probability(rows), self.soon.probability(rows)
+
+
+def index(churn: Floats, soon: Floats) -> Floats:
+    """ln P(churn) - ln P(an order soon), shape (n,), to six decimals."""
+    ratio = np.log(np.maximum(churn, 10.0**-_DECIMALS)) - np.log(np.maximum(soon, _LEAST_SOON))
+    return np.asarray(np.round(ratio, _DECIMALS))
+
+
+def last_days(table: BucketTable) -> Ints:
+    """The last purchase day of every row; 0 without one."""
+    found = table.before[:, BEFORE_COLUMNS["last_day"]].copy()
+    bought = table.orders > 0
+    found[table.row[bought]] = table.day[bought]
+    return found
+
+
+def fit_risk(days: CustomerDays, typical: Typical) -> Risk | None:
+    """The risk model of customer-days; None where a label hardly occurs, and nothing can be told
+    apart. The same days give the same model."""
+    if not len(days.columns):
+        return None
+    low, high = np.quantile(days.columns, [0.001, 0.999], axis=0)
+    signs = [1 if name in RISING else 0 for name in RHYTHM_NAMES]
+    churn = _fitted(days, days.churned, days.churn_known, signs, low, high)
+    soon = _fitted(days, days.soon, days.soon_known, [0] * len(signs), low, high)
+    if churn is None or soon is None:
+        return None
+    return Risk(
+        horizon_days=days.horizon_days,
+        typical=typical,
+        low=tuple(np.asarray(low).tolist()),
+        high=tuple(np.asarray(high).tolist()),
+        churn=churn,
+        soon=soon,
+    )
+
+
+def _fitted(
+    days: CustomerDays, label: Bools, known: Bools, signs: list[int], low: Floats, high: Floats
+) -> OddsRegression | None:
+    target = label[known]
+    if min(target.sum(), (~target).sum()) < _MIN_ROWS_A_LABEL:
+        return None
+    rows, weight = np.clip(days.columns[known], low, high), days.weight[known]
+    mean = np.average(rows, axis=0, weights=weight)
+    scale = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=weight))
+    scale[scale < 1e-9] = 1.0
+    strength = len(rows) / (PENALTY_ROWS * float(weight.sum()))
+    fitted = SignedLogisticRegression(strength, signs)
+    fitted.fit((rows - mean) / scale, target, sample_weight=weight)
+    weights = np.round(fitted.coef_ / scale, 9)
+    bias = float(fitted.intercept_ - np.sum(weights * mean))
+    return OddsRegression(round(bias, 9), tuple(weights.tolist()))
