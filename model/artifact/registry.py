@@ -214,6 +214,8 @@ def publish(root: str | Path, artifact: str | Path, *, replace: bool = False) ->
         for name, content in files.items():
             if not _holds(target, name, content):
                 replace_durably(target / name, content)
+        for name in {MODEL_FILE, PICKLE_FILE} - files.keys():
+            (target / name).unlink(missing_ok=True)
     return version
 
 

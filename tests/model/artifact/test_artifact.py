@@ -13,7 +13,7 @@ import pytest
 import sklearn
 
 from features.vector import FEATURE_NAMES
-from model.artifact import signature
+from model.artifact import registry, signature
 from model.artifact.artifact import PickleUntrusted, convert, load, save, version_of
 from model.artifact.files import ArtifactRefused
 from model.artifact.signature import Trust
@@ -255,4 +255,9 @@ def test_a_pickle_of_an_earlier_version_is_converted_and_says_the_same(
     assert after.manifest.model_version == before.manifest.model_version
     assert after.model.clv(X).tobytes() == before.model.clv(X).tobytes()
     assert after.model.churn(X).tobytes() == before.model.churn(X).tobytes()
-    assert not (tmp_path / "new" / "model.joblib").exists()
+    root = tmp_path / "models"
+    registry.publish(root, saved)
+    version = registry.publish(root, tmp_path / "new", replace=True)
+    assert not (root / version / "model.joblib").exists()
+    registry.promote(root, version)
+    assert load(root).manifest == after.manifest
