@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -43,6 +43,10 @@ from model.training.search import (
     search,
     table,
 )
+
+if TYPE_CHECKING:
+    # Cleaning brings pandas along.
+    from model.data.cleaning import Cleaned
 
 
 def _list_kinds(context: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -185,13 +189,19 @@ def train_command(
         else:
             with step("training"):
                 result = made(log, config, cutoff_day, earlier=earlier)
-        cleaning = msgspec.to_builtins(found.report)
-        fields = msgspec.structs.replace(result.fields, cleaning=cleaning)
-        manifest = artifact.save(out, result.model, fields)
-        # What it holds is in the manifest now.
-        journal_of(out).unlink(missing_ok=True)
+        manifest = _saved(out, result, found)
     tell(_told(result, manifest))
     tell(f"\n{found.report.text(currency)}\n\nWritten to {out}")
+
+
+def _saved(out: Path, result: Made, found: Cleaned) -> Manifest:
+    """The manifest of the model, written to `out` with what was found in its log."""
+    cleaning = msgspec.to_builtins(found.report)
+    fields = msgspec.structs.replace(result.fields, cleaning=cleaning)
+    manifest = artifact.save(out, result.model, fields)
+    # What it holds is in the manifest now.
+    journal_of(out).unlink(missing_ok=True)
+    return manifest
 
 
 def _told(result: Made, manifest: Manifest) -> str:
