@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.decide.judge import Judge
+from streamer.errors import StreamerError
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.event_time import MAX_LEAD_MS
 from streamer.pipeline.messages import Writer
@@ -26,11 +27,15 @@ def topics_of(settings: Settings) -> Topics:
     )
 
 
+class ModelUnsuitable(StreamerError, ValueError):
+    """Set what the message names to what the model was trained on, or train another model."""
+
+
 def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
     """Everything that partitions share, from the settings and the model.
 
-    Raises ValueError where the model was trained in another currency than the orders have, on the
-    days of another zone, or with customer attributes that CLV_ATTRIBUTES does not give.
+    Raises ModelUnsuitable where the model was trained in another currency than the orders have, or
+    on the days of another zone, and AttributesError where CLV_ATTRIBUTES lacks what it needs.
     """
     manifest = artifact.manifest
     for name, wanted, trained_on in (
@@ -38,7 +43,7 @@ def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
         ("CLV_TIMEZONE", settings.timezone, manifest.timezone),
     ):
         if wanted != trained_on:
-            raise ValueError(
+            raise ModelUnsuitable(
                 f"{name}={wanted!r}: the model in CLV_MODEL was trained on {trained_on};"
                 f" set {name}={trained_on} or train another model"
             )

@@ -79,7 +79,7 @@ def describe(error: BaseException) -> str:
 
 def is_told(error: BaseException) -> bool:
     """Whether the error's message is a sentence for an operator, with the remedy."""
-    return isinstance(error, StreamerError | ModelError | ValueError)
+    return isinstance(error, StreamerError | ModelError)
 
 
 class _Worker:
