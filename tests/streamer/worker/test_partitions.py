@@ -286,12 +286,21 @@ async def test_faust_is_set_up_as_a_group_member_without_acks_leader_or_pages() 
     assert not conf.web_stats_enabled
 
 
-def test_a_model_of_another_currency_is_refused_with_the_remedy() -> None:
+@pytest.mark.parametrize(
+    ("trained_on", "remedy"),
+    [
+        (("EUR", "UTC"), "set CLV_CURRENCY=EUR"),
+        (("USD", "Europe/Berlin"), "set CLV_TIMEZONE=Europe/Berlin"),
+    ],
+)
+def test_a_model_of_another_currency_or_zone_is_refused_with_the_remedy(
+    trained_on: tuple[str, str], remedy: str
+) -> None:
     class Manifest:
-        currency, timezone = "EUR", "UTC"
+        currency, timezone = trained_on
 
     class Artifact:
         manifest = Manifest()
 
-    with pytest.raises(ValueError, match="CLV_CURRENCY=EUR"):
+    with pytest.raises(ValueError, match=remedy):
         pipeline_of(Settings(), cast(Any, Artifact()))
