@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from features.ledger import MAX_EVENTS
 from features.orders import Order
 from features.state import EMPTY, CustomerState, Effect, apply
 from features.times import UTC, Calendar
@@ -45,3 +46,15 @@ class LogFold:
                 self.effects[applied.effect] += 1
                 if applied.effect is not Effect.BEYOND_MEMORY:
                     self.states[order.user_id] = applied.state
+
+
+def uncounted(orders: Sequence[Order], calendar: Calendar = UTC) -> int:
+    """How many events of a log no fold can count, as there are more than are remembered of one
+    customer (`features.ledger`): they cannot be told from repeats."""
+    events = Counter(order.user_id for order in orders)
+    busy = {user_id for user_id, count in events.items() if count > MAX_EVENTS}
+    if not busy:
+        return 0
+    fold = LogFold(orders, calendar, wanted=busy.__contains__)
+    fold.until(calendar.day_of(orders[-1].ts_ms) + 1)
+    return fold.effects[Effect.BEYOND_MEMORY]

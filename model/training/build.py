@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 
 from features.arrays import Floats
+from features.fold import uncounted
+from features.ledger import MAX_EVENTS
 from features.orders import Order
 from features.times import Calendar, iso_day
 from model.artifact import artifact
@@ -100,7 +102,8 @@ def made(
         typical=typical(known).tolist(),
         reference=_reference(log, model, cutoff_day, scores, config.attributes),
         metrics={} if report is None else as_json(report),
-        report=f"{_no_holdout(config.horizon_days) if report is None else table(report)}\n\n"
+        report=_uncounted(_before(log, cutoff_day, config.calendar), config)
+        + f"{_no_holdout(config.horizon_days) if report is None else table(report)}\n\n"
         f"Warnings. {learned_text(learned, Policy())}",
         search={} if history is None else msgspec.to_builtins(history),
         data=data_of(_before(log, cutoff_day, config.calendar)),
@@ -140,6 +143,16 @@ def _before(log: Sequence[Order], day: int, calendar: Calendar) -> Sequence[Orde
 
 def _at(log: Sequence[Order], config: TrainingConfig, days: Sequence[int]) -> list[Evaluation]:
     return rolled(log, config, days, resamples=0).report.cutoffs if days else []
+
+
+def _uncounted(log: Sequence[Order], config: TrainingConfig) -> str:
+    lost = uncounted(log, config.calendar)
+    if not lost:
+        return ""
+    return (
+        f"{lost:,} orders are not counted: of one customer no more than {MAX_EVENTS:,} are\n"
+        "remembered at once, and the rest cannot be told from repeats. Split such an account.\n\n"
+    )
 
 
 def _no_holdout(horizon_days: int) -> str:

@@ -72,6 +72,7 @@ def test_counts_add_up() -> None:
     metrics = Metrics()
     done = Counters(orders=5, duplicates=1, scores=7, warnings=2, instants=3, dead_letters=2)
     done.erasures, done.erased_orders = 1, 4
+    done.odd = Counter(correction=1, rounded=2)
     done.reasons = Counter({"not_json": 2})
     done.triggers = Counter({"silence": 1, "refund": 1})
     metrics.add(done)
@@ -88,6 +89,7 @@ def test_counts_add_up() -> None:
     assert found["clv_erasures_total"] == 2
     assert found["clv_orders_forgotten_total"] == 8
     assert found["clv_customers_forgotten"] == 3
+    assert found['clv_orders_odd_total{kind="rounded"}'] == 4
     assert found['clv_dead_letters_total{reason="not_json"}'] == 4
     assert found['clv_warnings_total{trigger="silence"}'] == 2
     assert found['clv_outages_total{server="store"}'] == 1
