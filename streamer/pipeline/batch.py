@@ -1,23 +1,23 @@
 """What becomes of a partition's records and silences: a plan of what to publish and write. Pure:
 records, customers and instants come in, a `Plan` comes out.
 
-`streamer.pipeline.partition` reads records with `read`, takes them in the `steps` given here, loads
-the customers that each step names, and carries out what is planned for them. A batch with too many
-bad records (`streamer.pipeline.dead_letters`) is planned up to the last that is allowed. A customer
-whom the model cannot score is left out (`model.decide.isolate`): their orders become dead letters,
-what is due is rescheduled for the next day, and everybody else goes on.
+`streamer.pipeline.partition` has records read (`streamer.pipeline.read`), takes them in the `steps`
+given here, loads the customers that each step names, and carries out what is planned for them. A
+batch with too many bad records (`streamer.pipeline.dead_letters`) is planned up to the last that is
+allowed. A customer whom the model cannot score is left out (`model.decide.isolate`): their orders
+become dead letters, what is due is rescheduled for the next day, and everybody else goes on.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from features.orders import Order, OrderRules, Reason, Rejected, parse
+from features.orders import Order, OrderRules, Reason, Rejected
 from features.state import Effect
 from features.times import rfc3339
 from model.decide import codec
@@ -34,10 +34,10 @@ from streamer.pipeline.dead_letters import (
     Exceeded,
     Limits,
 )
-from streamer.pipeline.erasures import Erasure, Erasures, erasure_in
+from streamer.pipeline.erasures import Erasure, Erasures
 from streamer.pipeline.event_time import START, EventClock, EventTime
 from streamer.pipeline.messages import Writer, dead_letter, pack, times_redriven
-from streamer.records import Message, Partition, Record, Topics, Unreadable
+from streamer.records import Message, Partition, Topics
 from streamer.store.base import Write
 
 Customers: TypeAlias = Mapping[str, ScheduledCustomer]
@@ -191,35 +191,6 @@ class BatchPlan(NamedTuple):
 
 
 # --- records ------------------------------------------------------------------------------------
-
-
-def read(
-    records: Iterable[Record],
-    position: Position,
-    pipeline: Pipeline,
-    erasures: Erasures,
-    now_ms: int | None = None,
-) -> list[Parsed]:
-    """The records parsed; a dead letter of those whose customer is at home in another partition, or
-    may be: here, it would begin a second customer of the same id. `now_ms`: the reader's clock."""
-    rules, topic = pipeline.order_rules, position.partition.topic
-    several = position.partition_count > 1
-    batch = [
-        Parsed(r.offset, _outcome(r, rules, now_ms, several), r.key, r.value, r.headers)
-        for r in records
-    ]
-    moved_at = erasures.moved_at(topic, position.partition.number)
-    home = erasures.partitioner(topic)
-    if moved_at is None or home is None:
-        return batch
-    found = []
-    for parsed in batch:
-        if parsed.offset >= moved_at and isinstance(parsed.outcome, Order):
-            number = home(parsed.outcome.user_id.encode(), position.partition_count)
-            if number != position.partition.number:
-                parsed = msgspec.structs.replace(parsed, outcome=_wrong_partition(number))
-        found.append(parsed)
-    return found
 
 
 def steps(batch: Sequence[Parsed], position: Position, pipeline: Pipeline) -> list[Apply | Erase]:
@@ -421,51 +392,6 @@ def _plan(
     )
 
 
-def _outcome(
-    record: Record, rules: OrderRules, now_ms: int | None, several: bool
-) -> Order | Rejected | Erasure | None:
-    """What a record says; of one without value that is no erasure, nothing: a tombstone of the
-    shop's. `several`: the topic has several partitions."""
-    if not record.value and record.headers:
-        erasure = erasure_in(record.key, record.headers)
-        if erasure is not None:
-            return _ahead_of(erasure, record.timestamp, rules, now_ms) or erasure
-    if record.value is None:
-        return None
-    if isinstance(record.value, Unreadable):
-        return unreadable(record.value)
-    outcome = parse(record.value, record.key, record.timestamp, rules, now_ms)
-    if several and record.key is None and isinstance(outcome, Order):
-        return _NO_KEY
-    return outcome
-
-
-def unreadable(value: Unreadable) -> Rejected:
-    """Why records that cannot be unpacked are set aside."""
-    return Rejected(Reason.NOT_JSON, f"{value.decode()}; fix the producer")
-
-
-def _ahead_of(
-    erasure: Erasure, record_ts_ms: int, rules: OrderRules, now_ms: int | None
-) -> Rejected | None:
-    """Why an erasure is none: it would leave out the orders of a time that is to come."""
-    for clock_ms, clock in ((now_ms, "the clock"), (record_ts_ms, "the record's own timestamp")):
-        if clock_ms is not None and 0 < clock_ms < erasure.at_ms - rules.max_future_ms:
-            return Rejected(
-                Reason.FUTURE_TS,
-                f"the erasure's instant {rfc3339(erasure.at_ms)} is more than"
-                f" {rules.max_future_ms // 3_600_000} h ahead of {clock}; run `forget` again",
-            )
-    return None
-
-
-_NO_KEY = Rejected(
-    Reason.NO_KEY,
-    "the record has no key and the topic several partitions, so a customer's orders lie in all of"
-    " them; key every order by its user_id. Redriven, it goes where its customer is",
-)
-
-
 def _unapplied(batch: Sequence[Parsed], isolated: Isolated) -> list[tuple[Parsed, Rejected]]:
     """The orders that could not be applied, and why."""
     beyond_memory, unscored = isolated.judged.reach_ms, isolated.unscored
@@ -497,14 +423,6 @@ def _beyond_memory(parsed: Parsed, reach_ms: int) -> Rejected:
         f"ts {rfc3339(order.ts_ms)} is not after {rfc3339(max(reach_ms, 0))}, as far back as"
         " this customer's order ids are remembered, so it cannot be told from a repeat; raise"
         " CLV_ID_MEMORY_DAYS or CLV_ID_MEMORY_SIZE and redrive it if it is new",
-    )
-
-
-def _wrong_partition(home: int) -> Rejected:
-    return Rejected(
-        Reason.WRONG_PARTITION,
-        f"the customer was moved to partition {home} when partitions were added; the producer has"
-        " not read the topic's metadata since, or sends no key. Redrive it, and it goes there",
     )
 
 

@@ -45,7 +45,6 @@ from streamer.pipeline.batch import (
     plan_batch,
     plan_contested,
     plan_due,
-    read,
     steps,
     take_in,
 )
@@ -55,6 +54,7 @@ from streamer.pipeline.dead_letters import DeadLettersExceeded
 from streamer.pipeline.erasures import Erasures, digest
 from streamer.pipeline.messages import shortened, unpack
 from streamer.pipeline.partitioner import partition_for
+from streamer.pipeline.read import read
 from streamer.pipeline.rebuild import History
 from streamer.records import (
     LogRange,

@@ -20,9 +20,10 @@ from features.state import StateError
 from model.decide import codec
 from model.decide.codec import UNKNOWN, CustomerDamaged
 from model.decide.judge import Event, ScheduledCustomer
-from streamer.pipeline.batch import Pipeline, Position, read
+from streamer.pipeline.batch import Pipeline, Position
 from streamer.pipeline.erasures import Erasure, Erasures
 from streamer.pipeline.event_time import START, EventClock
+from streamer.pipeline.read import read
 from streamer.records import Partition, Record
 from streamer.store.base import Stored, StoreRefused
 

@@ -28,8 +28,9 @@ from model.artifact import artifact, registry
 from model.decide import codec as customer_bytes
 from model.decide.rule_state import Trigger
 from streamer.assemble import pipeline_of, topics_of
-from streamer.pipeline.batch import Pipeline, unreadable
+from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.partitioner import partition_for
+from streamer.pipeline.read import unreadable
 from streamer.records import MemoryPublisher, Message, Partition, Unreadable
 from streamer.replay.replay import Replay
 from streamer.store.memory import MemoryStore

@@ -1,0 +1,95 @@
+"""What the records of a partition say: orders, erasures, tombstones, or why they are none. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from features.orders import Order, OrderRules, Reason, Rejected, parse
+from features.times import rfc3339
+from streamer.pipeline.batch import Parsed, Pipeline, Position
+from streamer.pipeline.erasures import Erasure, Erasures, erasure_in
+from streamer.records import Record, Unreadable
+
+
+def read(
+    records: Iterable[Record],
+    position: Position,
+    pipeline: Pipeline,
+    erasures: Erasures,
+    now_ms: int | None = None,
+) -> list[Parsed]:
+    """The records parsed; a dead letter of those whose customer is at home in another partition, or
+    may be: here, it would begin a second customer of the same id. `now_ms`: the reader's clock."""
+    rules, topic = pipeline.order_rules, position.partition.topic
+    several = position.partition_count > 1
+    batch = [
+        Parsed(r.offset, _outcome(r, rules, now_ms, several), r.key, r.value, r.headers)
+        for r in records
+    ]
+    moved_at = erasures.moved_at(topic, position.partition.number)
+    home = erasures.partitioner(topic)
+    if moved_at is None or home is None:
+        return batch
+    found = []
+    for parsed in batch:
+        if parsed.offset >= moved_at and isinstance(parsed.outcome, Order):
+            number = home(parsed.outcome.user_id.encode(), position.partition_count)
+            if number != position.partition.number:
+                parsed = msgspec.structs.replace(parsed, outcome=_wrong_partition(number))
+        found.append(parsed)
+    return found
+
+
+def _outcome(
+    record: Record, rules: OrderRules, now_ms: int | None, several: bool
+) -> Order | Rejected | Erasure | None:
+    """What a record says; of one without value that is no erasure, nothing: a tombstone of the
+    shop's. `several`: the topic has several partitions."""
+    if not record.value and record.headers:
+        erasure = erasure_in(record.key, record.headers)
+        if erasure is not None:
+            return _ahead_of(erasure, record.timestamp, rules, now_ms) or erasure
+    if record.value is None:
+        return None
+    if isinstance(record.value, Unreadable):
+        return unreadable(record.value)
+    outcome = parse(record.value, record.key, record.timestamp, rules, now_ms)
+    if several and record.key is None and isinstance(outcome, Order):
+        return _NO_KEY
+    return outcome
+
+
+def unreadable(value: Unreadable) -> Rejected:
+    """Why records that cannot be unpacked are set aside."""
+    return Rejected(Reason.NOT_JSON, f"{value.decode()}; fix the producer")
+
+
+def _ahead_of(
+    erasure: Erasure, record_ts_ms: int, rules: OrderRules, now_ms: int | None
+) -> Rejected | None:
+    """Why an erasure is none: it would leave out the orders of a time that is to come."""
+    for clock_ms, clock in ((now_ms, "the clock"), (record_ts_ms, "the record's own timestamp")):
+        if clock_ms is not None and 0 < clock_ms < erasure.at_ms - rules.max_future_ms:
+            return Rejected(
+                Reason.FUTURE_TS,
+                f"the erasure's instant {rfc3339(erasure.at_ms)} is more than"
+                f" {rules.max_future_ms // 3_600_000} h ahead of {clock}; run `forget` again",
+            )
+    return None
+
+
+_NO_KEY = Rejected(
+    Reason.NO_KEY,
+    "the record has no key and the topic several partitions, so a customer's orders lie in all of"
+    " them; key every order by its user_id. Redriven, it goes where its customer is",
+)
+
+
+def _wrong_partition(home: int) -> Rejected:
+    return Rejected(
+        Reason.WRONG_PARTITION,
+        f"the customer was moved to partition {home} when partitions were added; the producer has"
+        " not read the topic's metadata since, or sends no key. Redrive it, and it goes there",
+    )
