@@ -10,6 +10,7 @@ only. So a model whose coefficients on the first are not negative never falls in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -116,6 +117,42 @@ def rhythm(table: BucketTable, silent_days: Ints, horizon_days: int, typical: Ty
 
     A row without a purchase has numbers that mean nothing.
     """
+    if not table.rows:
+        return np.empty((0, len(RHYTHM_NAMES)))
+    silence = np.maximum(silent_days, 0).astype(np.float64)
+    bought = _bought(table)
+    pace = _pace(table, typical)
+    orders, spends = _faded(table, bought.last_day, horizon_days)
+    return np.column_stack(
+        (
+            *_rising(silence, bought.number, pace, orders, horizon_days, typical),
+            *_steady(bought, pace, orders, spends, horizon_days, typical),
+        )
+    )
+
+
+class _Bought(NamedTuple):
+    """What each row bought: number of purchase days, the first and last of them, and money by
+    order, of all and of the last day."""
+
+    number: Ints
+    first_day: Ints
+    last_day: Ints
+    mean_order: Floats
+    last_order: Floats
+
+
+class _Pace(NamedTuple):
+    """How each row's gaps are spread, in logarithms of days; `log_days` are those of `newest`."""
+
+    log_gap: Floats
+    spread: Floats
+    last_gap: Floats
+    newest: Gaps
+    log_days: Floats
+
+
+def _bought(table: BucketTable) -> _Bought:
     before = {name: table.before[:, i] for name, i in BEFORE_COLUMNS.items()}
     bought = table.orders > 0
     row, day = table.row[bought], table.day[bought]
@@ -127,14 +164,15 @@ def rhythm(table: BucketTable, silent_days: Ints, horizon_days: int, typical: Ty
     last_day[has] = day[after[has] - 1]
     young = has & (before["purchase_days"] == 0)
     first_day[young] = day[(after - recent)[young]]
+    gross = table.sums(table.gross) + before["gross"]
+    refunded = table.sums(table.refunded) + before["refunded"]
+    last_order = before["last_day_gross"].astype(np.float64)
+    last_order[has] = table.gross[bought][after[has] - 1]
+    mean_order = np.maximum(gross - refunded, 0.0) / number
+    return _Bought(number, first_day, last_day, mean_order, last_order)
 
-    silence = np.maximum(silent_days, 0).astype(np.float64)
-    share = silence / horizon_days
-    log_silence = np.log(silence + 0.5)
-    repeats = (number - 1).astype(np.float64)
-    known = repeats / (repeats + 3.0)
-    one_time = (number == 1).astype(np.float64)
 
+def _pace(table: BucketTable, typical: Typical) -> _Pace:
     gaps = gaps_of(table)
     log_days = np.log(gaps.days)
     weight = 0.5 ** (gaps.age / _HALVED_EVERY)
@@ -144,41 +182,51 @@ def rhythm(table: BucketTable, silent_days: Ints, horizon_days: int, typical: Ty
     scatter = np.maximum(second_moment - first_moment**2 / np.maximum(total, 1e-9), 0.0)
     log_gap = (first_moment + _PRIOR_GAPS * typical.log_gap) / (total + _PRIOR_GAPS)
     spread = np.sqrt((scatter + _PRIOR_GAPS * typical.gap_variance) / (total + _PRIOR_GAPS))
+    last_gap = np.full(table.rows, typical.log_gap)
+    last_gap[gaps.row[gaps.age == 0]] = log_days[gaps.age == 0]
+    recent = gaps.age < MAX_GAPS
+    number = np.minimum(gaps.number, MAX_GAPS)
+    newest = Gaps(gaps.row[recent], gaps.days[recent], gaps.age[recent], number)
+    return _Pace(log_gap, spread, last_gap, newest, log_days[recent])
 
-    overdue = log_silence - log_gap
-    surprise = -log_ndtr(-np.minimum(overdue / spread, 8.0))
-    recent_gaps = gaps.age < MAX_GAPS
-    newest = Gaps(
-        gaps.row[recent_gaps],
-        gaps.days[recent_gaps],
-        gaps.age[recent_gaps],
-        np.minimum(gaps.number, MAX_GAPS),
-    )
-    outlived = _outlived(newest, log_days[recent_gaps], silence, typical)
-    median, long, longest = _quantiles(newest, typical)
-    over_longest = np.maximum(log_silence - longest, 0.0)
 
+def _faded(
+    table: BucketTable, last_day: Ints, horizon_days: int
+) -> tuple[list[Floats], list[Floats]]:
+    """Purchase days and net revenue, by half-life faded up to the last purchase day."""
     age_at_last = np.maximum(last_day[table.row] - table.day, 0)
     net = (table.gross - table.refunded).astype(np.float64)
     orders, spends = [], []
     for part in _HALF_LIVES:
         fading = 0.5 ** (age_at_last / (part * horizon_days))
-        orders.append(table.sums(fading * bought))
+        orders.append(table.sums(fading * (table.orders > 0)))
         spends.append(np.maximum(table.sums(fading * net), 0.0))
+    return orders, spends
+
+
+def _rising(
+    silence: Floats,
+    number: Ints,
+    pace: _Pace,
+    orders: Sequence[Floats],
+    horizon_days: int,
+    typical: Typical,
+) -> tuple[Floats, ...]:
+    """The columns of `RISING`."""
+    share = silence / horizon_days
+    log_silence = np.log(silence + 0.5)
+    repeats = (number - 1).astype(np.float64)
+    known = repeats / (repeats + 3.0)
+    overdue = log_silence - pace.log_gap
+    surprise = -log_ndtr(-np.minimum(overdue / pace.spread, 8.0))
+    outlived = _outlived(pace.newest, pace.log_days, silence, typical)
+    median, long, longest = _quantiles(pace.newest, typical)
+    over_longest = np.maximum(log_silence - longest, 0.0)
     faded = [
         -np.log(count * 0.5 ** (silence / (part * horizon_days)) + _FLOOR)
         for count, part in zip(orders, _HALF_LIVES, strict=True)
     ]
-    gross = table.sums(table.gross) + before["gross"]
-    refunded = table.sums(table.refunded) + before["refunded"]
-    mean_order = np.maximum(gross - refunded, 0.0) / number
-    last_order = before["last_day_gross"].astype(np.float64)
-    last_order[has] = table.gross[bought][after[has] - 1]
-    last_gap = np.full(table.rows, typical.log_gap)
-    last_gap[newest.row[newest.age == 0]] = log_days[gaps.age == 0]
-    unit = typical.order_minor
-
-    columns = (
+    return (
         share,
         np.maximum(share - 0.15, 0.0),
         np.maximum(share - 0.35, 0.0),
@@ -198,19 +246,32 @@ def rhythm(table: BucketTable, silent_days: Ints, horizon_days: int, typical: Ty
         over_longest,
         over_longest * known,
         *faded,
-        one_time * share,
-        one_time,
-        np.log(number),
-        np.log1p(np.maximum(last_day - first_day, 0)),
-        log_gap - np.log(horizon_days),
-        spread,
-        last_gap - log_gap,
+        (number == 1).astype(np.float64) * share,
+    )
+
+
+def _steady(
+    bought: _Bought,
+    pace: _Pace,
+    orders: Sequence[Floats],
+    spends: Sequence[Floats],
+    horizon_days: int,
+    typical: Typical,
+) -> tuple[Floats, ...]:
+    """The columns of `STEADY`."""
+    mean_order, unit = bought.mean_order, typical.order_minor
+    return (
+        (bought.number == 1).astype(np.float64),
+        np.log(bought.number),
+        np.log1p(np.maximum(bought.last_day - bought.first_day, 0)),
+        pace.log_gap - np.log(horizon_days),
+        pace.spread,
+        pace.last_gap - pace.log_gap,
         *(np.log((orders[a] + 0.2) / (orders[b] + 0.2)) for a, b in _TRENDS),
         *(np.log1p(spends[at] / unit) for at in _SPENDS),
         np.log1p(mean_order / unit),
-        np.log((last_order + 0.1 * unit) / (mean_order + 0.1 * unit)),
+        np.log((bought.last_order + 0.1 * unit) / (mean_order + 0.1 * unit)),
     )
-    return np.column_stack(columns) if table.rows else np.empty((0, len(RHYTHM_NAMES)))
 
 
 def _sums(row: Ints, values: Floats, rows: int) -> Floats:
