@@ -214,27 +214,20 @@ def from_fields(
         return broken.rejected
     if amount < 0 and kind is OrderType.ORDER:
         kind = OrderType.REFUND
-    return _order(
-        order_id, user_id, ts_ms, abs(amount), kind, refund_id, updated_ms, rounded, rules
-    )
+    order = Order(order_id, user_id, ts_ms, abs(amount), kind, refund_id, updated_ms, rounded)
+    return _counted(order, rules)
 
 
-def _order(
-    order_id: str,
-    user_id: str,
-    ts_ms: int,
-    amount_minor: int,
-    kind: OrderType,
-    refund_id: str,
-    updated_ms: int,
-    rounded: bool,
-    rules: OrderRules,
-) -> Order:
-    if not amount_minor and kind is OrderType.ORDER and rules.free_orders is FreeOrders.IGNORE:
-        kind = OrderType.FREE
-    if kind is not OrderType.REFUND:
-        refund_id = ""
-    return Order(order_id, user_id, ts_ms, amount_minor, kind, refund_id, updated_ms, rounded)
+def _counted(order: Order, rules: OrderRules) -> Order:
+    """The order as it counts: free where it is of nothing and such are ignored, and told apart by a
+    refund id only where it refunds."""
+    kind = order.type
+    if not order.amount_minor and kind is OrderType.ORDER:
+        kind = OrderType.FREE if rules.free_orders is FreeOrders.IGNORE else kind
+    refund_id = order.refund_id if kind is OrderType.REFUND else ""
+    if kind is order.type and refund_id == order.refund_id:
+        return order
+    return msgspec.structs.replace(order, type=kind, refund_id=refund_id)
 
 
 def _accept(
@@ -262,17 +255,11 @@ def _accept(
     if amount < 0 and kind is OrderType.ORDER:
         raise _bad_amount(raw.decode(), 'is negative; send what goes back as type "refund"')
     updated_ms = -1 if wire.updated_at is None else _updated_ms(wire.updated_at, wire_ms)
-    return _order(
-        wire.order_id,
-        wire.user_id,
-        ts_ms,
-        abs(amount),
-        kind,
-        wire.refund_id or "",
-        updated_ms,
-        rounded,
-        rules,
+    refund_id = wire.refund_id or ""
+    order = Order(
+        wire.order_id, wire.user_id, ts_ms, abs(amount), kind, refund_id, updated_ms, rounded
     )
+    return _counted(order, rules)
 
 
 def _check_user(user_id: str, rules: OrderRules) -> None:
