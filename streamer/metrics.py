@@ -71,75 +71,73 @@ def _metric(
     return metric
 
 
-ORDERS: Final = _metric(
-    "orders_applied", "counter", "orders", "Orders applied to customers' states, repeats included."
+def _counter(name: str, unit: str, meaning: str, **labels: Iterable[str] | None) -> Metric:
+    return _metric(name, "counter", unit, meaning, **labels)
+
+
+def _gauge(name: str, unit: str, meaning: str, **labels: Iterable[str] | None) -> Metric:
+    return _metric(name, "gauge", unit, meaning, **labels)
+
+
+ORDERS: Final = _counter(
+    "orders_applied", "orders", "Orders applied to customers' states, repeats included."
 )
-REPEATS: Final = _metric(
-    "orders_repeated",
-    "counter",
-    "orders",
-    "Orders whose id was known: they change nothing.",
+REPEATS: Final = _counter(
+    "orders_repeated", "orders", "Orders whose id was known: they change nothing."
 )
-ODD: Final = _metric(
+ODD: Final = _counter(
     "orders_odd",
-    "counter",
     "orders",
     "Orders not counted as they came: `correction` of one known by its id, `id_reused` long after,"
     " `rounded` amounts; or not when they came: `late` by more than CLV_ALLOWED_LATENESS, more than"
     " a day `ahead` of everybody else's; and `tombstone`s, which are passed over.",
     kind=("correction", "id_reused", "rounded", "late", "ahead", "tombstone"),
 )
-RAN_AHEAD: Final = _metric(
+RAN_AHEAD: Final = _counter(
     "watermark_ahead",
-    "counter",
     "partitions",
     "Partitions whose event time was ahead of the clock when they were claimed.",
 )
-DEAD_LETTERS: Final = _metric(
-    "dead_letters", "counter", "records", "Records set aside, by reason.", reason=Reason
+DEAD_LETTERS: Final = _counter(
+    "dead_letters", "records", "Records set aside, by reason.", reason=Reason
 )
-SCORES: Final = _metric("scores", "counter", "scores", "Scores published.")
-WARNINGS: Final = _metric(
-    "warnings", "counter", "warnings", "Warnings fired, by what made them fire.", trigger=Trigger
+SCORES: Final = _counter("scores", "scores", "Scores published.")
+WARNINGS: Final = _counter(
+    "warnings", "warnings", "Warnings fired, by what made them fire.", trigger=Trigger
 )
-RECOVERED: Final = _metric(
-    "warnings_answered", "counter", "warnings", "Warnings that an order came after."
-)
-WITHHELD: Final = _metric(
+RECOVERED: Final = _counter("warnings_answered", "warnings", "Warnings that an order came after.")
+WITHHELD: Final = _counter(
     "warnings_withheld",
-    "counter",
     "episodes",
     "Episodes whose warning the day's budget had no place for at first.",
 )
-INSTANTS: Final = _metric(
-    "instants", "counter", "instants", "Instants at which a silent customer was judged."
+INSTANTS: Final = _counter(
+    "instants", "instants", "Instants at which a silent customer was judged."
 )
-PUT_OFF: Final = _metric(
+PUT_OFF: Final = _counter(
     "customers_put_off",
-    "counter",
     "customers",
     "Silent customers whom the model could not score when they were due: tried again the next day.",
 )
-REBUILT: Final = _metric(
-    "customers_rebuilt", "counter", "customers", "Damaged customers rebuilt from the log."
+REBUILT: Final = _counter(
+    "customers_rebuilt", "customers", "Damaged customers rebuilt from the log."
 )
-WENT_BACK: Final = _metric(
+WENT_BACK: Final = _counter(
     "store_went_back",
-    "counter",
     "partitions",
     "Partitions that the store had lost writes of when they were claimed: read again.",
 )
-FENCED: Final = _metric(
-    "fenced", "counter", "times", "Writes refused because another worker had claimed the partition."
+FENCED: Final = _counter(
+    "fenced", "times", "Writes refused because another worker had claimed the partition."
 )
-RESEEKS: Final = _metric(
-    "reseeks", "counter", "times", "Records that did not continue what was applied: read again."
+RESEEKS: Final = _counter(
+    "reseeks", "times", "Records that did not continue what was applied: read again."
 )
-OUTAGES: Final = _metric(
-    "outages", "counter", "outages", "Waits for a server that was down, by server.", server=SERVERS
+OUTAGES: Final = _counter(
+    "outages", "outages", "Waits for a server that was down, by server.", server=SERVERS
 )
-OUTAGE_TRIES: Final = _metric(
-    "outage_retries", "counter", "tries", "Tries during outages, by server.", server=SERVERS
+OUTAGE_TRIES: Final = _counter(
+    "outage_retries", "tries", "Tries during outages, by server.", server=SERVERS
 )
 BATCH: Final = _metric(
     "batch_seconds",
@@ -147,142 +145,116 @@ BATCH: Final = _metric(
     "seconds",
     "Time to process a batch until its writes and messages are acknowledged.",
 )
-ERASURES: Final = _metric(
-    "erasures",
-    "counter",
-    "erasures",
-    "Erasures applied; one customer's is applied in every partition.",
+ERASURES: Final = _counter(
+    "erasures", "erasures", "Erasures applied; one customer's is applied in every partition."
 )
-ORDERS_FORGOTTEN: Final = _metric(
+ORDERS_FORGOTTEN: Final = _counter(
     "orders_forgotten",
-    "counter",
     "orders",
     "Orders left out since they are from before their customer was erased.",
 )
-FORGOTTEN: Final = _metric(
+FORGOTTEN: Final = _gauge(
     "customers_forgotten",
-    "gauge",
     "customers",
     "Customers of whom this worker knows that they were erased, ever.",
 )
-API_REQUESTS: Final = _metric(
+API_REQUESTS: Final = _counter(
     "api_requests",
-    "counter",
     "requests",
     "Requests to the prediction API, by page and status.",
     page=None,
     status=None,
 )
-PARTITIONS: Final = _metric("partitions_owned", "gauge", "partitions", "Partitions claimed.")
-LAG: Final = _metric(
+PARTITIONS: Final = _gauge("partitions_owned", "partitions", "Partitions claimed.")
+LAG: Final = _gauge(
     "lag_records",
-    "gauge",
     "records",
     "Records in the log, as last heard, that are not applied.",
     partition=None,
 )
-WATERMARK_AGE: Final = _metric(
+WATERMARK_AGE: Final = _gauge(
     "watermark_age_seconds",
-    "gauge",
     "seconds",
     "How far the partition's event time stands behind the clock.",
     partition=None,
 )
-OUTBOX: Final = _metric(
-    "outbox_messages", "gauge", "warnings", "Warnings written and not acknowledged.", partition=None
+OUTBOX: Final = _gauge(
+    "outbox_messages", "warnings", "Warnings written and not acknowledged.", partition=None
 )
-MODEL: Final = _metric(
-    "model_info", "gauge", "1", "1 for the version of the model in use.", version=None
-)
-MODEL_REFUSED: Final = _metric(
+MODEL: Final = _gauge("model_info", "1", "1 for the version of the model in use.", version=None)
+MODEL_REFUSED: Final = _gauge(
     "model_refused",
-    "gauge",
     "1",
     "1 while the registry's current version is refused and the one before goes on.",
     version=None,
 )
-MODEL_SWAPS: Final = _metric(
-    "model_swaps", "counter", "swaps", "Models that took over from another between two batches."
+MODEL_SWAPS: Final = _counter(
+    "model_swaps", "swaps", "Models that took over from another between two batches."
 )
-MODEL_REFUSALS: Final = _metric(
-    "model_refusals", "counter", "versions", "Current versions that were refused when first tried."
+MODEL_REFUSALS: Final = _counter(
+    "model_refusals", "versions", "Current versions that were refused when first tried."
 )
-SHADOW_CUSTOMERS: Final = _metric(
-    "shadow_customers",
-    "gauge",
-    "customers",
-    "Customers followed under a shadow model.",
-    version=None,
+SHADOW_CUSTOMERS: Final = _gauge(
+    "shadow_customers", "customers", "Customers followed under a shadow model.", version=None
 )
-SHADOW_SPEARMAN: Final = _metric(
-    "shadow_spearman",
-    "gauge",
-    "1",
-    "Rank correlation of its CLVs with the live ones.",
-    version=None,
+SHADOW_SPEARMAN: Final = _gauge(
+    "shadow_spearman", "1", "Rank correlation of its CLVs with the live ones.", version=None
 )
-SHADOW_MEAN_RATIO: Final = _metric(
-    "shadow_mean_ratio", "gauge", "1", "Its mean CLV over the live one.", version=None
+SHADOW_MEAN_RATIO: Final = _gauge(
+    "shadow_mean_ratio", "1", "Its mean CLV over the live one.", version=None
 )
-SHADOW_RATIO: Final = _metric(
+SHADOW_RATIO: Final = _gauge(
     "shadow_ratio",
-    "gauge",
     "1",
     "Its CLV over the live one, at quantiles of the customers.",
     version=None,
     quantile=None,
 )
-SHADOW_WARNINGS: Final = _metric(
+SHADOW_WARNINGS: Final = _gauge(
     "shadow_warnings",
-    "gauge",
     "episodes",
     "Episodes that both warned of, that it would have added, and that it would have removed.",
     version=None,
     by=None,
 )
-SHADOW_DROPPED: Final = _metric(
-    "shadow_dropped", "counter", "orders", "Orders not shown to it, because it was behind."
+SHADOW_DROPPED: Final = _counter(
+    "shadow_dropped", "orders", "Orders not shown to it, because it was behind."
 )
-FEATURE_PSI: Final = _metric(
-    "feature_psi", "gauge", "1", "Drift of a feature since training: see monitoring.", feature=None
+FEATURE_PSI: Final = _gauge(
+    "feature_psi", "1", "Drift of a feature since training: see monitoring.", feature=None
 )
-SCORE_PSI: Final = _metric(
-    "score_psi", "gauge", "1", "Drift of the model's CLVs since training.", version=None
+SCORE_PSI: Final = _gauge(
+    "score_psi", "1", "Drift of the model's CLVs since training.", version=None
 )
-LEVEL_BIAS: Final = _metric(
+LEVEL_BIAS: Final = _gauge(
     "level_bias",
-    "gauge",
     "1",
     "What customers were expected to bring within some days over what they brought.",
     days=None,
 )
-LEVEL_TYPICAL: Final = _metric(
+LEVEL_TYPICAL: Final = _gauge(
     "level_typical",
-    "gauge",
     "1",
     "The same ratio with outliers capped; this one triggers the alarm.",
     days=None,
 )
-DRIFT_ALARM: Final = _metric(
+DRIFT_ALARM: Final = _gauge(
     "drift_alarm",
-    "gauge",
     "1",
     "1 for what is further off than chance explains: a feature, `clv`, `level_14`, ...",
     what=None,
 )
-MONITORED: Final = _metric(
-    "monitored_customers", "gauge", "customers", "Customers behind the last look at drift."
+MONITORED: Final = _gauge(
+    "monitored_customers", "customers", "Customers behind the last look at drift."
 )
-MODEL_AGE: Final = _metric(
+MODEL_AGE: Final = _gauge(
     "model_age_days",
-    "gauge",
     "days",
     "From what the model knew in training to the newest orders.",
     version=None,
 )
-MODEL_OLD: Final = _metric(
+MODEL_OLD: Final = _gauge(
     "model_old",
-    "gauge",
     "1",
     "1 while that is more than CLV_MODEL_OLD_AFTER_DAYS and a horizon: train a new one.",
     version=None,
