@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from features.envelopes import around, field_otherwise, header_of, key_fault
 from features.ids import PLACEHOLDERS, is_placeholder
 from features.money import AmbiguousAmount, AmountError, read_amount
 from features.times import InstantError, NaiveInstant, day_of, iso_day, text_ms, unit, wire_ms
@@ -179,6 +180,7 @@ def parse(
     except _undecodable:
         return _diagnose(value)
     try:
+        _check_names(value)
         return _accept(wire, key, record_ts_ms, rules, now_ms)
     except _Broken as broken:
         return broken.rejected
@@ -240,7 +242,8 @@ def _accept(
     if key is not None and key != wire.user_id.encode():
         raise _Broken(
             Reason.KEY_MISMATCH,
-            "the record's key is not its user_id; key every order by its user_id",
+            "the record's key is not its user_id; key every order by its user_id"
+            + key_fault(key, wire.user_id),
         )
     _check_user(wire.user_id, rules)
     ts_ms = _ts(wire.ts, wire_ms)
@@ -260,6 +263,18 @@ def _accept(
         wire.order_id, wire.user_id, ts_ms, abs(amount), kind, refund_id, updated_ms, rounded
     )
     return _counted(order, rules)
+
+
+def _check_names(value: bytes) -> None:
+    """Raises _Broken for an optional field in other letters, which would be passed over."""
+    if found := field_otherwise(value):
+        plain, written = found
+        reason = {
+            "type": Reason.BAD_TYPE,
+            "currency": Reason.WRONG_CURRENCY,
+            "refund_id": Reason.BAD_REFUND_ID,
+        }.get(plain, Reason.BAD_UPDATED_AT)
+        raise _Broken(reason, f"field {written} is not read as {plain}; name it {plain}")
 
 
 def _check_user(user_id: str, rules: OrderRules) -> None:
@@ -376,7 +391,9 @@ def _diagnose(value: bytes) -> Rejected:
         document: Any = msgspec.json.decode(value)
     except _undecodable as error:
         fault = str(error) if isinstance(error, msgspec.DecodeError) else type(error).__name__
-        return Rejected(Reason.NOT_JSON, f"value is not JSON in UTF-8: {fault[:120]}")
+        return Rejected(
+            Reason.NOT_JSON, f"value is not JSON in UTF-8: {header_of(value) or fault[:120]}"
+        )
     if not isinstance(document, dict):
         name = type(document).__name__
         return Rejected(Reason.NOT_AN_OBJECT, f"value is a JSON {name}; send an object")
@@ -390,7 +407,9 @@ def _diagnose(value: bytes) -> Rejected:
 def _find_fault(document: Mapping[str, Any]) -> None:
     for field in ("order_id", "user_id", "ts", "amount"):
         if field not in document:
-            raise _Broken(Reason.MISSING_FIELD, f"{field} is missing; it is required")
+            what = around(document)
+            hint = f"the record is {what}" if what else "it is required"
+            raise _Broken(Reason.MISSING_FIELD, f"{field} is missing; {hint}")
     _id(document["order_id"], "order_id", Reason.BAD_ORDER_ID)
     _id(document["user_id"], "user_id", Reason.BAD_USER_ID)
     _ts(document["ts"], wire_ms)

@@ -14,7 +14,7 @@ import msgspec
 from model.artifact.files import MANIFEST_FILE, MODEL_FILE
 from model.evaluate.metrics import ChurnMetrics, ClvMetrics, Decile
 from model.report.escape import markdown
-from model.report.format import money, ratio
+from model.report.format import Shown, money_in, ratio
 
 if TYPE_CHECKING:
     from model.artifact.manifest import Manifest
@@ -121,7 +121,10 @@ def _data(manifest: Manifest) -> str:
             " other orders."
         )
     if manifest.cleaning:
-        rows = [(name.replace("_", " "), value) for name, value in _flat(manifest.cleaning)]
+        rows = [
+            (name.replace("_", " "), value)
+            for name, value in _flat(manifest.cleaning, money_in(manifest.currency))
+        ]
         lines.append("Cleaning:\n\n" + _table(("what", "count"), rows, "lr"))
     return "\n\n".join(lines)
 
@@ -141,6 +144,7 @@ def _quality(manifest: Manifest, metrics: _Metrics) -> Iterable[str]:
         f" {metrics.cutoff} to {metrics.until}, which it has not seen; errors in"
         f" {manifest.currency}."
     )
+    money = money_in(manifest.currency)
     columns = ("", "MAE", "RMSE", "R²", "norm. Gini", "Spearman", "bias", "decile WAPE", "top 10 %")
     rows = [
         (name, money(m.mae), money(m.rmse), ratio(m.r2), ratio(m.gini), ratio(m.spearman),
@@ -186,7 +190,11 @@ def _level(manifest: Manifest, bias: float | None) -> str:
 
 def _calibration(manifest: Manifest, deciles: Sequence[Decile]) -> str:
     rows = [
-        (str(number), f"{one.customers:,}", money(one.predicted), money(one.actual))
+        (
+            str(number),
+            f"{one.customers:,}",
+            *map(money_in(manifest.currency), (one.predicted, one.actual)),
+        )
         for number, one in enumerate(deciles, 1)
     ]
     return (
@@ -197,7 +205,7 @@ def _calibration(manifest: Manifest, deciles: Sequence[Decile]) -> str:
 
 
 def _by_cutoff(manifest: Manifest) -> str:
-    rows = []
+    rows, money = [], money_in(manifest.currency)
     for one in manifest.cutoffs:
         metrics = _metrics(one)
         if metrics is None:
@@ -269,19 +277,19 @@ def _metrics(metrics: Mapping[str, Any]) -> _Metrics | None:
     return found if found.clv else None
 
 
-def _flat(counts: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, str]]:
+def _flat(counts: Mapping[str, Any], money: Shown, above: str = "") -> Iterable[tuple[str, str]]:
     """Numbers of a nested mapping by the path to them."""
     for name, value in counts.items():
         path = f"{above}: {name}" if above else name
         if isinstance(value, Mapping):
-            yield from _flat(value, path)
+            yield from _flat(value, money, path)
         elif isinstance(value, bool):
             yield path, "yes" if value else "no"
         elif value is not None and not isinstance(value, list):
-            yield path, f"{value:,}" if isinstance(value, int) else _fraction(name, value)
+            yield path, f"{value:,}" if isinstance(value, int) else _fraction(name, value, money)
 
 
-def _fraction(name: str, value: object) -> str:
+def _fraction(name: str, value: object, money: Shown) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:.1%}" if name.endswith("share") else money(value)

@@ -138,7 +138,8 @@ def _question(rows: OrderRows, groups: list[Ints], where: str, currency: str) ->
     why = {
         RowsAre.LINE_ITEMS: f"{together:,} of them have one time",
         RowsAre.ORDERS: f"{apart:,} of them are weeks apart",
-        RowsAre.CORRECTIONS: f"{likely[RowsAre.CORRECTIONS]:,} of them change within days",
+        RowsAre.CORRECTIONS: f"{likely[RowsAre.CORRECTIONS]:,} of them change within days"
+        " (or line-items, if lines were shipped apart)",
     }
     guess = max(likely, key=lambda one: likely[one])
     first = rows.order(int(groups[0][0]))

@@ -150,7 +150,7 @@ def _customers(rows: OrderRows, ordered: Ints) -> Iterator[Odd]:
     if number[most] >= max(_LEAST_ORDERS, _LARGE_SHARE * len(ordered)) and customers > 1:
         detail = (
             f"customer {rows.users[most]!r} has {number[most]:,} of {len(ordered):,} orders: a"
-            " till, a marketplace, or nobody? --placeholder sets an id aside"
+            " till, a marketplace, or nobody? --placeholders sets ids aside"
         )
         yield Odd("one_customer_has_many", int(number[most]), detail)
 

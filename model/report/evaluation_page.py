@@ -13,7 +13,7 @@ from model.evaluate.diagnostics import BEST, Dependence, Diagnostics, diagnostic
 from model.evaluate.holdout import BGNBD_GG, MODEL, Evaluation
 from model.evaluate.metrics import ChurnMetrics, Decile
 from model.evaluate.rolling import Rolled, Rolling
-from model.report.format import money, ratio, share, short, signed
+from model.report.format import Shown, money_in, ratio, share, short, signed
 from model.report.html import render
 from model.report.plots import Axis, Points, lengths, plot, ranges
 
@@ -43,6 +43,7 @@ def page(found: Rolled, version: str) -> str:
     report = found.report
     looked_at = diagnostics(found.holdouts[-1], found.model)
     newest = report.cutoffs[-1]
+    money = money_in(report.currency)
     tenths = newest.churn.calibration
     return render(
         "evaluation.html",
@@ -57,7 +58,7 @@ def page(found: Rolled, version: str) -> str:
         verdict=_verdict(report),
         head=("", *(name for _, name, _ in _METRICS)),
         means=_means(report),
-        differences={name: _compared(rows) for name, rows in report.differences.items()},
+        differences={name: _compared(rows, money) for name, rows in report.differences.items()},
         each_head=("cutoff", "", "customers", *(name for _, name, _ in _EACH)),
         each=_each(report),
         calibration=_calibration(report),
@@ -103,13 +104,14 @@ def _verdict(report: Rolling) -> tuple[str, str] | None:
 
 
 def _means(report: Rolling) -> Rows:
+    money = money_in(report.currency)
     return [
-        (name == MODEL, [name, *(_cell(means[key], places) for key, _, places in _METRICS)])
+        (name == MODEL, [name, *(_cell(means[key], places, money) for key, _, places in _METRICS)])
         for name, means in report.mean.items()
     ]
 
 
-def _compared(found: dict[str, Difference]) -> Rows:
+def _compared(found: dict[str, Difference], money: Shown) -> Rows:
     rows: Rows = []
     for key, name, places in _METRICS:
         if key not in found or key == "bias":
@@ -123,10 +125,11 @@ def _compared(found: dict[str, Difference]) -> Rows:
 
 def _each(report: Rolling) -> Rows:
     rows: Rows = []
+    money = money_in(report.currency)
     for one in report.cutoffs:
         for name, metrics in one.clv.items():
             ours = name == MODEL
-            cells = [_cell(getattr(metrics, key), places) for key, _, places in _EACH]
+            cells = [_cell(getattr(metrics, key), places, money) for key, _, places in _EACH]
             first = [one.cutoff, name, f"{metrics.customers:,}"] if ours else ["", name, ""]
             rows.append((ours, [*first, *cells]))
     return rows
@@ -142,13 +145,12 @@ def _churn_cells(churn: ChurnMetrics) -> list[str]:
     ]
 
 
-def _cell(value: float | None, places: int | None) -> str:
+def _cell(value: float | None, places: int | None, money: Shown) -> str:
     return money(value) if places is None else ratio(value, places)
 
 
-def _read_out(tenths: Sequence[Decile], *, percent: bool = False) -> str:
+def _read_out(tenths: Sequence[Decile], shown: Shown) -> str:
     """The deciles in words."""
-    shown = (lambda value: f"{value:.0%}") if percent else money
     return "; ".join(f"predicted {shown(d.predicted)}, observed {shown(d.actual)}" for d in tenths)
 
 
@@ -171,7 +173,7 @@ def _calibration(report: Rolling) -> Markup | None:
         Axis(f"mean predicted, {report.currency}", low, high, scale="log"),
         Axis(f"mean observed, {report.currency}", low, high, scale="log"),
         title="Calibration: mean observed revenue against mean prediction, by tenth of customers. "
-        + _read_out(groups[MODEL]),
+        + _read_out(groups[MODEL], money_in(report.currency)),
         lines=[
             ([(max(d.predicted, low), max(d.actual, low)) for d in tenths], name)
             for name, tenths in groups.items()
@@ -198,7 +200,8 @@ def _residuals(found: Diagnostics, currency: str) -> Markup:
         names=("10th to 90th percentile", "middle half", "median", "mean"),
         title="Errors by tenth of customers by prediction. "
         + "; ".join(
-            f"{name}: median {money(five[2])}, mean {money(mean)}" for name, five, mean in columns
+            f"{name}: median {money_in(currency)(five[2])}, mean {money_in(currency)(mean)}"
+            for name, five, mean in columns
         ),
     )
 
@@ -252,6 +255,7 @@ def _groups(found: Diagnostics) -> Markup:
 
 
 def _contributions(found: Diagnostics, currency: str) -> Markup:
+    money = money_in(currency)
     sizes = sorted(found.groups, key=lambda one: -one.contribution)
     return lengths(
         [(one.group, one.contribution, 0.0, money(one.contribution)) for one in sizes],
@@ -279,6 +283,7 @@ def _curves(found: Diagnostics, currency: str) -> list[tuple[str, Markup]]:
 def _curve(curve: Dependence, top: float, currency: str) -> Markup:
     # Money is in minor units in the vector, and in major ones for people.
     minor = "minor" in curve.feature
+    money = money_in(currency)
     scale = 10.0 ** -minor_exponent(currency) if minor else 1.0
     points = [(at * scale, clv) for at, clv in zip(curve.at, curve.clv, strict=True)]
     return plot(
@@ -297,7 +302,7 @@ def _churn_calibration(report: Rolling) -> Markup:
         Axis("predicted churn", 0, 1, percent=True),
         Axis("observed churn", 0, 1, percent=True),
         title="Calibration of the churn probability by tenth of customers. "
-        + _read_out(drawn[-1].churn.calibration, percent=True),
+        + _read_out(drawn[-1].churn.calibration, lambda value: share(value, 0)),
         lines=[
             ([(t.predicted, t.actual) for t in one.churn.calibration],
              "this model" if len(report.cutoffs) == 1 else one.cutoff)

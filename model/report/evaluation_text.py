@@ -11,7 +11,7 @@ from model.evaluate.bootstrap import Difference
 from model.evaluate.holdout import BGNBD_GG, MODEL, SAME_AGAIN, Evaluation
 from model.evaluate.metrics import ClvMetrics
 from model.evaluate.rolling import Rolling
-from model.report.format import money, ratio, share, signed
+from model.report.format import money_in, ratio, share, signed
 
 _MONEY: Final = ("mae", "rmse")
 # Metric, its column and the column's width; with the names, less than 80 characters.
@@ -76,7 +76,9 @@ def _head(report: Rolling) -> str:
 
 def _means(report: Rolling) -> str:
     lines = [f"Mean of {len(report.cutoffs)} cutoffs", _HEADER]
-    return "\n".join([*lines, *(_row(name, means) for name, means in report.mean.items())])
+    return "\n".join(
+        [*lines, *(_row(name, means, report.currency) for name, means in report.mean.items())]
+    )
 
 
 def _cutoff(one: Evaluation) -> str:
@@ -87,7 +89,7 @@ def _cutoff(one: Evaluation) -> str:
 def _predictors(one: Evaluation) -> list[str]:
     return [
         _HEADER,
-        *(_row(name, _by_name(metrics)) for name, metrics in one.clv.items()),
+        *(_row(name, _by_name(metrics), one.currency) for name, metrics in one.clv.items()),
         *(f"{name:<11}  not fitted: {why}"[:80] for name, why in one.skipped.items()),
     ]
 
@@ -96,7 +98,8 @@ def _by_name(metrics: ClvMetrics) -> dict[str, float | None]:
     return {key: getattr(metrics, key) for key, *_ in _COLUMNS}
 
 
-def _row(name: str, metrics: Mapping[str, float | None]) -> str:
+def _row(name: str, metrics: Mapping[str, float | None], currency: str) -> str:
+    money = money_in(currency)
     cells = (
         f"{(money if key in _MONEY else ratio)(metrics[key]):>{width}}"
         for key, _, width in _COLUMNS
@@ -107,7 +110,7 @@ def _row(name: str, metrics: Mapping[str, float | None]) -> str:
 def _differences(report: Rolling) -> list[str]:
     """Metrics of the model minus those of a baseline, with the interval."""
     blocks = [
-        "\n".join(_compared(other, report.differences[other]))
+        "\n".join(_compared(other, report.differences[other], report.currency))
         for other in (BGNBD_GG, SAME_AGAIN)
         if report.differences.get(other)
     ]
@@ -120,12 +123,12 @@ def _differences(report: Rolling) -> list[str]:
     return [*blocks, note]
 
 
-def _compared(other: str, found: Mapping[str, Difference]) -> Sequence[str]:
+def _compared(other: str, found: Mapping[str, Difference], currency: str) -> Sequence[str]:
     lines = [f"{MODEL} minus {other:<26}{'difference':>12}{'95 % interval':>22}"]
     for key, name, _ in _COLUMNS:
         if key not in found or key == "bias":
             continue
-        d, shown = found[key], money if key in _MONEY else ratio
+        d, shown = found[key], money_in(currency) if key in _MONEY else ratio
         interval = f"{signed(d.low, shown)} to {signed(d.high, shown)}"
         verdict = {True: "better", False: "worse", None: "-"}[d.better]
         lines.append(f"  {name:<36}{signed(d.value, shown):>12}{interval:>22}  {verdict}")

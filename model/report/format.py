@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from features.money import minor_exponent
+
 NONE: Final = "-"
-Shown: TypeAlias = Callable[[float], str]
+Shown: TypeAlias = Callable[[float | None], str]
 
 
 def ratio(value: float | None, decimals: int = 3) -> str:
@@ -23,13 +25,19 @@ def share(value: float | None, decimals: int = 1) -> str:
     return NONE if value is None else f"{value:.{decimals}%}"
 
 
-def money(value: float | None) -> str:
-    """An amount in major units: 12.34, 12,345, 1.23M; never more than 8 characters."""
+def money(value: float | None, currency: str) -> str:
+    """An amount in major units, with the decimals of its currency: 12.34 USD, 12.345 KWD, 12 JPY;
+    12,345, 1.23M; never more than 8 characters."""
     if value is None or not math.isfinite(value):
         return NONE
     if abs(value) < 1_000:
-        return f"{value:.2f}"
+        return f"{value:.{min(minor_exponent(currency), 3)}f}"
     return f"{value:,.0f}" if abs(value) < 999_999.5 else short(value)
+
+
+def money_in(currency: str) -> Shown:
+    """`money` of one currency."""
+    return lambda value: money(value, currency)
 
 
 def short(value: float) -> str:

@@ -106,6 +106,7 @@ class ModelComparison(msgspec.Struct, frozen=True):
     metrics: dict[str, Line]
     better: list[str]
     worse: list[str]
+    currency: str = "USD"
 
     @property
     def promotes(self) -> bool:
@@ -310,6 +311,7 @@ def compare(
         metrics=lines,
         better=[name for name in DECISIVE if told.get(name) is True],
         worse=[name for name in told if told[name] is False],
+        currency=holdout.currency,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Final
 
-from model.report.format import money, ratio, signed
+from model.report.format import money_in, ratio, signed
 from model.training.retrain import BRIER, DECISIVE, SHOWN, ModelComparison, RetrainOutcome
 
 _NAMES: Final = {
@@ -42,6 +42,7 @@ def _table(comparison: ModelComparison) -> list[str]:
         head,
     ]
     order = (*DECISIVE, BRIER, *(name for name in SHOWN if name not in DECISIVE))
+    money = money_in(comparison.currency)
     for name in order:
         line = comparison.metrics[name]
         shown = money if name in ("mae", "rmse") else ratio

@@ -98,6 +98,79 @@ def test_the_codes_are_those_that_are_documented() -> None:
     ]
 
 
+_INNER = {"order_id": "1", "user_id": "ada", "ts": TS_MS, "amount": 12.5}
+
+
+@pytest.mark.parametrize(
+    ("document", "remedy"),
+    [
+        ({"before": None, "after": _INNER, "op": "c"}, "ExtractNewRecordState"),
+        ({"schema": {}, "payload": {"after": _INNER, "op": "u"}}, "ExtractNewRecordState"),
+        ({"schema": {}, "payload": _INNER}, "value.converter.schemas.enable=false"),
+        ({"specversion": "1.0", "id": "1", "data": _INNER}, "send its data alone"),
+        ({"event": "created", "order": _INNER}, "send what 'order' holds as the whole value"),
+        ({"orders": [_INNER, _INNER]}, "send each one in 'orders' as a record of its own"),
+        ({"user_id": "ada"}, "it is required"),
+    ],
+)
+def test_an_envelope_is_named_with_what_unwraps_it(document: object, remedy: str) -> None:
+    rejected = _read(json.dumps(document).encode())
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason == Reason.MISSING_FIELD
+    assert remedy in rejected.detail
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        (b"\x00\x00\x00\x00\x07" + as_json(), "schema registry"),
+        (b"\xef\xbb\xbf" + as_json(), "byte order mark"),
+        (b"\x1f\x8b\x08\x00" + b"\x00" * 20, "compression.type"),
+    ],
+)
+def test_bytes_ahead_of_the_json_are_named(value: bytes, remedy: str) -> None:
+    rejected = _read(value)
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason == Reason.NOT_JSON
+    assert remedy in rejected.detail
+
+
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [
+        (b'"ada"', "the key is JSON"),
+        (b'{"user_id":"ada"}', "the key is JSON"),
+        (b"\x00\x00\x00\x00\x07\x06ada", "schema registry"),
+        (b"ada ", "the key has blanks around it"),
+    ],
+)
+def test_how_a_key_was_written_is_told(key: bytes, fault: str) -> None:
+    rejected = _read(as_json(), key)
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason == Reason.KEY_MISMATCH
+    assert fault in rejected.detail
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("Type", "refund", Reason.BAD_TYPE),
+        (" TYPE", "refund", Reason.BAD_TYPE),
+        ("Currency", "EUR", Reason.WRONG_CURRENCY),
+        ("Refund ID", "r-1", Reason.BAD_REFUND_ID),
+        ("UPDATED_AT", TS_MS, Reason.BAD_UPDATED_AT),
+    ],
+)
+def test_an_optional_field_in_other_letters_is_told_and_not_passed_over(
+    field: str, value: object, reason: Reason
+) -> None:
+    rejected = _read(as_json(**{field: value}))
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason == reason
+    assert f"field {field!r} is not read" in rejected.detail
+    assert _accepted(as_json(items=[{field: value}], Note="x"))
+
+
 @pytest.mark.parametrize("key", WRONG_KEYS)
 def test_a_key_that_is_not_the_user_is_a_mismatch(key: bytes) -> None:
     rejected = _read(as_json(), key)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.report.format import money, ratio, share, short, signed
+from model.report.format import money, money_in, ratio, share, short, signed
 
 
 @pytest.mark.parametrize(
@@ -18,12 +18,20 @@ def test_numbers_on_axes_are_short(value: float, text: str) -> None:
 
 
 def test_a_difference_has_its_sign_and_nothing_is_a_dash() -> None:
-    assert (signed(0.0314), signed(-1_234.5, money)) == ("+0.031", "-1,234")
-    assert {ratio(None), money(None), share(None), ratio(float("nan"))} == {"-"}
+    assert (signed(0.0314), signed(-1_234.5, money_in("USD"))) == ("+0.031", "-1,234")
+    assert {ratio(None), money(None, "USD"), share(None), ratio(float("nan"))} == {"-"}
     assert (share(0.4931), share(0.4931, 0)) == ("49.3%", "49%")
 
 
-@given(st.floats(-1e12, 1e12))
-def test_a_columns_numbers_keep_to_its_width(value: float) -> None:
-    assert len(money(value)) <= 8
+@pytest.mark.parametrize(
+    ("currency", "text"), [("USD", "12.47"), ("KWD", "12.473"), ("JPY", "12"), ("CLF", "12.473")]
+)
+def test_money_has_the_decimals_of_its_currency(currency: str, text: str) -> None:
+    assert money(12.4726, currency) == text
+    assert signed(12.4726, money_in(currency)) == f"+{text}"
+
+
+@given(st.floats(-1e12, 1e12), st.sampled_from(["USD", "KWD", "JPY", "CLF"]))
+def test_a_columns_numbers_keep_to_its_width(value: float, currency: str) -> None:
+    assert len(money(value, currency)) <= 8
     assert len(ratio(value)) <= 8
