@@ -148,7 +148,7 @@ def history(root: Path) -> list[Change]:
     for line in _told(root).splitlines():
         try:
             found.append(msgspec.json.decode(line, type=Change))
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             continue
     return found
 
@@ -418,7 +418,7 @@ def _facts(directory: Path, data: bytes | None = None) -> dict[str, object]:
     data = read_bytes(directory, MANIFEST_FILE) if data is None else data
     try:
         facts: dict[str, object] = msgspec.json.decode(data, type=dict[str, object])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactRefused(
             directory, MANIFEST_FILE, str(error), "a manifest", "publish the version again"
         ) from None

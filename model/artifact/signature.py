@@ -174,7 +174,7 @@ def told(signature: bytes | None) -> Signature | None:
     """What a signature's file says, unchecked; None where there is none or it is unreadable."""
     try:
         return None if signature is None else msgspec.json.decode(signature, type=Signature)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
 
 
@@ -199,7 +199,7 @@ def verify(directory: Path, manifest: bytes, signature: bytes | None, trust: Tru
         return False
     try:
         said = msgspec.json.decode(signature, type=Signature)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise _refused(directory, f"unreadable ({error})", f"a signature of {SCHEMA}") from None
     key = _decoded(said.key, _KEY_BYTES)
     value = _decoded(said.signature, _SIGNATURE_BYTES)

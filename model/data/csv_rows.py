@@ -63,7 +63,13 @@ class CsvRows:
                 f" header must name {', '.join(self.needed)}"
             )
         self._record = [first]
-        names = next(csv.reader([first], strict=False, delimiter=self.separator), [])
+        try:
+            names = next(csv.reader([first], strict=False, delimiter=self.separator), [])
+        except csv.Error as error:
+            raise OrderLogError(
+                f"order log {self.path} is no CSV at line {self.line}: {error}; the header must"
+                f" name {', '.join(self.needed)}"
+            ) from None
         self.header = [known_name(name) for name in names]
         self._check_header(names)
 

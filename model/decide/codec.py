@@ -79,7 +79,7 @@ def decode(data: bytes) -> CustomerRecord:
         return reader(body)
     except StateNewer as error:
         raise CustomerNewer("state", error.version, error.known) from None
-    except (struct.error, msgspec.DecodeError, StateError) as error:
+    except (struct.error, ValueError, StateError) as error:
         raise CustomerDamaged(f"the bytes cannot be read: {error}") from None
 
 

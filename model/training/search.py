@@ -306,7 +306,7 @@ class _Journal:
         try:
             header = msgspec.json.decode(lines[0], type=dict[str, str])
             found = [msgspec.json.decode(line, type=TrialOutcome) for line in lines[1:]]
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise SearchError(
                 f"{self.path} is not a search journal ({error}); remove it or use another --out"
             ) from None

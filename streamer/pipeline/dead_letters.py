@@ -191,7 +191,7 @@ def decode(data: bytes | None) -> DeadLetterWindow:
     try:
         stored = _decoder.decode(data)
         reasons = [stored.names[number] for number in stored.reasons]
-    except (msgspec.DecodeError, IndexError):
+    except (ValueError, IndexError):
         return CLEAN
     offsets = [stored.first] if reasons else []
     for distance in stored.distances:

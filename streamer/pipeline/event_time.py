@@ -49,7 +49,7 @@ def decode(high_ms: int | None, lead: bytes | None) -> EventTime:
         return START
     try:
         return EventTime(high_ms, *_decoder.decode(lead or b""))
-    except msgspec.DecodeError:
+    except ValueError:
         return EventTime(high_ms, high_ms, b"", high_ms)
 
 

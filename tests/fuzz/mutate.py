@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import os
+from copy import deepcopy
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -51,3 +52,35 @@ def mutated(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
         other = draw(st.sampled_from(seeds))
         data = data[: draw(st.integers(0, len(data)))] + other[draw(st.integers(0, len(other))) :]
     return data
+
+
+_ODD_VALUES: Final = (
+    None, True, "", "blend", [], {}, [[]], [None], 0, [1e308] * 3, "NaN", "../current",
+    {"schema": 1},
+)  # fmt: skip
+_ODD_NUMBERS: Final = (
+    0, -1, 1, 3, 2**53, 10**30, -0.0, 1e-320, 1e-9, 0.5, 1e9, 1e15, -1e15, 1e308, -1e308,
+)  # fmt: skip
+
+
+@st.composite
+def altered(draw: st.DrawFn, document: Any) -> Any:
+    """A JSON document with one or two of its values gone, doubled or odd."""
+    found = deepcopy(document)
+    for _ in range(draw(st.integers(1, 2))):
+        at = found
+        while at:
+            name = draw(st.sampled_from(sorted(at) if isinstance(at, dict) else range(len(at))))
+            if isinstance(at[name], dict | list) and at[name] and draw(st.integers(0, 5)):
+                at = at[name]
+                continue
+            if type(at[name]) in (int, float) and draw(st.integers(0, 9)):
+                at[name] = draw(st.sampled_from(_ODD_NUMBERS))
+            elif draw(st.booleans()):
+                at[name] = deepcopy(draw(st.sampled_from(_ODD_VALUES)))
+            elif draw(st.booleans()) and isinstance(at, list):
+                at.insert(name, deepcopy(at[name]))
+            else:
+                del at[name]
+            break
+    return found
