@@ -52,23 +52,15 @@ from streamer.pipeline.claim import Lease
 from streamer.pipeline.customers import Customers
 from streamer.pipeline.dead_letters import DeadLettersExceeded
 from streamer.pipeline.erasures import Erasures, digest
-from streamer.pipeline.messages import shortened, unpack
+from streamer.pipeline.outbox import Outbox, publish
 from streamer.pipeline.partitioner import partition_for
 from streamer.pipeline.read import read
 from streamer.pipeline.rebuild import History
-from streamer.records import (
-    LogRange,
-    Message,
-    MessageTooLarge,
-    Partition,
-    Publisher,
-    Record,
-)
+from streamer.records import LogRange, Message, Partition, Publisher, Record
 from streamer.store.base import StartAt, StateStore
 
 _log = log.get(__name__)
 
-_OUTBOX_CHUNK = 500
 _ALL = 2**31
 
 
@@ -126,7 +118,6 @@ class PartitionRunner:
         options = options or RunnerOptions()
         self.partition = partition
         self.counters = Counters()
-        self.outbox_pending = 0  # warnings in the outbox, as far as we have heard
         self._store = store
         self._publisher = publisher
         self._pipeline = self._adopted = pipeline
@@ -145,7 +136,12 @@ class PartitionRunner:
             clock=options.clock,
         )
         self._sought: int | None = None
-        self._outbox_waits = False
+        self._outbox = Outbox(self._lease, store, options.erasures)
+
+    @property
+    def outbox_pending(self) -> int:
+        """Warnings in the outbox, as far as we have heard."""
+        return self._outbox.pending
 
     @property
     def next_offset(self) -> int:
@@ -295,36 +291,14 @@ class PartitionRunner:
             )
         if plan.dead_letters or plan.scores:
             await self._settled(overtaken=await self._lease.check_if_long_ago())
-            await self._publish(plan.dead_letters, plan.scores)
+            await publish(plan.dead_letters, plan.scores, self._publisher)
         await self._lease.write(plan.write)
         if self._observer is not None and plan.context is not None:
             _tell(partial(self._observer.wrote, self.partition.number, plan.context))
         self.customers.remember(plan.customers)
         self.counters.add(plan.counters)
-        self.outbox_pending += len(plan.warnings)
-        self._outbox_waits = self._outbox_waits or bool(plan.warnings)
+        self._outbox.wrote(len(plan.warnings))
         await self._settle()
-
-    async def _publish(self, dead_letters: Sequence[Message], scores: Sequence[Message]) -> None:
-        """Step 4. A dead letter is shortened until its topic takes it, whatever that takes."""
-        try:
-            await self._publisher.publish([*dead_letters, *scores])
-        except MessageTooLarge:
-            if not dead_letters:
-                raise
-            await self._publisher.publish(scores)
-            for letter in dead_letters:
-                await self._publish_short(letter)
-
-    async def _publish_short(self, letter: Message) -> None:
-        while True:
-            try:
-                return await self._publisher.publish([letter])
-            except MessageTooLarge:
-                shorter = shortened(letter)
-                if shorter is None:
-                    raise
-                letter = shorter
 
     async def _erase(self, step: Erase) -> None:
         """Removes a customer; what is erased twice is gone all the same."""
@@ -354,24 +328,8 @@ class PartitionRunner:
             self.customers.forget_all()
             if self._observer is not None:
                 _tell(partial(self._observer.opened, self.partition.number))
-            self._outbox_waits = True
-        if self._outbox_waits:
-            await self._drain_outbox()
-            self._outbox_waits = False
-
-    async def _drain_outbox(self) -> None:
-        """Step 6: publishes what waits in the outbox, and takes it out once acknowledged."""
-        while True:
-            box = await self._store.outbox(self.partition, _OUTBOX_CHUNK)
-            self.outbox_pending = max(self.outbox_pending, len(box.entries))
-            if not box.entries:
-                self.outbox_pending = 0
-                return
-            messages = map(unpack, box.entries)
-            erasures = self._erasures
-            await self._publisher.publish([m for m in messages if not erasures.covers_warning(m)])
-            await self._lease.trim(box.first, len(box.entries))
-            self.outbox_pending -= len(box.entries)
+            self._outbox.may_wait()
+        await self._outbox.drain(self._publisher)
 
     def _continuing(self, records: Sequence[Record]) -> Sequence[Record]:
         """The records that were not applied yet.
