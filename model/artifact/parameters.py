@@ -9,11 +9,10 @@ model did that was written, to the bit. Kinds whose regressors are scikit-learn'
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 from sklearn._loss import HalfTweedieLoss
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest
@@ -22,8 +21,31 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from features.arrays import Floats
-from features.times import UTC
-from model.data.attributes import Column
+from model.artifact.parts import (
+    MOST,
+    MOST_WIDTH,
+    Best,
+    Blended,
+    ChancePart,
+    Churn,
+    Clip,
+    Important,
+    Known,
+    Lifetime,
+    Linear,
+    Logistic,
+    Parameters,
+    Part,
+    Poisson,
+    PoissonPart,
+    PurchaseRates,
+    Rotation,
+    Spend,
+    Standard,
+    Steps,
+    Sum,
+    Tweedie,
+)
 from model.estimators.bgnbd import BGNBD, GammaGamma
 from model.estimators.blend import Blend
 from model.estimators.clv import ClvModel
@@ -42,185 +64,6 @@ from model.estimators.transform import Scale, SignedLogClip, WithAttributes
 SCHEMA: Final = "clv-parameters/1"
 # The default model has 30 kB; with thousands of categories of attributes it has a few megabytes.
 MAX_BYTES: Final = 20_000_000
-_MOST: Final = 1e15
-_MOST_WIDTH: Final = 100_000
-
-Number: TypeAlias = Annotated[float, Meta(ge=-_MOST, le=_MOST)]
-Positive: TypeAlias = Annotated[float, Meta(gt=0, le=_MOST)]
-Amount: TypeAlias = Annotated[float, Meta(ge=0, le=_MOST)]
-Count: TypeAlias = Annotated[int, Meta(ge=0, le=_MOST_WIDTH)]
-Columns: TypeAlias = Annotated[list[Count], Meta(max_length=_MOST_WIDTH)]
-Signs: TypeAlias = Annotated[list[Annotated[int, Meta(ge=-1, le=1)]], Meta(max_length=_MOST_WIDTH)]
-Text: TypeAlias = Annotated[str, Meta(max_length=1_000)]
-
-
-class _Part(msgspec.Struct, forbid_unknown_fields=True, tag_field="is", tag=True):
-    pass
-
-
-class Clip(_Part):
-    low_: np.ndarray
-    high_: np.ndarray
-
-
-class Known(_Part):
-    features: Count
-    categories: list[Count | None]
-    stream_: Clip
-    numbers_: Clip
-    medians_: np.ndarray
-    n_features_in_: Count
-
-
-class Standard(_Part):
-    """`settled` is of models whose numbers are the same on every processor."""
-
-    mean_: np.ndarray
-    scale_: np.ndarray
-    var_: np.ndarray
-    n_samples_seen_: Amount
-    settled: bool
-
-
-class Poisson(_Part):
-    alpha: Amount
-    signs: Signs | None
-    coef_: np.ndarray
-    intercept_: Number
-    n_iter_: Count | None
-
-
-class Logistic(_Part):
-    C: Positive
-    signs: Signs | None
-    coef_: np.ndarray
-    intercept_: Number
-    n_iter_: Count | None
-
-
-class Sum(_Part):
-    """Preparation, standardisation, regression: what a linear sum is made of."""
-
-    prepare: Clip | Known
-    scale: Standard
-    regression: Poisson | Logistic
-
-
-class PoissonPart(_Part):
-    alpha: Amount
-    unit: Positive
-    linear: Sum
-
-
-class ChancePart(_Part):
-    C: Positive
-    linear: Sum | None
-
-
-class Churn(_Part):
-    C: Positive
-    kept: Columns
-    floored: Columns
-    linear: Sum
-
-
-class PurchaseRates(_Part):
-    r: Positive
-    alpha: Positive
-    a: Positive
-    b: Positive
-    log_likelihood: Number
-
-
-class Spend(_Part):
-    p: Positive
-    q: Positive
-    gamma: Positive
-    log_likelihood: Number
-
-
-class Lifetime(_Part):
-    bounded: bool
-    columns: Annotated[list[Count], Meta(min_length=4, max_length=4)]
-    horizon_days: Annotated[int, Meta(ge=1, le=100_000)]
-    unit: Positive
-    purchases: PurchaseRates
-    spend: Spend
-
-
-class Blended(_Part):
-    regression: PoissonPart
-    chance: ChancePart
-    correction_weight: Amount
-    kept: Columns
-    floored: Columns
-    unit: Positive
-    lifetime: Lifetime | None
-    correction: PoissonPart | None
-    balance: Number
-    level: Number
-
-
-class Best(_Part):
-    k: Count
-    scores_: np.ndarray
-
-
-class Important(_Part):
-    count: Count
-    importances_: np.ndarray
-    kept_: np.ndarray
-
-
-class Rotation(_Part):
-    """`by_column`: how the components lie in memory, on which last bits of a product hang."""
-
-    mean_: np.ndarray
-    components_: np.ndarray
-    by_column: bool
-    n_samples_: Annotated[int, Meta(ge=0)]
-
-
-class Linear(_Part):
-    alpha: Amount
-    coef_: np.ndarray
-    intercept_: Number
-
-
-class Tweedie(_Part):
-    alpha: Amount
-    power: Annotated[float, Meta(ge=1, le=2)]
-    tol: Positive
-    coef_: np.ndarray
-    intercept_: Number
-
-
-class Steps(_Part):
-    select: Count
-    select_by: Text
-    pca: Count
-    unit: Amount
-    prepare: Clip | Known | None
-    scale: Standard | None
-    chosen: Best | Important | None
-    rotate: Rotation | None
-    regression: Linear | Poisson | Tweedie | None
-
-
-class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """All of a model. `feature_names` are those of the columns of X, attributes last."""
-
-    schema: str
-    kind: Text
-    options: dict[Text, int | float | Text]
-    feature_names: tuple[Text, ...]
-    attributes: tuple[Column, ...]
-    horizon_days: Annotated[int, Meta(ge=1, le=100_000)]
-    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")]
-    top: Amount
-    value: Blended | Lifetime | Steps
-    chance: Churn
-    timezone: Text = UTC.name
 
 
 class Misfit(ValueError):
@@ -271,20 +114,20 @@ def _encoded(thing: Any) -> Any:
 
 def _decoded(kind: type, thing: Any) -> Floats:
     array = np.asarray(thing)
-    if array.dtype.kind not in "fib" or array.ndim not in (1, 2) or array.size > 10 * _MOST_WIDTH:
+    if array.dtype.kind not in "fib" or array.ndim not in (1, 2) or array.size > 10 * MOST_WIDTH:
         raise ValueError("an array must have one or two dimensions of numbers")
     if array.dtype.kind == "b":
         return array
     array = array.astype(np.float64)
-    if not (np.abs(array) <= _MOST).all():
-        raise ValueError(f"an array has a number beyond {_MOST:g}")
+    if not (np.abs(array) <= MOST).all():
+        raise ValueError(f"an array has a number beyond {MOST:g}")
     return array
 
 
 # --- from objects to parts ----------------------------------------------------------------------
 
 
-def _fields(part: type[_Part], thing: Any, **more: Any) -> Any:
+def _fields(part: type[Part], thing: Any, **more: Any) -> Any:
     """The part whose fields have the object's values, those that are objects described."""
     known = {
         name: _described(getattr(thing, name, None))
@@ -344,7 +187,7 @@ def _check_width(name: str, width: int, *vectors: Floats) -> None:
     _check(fits, f"{name} needs {width} numbers")
 
 
-def _object(of: Any, part: _Part, **more: Any) -> Any:
+def _object(of: Any, part: Part, **more: Any) -> Any:
     """An object of ours with the part's fields, but for those given and those that are None
     where it has none."""
     thing = of.__new__(of)
@@ -371,7 +214,7 @@ def _prepared(part: Clip | Known, width: int) -> tuple[Any, int]:
     _check_width("known.medians_", numbers, part.medians_)
     # Of every text one column, and one each for texts that are missing and that are new.
     texts = sum(one + 2 for one in part.categories if one is not None)
-    _check(texts <= _MOST_WIDTH, "known.categories are too many")
+    _check(texts <= MOST_WIDTH, "known.categories are too many")
     stream, known = _clip(part.stream_, part.features), _clip(part.numbers_, numbers)
     made = _object(WithAttributes, part, stream_=stream, numbers_=known)
     return made, part.features + 2 * numbers + texts
@@ -494,7 +337,7 @@ def _churn(part: Churn, width: int) -> LogisticChance:
     return _object(LogisticChance, part, linear=_sum(part.linear, smooth))  # type: ignore[no-any-return]
 
 
-_PARTS: Final[dict[type, type[_Part]]] = {
+_PARTS: Final[dict[type, type[Part]]] = {
     SignedLogClip: Clip, WithAttributes: Known, SignedPoissonRegressor: Poisson,
     SignedLogisticRegression: Logistic, PoissonValue: PoissonPart, RevenueChance: ChancePart,
     LogisticChance: Churn, BGNBD: PurchaseRates, GammaGamma: Spend, LifetimeValue: Lifetime,
@@ -506,5 +349,5 @@ _BUILDERS: Final[dict[type, Callable[[Any, int], Any]]] = {
 }  # fmt: skip
 
 
-def _built(part: _Part, width: int) -> Any:
+def _built(part: Part, width: int) -> Any:
     return _BUILDERS[type(part)](part, width)
