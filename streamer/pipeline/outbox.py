@@ -42,7 +42,7 @@ async def _publish_short(letter: Message, publisher: Publisher) -> None:
             letter = shorter
 
 
-class Outbox:
+class OutboxDrain:
     """What one partition has written to its outbox and not heard to be acknowledged."""
 
     def __init__(self, lease: Lease, store: StateStore, erasures: Erasures) -> None:

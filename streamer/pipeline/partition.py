@@ -52,7 +52,7 @@ from streamer.pipeline.claim import Lease
 from streamer.pipeline.customers import Customers
 from streamer.pipeline.dead_letters import DeadLettersExceeded
 from streamer.pipeline.erasures import Erasures, digest
-from streamer.pipeline.outbox import Outbox, publish
+from streamer.pipeline.outbox import OutboxDrain, publish
 from streamer.pipeline.partitioner import partition_for
 from streamer.pipeline.read import read
 from streamer.pipeline.rebuild import History
@@ -136,7 +136,7 @@ class PartitionRunner:
             clock=options.clock,
         )
         self._sought: int | None = None
-        self._outbox = Outbox(self._lease, store, options.erasures)
+        self._outbox = OutboxDrain(self._lease, store, options.erasures)
 
     @property
     def outbox_pending(self) -> int:
