@@ -48,8 +48,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 class Scoring(msgspec.Struct, frozen=True, gc=False):
     """One scoring that others may want to hear of. `offset` is that of the event behind it, None
     for a grid instant; `facts` are those scored; `reference` that of the rule at that moment;
-    `answered` the warning that an order came after; `value_drop`
-    what an event tells of value lost."""
+    `answered` the warning that an order came after; `value_drop` what an event tells of value
+    lost."""
 
     user_id: str
     offset: int | None
@@ -159,7 +159,7 @@ class Judge:
             steps.append(_Rebase(facts, self.rules.calendar.start_ms(scored.day)))
         as_of_ms, due_ms = rule_state.as_of_ms, track.due_ms
         # Found once for what is scored and for what is judged after it.
-        history = self._history(facts)
+        history = history_of(facts, self.rules.enough_purchase_days)
         for event in events:
             applied = apply(facts, event.order, self.memory, self.rules.calendar)
             done.append((event.offset, applied))
@@ -169,7 +169,7 @@ class Judge:
             known = None if steps else rule_state
             steps += self._instants(facts, history, known, due_ms, event.watermark_ms)
             as_of_ms = max(as_of_ms, event.order.ts_ms, event.watermark_ms)
-            history = self._history(after)
+            history = history_of(after, self.rules.enough_purchase_days)
             steps.append(_Fold(after, as_of_ms, facts, event, applied, history))
             facts, due_ms = after, as_of_ms + 1
         if until_ms is not None:
@@ -196,9 +196,6 @@ class Judge:
                 history, from_ms, until_ms, self.rules, deciding_from=deciding_from
             )
         ]
-
-    def _history(self, facts: CustomerState) -> PurchaseHistory | None:
-        return history_of(facts, self.rules.enough_purchase_days)
 
     def _scores_before(
         self, courses: Sequence[_Course], scores: Sequence[Sequence[_Scored]]
@@ -245,7 +242,7 @@ class Judge:
                 earlier = rule_state
                 rule_state, told = self._at_instant(course, earlier, step, score, sure)
                 if told and told.raised and self.rules.policy.budget_per_day is not None:
-                    contest = self._without(earlier, step, told)
+                    contest = _without_place(earlier, step, told)
                 if told:
                     scorings.append(told)
                 continue
@@ -272,13 +269,6 @@ class Judge:
             track = ScheduledCustomer(CustomerRecord(course.facts, contest[0]), contest_due_ms)
             contested = Contested(track, contest[1])
         return _Decided(ScheduledCustomer(customer, due_ms), changed, scorings, contested)
-
-    def _without(
-        self, rule_state: RuleState, step: _Instant, told: Scoring
-    ) -> tuple[RuleState, Scoring | None]:
-        """What an instant comes to whose warning the budget has no place for."""
-        after = rule.deferred(rule_state, step.as_of_ms)
-        return after, msgspec.structs.replace(told, raised=None) if step.refresh else None
 
     def _rebased(self, rule_state: RuleState, score: Score) -> RuleState:
         scored = rule_state.scored_last
@@ -329,20 +319,13 @@ class Judge:
             known=step.applied.known,
         )
         reference = rule_state.reference
+        as_of_ms, clv_minor, history = step.as_of_ms, score.clv_minor, step.history
         verdict = rule.on_event(
-            rule_state,
-            event,
-            step.as_of_ms,
-            score.clv_minor,
-            clv_before_minor,
-            step.history,
-            self.rules,
+            rule_state, event, as_of_ms, clv_minor, clv_before_minor, history, self.rules
         )
-        rule_state = verdict.rule_state
+        rule_state, version = verdict.rule_state, self.scorer.model_version
         if not rule_state.model_version:
-            rule_state = msgspec.structs.replace(
-                rule_state, model_version=self.scorer.model_version
-            )
+            rule_state = msgspec.structs.replace(rule_state, model_version=version)
         answered = None
         if verdict.answered:
             answered = Answered(verdict.answered, order.ts_ms, step.before.last_purchase_day)
@@ -448,6 +431,14 @@ def _scores(scorer: Scorer, rules: Rules, courses: Sequence[_Course]) -> list[li
     scores = dict(zip(wanted, found, strict=True))
     every = iter([_Scored(scores.get(n), sure[n]) for n in range(len(steps))])
     return [list(islice(every, len(course.steps))) for course in courses]
+
+
+def _without_place(
+    rule_state: RuleState, step: _Instant, told: Scoring
+) -> tuple[RuleState, Scoring | None]:
+    """What an instant comes to whose warning the budget has no place for."""
+    after = rule.deferred(rule_state, step.as_of_ms)
+    return after, msgspec.structs.replace(told, raised=None) if step.refresh else None
 
 
 def telling_order(scoring: Scoring) -> tuple[int, int, str]:
