@@ -1,10 +1,9 @@
-"""What a log tells of a past day that nobody knew then: when everybody bought, when next, and how
-many of the warned did not come back."""
+"""What a log tells of a past day that nobody knew then: when everybody bought, and when next."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,64 +76,3 @@ def purchase_days(orders: Sequence[Order], calendar: Calendar = UTC) -> dict[str
             if not of_user or of_user[-1] != day:
                 of_user.append(same.setdefault(day, day))
     return days
-
-
-@dataclass(frozen=True, slots=True)
-class RealisedPrecision:
-    """Warnings that can be judged, how many of them were of customers who did not order within the
-    horizon after it, and the base rate: the share of all days of customers still active (an order
-    within the horizon before) on which the same would have been true."""
-
-    judged: int
-    gone: int
-    base_rate: float
-
-    @property
-    def precision(self) -> float:
-        """Share of the judged warnings that were right; 0 without any."""
-        return self.gone / self.judged if self.judged else 0.0
-
-
-def realised_precision(
-    warned: Iterable[tuple[str, int]],
-    purchases: Mapping[str, Sequence[int]],
-    horizon_days: int,
-    from_day: int,
-    last_day: int,
-) -> RealisedPrecision:
-    """What became of (user, UTC day) warnings of days `from_day` to `last_day - horizon_days`;
-    later ones cannot be judged by a log that ends on `last_day`."""
-    until = last_day - horizon_days
-    judged = [(user, day) for user, day in warned if from_day <= day <= until]
-    gone = sum(_gone(purchases.get(user, ()), day, horizon_days) for user, day in judged)
-    return RealisedPrecision(
-        len(judged), gone, _base_rate(purchases.values(), horizon_days, from_day, until)
-    )
-
-
-def _gone(purchases: Sequence[int], day: int, horizon_days: int) -> bool:
-    at = bisect_right(purchases, day)
-    return at == len(purchases) or purchases[at] > day + horizon_days
-
-
-def _base_rate(
-    customers: Iterable[Sequence[int]], horizon_days: int, from_day: int, until: int
-) -> float:
-    """Share of active customer-days without an order in the horizon after them."""
-    active = gone = 0
-    for days in customers:
-        for this, following in zip(days, [*days[1:], None], strict=True):
-            end = (
-                this + horizon_days
-                if following is None
-                else min(following - 1, this + horizon_days)
-            )
-            # Gone on a day d of this gap means that the next order is later than d + horizon.
-            gone_end = end if following is None else min(end, following - horizon_days - 1)
-            active += _overlap(this + 1, end, from_day, until)
-            gone += _overlap(this + 1, gone_end, from_day, until)
-    return gone / active if active else 0.0
-
-
-def _overlap(first: int, last: int, low: int, high: int) -> int:
-    return max(0, min(last, high) - max(first, low) + 1)

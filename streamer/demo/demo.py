@@ -22,12 +22,12 @@ import msgspec
 from tqdm import tqdm
 
 from features.orders import Order, OrderRules
-from features.times import MS_PER_DAY, day_of, instant_ms, rfc3339
+from features.times import MS_PER_DAY, day_of, rfc3339
 from model.artifact import artifact
-from model.backtest.purchases import purchase_days, realised_precision
 from model.data.order_log import RejectedRow, read_orders
 from streamer.admin.produce import produce
 from streamer.clock import SystemClock
+from streamer.demo.call_list import call_lists
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.demo.sample import sample_orders
 from streamer.demo.summary import RunFigures, summary
@@ -106,7 +106,7 @@ def _cutoff_day(orders: list[Order]) -> int:
 def _train(log: Path, out: Path, cutoff_day: int) -> Path:
     cutoff = rfc3339(cutoff_day * MS_PER_DAY)[:10]
     command = ["-m", "model", "train", str(log), "--out", str(out), "--cutoff", cutoff]
-    click.echo(f"\n$ python {' '.join(command)}")
+    click.echo(f"\n$ python -m model train {log} \\\n    --out {out} --cutoff {cutoff}")
     done = subprocess.run(
         [sys.executable, *command], stdin=subprocess.DEVNULL, check=False, stdout=subprocess.PIPE
     )
@@ -267,14 +267,9 @@ def _look_back(run: Run, model: Path, streamed: Streamed, cutoff_day: int) -> st
     cutoff = rfc3339(cutoff_day * MS_PER_DAY)
     warnings = [said for said in streamed.warnings if said.kind == WARNING_KIND]
     since = [warning for warning in warnings if warning.as_of >= cutoff]
-    seen = realised_precision(
-        # A silence is judged at 00:00: an order of that day comes after it.
-        [(w.user_id, day_of(instant_ms(w.as_of)) - (w.trigger == "silence")) for w in since],
-        purchase_days(sorted(run.orders, key=lambda order: order.ts_ms)),
-        manifest.horizon_days,
-        cutoff_day,
-        day_of(run.orders[-1].ts_ms),
-    )
+    # The last day that the log can judge.
+    day = day_of(run.orders[-1].ts_ms) + 1 - manifest.horizon_days
+    lists = call_lists(since, run.orders, day, manifest.horizon_days)
     figures = RunFigures(
         orders=len(run.orders),
         customers=len({order.user_id for order in run.orders}),
@@ -283,7 +278,7 @@ def _look_back(run: Run, model: Path, streamed: Streamed, cutoff_day: int) -> st
         first_order_s=streamed.first_order_s,
         scores=streamed.scores,
     )
-    return summary(figures, since, len(warnings) - len(since), seen)
+    return summary(figures, since, len(warnings) - len(since), lists)
 
 
 def _where_next(log: Path, model: Path, seconds: float) -> str:

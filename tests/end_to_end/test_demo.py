@@ -34,9 +34,9 @@ def test_the_demo_trains_streams_and_looks_back(
             "-m model train",
             "Embedded Kafka at 127.0.0.1:",
             f"{len(orders):,} orders of {SMALL.customers} customers",
-            "Warnings by trigger",
-            "Largest values at risk",
+            "Whom to call on",
             "It is history, so we know",
+            "by the best simple sort",
             "Where to go from here",
         )
     ]
