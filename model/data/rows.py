@@ -71,7 +71,7 @@ def arranged(rows: OrderRows, rows_are: RowsAre | None, where: str, currency: st
 def counts(rows: OrderRows, kept: Mask | None = None) -> Counts:
     """How many rows correct or repeat another one, or use its id again."""
     chosen = np.arange(len(rows)) if kept is None else np.flatnonzero(kept)
-    key, kind = rows.column("key")[chosen], _kinds(rows)[chosen]
+    key, kind = rows.column("key")[chosen], kinds(rows)[chosen]
     ts, amount = rows.column("ts")[chosen], rows.column("amount")[chosen]
     refund, updated = rows.refunds()[chosen], rows.updated()[chosen]
     # Without a refund id, refunds of another time or amount are others.
@@ -95,7 +95,7 @@ def counts(rows: OrderRows, kept: Mask | None = None) -> Counts:
     )
 
 
-def _kinds(rows: OrderRows) -> Ints:
+def kinds(rows: OrderRows) -> Ints:
     """The types of the rows; a free order is an order."""
     kind = rows.column("type")
     return np.where(kind == OrderType.FREE, OrderType.ORDER, kind)
@@ -104,7 +104,7 @@ def _kinds(rows: OrderRows) -> Ints:
 def _several(rows: OrderRows) -> list[Ints]:
     """The rows of each order that stands on several with other times or amounts, and of which no
     `updated_at` says that they are versions; in the order in which they first come."""
-    kind = _kinds(rows)
+    kind = kinds(rows)
     chosen = np.flatnonzero(kind == OrderType.ORDER)
     key, ts, amount = (rows.column(name)[chosen] for name in ("key", "ts", "amount"))
     order = np.lexsort((chosen, key))
@@ -163,7 +163,7 @@ def _added_up(rows: OrderRows) -> Arranged:
     """One order of all lines of an id, at their first instant; a negative line at the instant of
     another line is a discount, other refunds of one instant are one refund."""
     key, ts, amount = (rows.column(name) for name in ("key", "ts", "amount"))
-    kind = _kinds(rows)
+    kind = kinds(rows)
     rounded = rows.rounded()
     kept = np.ones(len(rows), bool)
     changed: dict[int, Order] = {}
@@ -205,7 +205,7 @@ def _told_apart(rows: OrderRows, groups: list[Ints]) -> Arranged:
     one before it."""
     ts, key = rows.column("ts"), rows.column("key")
     changed: dict[int, Order] = {}
-    kind = _kinds(rows)
+    kind = kinds(rows)
     back = np.flatnonzero(kind != OrderType.ORDER)
     of_key: dict[int, list[int]] = {}
     for row in back.tolist():

@@ -14,7 +14,7 @@ from features.money import amount_text
 from features.orders import OrderType
 from features.times import rfc3339
 from model.data.columns import Ints, Mask, OrderRows
-from model.data.rows import Arranged, counts
+from model.data.rows import Arranged, counts, kinds
 
 NOBODY_TWICE: Final = "nobody_ordered_twice"
 
@@ -104,7 +104,7 @@ def summary_of(
         free_orders=int((of_order & (rows.column("amount")[kept] == 0)).sum()),
         out_of_order=int((ts < newest).sum()),
         set_aside=dict(sorted(set_aside.items())),
-        odd=list(_odd(rows, kept, currency)),
+        odd=[*_odd(rows, kept, currency), *_ties(rows, how, currency)],
     )
 
 
@@ -170,6 +170,28 @@ def _twice(rows: OrderRows, ordered: Ints, currency: str) -> Iterator[Odd]:
             f" {one.user_id!r} and of {other.user_id!r}; both count"
         )
         yield Odd("two_customers_of_one_order", len(found), detail)
+
+
+def _ties(rows: OrderRows, how: Arranged, currency: str) -> Iterator[Odd]:
+    """Orders whose newest versions differ in nothing but the amount."""
+    if how.kept is not None or how.changed:
+        return
+    ordered = np.flatnonzero(kinds(rows) == OrderType.ORDER)
+    columns = [rows.column("amount"), rows.column("ts"), rows.updated(), rows.column("key")]
+    order = ordered[np.lexsort([column[ordered] for column in columns])]
+    amount, *others = (column[order] for column in columns)
+    last = np.append(others[-1][1:] != others[-1][:-1], True)[1:]
+    tied = np.logical_and.reduce([c[1:] == c[:-1] for c in others]) & (amount[1:] != amount[:-1])
+    found = np.flatnonzero(tied & last)
+    if len(found):
+        lower, counted = (rows.order(int(order[found[0] + at])) for at in (0, 1))
+        detail = (
+            f"{len(found):,} orders have other amounts at one time, and nothing says which is the"
+            f" newest, such as {lower.order_id!r}: {amount_text(lower.amount_minor, currency)} and"
+            f" {amount_text(counted.amount_minor, currency)} at {rfc3339(lower.ts_ms)};"
+            " the greatest counts; send updated_at to say which does"
+        )
+        yield Odd("newest_not_told", len(found), detail)
 
 
 def _refunds(rows: OrderRows, chosen: Ints, ordered: Ints, currency: str) -> Iterator[Odd]:

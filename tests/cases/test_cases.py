@@ -122,6 +122,12 @@ def test_what_is_not_counted_or_looks_odd_is_told(
     assert odd in str(summary)
 
 
+def test_versions_of_one_instant_are_told() -> None:
+    (odd,) = read("C03-pending-then-paid.csv", "corrections").summary.odd
+    assert (odd.code, odd.count) == ("newest_not_told", 1)
+    assert "'E2': 100.00 and 120.00" in odd.detail
+
+
 @pytest.mark.parametrize("name", ["semicolons", "utf16", "sep", "blank"])
 def test_every_separator_and_encoding_is_read(name: str) -> None:
     assert len(read(f"C32-{name}.csv").orders) == 1

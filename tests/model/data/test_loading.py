@@ -146,6 +146,27 @@ def test_what_takes_back_an_id_that_is_used_again_takes_back_the_last_one(tmp_pa
     assert net(read(tmp_path, gone, "orders"))["kim"] == (3, 95.0)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        ("2024-01-10T10:00:00Z,120.00,", "2024-01-10T10:00:00Z,100.00,", 1),
+        ("2024-01-10T10:00:00Z,120.00,", "2024-01-10T12:00:00Z,100.00,", 0),
+        ("2024-01-10T10:00:00Z,120.00,", "2024-01-10T10:00:00Z,120.00,", 0),
+        (
+            "2024-01-10T10:00:00Z,120.00,2024-01-10T10:00:00Z",
+            "2024-01-10T10:00:00Z,100.00,2024-01-10T11:00:00Z",
+            0,
+        ),
+    ],
+)
+def test_versions_of_which_nothing_says_the_newest_are_told(
+    tmp_path: Path, first: str, second: str, told: int
+) -> None:
+    log = csv(f"E2,kim,{first}", f"E2,kim,{second}", head=f"{HEAD},updated_at")
+    found = [odd.count for odd in read(tmp_path, log, "corrections").summary.odd]
+    assert sum(found) == told
+
+
 def test_of_corrections_the_newest_counts(tmp_path: Path) -> None:
     loaded = read(tmp_path, DRAFTS, "corrections")
     assert net(loaded) == {"draft": (1, 100.0), "later": (1, 100.0)}
