@@ -32,7 +32,7 @@ test: $(VENV)/.dev
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 fuzz: $(VENV)/.dev
-	@FUZZ_EXAMPLES=$(or $(EXAMPLES),5000) $(RUN) -m pytest tests/fuzz $(ARGS)
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(RUN) -m pytest tests/fuzz $(ARGS)
 
 test-kafka: $(VENV)/.dev
 	@$(RUN) -m tests.kafka $(ARGS)

@@ -12,6 +12,7 @@ from streamer.pipeline.claim import CustomersMoved, LogTooShort, LostWrites, Ret
 from streamer.pipeline.rebuild import CustomerUnrecoverable, StoreDamaged
 from streamer.records import Partition
 from streamer.store.base import NewerSchema, PartitionCountChanged, TopicRecreated
+from tests.support.licences import pins
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md"))
@@ -44,6 +45,23 @@ def test_every_page_is_in_the_index() -> None:
         str(page.relative_to(ROOT / "docs")) for page in PAGES if ROOT / "docs" in page.parents
     }
     assert {page for page in pages - {"README.md"} if f"({page})" not in index} == set()
+
+
+def test_every_pinned_requirement_is_on_the_page_of_licences() -> None:
+    rows = (ROOT / "docs/licences.md").read_text().splitlines()
+    for name, version in pins():
+        [row] = [row for row in rows if row.startswith(f"| {name} | {version} | ")]
+        assert row.count("|") == 4, row
+    assert len(pins()) > 50
+
+
+def test_every_test_that_the_security_page_names_is_there() -> None:
+    tests = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    page = (ROOT / "docs/security.md").read_text()
+    for name in re.findall(r"`(test_\w+)`", page):
+        assert any(f"def {name}(" in text for text in tests.values()), name
+    for name in re.findall(r"`((?:[\w/]+/)?test_\w+\.py)`", page):
+        assert any(str(path).endswith(f"/{name}") for path in tests), name
 
 
 def test_the_messages_on_the_recovery_page_are_those_of_the_code() -> None:
