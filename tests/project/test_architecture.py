@@ -6,19 +6,29 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.shape import (
+    CLASS_LINES,
+    FILE_LINES,
+    FUNCTION_LINES,
     PACKAGES,
+    PARAMETERS,
     ROOT,
+    Found,
     Source,
     circles,
+    classes,
+    constructors,
+    files,
+    functions,
     imports,
     module_arrows,
     names_twice,
+    parameters,
     room_arrows,
     sources,
     upward,
@@ -216,6 +226,22 @@ def test_only_one_module_knows_what_faust_looks_like_inside() -> None:
         for touch in private_touches(source.tree)
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("measure", "limit"),
+    [
+        (files, FILE_LINES),
+        (classes, CLASS_LINES),
+        (functions, FUNCTION_LINES),
+        (constructors, PARAMETERS),
+        (parameters, PARAMETERS),
+    ],
+)
+def test_nothing_grows_too_large_to_be_read(
+    measure: Callable[[list[Source]], list[Found]], limit: int
+) -> None:
+    assert [f"{one.size} {one.name}" for one in measure(CODE) if one.size > limit] == []
 
 
 def test_no_test_imports_another() -> None:
