@@ -170,7 +170,7 @@ def _bad_records() -> dict[Reason, tuple[bytes | None, bytes | None]]:
         return json.dumps({**good, **changes}).encode()
 
     return {
-        Reason.EMPTY: (b"ada", None),
+        Reason.EMPTY: (b"ada", b""),
         Reason.NOT_JSON: (b"\xff\x00", b'{"order_id": "\xfe"'),
         Reason.NOT_AN_OBJECT: (None, b"[1, 2]"),
         Reason.MISSING_FIELD: (b"ada", b'{"order_id": "1", "user_id": "ada"}'),

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from features.times import MS_PER_DAY
 from features.vector import FEATURE_NAMES, vectors
 from model.artifact.artifact import load, save, version_of
+from model.artifact.signature import Trust
 from model.commands.cli import cli
 from model.commands.monitor import ALARM
 from model.data.attributes import (
@@ -165,7 +166,7 @@ def test_an_attribute_that_tells_much_moves_the_clv_and_survives_saving(
     plain[:, len(FEATURE_NAMES)] = 1.0
     assert model.clv(gold).sum() > 1.1 * model.clv(plain).sum()
     save(tmp_path / "m", model, _fields(table))
-    again = load(tmp_path / "m")
+    again = load(tmp_path / "m", Trust(pickles=True))
     assert again.manifest.attributes == table.columns
     assert again.model.clv(gold).tobytes() == model.clv(gold).tobytes()
     assert version_of(again.model) == again.manifest.model_version

@@ -16,10 +16,10 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.orders import OrderRules, Reason, Rejected
+from features.orders import Reason
 from streamer.kafka import unpacking
 from streamer.kafka.unpacking import BoundedRecords, TooLarge, bound
-from streamer.pipeline.batch import _outcome
+from streamer.pipeline.read import unreadable
 from streamer.records import Unreadable
 
 CODECS: dict[str, tuple[int, Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
@@ -134,12 +134,8 @@ def test_a_codec_that_is_not_installed_is_no_fault_of_the_records(
 
 
 def test_what_stands_for_a_batch_becomes_a_dead_letter_that_says_so() -> None:
-    class OneRecord:
-        offset, key, timestamp, headers = 3, None, 0, ()
-        value = Unreadable(b"a batch in gzip from offset 2 to 3: it unpacks to more than 9 bytes")
-
-    outcome = _outcome(OneRecord(), OrderRules())
-    assert isinstance(outcome, Rejected)
+    value = Unreadable(b"a batch in gzip from offset 2 to 3: it unpacks to more than 9 bytes")
+    outcome = unreadable(value)
     assert outcome.reason is Reason.NOT_JSON
     assert outcome.detail == (
         "a batch in gzip from offset 2 to 3: it unpacks to more than 9 bytes; fix the producer"

@@ -28,6 +28,7 @@ from model.artifact import artifact, registry
 from model.decide import codec as customer_bytes
 from model.decide.rule_state import Trigger
 from streamer.assemble import pipeline_of, topics_of
+from streamer.clock import SystemClock
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.partitioner import partition_for
 from streamer.pipeline.read import unreadable
@@ -129,16 +130,19 @@ async def truth_of(
     Records have to be keyed as Kafka's own producers key them, by customer. `turns` of a partition
     say which pipeline judged what; None: this one judged all. `digest`: of scores, digests.
     """
-    topic = pipeline.topics.orders
+    topic, now_ms = pipeline.topics.orders, SystemClock().now_ms()
     truth = Truth({n: Kept() for n in range(partitions)}, {}, {}, {}, defaultdict(list))
     offsets: dict[int, list[ConsumerRecord]] = defaultdict(list)
     for record in records:
         truth.partitions[record.partition].next_offset = record.offset + 1
+        if record.value is None:
+            continue  # an erasure, or a tombstone of the shop's
         outcome: Order | Rejected
         if isinstance(record.value, Unreadable):
             outcome = unreadable(record.value)
         else:
-            outcome = parse(record.value, record.key, record.timestamp, pipeline.order_rules)
+            rules = pipeline.order_rules
+            outcome = parse(record.value, record.key, record.timestamp, rules, now_ms)
         if isinstance(outcome, Rejected):
             why = Letter(outcome.reason.value, outcome.detail, record.key, record.value)
             truth.dead_letters[Origin(topic, record.partition, record.offset)] = why
