@@ -269,7 +269,8 @@ def _look_back(run: Run, model: Path, streamed: Streamed, cutoff_day: int) -> st
     since = [warning for warning in warnings if warning.as_of >= cutoff]
     # The last day that the log can judge.
     day = day_of(run.orders[-1].ts_ms) + 1 - manifest.horizon_days
-    lists = call_lists(since, run.orders, day, manifest.horizon_days)
+    orders = sorted(run.orders, key=lambda order: order.ts_ms)
+    lists = call_lists(since, orders, day, manifest.horizon_days)
     figures = RunFigures(
         orders=len(run.orders),
         customers=len({order.user_id for order in run.orders}),

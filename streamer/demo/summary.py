@@ -50,9 +50,8 @@ def _head(figures: RunFigures, warnings: Sequence[ChurnWarning], earlier: int) -
             f" {figures.seconds:.1f} s: {rate:,.0f} orders/s, and {figures.scores:,}",
             f"scores published. The first order was applied {figures.first_order_s:.1f} s after the"
             " worker's start.",
-            f"{len(warnings):,} warnings since {figures.from_day}, the end of training:"
-            f" {by_severity}.",
-            f"{earlier:,} before it are left out.",
+            f"{len(warnings):,} warnings since {figures.from_day}, the end of training:",
+            f"{by_severity} severity; {earlier:,} before it are left out.",
         ]
     )
 

@@ -14,7 +14,8 @@ def test_the_summary_ends_with_who_left_by_the_warnings_and_by_the_best_simple_s
     orders = by_time(every("ada", 5, 8), every("ben", 5, 8))
     found = [each for each in warned(orders) if each.kind == "warning"]
     day = day_of(instant_ms(found[0].as_of))
-    said = summary(FIGURES, found, 29_392, call_lists(found, orders, day, found[0].horizon_days))
+    lists = call_lists(found, orders, day, found[0].horizon_days)
+    said = summary(FIGURES, found * 5_000, 29_392, lists)
     lines = said.splitlines()
     assert max(map(len, lines)) < 80
     assert "Whom to call on" in said
