@@ -273,7 +273,7 @@ def test_the_command_prints_a_table_and_writes_a_page(
     arguments = ["backtest", str(log), "--model", str(model), "--html", str(html)]
     ran = CliRunner().invoke(cli, [*arguments, "--retrain-every", "60", "--precision", "0.5"])
     assert ran.exit_code == 0, ran.output
-    assert max(map(len, ran.stdout.splitlines())) <= 80
+    assert max(map(len, ran.stdout.splitlines()[:-1])) <= 80  # the last names a path
     for part in (
         "strict",
         "silent for D days",
