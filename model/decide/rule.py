@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from features.ledger import id_hash
 from features.orders import OrderType
 from model.decide.history import PurchaseHistory
 from model.decide.policy import Rules
@@ -24,7 +25,8 @@ VALUE_DROP: Final = 0.3
 class RuleEvent(msgspec.Struct, frozen=True, gc=False):
     """An order event as the rule sees it. `late`: it came after its time was closed, so it counts
     but says nothing of the past. `void`: an order that was taken back before it came. `known`: an
-    order that had come before, and comes again with another time or amount."""
+    order that had come before, and comes again with another time or amount. `version`: what tells
+    the events of one order apart that are of one time."""
 
     type: OrderType
     ts_ms: int
@@ -32,6 +34,12 @@ class RuleEvent(msgspec.Struct, frozen=True, gc=False):
     late: bool = False
     void: bool = False
     known: bool = False
+    version: str = ""
+
+    @property
+    def cause(self) -> bytes:
+        """What names this event, and no other of the same order."""
+        return id_hash(f"{self.order_hash.hex()} {self.type.name} {self.version}")
 
     @property
     def trigger(self) -> Trigger:
@@ -109,7 +117,7 @@ def on_event(
             clv_minor,
             reference,
             event.ts_ms,
-            event.order_hash,
+            event.cause,
             rules.policy.version,
         )
     scored = Peak(rules.calendar.day_of(as_of_ms), clv_minor)

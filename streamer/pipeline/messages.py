@@ -120,8 +120,6 @@ def warning_id(
 ) -> str:
     """The id of a warning, or of the answer to one: a hash of customer, episode and policy, and of
     nothing that depends on when or how often it was computed."""
-    if kind == VALUE_DROP_KIND:  # an order and its refund may have one time
-        kind = f"{kind}:{raised.trigger.value}"
     cause = (user_id, raised.episode_ms, raised.episode_id, kind, policy_version)
     return hashlib.sha256(_packed.encode(cause)).hexdigest()[:32]
 
