@@ -243,32 +243,32 @@ async def test_a_missing_right_ends_the_worker_with_what_to_do_and_nothing_is_lo
     assert (await verify(deployment)).faults == []
 
 
-async def test_a_message_too_large_for_its_topic_ends_the_worker_with_what_to_do(
+async def test_a_dead_letter_too_large_for_its_topic_is_cut_and_the_next_order_counts(
     kafka: ApacheKafka, deploy: Deploy
 ) -> None:
     deployment = deploy("large", kafka)
     await deployment.make_topics()
-    letters = deployment.settings.dead_letter_topic
+    orders, letters = deployment.settings.orders_topic, deployment.settings.dead_letter_topic
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()
-
-    async def limit(size: int) -> None:
-        configs = {"max.message.bytes": str(size)}
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, letters, configs)])
-
     try:
-        await limit(1_000)
-        worker = deployment.worker()
-        await deployment.publish([Message(deployment.settings.orders_topic, b"k", b"x" * 5_000)])
-        assert await worker.ended(60.0) == 70
-        assert f"{letters}: MessageSizeTooLargeError: the topic takes no batch of" in worker.log[-1]
-        assert "set its max.message.bytes to at least 1048588" in worker.log[-1]
-        await limit(1_048_588)
+        limit = ConfigResource(ConfigResourceType.TOPIC, letters, {"max.message.bytes": "1000"})
+        await admin.alter_configs([limit])
     finally:
         await admin.close()
+    good = (
+        b'{"order_id": "1", "user_id": "k", "ts": "2024-01-10T10:00:00Z", "amount": 12.5,'
+        b' "currency": "USD"}'
+    )
     deployment.worker()
-    await deployment.settled(1)
-    assert len(await deployment.read(letters)) == 1
+    await deployment.publish([Message(orders, b"k", b"x" * 5_000)])
+    await deployment.publish([Message(orders, b"k", good)])
+    await deployment.settled()
+    (letter,) = await deployment.read(letters)
+    assert dict(letter.headers)["value_size"] == b"5000"
+    assert len(letter.value or b"") < 1_000
+    scores = await deployment.read(deployment.settings.scores_topic)
+    assert {score.key for score in scores} == {b"k"}
 
 
 async def test_the_largest_bad_record_that_kafka_takes_becomes_a_dead_letter(
