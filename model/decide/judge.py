@@ -317,7 +317,7 @@ class Judge:
             late=order.ts_ms < step.event.watermark_ms,
             void=step.facts.buckets == step.before.buckets,
             known=step.applied.known,
-            version=f"{order.amount_minor} {order.refund_id} {order.updated_ms}",
+            version=(order.amount_minor, order.refund_id, order.updated_ms),
         )
         reference = rule_state.reference
         as_of_ms, clv_minor, history = step.as_of_ms, score.clv_minor, step.history

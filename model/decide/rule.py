@@ -25,8 +25,8 @@ VALUE_DROP: Final = 0.3
 class RuleEvent(msgspec.Struct, frozen=True, gc=False):
     """An order event as the rule sees it. `late`: it came after its time was closed, so it counts
     but says nothing of the past. `void`: an order that was taken back before it came. `known`: an
-    order that had come before, and comes again with another time or amount. `version`: what tells
-    the events of one order apart that are of one time."""
+    order that had come before, and comes again with another time or amount. `version`: amount,
+    refund id and update, which tell the events of one order apart that are of one time."""
 
     type: OrderType
     ts_ms: int
@@ -34,12 +34,14 @@ class RuleEvent(msgspec.Struct, frozen=True, gc=False):
     late: bool = False
     void: bool = False
     known: bool = False
-    version: str = ""
+    version: tuple[int, str, int] = (0, "", -1)
 
     @property
     def cause(self) -> bytes:
         """What names this event, and no other of the same order."""
-        return id_hash(f"{self.order_hash.hex()} {self.type.name} {self.version}")
+        amount_minor, refund_id, updated_ms = self.version
+        told = f"{self.type.name} {amount_minor} {refund_id} {updated_ms}"
+        return id_hash(f"{self.order_hash.hex()} {told}")
 
     @property
     def trigger(self) -> Trigger:

@@ -62,7 +62,7 @@ class TwinCustomer:
                 known.id_hash == id_hash(order.order_id) and known.type is order.type
                 for known in entries_newest_first(before.ledger, before.width)
             ),
-            version=f"{order.amount_minor} {order.refund_id} {order.updated_ms}",
+            version=(order.amount_minor, order.refund_id, order.updated_ms),
         )
         verdict = rule.on_event(
             self.rule_state,
