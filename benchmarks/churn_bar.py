@@ -33,11 +33,11 @@ from benchmarks.clv_bar import (
     silent_days,
 )
 from features.arrays import Floats
-from features.orders import Order
+from features.events.orders import Order
 from features.times import iso_day
 from model.data.training_rows import TrainingConfig, population, training_set
 from model.estimators.clv import ClvModel
-from model.estimators.fit import fit
+from model.estimators.kinds import fit
 from model.evaluate.holdout import predicted
 from model.evaluate.metrics import ChurnMetrics, churn_metrics
 

@@ -26,9 +26,9 @@ from statistics import fmean
 
 import numpy as np
 
-from features.orders import Order, OrderRules
+from features.columns.vector import vectors
+from features.events.orders import Order, OrderRules
 from features.times import MS_PER_DAY, day_of
-from features.vector import vectors
 from model.data.order_log import RejectedRow, read_orders
 from model.data.training_rows import (
     TooLittleData,
@@ -40,7 +40,7 @@ from model.data.training_rows import (
     training_set,
 )
 from model.estimators.clv import ClvModel
-from model.estimators.fit import fit
+from model.estimators.kinds import fit
 from model.evaluate.holdout import BGNBD_GG, MODEL, SAME_AGAIN, evaluate
 from model.evaluate.metrics import ClvMetrics
 

@@ -21,11 +21,10 @@ from statistics import fmean
 import numpy as np
 
 from benchmarks.clv_bar import HORIZON_DAYS, cutoffs_of, orders_of
-from features.orders import Order
+from features.events.orders import Order
 from model.data.training_rows import TrainingConfig, population, training_set
 from model.estimators.clv import ClvModel
-from model.estimators.fit import fit
-from model.estimators.kinds import KINDS
+from model.estimators.kinds import KINDS, fit
 from model.evaluate.holdout import BGNBD_GG, MODEL, SAME_AGAIN, evaluate
 from model.evaluate.metrics import ClvMetrics
 

@@ -22,7 +22,7 @@ from typing import Final
 
 import numpy as np
 
-from features.orders import Order, OrderRules
+from features.events.orders import Order, OrderRules
 from features.times import day_of, iso_day
 from model.backtest.run import trained
 from model.data.order_log import read_orders

@@ -19,7 +19,7 @@ from typing import Final
 
 import numpy as np
 
-from features.orders import Order, OrderRules
+from features.events.orders import Order, OrderRules
 from features.times import day_of
 from model.artifact import artifact
 from model.artifact.artifact import save
@@ -29,7 +29,7 @@ from model.data.synthetic import Shop, generate
 from model.data.training_rows import TrainingConfig, population, training_set
 from model.decide.judge import Judge
 from model.decide.policy import Policy
-from model.estimators.fit import fit
+from model.estimators.kinds import fit
 from model.evaluate.holdout import score_quantiles
 from streamer.metrics import Metrics
 from streamer.pipeline.batch import Pipeline

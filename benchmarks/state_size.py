@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from features.orders import Order, OrderType
-from features.state import EMPTY, CustomerState, Effect, apply, encode
+from features.events.orders import Order, OrderType
+from features.facts.state import EMPTY, CustomerState, Effect, apply, encode
 from features.times import MS_PER_DAY
 
 ORDERS = (1, 10, 100, 1_000, 10_000)

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from features.orders import Order, OrderRules
+from features.events.orders import Order, OrderRules
 from features.times import day_of
 from model.backtest.baselines import SIMPLE
 from model.backtest.panel import CallList

@@ -24,7 +24,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from features.orders import Reason
+from features.events.orders import Reason
 from model.decide.rule_state import Trigger
 from model.monitor.result import SCORE, Age, MonitoredWeek
 from model.shadow.protocol import QUANTILES, Agreement

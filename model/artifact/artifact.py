@@ -24,8 +24,8 @@ import msgspec
 import numpy as np
 
 from features.arrays import Floats
+from features.columns.vector import FEATURE_VERSION
 from features.times import calendar_of
-from features.vector import FEATURE_VERSION
 from model.artifact import registry, signature
 from model.artifact.card import card
 from model.artifact.files import (

@@ -11,9 +11,9 @@ import numpy as np
 import scipy
 import sklearn
 
-from features.rhythm import RHYTHM_NAMES
+from features.columns.rhythm import RHYTHM_NAMES
+from features.columns.vector import FEATURE_NAMES, FEATURE_VERSION
 from features.times import UTC, CalendarError, calendar_of
-from features.vector import FEATURE_NAMES, FEATURE_VERSION
 from model.artifact.files import MANIFEST_FILE, MODEL_FILE, PICKLE_FILE, ArtifactRefused
 from model.data.attributes import Column
 from model.data.fingerprint import Data

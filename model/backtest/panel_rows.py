@@ -11,9 +11,9 @@ from zlib import crc32
 import numpy as np
 
 from features.arrays import Floats
-from features.table import tabulate
+from features.columns.table import tabulate
+from features.columns.vector import FEATURE_NAMES, vectors
 from features.times import MS_PER_DAY
-from features.vector import FEATURE_NAMES, vectors
 from model.backtest.panel import Panel, Rows, Silences
 from model.backtest.purchases import Period, Purchases
 from model.backtest.result import BacktestError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.orders import Order, OrderType
+from features.events.orders import Order, OrderType
 from features.times import UTC, Calendar
 from model.backtest.panel import NEVER
 

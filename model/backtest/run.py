@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from features.orders import Order
+from features.events.orders import Order
 from features.times import iso_day
 from model.backtest.baselines import (
     baselines,
@@ -38,8 +38,7 @@ from model.decide.learn import learn
 from model.decide.policy import Policy, Rules
 from model.decide.rule_state import Trigger
 from model.decide.scoring import Scorer
-from model.estimators.fit import fit
-from model.estimators.kinds import DEFAULT
+from model.estimators.kinds import DEFAULT, fit
 from model.evaluate.holdout import score_quantiles
 
 Progress = Callable[[int], None]

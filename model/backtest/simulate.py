@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from features.orders import Order
+from features.events.orders import Order
 from model.decide.budget import joined, settle, share, split
 from model.decide.codec import UNKNOWN
 from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer, Scoring

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from features.orders import OrderRules
+from features.events.orders import OrderRules
 from features.times import day_of_date, iso_day
 from model.artifact import artifact
 from model.artifact.signature import Trust

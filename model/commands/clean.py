@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from features.orders import Order
+from features.events.orders import Order
 from model.commands.shared import (
     CURRENCY,
     JSON,

@@ -9,7 +9,7 @@ import click
 import msgspec
 from tqdm import tqdm
 
-from features.orders import Order, OrderRules
+from features.events.orders import Order, OrderRules
 from features.times import calendar_of, iso_day
 from model.artifact import artifact
 from model.artifact.manifest import Manifest

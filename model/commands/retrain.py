@@ -11,7 +11,7 @@ from typing import Final
 import click
 import msgspec
 
-from features.orders import Order, OrderRules
+from features.events.orders import Order, OrderRules
 from model.artifact.signature import Trust
 from model.commands.shared import (
     ATTRIBUTES,

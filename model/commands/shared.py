@@ -17,8 +17,8 @@ import click
 import msgspec
 from tqdm import tqdm
 
-from features.ids import placeholders_of
-from features.orders import FreeOrders, OrderRules
+from features.events.ids import placeholders_of
+from features.events.orders import FreeOrders, OrderRules
 from features.times import MS_PER_DAY, Calendar, CalendarError, calendar_of, day_of_date
 from model.artifact.files import replace_durably
 from model.artifact.signature import Trust

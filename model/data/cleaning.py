@@ -2,7 +2,7 @@
 
 Found are:
 
-- rows that break a rule (`features.orders`), by reason;
+- rows that break a rule (`features.events.orders`), by reason;
 - orders, refunds and cancellations that are there again under the same id and customer: repeats and
   corrections. Scoring counts the newest version of each; so does what is written as the cleaned
   log;
@@ -29,8 +29,8 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from features.money import amount_text, minor_exponent, money_text
-from features.orders import Order, OrderType
+from features.events.money import amount_text, minor_exponent, money_text
+from features.events.orders import Order, OrderType
 from features.times import MS_PER_DAY, iso_day, rfc3339
 from model.data.columns import OrderColumns, OrderRows
 from model.data.text_files import for_spreadsheets

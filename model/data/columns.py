@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from features.orders import Order, OrderType
+from features.events.orders import Order, OrderType
 
 _CHUNK: Final = 8_192
 _TYPES: Final = tuple(OrderType(value) for value in range(len(OrderType)))

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Bools, Floats, Ints
-from features.rhythm import RHYTHM_NAMES, Typical, gaps_of, rhythm, typical_of
-from features.state import CustomerState
-from features.table import BucketTable, tabulate
+from features.columns.rhythm import RHYTHM_NAMES, Typical, gaps_of, rhythm, typical_of
+from features.columns.table import BucketTable, tabulate
+from features.facts.state import CustomerState
 from features.times import MS_PER_DAY
 
 NEVER: Final = 2**31 - 1
@@ -48,9 +48,9 @@ class PastSilences:
 
 @dataclass(frozen=True, slots=True)
 class CustomerDays:
-    """n customer-days: `columns` of `features.rhythm`, shape (n, k), and of shape (n,): whether no
-    order came within the horizon, whether one came soon, whether either is known yet, and how much
-    the row counts."""
+    """n customer-days: `columns` of `features.columns.rhythm`, shape (n, k), and of shape (n,):
+    whether no order came within the horizon, whether one came soon, whether either is known yet,
+    and how much the row counts."""
 
     columns: Floats
     churned: Bools

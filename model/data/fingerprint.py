@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from features.orders import Order
+from features.events.orders import Order
 from features.times import rfc3339
 
 _BITS: Final = 128

@@ -19,8 +19,8 @@ from typing import Any, Final, Self, TypeAlias
 
 import msgspec
 
-from features.ids import plain_id
-from features.orders import Order, OrderRules, Reason, Rejected, from_fields, is_unicode
+from features.events.ids import plain_id
+from features.events.orders import Order, OrderRules, Reason, Rejected, from_fields, is_unicode
 from model.data.csv_rows import CsvRows, comma_decimals, known_name
 from model.data.text_files import (
     OrderLogError,

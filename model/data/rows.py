@@ -15,9 +15,9 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from features.money import amount_text
-from features.orders import MAX_ID_CHARS, Order, OrderType
-from features.state import REUSED_AFTER_MS
+from features.events.money import amount_text
+from features.events.orders import MAX_ID_CHARS, Order, OrderType
+from features.facts.state import REUSED_AFTER_MS
 from features.times import rfc3339
 from model.data.columns import Ints, Mask, OrderRows
 from model.data.text_files import OrderLogError
@@ -48,7 +48,7 @@ class Arranged:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows by what they do: see `features.state.Effect`."""
+    """Rows by what they do: see `features.facts.state.Effect`."""
 
     corrections: int
     repeats: int

@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from features.ids import plain_id
-from features.money import amount_text
-from features.orders import OrderType
+from features.events.ids import plain_id
+from features.events.money import amount_text
+from features.events.orders import OrderType
 from features.times import rfc3339
 from model.data.columns import Ints, Mask, OrderRows
 from model.data.rows import Arranged, counts, kinds

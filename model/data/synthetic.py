@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from features.orders import Order, OrderType
+from features.events.orders import Order, OrderType
 from features.times import MS_PER_DAY, rfc3339
 
 START_MS: Final = 1_672_531_200_000  # 2023-01-01T00:00:00Z

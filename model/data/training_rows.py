@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.arrays import Floats
-from features.fold import LogFold
-from features.orders import Order
-from features.state import HISTORY_DAYS, CustomerState
-from features.table import tabulate
+from features.columns.table import tabulate
+from features.columns.vector import vectors
+from features.events.orders import Order
+from features.facts.fold import LogFold
+from features.facts.state import HISTORY_DAYS, CustomerState
 from features.times import MS_PER_DAY, UTC, Calendar
-from features.vector import vectors
 from model.data.attributes import Attributes
 from model.errors import ModelError
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from features import buckets
-from features.state import CustomerState
+from features.facts import buckets
+from features.facts.state import CustomerState
 from model.decide.judge import Contested, JudgedBatch, Scoring
 from model.decide.policy import Rules
 

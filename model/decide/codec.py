@@ -19,8 +19,8 @@ from typing import Final
 
 import msgspec
 
-from features import state as facts_module
-from features.state import EMPTY, CustomerState, StateError, StateNewer
+from features.facts import state as facts_module
+from features.facts.state import EMPTY, CustomerState, StateError, StateNewer
 from model.decide.rule_state import NEW, RuleState
 
 CUSTOMER_VERSION: Final = 2

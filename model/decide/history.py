@@ -6,8 +6,8 @@ import enum
 
 import msgspec
 
-from features import buckets
-from features.state import CustomerState
+from features.facts import buckets
+from features.facts.state import CustomerState
 
 
 class Tenure(enum.StrEnum):

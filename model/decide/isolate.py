@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from features.orders import Order
-from features.state import EMPTY, apply
+from features.events.orders import Order
+from features.facts.state import EMPTY, apply
 from features.times import MS_PER_DAY
 from model.decide.budget import joined
 from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer, telling_order

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from features.ledger import IdMemory
-from features.orders import Order
-from features.state import DEFAULT_MEMORY, Applied, CustomerState, Effect, apply
+from features.events.orders import Order
+from features.facts.ledger import IdMemory
+from features.facts.state import DEFAULT_MEMORY, Applied, CustomerState, Effect, apply
 from model.decide import rule, schedule
 from model.decide.codec import CustomerRecord
 from model.decide.history import PurchaseHistory, history_of

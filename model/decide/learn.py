@@ -14,9 +14,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
 
 from features.arrays import Floats, Ints
-from features.state import CustomerState
+from features.columns.vector import vectors
+from features.facts.state import CustomerState
 from features.times import MS_PER_DAY, iso_day
-from features.vector import vectors
 from model.data.customer_days import (
     PastSilences,
     columns_at,

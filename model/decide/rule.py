@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from features.ledger import id_hash
-from features.orders import OrderType
+from features.events.orders import OrderType
+from features.facts.ledger import id_hash
 from model.decide.history import PurchaseHistory
 from model.decide.policy import Rules
 from model.decide.rule_state import Peak, RaisedWarning, RuleState, Trigger

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Floats
-from features.money import minor_exponent
-from features.state import CustomerState
-from features.table import tabulate
+from features.columns.table import tabulate
+from features.columns.vector import FEATURE_NAMES, vectors
+from features.events.money import minor_exponent
+from features.facts.state import CustomerState
 from features.times import UTC, Calendar
-from features.vector import FEATURE_NAMES, vectors
 from model.data.attributes import Attributes
 from model.decide.learned import NOTHING_LEARNED, Learned
 from model.decide.policy import Policy, Rules

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.arrays import Floats
-from features.money import minor_exponent
+from features.events.money import minor_exponent
 from model.data.attributes import Column
 from model.estimators.optimum import significant
 

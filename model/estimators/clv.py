@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from features.arrays import Floats
-from features.money import minor_exponent
+from features.events.money import minor_exponent
 from features.times import Calendar, calendar_of
 from model.estimators.base import ChanceModel, Examples, ValueModel
 from model.estimators.parameters import Numbers, numbers_of

@@ -1,8 +1,8 @@
 """P(churn) and P(an order soon) of a silent customer: two logistic regressions on the same columns.
 
 They are fitted on *customer-days* (`model.data.customer_days`): days of silences of the past, by
-what was known then. `features.rhythm` has the columns. The coefficients of P(churn) on columns that
-rise in silence are not negative, so P(churn) never falls while nothing happens.
+what was known then. `features.columns.rhythm` has the columns. The coefficients of P(churn) on
+columns that rise in silence are not negative, so P(churn) never falls while nothing happens.
 
 `index` weighs the two: it asks whether anything is still to be gained by waiting. To warn today and
 not tomorrow gains a day with P(churn), and is a false alarm with the probability of an order
@@ -17,8 +17,8 @@ import msgspec
 import numpy as np
 
 from features.arrays import Bools, Floats, Ints
-from features.rhythm import RHYTHM_NAMES, RISING, Typical, rhythm
-from features.table import BEFORE_COLUMNS, BucketTable
+from features.columns.rhythm import RHYTHM_NAMES, RISING, Typical, rhythm
+from features.columns.table import BEFORE_COLUMNS, BucketTable
 from model.data.customer_days import CustomerDays
 from model.estimators.glm import SignedLogisticRegression
 

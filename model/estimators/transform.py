@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import StandardScaler
 
 from features.arrays import Floats
-from features.catalog import feature_of
+from features.columns.catalog import feature_of
 from model.data.attributes import Column
 from model.estimators.optimum import settled, significant
 
@@ -25,8 +25,8 @@ def signed_log(X: Floats) -> Floats:
 
 
 def smooth_columns(columns: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Which of the columns are smooth in silence (`features.catalog`), and which of those, counted
-    among themselves, are taken for 0 below it."""
+    """Which of the columns are smooth in silence (`features.columns.catalog`), and which of those,
+    counted among themselves, are taken for 0 below it."""
     kept = [at for at, name in enumerate(columns) if feature_of(name).smooth]
     return kept, [at for at, column in enumerate(kept) if feature_of(columns[column]).floored]
 

@@ -14,8 +14,8 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.inspection import partial_dependence, permutation_importance
 
 from features.arrays import Floats
-from features.catalog import feature_of
-from features.money import minor_exponent
+from features.columns.catalog import feature_of
+from features.events.money import minor_exponent
 from model.decide.scoring import Scorer
 from model.estimators.clv import ClvModel
 from model.evaluate.holdout import Holdout
@@ -35,7 +35,7 @@ class Importance(msgspec.Struct, frozen=True):
     """What the normalized Gini loses when a feature's values are shuffled among customers:
     the mean of the repeats and their standard deviation. What follows from the feature is worked
     out anew; features that only follow from others are not among them
-    (`features.catalog`)."""
+    (`features.columns.catalog`)."""
 
     feature: str
     group: str

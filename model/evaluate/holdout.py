@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.arrays import Floats
-from features.money import minor_exponent
-from features.orders import Order
-from features.rfm import rfm
-from features.state import CustomerState
-from features.table import tabulate
+from features.columns.rfm import rfm
+from features.columns.table import tabulate
+from features.events.money import minor_exponent
+from features.events.orders import Order
+from features.facts.state import CustomerState
 from features.times import Calendar, iso_day
 from model.data.attributes import Attributes
 from model.data.training_rows import Snapshot, labels_of, rows_of, snapshots

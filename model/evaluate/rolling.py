@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from features.orders import Order
+from features.events.orders import Order
 from features.times import iso_day
 from model.data.attributes import Attributes
 from model.data.training_rows import (
@@ -27,7 +27,7 @@ from model.data.training_rows import (
 )
 from model.decide.learn import learned_risk
 from model.estimators.clv import ClvModel
-from model.estimators.fit import fit
+from model.estimators.kinds import fit
 from model.estimators.risk import Risk
 from model.evaluate.bootstrap import RESAMPLES, SEED, Difference, Predictions, differences
 from model.evaluate.holdout import (

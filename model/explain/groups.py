@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.arrays import Floats
-from features.catalog import HALF_LIVES_DAYS, WINDOWS_DAYS, Group, feature_of
-from features.vector import FEATURE_NAMES
+from features.columns.catalog import HALF_LIVES_DAYS, WINDOWS_DAYS, Group, feature_of
+from features.columns.vector import FEATURE_NAMES
 
 Columns: TypeAlias = dict[str, Floats]
 

@@ -7,7 +7,7 @@ asked: so they are exact, of any model, on the scale of money (a model that is l
 included: what silence takes away depends on how much there was to take). They add up to the CLV
 less the typical customer's, and a group in which the two are equal gets nothing.
 
-`model.decide.reasons` is another matter: why a CLV fell between two instants.
+`model.explain.reasons` is another matter: why a CLV fell between two instants.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from features.arrays import Floats, Ints
-from features.vector import FEATURE_NAMES
+from features.columns.vector import FEATURE_NAMES
 from model.decide.scoring import Scorer
 from model.estimators.clv import widened
 from model.estimators.transform import signed_log

@@ -25,11 +25,11 @@ import numpy as np
 from scipy.stats import chi2
 
 from features.arrays import Floats, Ints
-from features.catalog import feature_of
-from features.state import HISTORY_DAYS, CustomerState
-from features.table import BEFORE_COLUMNS, tabulate
+from features.columns.catalog import feature_of
+from features.columns.table import BEFORE_COLUMNS, tabulate
+from features.columns.vector import FEATURE_NAMES, vectors
+from features.facts.state import HISTORY_DAYS, CustomerState
 from features.times import MS_PER_DAY
-from features.vector import FEATURE_NAMES, vectors
 from model.monitor.result import SCORE, Bias, Bins, Drift, DriftReference, Level
 
 # CLVs, in minor units, of feature vectors and of whom they are (`Buyers.place`).

@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 
 from features.arrays import Floats, Ints
-from features.fold import LogFold
-from features.money import minor_exponent
-from features.orders import Order
-from features.state import CustomerState
+from features.events.money import minor_exponent
+from features.events.orders import Order
+from features.facts.fold import LogFold
+from features.facts.state import CustomerState
 from features.times import UTC, Calendar, iso_day
 from model.decide.scoring import Scorer
 from model.errors import ModelError

@@ -7,7 +7,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from features.money import minor_exponent
+from features.events.money import minor_exponent
 from model.evaluate.bootstrap import Difference
 from model.evaluate.diagnostics import BEST, Dependence, Diagnostics, diagnostics
 from model.evaluate.holdout import BGNBD_GG, MODEL, Evaluation

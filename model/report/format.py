@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from features.money import minor_exponent
+from features.events.money import minor_exponent
 
 NONE: Final = "-"
 Shown: TypeAlias = Callable[[float | None], str]

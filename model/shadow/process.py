@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 import msgspec
 
-from features.ledger import IdMemory
+from features.facts.ledger import IdMemory
 from model.artifact.files import ArtifactRefused
 from model.artifact.signature import Trust
 from model.decide.codec import decode

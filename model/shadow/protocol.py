@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from features.orders import Order
+from features.events.orders import Order
 
 QUANTILES: Final = (5, 25, 50, 75, 95)
 MIN_PAIRS: Final = 10

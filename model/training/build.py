@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from features.arrays import Floats
-from features.fold import uncounted
-from features.ledger import MAX_EVENTS
-from features.orders import Order
+from features.events.orders import Order
+from features.facts.fold import uncounted
+from features.facts.ledger import MAX_EVENTS
 from features.times import Calendar, iso_day
 from model.artifact import artifact
 from model.artifact.manifest import Manifest, ManifestFields
@@ -33,7 +33,7 @@ from model.decide.learn import learn
 from model.decide.policy import Policy
 from model.decide.scoring import Scorer
 from model.estimators.clv import ClvModel
-from model.estimators.fit import fit
+from model.estimators.kinds import fit
 from model.estimators.risk import Risk
 from model.evaluate.holdout import (
     Evaluation,

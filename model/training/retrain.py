@@ -28,7 +28,7 @@ import numpy as np
 import features
 import model
 from features.arrays import Floats
-from features.orders import Order
+from features.events.orders import Order
 from features.times import UTC, calendar_of, day_of_date, iso_day
 from model.artifact import artifact, registry, signature
 from model.artifact.artifact import Artifact

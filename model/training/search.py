@@ -39,8 +39,7 @@ from model.data.training_rows import (
 )
 from model.errors import ModelError
 from model.estimators.clv import ClvModel
-from model.estimators.fit import examples, fit
-from model.estimators.kinds import DEFAULT, KINDS, Setting, options_of
+from model.estimators.kinds import DEFAULT, KINDS, Setting, examples, fit, options_of
 from model.evaluate.metrics import ClvMetrics, clv_metrics
 
 CRITERION: Final = (

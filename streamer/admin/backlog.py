@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from features.orders import Order, OrderRules, parse
+from features.events.orders import Order, OrderRules, parse
 from streamer.errors import StreamerError
 from streamer.pipeline.claim import LogTooShort, RetentionGap
 from streamer.pipeline.erasures import erasure_in

@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from features.money import amount_text
-from features.orders import Order
+from features.events.money import amount_text
+from features.events.orders import Order
 from features.times import rfc3339
 from streamer.records import Message, Publisher
 from streamer.replay.replay import AT_ONCE, Pace

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from features.orders import Reason
+from features.events.orders import Reason
 from features.times import rfc3339
 from streamer.pipeline.messages import REDRIVEN, is_cut, times_redriven
 from streamer.pipeline.partitioner import partition_for

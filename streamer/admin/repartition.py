@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from features.orders import OrderRules
+from features.events.orders import OrderRules
 from streamer.admin.backlog import (
     Backlog,
     FewerPartitions,

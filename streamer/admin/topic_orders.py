@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from features.orders import Order, OrderRules, Reason, Rejected, parse
+from features.events.orders import Order, OrderRules, Reason, Rejected, parse
 from streamer.admin import forget
 from streamer.clock import SystemClock
 from streamer.kafka import clients as servers

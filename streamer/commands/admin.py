@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from features.orders import MAX_ID_CHARS, Reason
+from features.events.orders import MAX_ID_CHARS, Reason
 from model.commands.shared import tell
 from streamer.admin import rebuild_partition as upkeep
 from streamer.admin import redrive, repartition

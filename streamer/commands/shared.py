@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from tqdm import tqdm
 
-from features.state import StateError
+from features.facts.state import StateError
 from features.times import instant_ms
 from model.commands.shared import one_line_errors as refusals_as_lines
 from streamer.assemble import pipeline_of

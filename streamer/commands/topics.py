@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from features.orders import Order
+from features.events.orders import Order
 from model.commands.shared import ORDERS, Reading, reading_options, tell
 from model.data.columns import OrderRows
 from model.data.rows import Arranged

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.orders import Order, OrderType
+from features.events.orders import Order, OrderType
 from features.times import MS_PER_DAY, day_of, instant_ms, iso_day
 from model.backtest.purchases import purchase_days
 from model.decide.budget import weights

@@ -21,7 +21,7 @@ import click
 import msgspec
 from tqdm import tqdm
 
-from features.orders import Order, OrderRules
+from features.events.orders import Order, OrderRules
 from features.times import MS_PER_DAY, day_of, rfc3339
 from model.artifact import artifact
 from model.data.order_log import RejectedRow, read_orders

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from features.money import minor_exponent
+from features.events.money import minor_exponent
 from model.decide.policy import SEVERITIES
 from streamer.demo.call_list import CallLists
 from streamer.pipeline.messages import ChurnWarning

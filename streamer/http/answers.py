@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Floats
+from features.columns.vector import FEATURE_NAMES, vectors
 from features.times import rfc3339
-from features.vector import FEATURE_NAMES, vectors
 from model.decide.codec import CustomerRecord
 from model.decide.scoring import Scorer
 from streamer.http.requests import MAX_FAULTS, BodyRefused, Fault, FromFeatures, FromOrders, Row

@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from features.catalog import WINDOWS_DAYS
-from features.money import money_text
+from features.columns.catalog import WINDOWS_DAYS
+from features.columns.vector import FEATURE_NAMES
+from features.events.money import money_text
 from features.times import iso_day, rfc3339
-from features.vector import FEATURE_NAMES
 from model.decide import codec as customer_bytes
 from model.decide.codec import CustomerRecord
 from model.decide.outcome import Ending, ending

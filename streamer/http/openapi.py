@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from features.orders import MAX_ID_CHARS
-from features.vector import FEATURE_NAMES, FEATURE_VERSION
+from features.columns.vector import FEATURE_NAMES, FEATURE_VERSION
+from features.events.orders import MAX_ID_CHARS
 from streamer.http.answers import Prediction
 from streamer.http.customer_view import CustomerView
 from streamer.http.requests import MAX_BODY_BYTES, MAX_FAULTS, Fault

@@ -26,8 +26,8 @@ import msgspec
 from aiohttp.typedefs import Handler
 from aiohttp.web import Request, Response, StreamResponse
 
-from features.orders import MAX_ID_CHARS
-from features.state import StateError, StateNewer
+from features.events.orders import MAX_ID_CHARS
+from features.facts.state import StateError, StateNewer
 from model.decide import codec as customer_bytes
 from streamer import log
 from streamer.clock import Clock, SystemClock

@@ -19,11 +19,11 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 from pydantic import BaseModel, ValidationError
 
-from features.ledger import IdMemory
-from features.orders import Order, OrderRules, Reason, Rejected, parse
-from features.state import EMPTY, CustomerState, apply
+from features.columns.vector import FEATURE_NAMES, FEATURE_VERSION
+from features.events.orders import Order, OrderRules, Reason, Rejected, parse
+from features.facts.ledger import IdMemory
+from features.facts.state import EMPTY, CustomerState, apply
 from features.times import UTC, Calendar, rfc3339
-from features.vector import FEATURE_NAMES, FEATURE_VERSION
 from model.data.attributes import Attributes
 from streamer.http.schema import (
     MAX_RECORDS,

@@ -1,7 +1,8 @@
 """What `POST /predict` takes, as pydantic models: they check it, and OpenAPI shows them.
 
-Orders are not read here: they are in the very form of the orders topic, for `features.orders.parse`
-to read from the bytes that were sent, so that no amount is ever a float.
+Orders are not read here: they are in the very form of the orders topic, for
+`features.events.orders.parse` to read from the bytes that were sent, so that no amount is ever a
+float.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from pydantic import (
     create_model,
 )
 
+from features.columns.vector import FEATURE_NAMES, FEATURE_VERSION
 from features.times import InstantError, wire_ms
-from features.vector import FEATURE_NAMES, FEATURE_VERSION
 from model.data.attributes import MAX_NUMBER
 
 MAX_RECORDS: Final = 1_000
@@ -86,7 +87,7 @@ _NUMBERS: Final[dict[str, Any]] = {
 Features: Any = create_model(
     "Features",
     __base__=_Strict,
-    __doc__="A feature vector as `features.vector` makes it; money in minor units.",
+    __doc__="A feature vector as `features.columns.vector` makes it; money in minor units.",
     **_NUMBERS,
 )
 

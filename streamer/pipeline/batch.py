@@ -17,14 +17,14 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from features.orders import Order, OrderRules, Reason, Rejected
-from features.state import Effect
+from features.events.orders import Order, OrderRules, Reason, Rejected
+from features.facts.state import Effect
 from features.times import rfc3339
 from model.decide import codec
 from model.decide.budget import pieces, settle, share, split
 from model.decide.isolate import Isolated, judge_isolated
 from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer
-from model.decide.reasons import explain
+from model.explain.reasons import explain
 from streamer.errors import where
 from streamer.pipeline import dead_letters, event_time
 from streamer.pipeline.dead_letters import (

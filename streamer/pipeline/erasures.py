@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from features.orders import Order
+from features.events.orders import Order
 from features.times import rfc3339
 from streamer.pipeline.partitioner import PARTITIONERS, Partitioner
 from streamer.records import Message

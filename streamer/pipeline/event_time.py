@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from features.ledger import id_hash
+from features.facts.ledger import id_hash
 from features.times import MS_PER_DAY
 
 MAX_LEAD_MS: Final = MS_PER_DAY

@@ -9,16 +9,16 @@ from typing import Final
 
 import msgspec
 
-from features.money import minor_exponent
-from features.orders import Rejected
+from features.events.money import minor_exponent
+from features.events.orders import Rejected
 from features.times import rfc3339
 from model.decide.history import Tenure, history_of
 from model.decide.judge import Scoring
 from model.decide.policy import Rules
-from model.decide.reasons import Share
 from model.decide.rule_state import RaisedWarning
 from model.decide.scoring import Scorer
-from model.decide.summary import answer_sentence, warning_sentence
+from model.explain.reasons import Share
+from model.explain.summary import answer_sentence, warning_sentence
 from streamer.records import Message, Topics
 
 WARNING_SCHEMA: Final = "churn-warning/1"

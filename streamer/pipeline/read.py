@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from features.orders import Order, OrderRules, Reason, Rejected, parse
+from features.events.orders import Order, OrderRules, Reason, Rejected, parse
 from features.times import rfc3339
 from streamer.pipeline.batch import Parsed, Pipeline, Position
 from streamer.pipeline.erasures import Erasure, Erasures, erasure_in

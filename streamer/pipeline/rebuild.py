@@ -15,8 +15,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from features.orders import Order
-from features.state import StateError
+from features.events.orders import Order
+from features.facts.state import StateError
 from model.decide import codec
 from model.decide.codec import UNKNOWN, CustomerDamaged
 from model.decide.judge import Event, ScheduledCustomer

@@ -14,8 +14,8 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Final, TypeAlias
 
-from features.money import read_amount
-from features.orders import Order, OrderType
+from features.events.money import read_amount
+from features.events.orders import Order, OrderType
 from features.times import MS_PER_DAY, Instant, instant_ms, rfc3339
 from streamer.settings.fields import duration_ms
 

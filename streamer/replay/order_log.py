@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from features.orders import Order
+from features.events.orders import Order
 from features.times import MS_PER_DAY, Instant, instant_ms, rfc3339
 from model.artifact import artifact
 from model.artifact.artifact import Artifact

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from features.orders import Order
+from features.events.orders import Order
 from features.times import day_of
 from streamer.pipeline.batch import Counters, Parsed, Pipeline
 from streamer.pipeline.dead_letters import NO_LIMITS

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from features.ids import PLACEHOLDERS, placeholders_of
-from features.ledger import MAX_EVENTS, MAX_MEMORY_DAYS, IdMemory
-from features.orders import FreeOrders, OrderRules
+from features.events.ids import PLACEHOLDERS, placeholders_of
+from features.events.orders import FreeOrders, OrderRules
+from features.facts.ledger import MAX_EVENTS, MAX_MEMORY_DAYS, IdMemory
 from streamer.settings.fields import (
     Currency,
     DateMs,

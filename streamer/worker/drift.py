@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from features.state import CustomerState, StateError
+from features.facts.state import CustomerState, StateError
 from model.artifact.files import MANIFEST_FILE
 from model.decide import codec as customer_bytes
 from model.decide.scoring import Scorer

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from features.orders import FreeOrders, OrderRules
-from features.state import EMPTY, apply
-from features.table import tabulate
+from features.columns.table import tabulate
+from features.events.orders import FreeOrders, OrderRules
+from features.facts.state import EMPTY, apply
 from features.times import calendar_of
 from model.data.loading import Loaded, load
 from model.data.order_log import FileRules

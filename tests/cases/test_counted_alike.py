@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.buckets import RECORD_BYTES, read
-from features.fold import LogFold
-from features.orders import Order
-from features.state import CustomerState, encode
+from features.events.orders import Order
+from features.facts.buckets import RECORD_BYTES, read
+from features.facts.fold import LogFold
+from features.facts.state import CustomerState, encode
 from features.times import day_of
 from model.data.columns import OrderColumns
 from model.decide import codec
@@ -18,7 +18,7 @@ from streamer.store.memory import MemoryStore
 from tests.support.fakes import ORDERS_0, claimed, done, pipeline, records
 from tests.support.logs import USERS, shop_logs
 from tests.support.strategies import arrivals, batches
-from tests.support.twin import Facts, twin_facts
+from tests.support.twins.facts import Facts, twin_facts
 
 
 @given(events=shop_logs(max_orders=5), data=st.data())

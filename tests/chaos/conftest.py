@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from features.orders import Order
+from features.events.orders import Order
 from model.artifact.artifact import save
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from tests.conftest import required

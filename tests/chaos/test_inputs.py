@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from features.orders import Order
+from features.events.orders import Order
 from model.data.synthetic import Shop, generate
 from streamer.admin.produce import order_message
 from streamer.kafka.unpacking import bound

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from features.state import EMPTY, CustomerState, apply
+from features.facts.state import EMPTY, CustomerState, apply
 from model.data.synthetic import Shop, generate
 from model.decide import codec as customer
 from model.decide.judge import Judge

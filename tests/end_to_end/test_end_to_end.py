@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
 from yarl import URL
 
-from features.orders import Order, Reason
+from features.events.orders import Order, Reason
 from features.times import MS_PER_DAY
 from model.artifact.artifact import save
 from model.data.synthetic import write_csv

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from features.orders import Reason
+from features.events.orders import Reason
 from streamer.metrics import (
     BATCH,
     DEAD_LETTERS,

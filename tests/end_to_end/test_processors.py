@@ -29,7 +29,7 @@ _TRAINED = """
 from dataclasses import replace
 from model.artifact.artifact import version_of
 from model.data.training_rows import training_set
-from model.estimators.fit import fit
+from model.estimators.kinds import fit
 from model.estimators.kinds import options_of
 from tests.support import modelling
 

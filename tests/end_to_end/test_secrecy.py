@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 import pytest
 from redis.asyncio import Redis
 
-from features.orders import Order
+from features.events.orders import Order
 from features.times import MS_PER_DAY
 from model.artifact.artifact import save
 from streamer.admin.produce import order_message

@@ -14,9 +14,9 @@ import redis
 from aiokafka.admin import NewPartitions
 from click.testing import CliRunner
 
-from features.orders import Order
+from features.columns.vector import FEATURE_NAMES, vectors
+from features.events.orders import Order
 from features.times import MS_PER_DAY
-from features.vector import FEATURE_NAMES, vectors
 from model.artifact.artifact import save
 from model.decide import codec as customer_bytes
 from streamer.admin.produce import order_message

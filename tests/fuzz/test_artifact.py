@@ -26,8 +26,7 @@ from model.artifact.parameters import read
 from model.data.training_rows import training_set
 from model.decide.learned import NOTHING_LEARNED
 from model.decide.policy import Policy
-from model.estimators.fit import fit
-from model.estimators.kinds import options_of
+from model.estimators.kinds import fit, options_of
 from streamer.records import MemoryPublisher
 from streamer.store.memory import MemoryStore
 from tests.fuzz.mutate import altered, fuzzed, mutated

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-from features.orders import Order
+from features.events.orders import Order
 from streamer.admin.produce import order_message
 from streamer.kafka.publisher import KafkaPublisher
 from streamer.records import Message, PublishFailed

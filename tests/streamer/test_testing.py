@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.orders import OrderType
+from features.events.orders import OrderType
 from model.artifact.artifact import Artifact
 from model.data.synthetic import Shop, generate, write_csv
 from streamer import testing

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from features.ledger import IdMemory
-from features.orders import OrderRules
-from features.vector import FEATURE_NAMES, FEATURE_VERSION
+from features.columns.vector import FEATURE_NAMES, FEATURE_VERSION
+from features.events.orders import OrderRules
+from features.facts.ledger import IdMemory
 from streamer.http.requests import (
     BodyRefused,
     Terms,

@@ -1,8 +1,8 @@
 """Records that a worker must outlive: bad ones, each of them a dead letter, and odd ones, each of
 them an order like any other.
 
-Single values first, as `tests/features/test_orders.py` reads them; then whole records, with their
-keys and headers, and what only several records together have.
+Single values first, as `tests/features/events/test_orders.py` reads them; then whole records, with
+their keys and headers, and what only several records together have.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from features.orders import Reason
+from features.events.orders import Reason
 from features.times import MS_PER_DAY
 from streamer.records import Message
 

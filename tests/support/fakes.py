@@ -12,12 +12,12 @@ import msgspec
 import numpy as np
 
 from features.arrays import Floats
-from features.ledger import IdMemory
-from features.orders import Order, OrderRules, OrderType
-from features.rhythm import RHYTHM_NAMES, Typical
-from features.state import EMPTY, CustomerState, apply
+from features.columns.rhythm import RHYTHM_NAMES, Typical
+from features.columns.vector import FEATURE_NAMES
+from features.events.orders import Order, OrderRules, OrderType
+from features.facts.ledger import IdMemory
+from features.facts.state import EMPTY, CustomerState, apply
 from features.times import MS_PER_DAY, UTC, Calendar
-from features.vector import FEATURE_NAMES
 from model.decide.judge import Judge
 from model.decide.learned import NOTHING_LEARNED, Learned, Threshold
 from model.decide.policy import Policy

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from features.ledger import IdMemory
-from features.orders import Order, OrderType
+from features.events.orders import Order, OrderType
+from features.facts.ledger import IdMemory
 from model.decide.codec import CUSTOMER_VERSION, UNKNOWN, CustomerRecord, encode
 from model.decide.judge import Event, ScheduledCustomer
 from tests.support.fakes import an_order, at, every, judge, scorer

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from features.orders import Order
+from features.events.orders import Order
 from features.times import MS_PER_DAY
 from model.decide.policy import Policy
 from tests.support.fakes import HOUR_MS, renamed

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from features.arrays import Floats
-from features.orders import Order, OrderRules
+from features.events.orders import Order, OrderRules
 from features.times import day_of
 from model.artifact.manifest import ManifestFields
 from model.backtest.panel import NEVER, Panel, Silences
@@ -27,7 +27,7 @@ from model.data.training_rows import (
 from model.decide.learned import NOTHING_LEARNED
 from model.decide.scoring import Scorer
 from model.estimators.clv import ClvModel
-from model.estimators.fit import fit
+from model.estimators.kinds import fit
 from model.evaluate.holdout import score_quantiles
 from model.explain.shapley import typical
 

@@ -13,8 +13,8 @@ from urllib.parse import quote
 from aiohttp import ClientSession, ClientTimeout
 from yarl import URL
 
-from features.orders import Order
-from features.vector import FEATURE_NAMES, FEATURE_VERSION, vectors
+from features.columns.vector import FEATURE_NAMES, FEATURE_VERSION, vectors
+from features.events.orders import Order
 from model.decide.policy import Policy
 from model.decide.scoring import Scorer
 from model.explain.shapley import typical

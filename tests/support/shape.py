@@ -75,13 +75,10 @@ def room(path: str) -> str:
     """The package that a file belongs to. A file at the root of one stands for itself:
     errors.py is below everything and __main__.py above.
 
-    >>> room("model/decide/rule.py"), room("model/errors.py"), room("features/rfm.py")
-    ('model/decide', 'model/errors', 'features')
+    >>> room("model/decide/rule.py"), room("model/errors.py"), room("features/columns/rfm.py")
+    ('model/decide', 'model/errors', 'features/columns')
     """
-    top, *rest = path.split("/")
-    if top == "features":
-        return top
-    return f"{top}/{rest[0].removesuffix('.py')}"
+    return "/".join(path.split("/")[:2]).removesuffix(".py")
 
 
 def module_arrows(code: list[Source]) -> Graph:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 from hypothesis import strategies as st
 
-from features.orders import Order, OrderType
+from features.events.orders import Order, OrderType
 from features.times import MS_PER_DAY
 
 T = TypeVar("T")

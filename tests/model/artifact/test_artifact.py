@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import sklearn
 
-from features.vector import FEATURE_NAMES
+from features.columns.vector import FEATURE_NAMES
 from model.artifact import registry, signature
 from model.artifact.artifact import PickleUntrusted, convert, load, save, version_of
 from model.artifact.files import ArtifactRefused

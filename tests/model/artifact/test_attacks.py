@@ -26,8 +26,7 @@ from model.commands.cli import cli
 from model.data.synthetic import write_csv
 from model.data.training_rows import training_set
 from model.estimators.clv import ClvModel
-from model.estimators.fit import fit
-from model.estimators.kinds import options_of
+from model.estimators.kinds import fit, options_of
 from tests.support import modelling
 
 TRUSTED = Trust(pickles=True)

@@ -17,8 +17,7 @@ from model.artifact.artifact import version_of
 from model.artifact.parameters import read, written
 from model.data.training_rows import training_set
 from model.estimators.clv import ClvModel
-from model.estimators.fit import fit
-from model.estimators.kinds import options_of
+from model.estimators.kinds import fit, options_of
 from tests.support import modelling
 
 _MADE_OF_ARRAYS: tuple[tuple[str, dict[str, Any]], ...] = (

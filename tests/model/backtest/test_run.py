@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from features.orders import Order, OrderType
+from features.events.orders import Order, OrderType
 from features.times import MS_PER_DAY, day_of
 from model.backtest.panel import CallList, calibration, first_of_each, quality, ranking
 from model.backtest.result import Backtest, BacktestError

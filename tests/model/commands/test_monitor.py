@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from features.orders import Order
+from features.events.orders import Order
 from features.times import MS_PER_DAY, day_of, iso_day
 from model.artifact.artifact import save
 from model.commands.cli import cli

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from features.columns.vector import FEATURE_NAMES, vectors
 from features.times import MS_PER_DAY
-from features.vector import FEATURE_NAMES, vectors
 from model.artifact.artifact import load, save, version_of
 from model.artifact.signature import Trust
 from model.commands.cli import cli
@@ -30,7 +30,7 @@ from model.data.synthetic import write_csv
 from model.data.training_rows import population, snapshots, training_set
 from model.decide.policy import Policy
 from model.estimators.clv import ClvModel, FeatureError
-from model.estimators.fit import fit
+from model.estimators.kinds import fit
 from model.explain.shapley import explain
 from model.monitor.weekly import rate_of
 from model.shadow.process import ShadowTask, judge_of

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.orders import Order, OrderRules, OrderType
+from features.events.orders import Order, OrderRules, OrderType
 from features.times import MS_PER_DAY
 from model.artifact.artifact import load
 from model.commands.cli import cli

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.orders import Order, OrderType
+from features.events.orders import Order, OrderType
 from model.data.columns import OrderColumns
 from model.data.training_rows import sorted_orders
 

@@ -7,7 +7,7 @@ import random
 import msgspec
 import pytest
 
-from features.orders import Order, OrderType
+from features.events.orders import Order, OrderType
 from model.data.fingerprint import data_of
 from tests.support import modelling
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.ids import is_placeholder, placeholders_of, plain_id
-from features.orders import OrderRules, OrderType
-from features.state import EMPTY, apply
+from features.events.ids import is_placeholder, placeholders_of, plain_id
+from features.events.orders import OrderRules, OrderType
+from features.facts.state import EMPTY, apply
 from model.data import text_files
 from model.data.attributes import AttributesError, read_attributes
 from model.data.loading import Loaded, load
@@ -51,7 +51,7 @@ def net(loaded: Loaded) -> dict[str, tuple[int, float]]:
     states = defaultdict(lambda: EMPTY)
     for order in loaded.orders:
         states[order.user_id] = apply(states[order.user_id], order).state
-    from features.table import tabulate
+    from features.columns.table import tabulate
 
     found = {}
     for user, state in states.items():

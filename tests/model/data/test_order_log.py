@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from features.orders import Order, OrderRules, OrderType, Reason
+from features.events.orders import Order, OrderRules, OrderType, Reason
 from model.data.order_log import OrderLogError, RejectedRow, Row, read_orders
 
 _RULES = OrderRules()

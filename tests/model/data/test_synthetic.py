@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from features.orders import OrderRules, OrderType
+from features.events.orders import OrderRules, OrderType
 from features.times import MS_PER_DAY
 from model.data.order_log import read_orders
 from model.data.synthetic import Shop, generate, write_csv

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.orders import Order, OrderType
+from features.columns.vector import FEATURE_NAMES, vectors
+from features.events.orders import Order, OrderType
 from features.times import MS_PER_DAY, day_of
-from features.vector import FEATURE_NAMES, vectors
 from model.data.training_rows import (
     TooLittleData,
     TrainingConfig,

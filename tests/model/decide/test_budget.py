@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.orders import Order, OrderType
-from features.state import EMPTY, apply
+from features.events.orders import Order, OrderType
+from features.facts.state import EMPTY, apply
 from features.times import day_of
 from model.decide.budget import Piece, chosen, pieces, share, spent_minor, weights
 from model.decide.judge import Scoring

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features import state as facts_module
+from features.facts import state as facts_module
 from model.decide import codec as customer_module
 from model.decide.codec import (
     CUSTOMER_VERSION,

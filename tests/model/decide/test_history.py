@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.orders import Order, OrderType
-from features.state import EMPTY, CustomerState
+from features.events.orders import Order, OrderType
+from features.facts.state import EMPTY, CustomerState
 from model.decide.history import PurchaseHistory, Tenure, history_of
 from tests.support.fakes import START_MS, an_order, at, facts_of
 

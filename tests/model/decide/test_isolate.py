@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.arrays import Floats
-from features.orders import Order
+from features.columns.vector import FEATURE_NAMES
+from features.events.orders import Order
 from features.times import MS_PER_DAY
-from features.vector import FEATURE_NAMES
 from model.decide.codec import UNKNOWN
 from model.decide.isolate import FEW, judge_isolated
 from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.ledger import IdMemory
-from features.orders import Order, OrderType
-from features.state import Effect
+from features.events.orders import Order, OrderType
+from features.facts.ledger import IdMemory
+from features.facts.state import Effect
 from features.times import calendar_of
 from model.decide import codec as customer
 from model.decide.codec import UNKNOWN
@@ -19,9 +19,9 @@ from model.decide.judge import Event, Judge, ScheduledCustomer, Scoring
 from model.decide.policy import Policy
 from model.decide.rule_state import Trigger
 from tests.support.fakes import HOUR_MS, LinearModel, an_order, at, by_time, every, judge, scorer
-from tests.support.judge_twin import TwinCustomer, events_of, twins
 from tests.support.logs import LATENESSES_MS, USERS, policies, shop_logs
 from tests.support.strategies import batches
+from tests.support.twins.judge import TwinCustomer, events_of, twins
 
 END_MS = at(600)
 

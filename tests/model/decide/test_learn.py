@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from features.arrays import Floats
-from features.orders import Order
-from features.rhythm import RISING
-from features.table import tabulate
+from features.columns.rhythm import RISING
+from features.columns.table import tabulate
+from features.events.orders import Order
 from features.times import MS_PER_DAY, day_of
 from model.backtest.run import BacktestPlan, backtest, trained
 from model.data.customer_days import MAX_ROWS, customer_days, silences_of, soon_days

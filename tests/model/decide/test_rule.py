@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.ledger import id_hash
-from features.orders import OrderType
+from features.events.orders import OrderType
+from features.facts.ledger import id_hash
 from features.times import MS_PER_DAY
 from model.decide.history import PurchaseHistory
 from model.decide.policy import Policy, Rules

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from features.arrays import Floats
-from features.catalog import feature_of
-from features.orders import Order, OrderType
-from features.state import EMPTY, CustomerState, apply
+from features.columns.catalog import feature_of
+from features.columns.vector import FEATURE_NAMES, vectors
+from features.events.orders import Order, OrderType
+from features.facts.state import EMPTY, CustomerState, apply
 from features.times import MS_PER_DAY
-from features.vector import FEATURE_NAMES, vectors
 from model.data.training_rows import TrainingConfig, population, snapshots, training_set
 from model.estimators.base import Examples
 from model.estimators.blend import CORRECTION_WEIGHT, LIFETIME_LEVEL, Blend, log_level
 from model.estimators.clv import ClvModel
-from model.estimators.fit import examples, fit
 from model.estimators.glm import PoissonValue
+from model.estimators.kinds import examples, fit
 from model.estimators.lifetime import LifetimeValue
 from tests.support import modelling
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.arrays import Floats
-from features.catalog import feature_of
+from features.columns.catalog import feature_of
+from features.columns.vector import FEATURE_NAMES, vectors
 from features.times import MS_PER_DAY
-from features.vector import FEATURE_NAMES, vectors
 from model.data.training_rows import snapshots
 from model.estimators.base import Examples
 from model.estimators.blend import Blend

@@ -14,16 +14,15 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from features.catalog import feature_of
-from features.vector import FEATURE_NAMES
+from features.columns.catalog import feature_of
+from features.columns.vector import FEATURE_NAMES
 from model.artifact.artifact import load, save, version_of
 from model.artifact.signature import Trust
 from model.data.training_rows import training_set
 from model.estimators.base import Examples
 from model.estimators.clv import ClvModel
-from model.estimators.fit import examples, fit
 from model.estimators.hurdle import HurdleRegressor
-from model.estimators.kinds import KINDS, OptionError, fitted, options_of
+from model.estimators.kinds import KINDS, OptionError, examples, fit, fitted, options_of
 from model.estimators.pipelines import ImportanceSelector, PipelineValue, coarse, relevance
 from tests.support import modelling
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc
 
-from features.catalog import FEATURES
-from features.vector import FEATURE_NAMES
+from features.columns.catalog import FEATURES
+from features.columns.vector import FEATURE_NAMES
 from model.evaluate.diagnostics import BEST, Diagnostics, diagnostics, gain
 from model.evaluate.holdout import MODEL, Holdout, predicted
 from model.evaluate.metrics import normalized_gini, top_decile_capture

@@ -6,10 +6,10 @@ from statistics import fmean
 
 import pytest
 
-from features.orders import Order
+from features.events.orders import Order
 from features.times import iso_day
 from model.data.training_rows import TrainingConfig, population, training_set
-from model.estimators.fit import fit
+from model.estimators.kinds import fit
 from model.evaluate.holdout import (
     BGNBD_GG,
     MODEL,

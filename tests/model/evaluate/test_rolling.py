@@ -9,7 +9,7 @@ from statistics import fmean
 
 import pytest
 
-from features.orders import Order
+from features.events.orders import Order
 from features.times import MS_PER_DAY, iso_day
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import TrainingConfig, known_states

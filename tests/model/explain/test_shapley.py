@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestRegressor
 
 from features.arrays import Floats
-from features.catalog import Group
-from features.orders import Order
-from features.vector import FEATURE_NAMES, vectors
+from features.columns.catalog import Group
+from features.columns.vector import FEATURE_NAMES, vectors
+from features.events.orders import Order
 from model.decide.scoring import Scorer
 from model.explain.groups import Mixer, groups_of
 from model.explain.shapley import CannotExplain, Explanation, explain, in_units, shapley, typical

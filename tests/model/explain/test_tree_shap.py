@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 import pytest
 
-from features.vector import FEATURE_NAMES
+from features.columns.vector import FEATURE_NAMES
 from model.decide.scoring import Scorer
 from model.explain import tree_shap
 from model.explain.tree_shap import by_feature

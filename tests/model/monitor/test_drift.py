@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.catalog import FEATURES
-from features.orders import Order, OrderType
-from features.state import CustomerState
+from features.columns.catalog import FEATURES
+from features.columns.vector import FEATURE_NAMES
+from features.events.orders import Order, OrderType
+from features.facts.state import CustomerState
 from features.times import day_of
-from features.vector import FEATURE_NAMES
 from model.data.synthetic import Shop, generate
 from model.decide.scoring import Scorer
 from model.monitor import weekly as monitor

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from features.orders import Order, OrderType
+from features.events.orders import Order, OrderType
 from features.times import MS_PER_DAY
 from model.artifact import artifact, registry, signature
 from model.artifact.artifact import Artifact, load

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from features.orders import Order
+from features.events.orders import Order
 from streamer.admin.forget import (
     Forgot,
     KafkaErasures,

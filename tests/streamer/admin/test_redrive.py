@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from features.orders import Reason, Rejected
+from features.events.orders import Reason, Rejected
 from streamer.admin.redrive import (
     Choice,
     Left,

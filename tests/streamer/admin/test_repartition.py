@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.orders import Order, OrderRules
+from features.events.orders import Order, OrderRules
 from model.decide import codec as customer_bytes
 from model.decide.codec import CustomerRecord
 from streamer.admin.backlog import (

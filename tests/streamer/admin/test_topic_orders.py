@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from features.orders import Order, OrderRules, Reason
+from features.events.orders import Order, OrderRules, Reason
 from streamer.admin.topic_orders import TopicLog, read_topic
 from streamer.pipeline.erasures import Erasures, digest, erasure_headers
 from streamer.records import Partition

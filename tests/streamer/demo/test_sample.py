@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from features.orders import Order, OrderRules
+from features.events.orders import Order, OrderRules
 from model.data.order_log import read_orders
 from streamer.demo import sample
 from streamer.demo.sample import SampleRefused, SampleUnavailable, convert, sample_orders

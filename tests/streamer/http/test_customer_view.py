@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from features.orders import Order
+from features.events.orders import Order
 from model.decide import codec as customer_bytes
 from model.decide.codec import CustomerRecord
 from model.decide.scoring import Scorer

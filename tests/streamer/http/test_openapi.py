@@ -13,8 +13,8 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from features.ledger import IdMemory
-from features.orders import OrderRules
+from features.events.orders import OrderRules
+from features.facts.ledger import IdMemory
 from streamer.http.openapi import document
 from streamer.http.requests import BodyRefused, Terms, read
 from tests.support.bodies import BAD, NOW_MS

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from features.arrays import Floats
-from features.vector import FEATURE_NAMES
+from features.columns.vector import FEATURE_NAMES
 from model.data.attributes import Attributes, Column
 from model.decide.scoring import Scorer
 from streamer.http.requests import BodyRefused, Terms, read

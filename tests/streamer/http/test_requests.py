@@ -12,10 +12,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from features.ledger import IdMemory, entries_newest_first
-from features.money import minor_exponent
-from features.orders import Order, OrderRules, parse
-from features.vector import FEATURE_NAMES, vectors
+from features.columns.vector import FEATURE_NAMES, vectors
+from features.events.money import minor_exponent
+from features.events.orders import Order, OrderRules, parse
+from features.facts.ledger import IdMemory, entries_newest_first
 from streamer.http.requests import (
     MAX_FAULTS,
     BodyRefused,

@@ -16,7 +16,7 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.orders import Reason
+from features.events.orders import Reason
 from streamer.kafka import unpacking
 from streamer.kafka.unpacking import BoundedRecords, TooLarge, bound
 from streamer.pipeline.read import unreadable

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from features.orders import Order, Reason, Rejected
+from features.events.orders import Order, Reason, Rejected
 from features.times import MS_PER_DAY
 from streamer.pipeline.batch import (
     Counters,

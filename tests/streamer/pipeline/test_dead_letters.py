@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.ledger import IdMemory
-from features.orders import Reason
+from features.events.orders import Reason
+from features.facts.ledger import IdMemory
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.dead_letters import (
     CLEAN,

@@ -24,8 +24,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from features.orders import Order, OrderType
-from features.state import EMPTY, CustomerState, apply
+from features.events.orders import Order, OrderType
+from features.facts.state import EMPTY, CustomerState, apply
 from model.decide import codec as customer
 from streamer.pipeline.claim import Fenced, LostWrites
 from streamer.pipeline.erasures import Erasure, Erasures, digest, erasure_headers

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.orders import Order
+from features.events.orders import Order
 from streamer.pipeline.erasures import (
     Erasure,
     Erasures,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.ledger import id_hash
+from features.facts.ledger import id_hash
 from model.decide.policy import Policy
 from model.decide.rule_state import Peak, RaisedWarning, Trigger
 from streamer.pipeline.messages import (

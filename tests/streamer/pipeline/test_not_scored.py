@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.orders import Order
-from features.state import CustomerState
+from features.events.orders import Order
+from features.facts.state import CustomerState
 from features.times import MS_PER_DAY
 from model.decide import codec as customer
 from model.decide.policy import Policy

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.ledger import IdMemory
-from features.orders import Order, OrderType
+from features.events.orders import Order, OrderType
+from features.facts.ledger import IdMemory
 from model.decide import codec as customer
 from model.decide.policy import Policy
 from streamer.clock import ManualClock
@@ -51,9 +51,9 @@ from tests.support.fakes import (
     scorer,
     users_of,
 )
-from tests.support.judge_twin import events_of, twins
 from tests.support.logs import policies, shop_logs
 from tests.support.strategies import batches
+from tests.support.twins.judge import events_of, twins
 
 END_MS = at(700)
 

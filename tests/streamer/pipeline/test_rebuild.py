@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.orders import Order
+from features.events.orders import Order
 from model.decide import codec as customer
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.claim import LostWrites

@@ -17,11 +17,11 @@ from jsonschema import (  # type: ignore[import-untyped]
     ValidationError,
 )
 
-from features.orders import Order, OrderRules, OrderType, Reason, parse
+from features.events.orders import Order, OrderRules, OrderType, Reason, parse
 from model.data.synthetic import Shop, generate
 from model.decide.policy import Policy
-from model.decide.reasons import Factor
 from model.decide.rule_state import Trigger
+from model.explain.reasons import Factor
 from streamer.pipeline.erasures import Marker, Move, marker, move
 from streamer.pipeline.messages import (
     RECOVERED_KIND,

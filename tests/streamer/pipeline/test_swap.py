@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from features.state import EMPTY, CustomerState
+from features.facts.state import EMPTY, CustomerState
 from model.decide import codec as customer
 from model.decide.policy import Policy
 from streamer.pipeline.batch import Pipeline

@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 
-from features.ledger import IdMemory
-from features.orders import Order, OrderRules
+from features.events.orders import Order, OrderRules
+from features.facts.ledger import IdMemory
 from model.artifact import artifact
 from model.data.order_log import OrderLogError, Row, read_orders
 from model.data.synthetic import Shop, generate, write_csv

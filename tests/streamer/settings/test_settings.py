@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from features.ledger import IdMemory
-from features.orders import OrderRules
+from features.events.orders import OrderRules
+from features.facts.ledger import IdMemory
 from model.artifact.signature import ANYBODY
 from model.decide.policy import Policy
 from streamer.commands.reference import settings_table

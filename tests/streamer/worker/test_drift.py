@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from features.orders import Order
+from features.events.orders import Order
 from features.times import MS_PER_DAY, day_of
 from model.data.synthetic import Shop, generate
 from model.decide import codec as customer

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from features.orders import Order
+from features.events.orders import Order
 from model.artifact.artifact import save
 from model.artifact.registry import promote, publish
 from model.decide.judge import Judge

@@ -109,7 +109,7 @@ COVERED: Final = (
         "states of older versions read, of newer ones refused",
         (
             "tests/model/decide/test_codec.py",
-            "tests/features/test_state.py::test_a_newer_version_is_refused",
+            "tests/features/facts/test_state.py::test_a_newer_version_is_refused",
         ),
     ),
     Covered(

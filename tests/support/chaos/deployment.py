@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from features.orders import Order
+from features.events.orders import Order
 from streamer.admin.produce import order_message
 from streamer.records import Message
 from tests.support.chaos.results import Entry

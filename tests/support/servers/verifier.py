@@ -22,8 +22,8 @@ import redis
 from aiokafka import ConsumerRecord
 from redis.cluster import ClusterNode
 
-from features.orders import Order, Rejected, parse
-from features.state import StateError
+from features.events.orders import Order, Rejected, parse
+from features.facts.state import StateError
 from model.artifact import artifact, registry
 from model.decide import codec as customer_bytes
 from model.decide.rule_state import Trigger

@@ -1,0 +1,1 @@
+"""What models see of a customer, as of an instant: one column a feature. Pure."""

@@ -1,0 +1,330 @@
+"""What a customer's silence says: columns for P(churn) and P(an order soon), as of any day.
+
+Every length is a share of the horizon or of the customer's own gaps between purchase days, so that
+the same columns fit any horizon and any rhythm. All of them come from the day buckets; columns are
+computed for all rows at once, and each row depends on its own customer alone, to the last bit.
+
+Columns in `RISING` never fall while nothing happens; the others, in `STEADY`, change with an event
+only. So a model whose coefficients on the first are not negative never falls in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+from scipy.special import log_ndtr, ndtr
+
+from features.arrays import Floats, Ints
+from features.columns.table import BEFORE_COLUMNS, BucketTable
+
+# Gaps that the kernel and the quantiles look at, newest first; weights of the mean halve every 8.
+MAX_GAPS: Final = 32
+_HALVED_EVERY: Final = 8
+# So many gaps of the typical customer count beside a customer's own.
+_PRIOR_GAPS: Final = 2.0
+_KERNEL_WIDTH: Final = 0.35
+_KERNEL_PRIOR: Final = 1.5
+# Half-lives of the decayed sums, as shares of the horizon.
+_HALF_LIVES: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
+_TRENDS: Final = ((0, 2), (1, 3), (2, 4))
+_SPENDS: Final = (1, 3)
+_FLOOR: Final = 0.03
+
+RISING: Final = (
+    "silence",
+    "silence_over_15",
+    "silence_over_35",
+    "silence_over_60",
+    "log_silence",
+    "overdue",
+    "overdue_over_0",
+    "overdue_over_07",
+    "overdue_over_14",
+    "overdue_known",
+    "surprise",
+    "surprise_known",
+    "outlived",
+    "outlived_known",
+    "over_median_gap",
+    "over_long_gap",
+    "over_longest_gap",
+    "over_longest_gap_known",
+    *(f"faded_{share:g}h" for share in _HALF_LIVES),
+    "one_time_silence",
+)
+STEADY: Final = (
+    "one_time",
+    "log_orders",
+    "log_age",
+    "log_gap",
+    "gap_spread",
+    "last_gap",
+    *(f"trend_{_HALF_LIVES[a]:g}h_{_HALF_LIVES[b]:g}h" for a, b in _TRENDS),
+    *(f"spend_{_HALF_LIVES[at]:g}h" for at in _SPENDS),
+    "mean_order",
+    "last_order",
+)
+RHYTHM_NAMES: Final = RISING + STEADY
+
+
+class Typical(msgspec.Struct, frozen=True):
+    """What is known of the customers of a shop, for those of whom little is.
+
+    `log_gap`: mean logarithm of a gap in days; `gap_variance`: of that logarithm, within customers;
+    `order_minor`: a median day's net revenue; `survival`: share of gaps longer than so many days,
+    from 0 on.
+    """
+
+    log_gap: float
+    gap_variance: float
+    order_minor: float
+    survival: tuple[float, ...]
+
+
+class Gaps(NamedTuple):
+    """Gaps between purchase days in days, by row and newest last. `age`: how many newer ones the
+    row has; `number`: of each row."""
+
+    row: Ints
+    days: Ints
+    age: Ints
+    number: Ints
+
+
+def gaps_of(table: BucketTable) -> Gaps:
+    """The gaps of every row of a table, those between days that are summarised left out."""
+    bought = table.orders > 0
+    row, day = table.row[bought], table.day[bought]
+    before = table.before[:, BEFORE_COLUMNS["last_day"]]
+    earlier = np.empty(len(day), np.int64)
+    earlier[1:] = day[:-1]
+    first = np.ones(len(day), bool)
+    first[1:] = row[1:] != row[:-1]
+    earlier[first] = before[row[first]]
+    known = ~first | (table.before[row, BEFORE_COLUMNS["purchase_days"]] > 0)
+    row, days = row[known], (day - earlier)[known]
+    count = np.bincount(row, minlength=table.rows)
+    age = np.cumsum(count)[row] - 1 - np.arange(len(row))
+    return Gaps(row, days, age, count)
+
+
+def rhythm(table: BucketTable, silent_days: Ints, horizon_days: int, typical: Typical) -> Floats:
+    """The columns of every row, shape (n, len(RHYTHM_NAMES)); `silent_days`, shape (n,), is for how
+    long each customer has been silent. Buckets after the last purchase day count as refunds.
+
+    A row without a purchase has numbers that mean nothing.
+    """
+    if not table.rows:
+        return np.empty((0, len(RHYTHM_NAMES)))
+    silence = np.maximum(silent_days, 0).astype(np.float64)
+    bought = _bought(table)
+    pace = _pace(table, typical)
+    orders, spends = _faded(table, bought.last_day, horizon_days)
+    return np.column_stack(
+        (
+            *_rising(silence, bought.number, pace, orders, horizon_days, typical),
+            *_steady(bought, pace, orders, spends, horizon_days, typical),
+        )
+    )
+
+
+class _Bought(NamedTuple):
+    """What each row bought: number of purchase days, the first and last of them, and money by
+    order, of all and of the last day."""
+
+    number: Ints
+    first_day: Ints
+    last_day: Ints
+    mean_order: Floats
+    last_order: Floats
+
+
+class _Pace(NamedTuple):
+    """How each row's gaps are spread, in logarithms of days; `log_days` are those of `newest`."""
+
+    log_gap: Floats
+    spread: Floats
+    last_gap: Floats
+    newest: Gaps
+    log_days: Floats
+
+
+def _bought(table: BucketTable) -> _Bought:
+    before = {name: table.before[:, i] for name, i in BEFORE_COLUMNS.items()}
+    bought = table.orders > 0
+    row, day = table.row[bought], table.day[bought]
+    recent = np.bincount(row, minlength=table.rows)
+    number = np.maximum(recent + before["purchase_days"], 1)
+    after = np.cumsum(recent)
+    has = recent > 0
+    last_day, first_day = before["last_day"].copy(), before["first_day"].copy()
+    last_day[has] = day[after[has] - 1]
+    young = has & (before["purchase_days"] == 0)
+    first_day[young] = day[(after - recent)[young]]
+    gross = table.sums(table.gross) + before["gross"]
+    refunded = table.sums(table.refunded) + before["refunded"]
+    last_order = before["last_day_gross"].astype(np.float64)
+    last_order[has] = table.gross[bought][after[has] - 1]
+    mean_order = np.maximum(gross - refunded, 0.0) / number
+    return _Bought(number, first_day, last_day, mean_order, last_order)
+
+
+def _pace(table: BucketTable, typical: Typical) -> _Pace:
+    gaps = gaps_of(table)
+    log_days = np.log(gaps.days)
+    weight = 0.5 ** (gaps.age / _HALVED_EVERY)
+    total = _sums(gaps.row, weight, table.rows)
+    first_moment = _sums(gaps.row, weight * log_days, table.rows)
+    second_moment = _sums(gaps.row, weight * log_days**2, table.rows)
+    scatter = np.maximum(second_moment - first_moment**2 / np.maximum(total, 1e-9), 0.0)
+    log_gap = (first_moment + _PRIOR_GAPS * typical.log_gap) / (total + _PRIOR_GAPS)
+    spread = np.sqrt((scatter + _PRIOR_GAPS * typical.gap_variance) / (total + _PRIOR_GAPS))
+    last_gap = np.full(table.rows, typical.log_gap)
+    last_gap[gaps.row[gaps.age == 0]] = log_days[gaps.age == 0]
+    recent = gaps.age < MAX_GAPS
+    number = np.minimum(gaps.number, MAX_GAPS)
+    newest = Gaps(gaps.row[recent], gaps.days[recent], gaps.age[recent], number)
+    return _Pace(log_gap, spread, last_gap, newest, log_days[recent])
+
+
+def _faded(
+    table: BucketTable, last_day: Ints, horizon_days: int
+) -> tuple[list[Floats], list[Floats]]:
+    """Purchase days and net revenue, by half-life faded up to the last purchase day."""
+    age_at_last = np.maximum(last_day[table.row] - table.day, 0)
+    net = (table.gross - table.refunded).astype(np.float64)
+    orders, spends = [], []
+    for part in _HALF_LIVES:
+        fading = 0.5 ** (age_at_last / (part * horizon_days))
+        orders.append(table.sums(fading * (table.orders > 0)))
+        spends.append(np.maximum(table.sums(fading * net), 0.0))
+    return orders, spends
+
+
+def _rising(
+    silence: Floats,
+    number: Ints,
+    pace: _Pace,
+    orders: Sequence[Floats],
+    horizon_days: int,
+    typical: Typical,
+) -> tuple[Floats, ...]:
+    """The columns of `RISING`."""
+    share = silence / horizon_days
+    log_silence = np.log(silence + 0.5)
+    repeats = (number - 1).astype(np.float64)
+    known = repeats / (repeats + 3.0)
+    overdue = log_silence - pace.log_gap
+    surprise = -log_ndtr(-np.minimum(overdue / pace.spread, 8.0))
+    outlived = _outlived(pace.newest, pace.log_days, silence, typical)
+    median, long, longest = _quantiles(pace.newest, typical)
+    over_longest = np.maximum(log_silence - longest, 0.0)
+    faded = [
+        -np.log(count * 0.5 ** (silence / (part * horizon_days)) + _FLOOR)
+        for count, part in zip(orders, _HALF_LIVES, strict=True)
+    ]
+    return (
+        share,
+        np.maximum(share - 0.15, 0.0),
+        np.maximum(share - 0.35, 0.0),
+        np.maximum(share - 0.6, 0.0),
+        log_silence - np.log(horizon_days),
+        overdue,
+        np.maximum(overdue, 0.0),
+        np.maximum(overdue - 0.7, 0.0),
+        np.maximum(overdue - 1.4, 0.0),
+        np.maximum(overdue + 3.0, 0.0) * known,
+        surprise,
+        surprise * known,
+        outlived,
+        outlived * known,
+        log_silence - median,
+        log_silence - long,
+        over_longest,
+        over_longest * known,
+        *faded,
+        (number == 1).astype(np.float64) * share,
+    )
+
+
+def _steady(
+    bought: _Bought,
+    pace: _Pace,
+    orders: Sequence[Floats],
+    spends: Sequence[Floats],
+    horizon_days: int,
+    typical: Typical,
+) -> tuple[Floats, ...]:
+    """The columns of `STEADY`."""
+    mean_order, unit = bought.mean_order, typical.order_minor
+    return (
+        (bought.number == 1).astype(np.float64),
+        np.log(bought.number),
+        np.log1p(np.maximum(bought.last_day - bought.first_day, 0)),
+        pace.log_gap - np.log(horizon_days),
+        pace.spread,
+        pace.last_gap - pace.log_gap,
+        *(np.log((orders[a] + 0.2) / (orders[b] + 0.2)) for a, b in _TRENDS),
+        *(np.log1p(spends[at] / unit) for at in _SPENDS),
+        np.log1p(mean_order / unit),
+        np.log((bought.last_order + 0.1 * unit) / (mean_order + 0.1 * unit)),
+    )
+
+
+def _sums(row: Ints, values: Floats, rows: int) -> Floats:
+    """Sums by row, each added up in its own order."""
+    return np.asarray(np.bincount(row, values, rows), np.float64)
+
+
+def _outlived(gaps: Gaps, log_days: Floats, silence: Floats, typical: Typical) -> Floats:
+    """Minus the logarithm of the share of the customer's own gaps that are longer than the silence,
+    smoothed, with the gaps of all customers as a few more."""
+    rows = len(silence)
+    log_silence = np.log(np.maximum(silence, 0.5))
+    longer = ndtr((log_days - log_silence[gaps.row]) / _KERNEL_WIDTH)
+    survival = np.asarray(typical.survival)
+    typically = survival[np.minimum(silence.astype(np.int64), len(survival) - 1)]
+    found = _sums(gaps.row, longer, rows) + _KERNEL_PRIOR * typically
+    return np.asarray(-np.log(np.maximum(found, 1e-12) / (gaps.number + _KERNEL_PRIOR)))
+
+
+def _quantiles(gaps: Gaps, typical: Typical) -> tuple[Floats, Floats, Floats]:
+    """Logarithms of the median, the 90 % quantile and the longest of each row's gaps; those of the
+    typical customer where there are none."""
+    order = np.lexsort((gaps.days, gaps.row))
+    days = np.append(gaps.days[order], 0).astype(np.float64)
+    start = np.cumsum(gaps.number) - gaps.number
+    has = gaps.number > 0
+
+    def at(share: float, without: float) -> Floats:
+        place = share * np.maximum(gaps.number - 1, 0)
+        low = np.where(has, start + np.floor(place).astype(np.int64), 0)
+        high = np.where(has, start + np.ceil(place).astype(np.int64), 0)
+        found = days[low] + (days[high] - days[low]) * (place - np.floor(place))
+        return np.where(has, np.log(np.where(has, found, 1.0)), without)
+
+    base = typical.log_gap
+    return at(0.5, base), at(0.9, base + 0.7), at(1.0, base + 1.0)
+
+
+def typical_of(gaps: Gaps, nets_minor: Floats, horizon_days: int) -> Typical:
+    """The typical customer of a shop, by the gaps of all rows and days' net revenue. Where nobody
+    ordered twice a gap is taken to be a third of the horizon."""
+    logs = np.log(gaps.days) if len(gaps.days) else np.empty(0)
+    has = gaps.number > 0
+    sums = _sums(gaps.row, logs, len(gaps.number))
+    means = sums[has] / gaps.number[has]
+    spare = int((gaps.number[has] - 1).sum())
+    within = float(((logs - (sums / np.maximum(gaps.number, 1))[gaps.row]) ** 2).sum())
+    positive = nets_minor[nets_minor > 0]
+    longer = np.bincount(np.minimum(gaps.days, horizon_days + 1), minlength=horizon_days + 2)
+    survival = 1.0 - np.cumsum(longer)[:-1] / max(len(gaps.days), 1)
+    return Typical(
+        log_gap=float(np.median(means)) if len(means) else float(np.log(horizon_days / 3.0)),
+        gap_variance=max(within / spare, 0.05) if spare else 0.6,
+        order_minor=float(np.median(positive)) if len(positive) else 100.0,
+        survival=tuple(np.round(survival, 6).tolist()),
+    )

@@ -1,0 +1,1 @@
+"""What is known of a customer: a commutative fold over order events. Pure."""

@@ -1,0 +1,82 @@
+"""The ledger finds what was counted, and its bytes depend on the events alone."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.events.orders import Order, OrderType
+from features.facts import ledger
+from features.facts.ledger import Entry, IdMemory
+
+_YEAR_9999_MS = 253_402_300_799_999
+# Few different bytes, so that an id's hash also turns up across the fields of a record.
+_HASHES = st.lists(st.sampled_from(b"\x00\x01\x04"), min_size=8, max_size=8).map(bytes)
+_ENTRIES = st.builds(
+    Entry,
+    _HASHES,
+    st.one_of(st.integers(0, 70_000), st.integers(0, _YEAR_9999_MS)),
+    st.sampled_from(list(OrderType)),
+    st.one_of(st.integers(0, 70_000), st.integers(0, 10**13)),
+)
+_LEDGERS = st.lists(_ENTRIES, max_size=12, unique_by=lambda entry: (entry.id_hash, entry.type))
+
+
+def _written(entries: list[Entry]) -> bytes:
+    data = b""
+    for entry in entries:
+        data = ledger.add(data, entry)
+    return data
+
+
+@given(_LEDGERS.flatmap(lambda entries: st.tuples(st.just(entries), st.permutations(entries))))
+def test_the_order_of_arrival_leaves_no_trace(both: tuple[list[Entry], list[Entry]]) -> None:
+    entries, shuffled = both
+    assert _written(entries) == _written(shuffled)
+
+
+@given(_LEDGERS)
+def test_events_are_kept_by_time(entries: list[Entry]) -> None:
+    data = _written(entries)
+    times = [entry.ts_ms for entry in ledger.entries_newest_first(data)]
+    assert times == sorted((entry.ts_ms for entry in entries), reverse=True)
+    assert ledger.newest_ms(data) == max(times, default=-1)
+    assert ledger.oldest_ms(data) == min(times, default=-1)
+
+
+@given(_LEDGERS, _HASHES)
+def test_find_gives_all_events_of_an_order_and_no_others(
+    entries: list[Entry], stranger: bytes
+) -> None:
+    data = _written(entries)
+    for wanted in {stranger, *(entry.id_hash for entry in entries)}:
+        found = ledger.find(data, wanted)
+        assert len(found) == len(set(map(repr, found)))
+        assert set(map(repr, found)) == {repr(e) for e in entries if e.id_hash == wanted}
+
+
+@given(_LEDGERS.filter(bool), st.data())
+def test_removing_an_event_leaves_no_trace(entries: list[Entry], data: st.DataObject) -> None:
+    gone = data.draw(st.sampled_from(entries))
+    rest = [entry for entry in entries if entry is not gone]
+    assert ledger.remove(_written(entries), gone) == _written(rest)
+
+
+def test_an_entry_takes_everything_but_the_user_from_the_order() -> None:
+    order = Order("o-1", "ada", 5, 700, OrderType.REFUND)
+    entry = ledger.entry_of(order)
+    assert entry == Entry(ledger.id_hash("o-1"), 5, OrderType.REFUND, 700)
+
+
+def test_order_ids_that_differ_only_in_spelling_are_different_orders() -> None:
+    ids = ["a", "A", "a ", "á", "a\u0301", "", "0", "00", "\x00"]
+    assert len({ledger.id_hash(order_id) for order_id in ids}) == len(ids)
+
+
+@pytest.mark.parametrize(
+    ("days", "size"), [(0, 10), (-1, 10), (ledger.MAX_MEMORY_DAYS + 1, 10), (30, 0), (30, -5)]
+)
+def test_a_memory_that_could_not_recognise_repeats_is_refused(days: int, size: int) -> None:
+    with pytest.raises(ValueError, match="must"):
+        IdMemory(days, size)
