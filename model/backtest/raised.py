@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -13,10 +13,11 @@ from features.arrays import Bools, Ints
 from features.times import iso_day
 from model.backtest.panel import Quality, Silences, quality
 from model.backtest.purchases import Period
-from model.backtest.result import WarningWeek
+from model.backtest.result import EndedWarnings, WarningWeek
 from model.backtest.silences import LoggedSilence
 from model.decide.history import Tenure, history_of
 from model.decide.judge import Scoring
+from model.decide.outcome import Ending
 from model.decide.policy import Rules
 from model.decide.rule_state import Trigger
 
@@ -87,6 +88,42 @@ class RaisedWarnings:
     def quality(self, silences: Silences, end_day: int) -> Quality:
         """How good they were."""
         return quality(silences, self.silence, self.day, self.strict, end_day)
+
+    def endings(self, silences: Silences, end_day: int) -> list[tuple[str, Ending]]:
+        """The ISO date and the ending of each that is judged."""
+        horizon = silences.horizon_days
+        judged = silences.counted[self.silence] & (self.day + horizon <= end_day)
+        silent = (silences.until - silences.since)[self.silence]
+        return [
+            (
+                iso_day(day),
+                Ending.LOST if lost else Ending.RECOVERED if days > horizon else Ending.KEPT,
+            )
+            for day, lost, days in zip(
+                self.day[judged].tolist(),
+                self.strict[judged].tolist(),
+                silent[judged].tolist(),
+                strict=True,
+            )
+        ]
+
+
+def by_month(endings: Iterable[tuple[str, Ending]]) -> list[EndedWarnings]:
+    """Warnings of an ISO date or instant that have ended, by month, months without one among
+    them."""
+    counts = Counter((day[:7], ending) for day, ending in endings if ending is not Ending.OPEN)
+    months = sorted({month for month, _ in counts})
+    if not months:
+        return []
+    first, last = (12 * int(m[:4]) + int(m[5:]) - 1 for m in (months[0], months[-1]))
+    names = [f"{at // 12:04}-{at % 12 + 1:02}" for at in range(first, last + 1)]
+    return [
+        EndedWarnings(
+            name, counts[name, Ending.KEPT], counts[name, Ending.RECOVERED],
+            counts[name, Ending.LOST],
+        )
+        for name in names
+    ]  # fmt: skip
 
 
 def by_week(

@@ -51,6 +51,20 @@ class WarningWeek(msgspec.Struct, frozen=True):
     active: int
 
 
+class EndedWarnings(msgspec.Struct, frozen=True):
+    """Warnings of a month, such as 1998-01, of which the end is known (`model.decide.outcome`)."""
+
+    month: str
+    kept: int = 0
+    recovered: int = 0
+    lost: int = 0
+
+    @property
+    def ended(self) -> int:
+        """How many."""
+        return self.kept + self.recovered + self.lost
+
+
 class Suggestion(msgspec.Struct, frozen=True):
     """Settings for what was wished for, and what they would have given; `settings` is empty where
     nothing reaches it."""
@@ -69,7 +83,7 @@ class Backtest(msgspec.Struct, frozen=True):
     of the better half of the active customers, three times a horizon; `ranked_by` names that of the
     budget. `order_only_recall` is that of a rule that scores only when orders arrive. `left_out`:
     churns of customers whom the policy leaves out, by standing. `withheld`: episodes for which the
-    budget had no place at first."""
+    budget had no place at first. `months`: how the judged warnings of `rule` ended."""
 
     model_version: str
     policy_version: str
@@ -101,4 +115,5 @@ class Backtest(msgspec.Struct, frozen=True):
     rankings: dict[str, CallList]
     calibration: list[Bin]
     weeks: list[WarningWeek]
+    months: list[EndedWarnings]
     suggestions: list[Suggestion]

@@ -28,7 +28,7 @@ from model.backtest.baselines import (
 from model.backtest.panel import Panel, Silences, base_rate, calibration, quality_of
 from model.backtest.panel_rows import SilentDays
 from model.backtest.purchases import Period, Purchases
-from model.backtest.raised import LoggedWarning, RaisedWarnings, by_week
+from model.backtest.raised import LoggedWarning, RaisedWarnings, by_month, by_week
 from model.backtest.result import Backtest, BacktestError
 from model.backtest.silences import SilenceLog
 from model.backtest.simulate import Simulation
@@ -227,6 +227,7 @@ class BacktestRun:
             rankings=rankings(panel, self.policy, self.rank_days(panel)),
             calibration=calibration(panel),
             weeks=by_week(everything, period, self.silent_days.active),
+            months=by_month(sent.endings(silences, period.end_day)),
             suggestions=suggestions(found, rules, self.plan.precision),
         )
 

@@ -14,6 +14,8 @@ from typing import Final
 _COMMANDS: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+# Where a cell begins, ahead of what begins a formula, also as Asian keyboards write it.
+_FORMULA: Final = re.compile("((?:^|[;,])[\\s\"']*)(?=[-=+@\uff0b\uff0d\uff1d\uff20])")
 _MARKDOWN: Final = re.compile(r"[\\`*\[\]|]")
 _ENTITIES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
@@ -49,6 +51,16 @@ def markdown(text: str) -> str:
 def is_formula(text: str) -> bool:
     """Whether a spreadsheet takes the text for a formula."""
     return text.startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+def cell(text: str) -> str:
+    """The text as a cell of a CSV file: one line, and no formula of a spreadsheet, not even of one
+    that takes a semicolon for what parts cells.
+
+    >>> cell("=1+1"), cell("a;=1+1"), cell("ada-1")
+    ("'=1+1", "a;'=1+1", 'ada-1')
+    """
+    return _FORMULA.sub(r"\1'", line(text))
 
 
 def _written(character: str) -> str:
