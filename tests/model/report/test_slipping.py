@@ -45,20 +45,20 @@ def as_of(day: float, orders: list[Order]) -> SlippingList:
 
 
 def test_a_row_says_what_a_caller_needs() -> None:
-    # Last order on day 27.5, so 24 days silent on day 51; every 9 days, so 15 overdue.
-    found = as_of(51, every("ada", 9, 4, amount_minor=2_000))
+    # Last order on day 8.5, so 37 days silent on day 45; every 2 days, so 35 overdue.
+    found = as_of(45, every("ada", 2, 5, amount_minor=2_000))
     assert (found.as_of, found.horizon_days, found.currency, found.gone) == (
-        "2025-02-21",
+        "2025-02-15",
         HORIZON_DAYS,
         "USD",
         0,
     )
     (row,) = found.customers
-    assert (row.customer, row.last_order) == ("ada", "2025-01-28")
-    assert (row.usual_gap_days, row.days_overdue) == (9.0, 15)
-    assert row.spend == 60.0  # the first order is more than 40 days ago
+    assert (row.customer, row.last_order) == ("ada", "2025-01-09")
+    assert (row.usual_gap_days, row.days_overdue) == (2.0, 35)
+    assert row.spend == 40.0  # of the last 40 days: two orders
     assert 0 < row.churn_probability < 1
-    assert row.why.startswith("No order for 24 days; usually orders every 9. CLV fell ")
+    assert row.why.startswith("No order for 37 days; usually orders every 2. CLV fell ")
     assert row.offer in OFFERS.values()
 
 
