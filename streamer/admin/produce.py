@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import msgspec
-
-from features.events.money import amount_text
 from features.events.orders import Order
-from features.times import rfc3339
-from streamer.records import Message, Publisher
+from streamer.orders import order_message
+from streamer.records import Publisher
 from streamer.replay.replay import AT_ONCE, Pace
 
 # Awaited as a whole: with 4 partitions a few hundred records a batch, which brokers like.
@@ -19,23 +16,6 @@ _CHUNK: Final = 2_000
 _PACED_S: Final = 0.25
 
 Progress = Callable[[int], None]
-
-
-def order_message(order: Order, topic: str, currency: str) -> Message:
-    """The orders record of an order, as the contract has it; the amount digit by digit."""
-    record = {
-        "order_id": order.order_id,
-        "user_id": order.user_id,
-        "ts": rfc3339(order.ts_ms),
-        "amount": msgspec.Raw(amount_text(order.amount_minor, currency).encode()),
-        "type": order.type.wire,
-        "currency": currency,
-    }
-    if order.refund_id:
-        record["refund_id"] = order.refund_id
-    if order.updated_ms >= 0:
-        record["updated_at"] = rfc3339(order.updated_ms)
-    return Message(topic, order.user_id.encode(), msgspec.json.encode(record))
 
 
 async def produce(

@@ -25,9 +25,9 @@ from typing import Final
 
 from model.artifact.artifact import save
 from model.data.synthetic import Shop, generate
-from streamer.admin.produce import order_message
 from streamer.demo.embedded import EmbeddedRedis
 from streamer.kafka.publisher import KafkaPublisher
+from streamer.orders import order_message
 from tests.chaos.conftest import a_broker, named
 from tests.support import modelling
 from tests.support.chaos.deployment import Stage, last_words, owns

@@ -12,8 +12,8 @@ import redis
 
 from features.events.orders import Order
 from model.data.synthetic import Shop, generate
-from streamer.admin.produce import order_message
 from streamer.kafka.unpacking import bound
+from streamer.orders import order_message
 from streamer.records import Message
 from tests.chaos.conftest import SetStage, named
 from tests.support import corpus, modelling

@@ -25,9 +25,9 @@ from features.times import MS_PER_DAY
 from model.artifact.artifact import save
 from model.data.synthetic import write_csv
 from streamer.admin.outcomes import WeekOutcomes, by_week, endings
-from streamer.admin.produce import order_message
 from streamer.commands.cli import cli
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.orders import order_message
 from streamer.records import Message
 from tests.conftest import required
 from tests.support import modelling

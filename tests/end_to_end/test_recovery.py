@@ -15,8 +15,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from redis.asyncio import Redis
 
 from model.artifact.artifact import save
-from streamer.admin.produce import order_message
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.orders import order_message
 from streamer.records import Message
 from tests.conftest import required
 from tests.support import modelling

@@ -17,9 +17,9 @@ import pytest
 from model.artifact import artifact
 from model.artifact.artifact import save
 from model.artifact.registry import promote, publish, rollback
-from streamer.admin.produce import order_message
 from streamer.assemble import pipeline_of
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.orders import order_message
 from tests.conftest import required
 from tests.support import modelling
 from tests.support.servers.deployment import Deployment, Servers

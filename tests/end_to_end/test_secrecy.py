@@ -17,8 +17,8 @@ from redis.asyncio import Redis
 from features.events.orders import Order
 from features.times import MS_PER_DAY
 from model.artifact.artifact import save
-from streamer.admin.produce import order_message
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.orders import order_message
 from streamer.records import Message
 from tests.conftest import required
 from tests.support import modelling

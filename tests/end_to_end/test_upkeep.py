@@ -19,11 +19,11 @@ from features.events.orders import Order
 from features.times import MS_PER_DAY
 from model.artifact.artifact import save
 from model.decide import codec as customer_bytes
-from streamer.admin.produce import order_message
 from streamer.commands.admin import UNKNOWN_CUSTOMER
 from streamer.commands.cli import cli
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.kafka.topics import Topic, ensure_topics
+from streamer.orders import order_message
 from streamer.pipeline.erasures import digest
 from streamer.records import Message
 from tests.conftest import required

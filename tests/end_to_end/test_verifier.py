@@ -10,10 +10,10 @@ import pytest
 import redis
 
 from model.artifact import artifact
-from streamer.admin.produce import order_message
 from streamer.assemble import pipeline_of
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.kafka.publisher import KafkaPublisher
+from streamer.orders import order_message
 from streamer.pipeline.partition import PartitionRunner
 from streamer.records import LogRange, Message
 from streamer.store.redis_store import RedisStore

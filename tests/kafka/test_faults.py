@@ -16,8 +16,8 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from features.events.orders import Order
-from streamer.admin.produce import order_message
 from streamer.kafka.publisher import KafkaPublisher
+from streamer.orders import order_message
 from streamer.records import Message, PublishFailed
 from tests.conftest import required
 from tests.kafka.conftest import Deploy

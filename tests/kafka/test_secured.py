@@ -11,7 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.admin import CreateAclsRequest
 
 from model.data.synthetic import write_csv
-from streamer.admin.produce import order_message
+from streamer.orders import order_message
 from streamer.records import Message
 from tests.conftest import required
 from tests.kafka.conftest import Deploy

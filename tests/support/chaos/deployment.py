@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from features.events.orders import Order
-from streamer.admin.produce import order_message
+from streamer.orders import order_message
 from streamer.records import Message
 from tests.support.chaos.results import Entry
 from tests.support.servers.deployment import POLL_S, Deployment, Servers, WorkerGone, WorkerProcess
