@@ -33,7 +33,7 @@ from streamer.pipeline.batch import Counters
 _Kind = TypeVar("_Kind", Counter, Gauge)
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
-SERVERS: Final = ("store", "publisher", "log")
+SERVERS: Final = ("store", "publisher", "log", "registry")
 # Seconds. A batch takes some tens of milliseconds; what takes longer waits for somebody.
 _BATCH_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 

@@ -66,6 +66,10 @@ class LogUnavailable(StreamerError):
     """The log cannot be read now. Wait and read again."""
 
 
+class RegistryUnavailable(StreamerError):
+    """The schema registry cannot be asked now. Wait and ask again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
     """Names of the four topics."""

@@ -17,11 +17,11 @@ from streamer.metrics import FENCED, RESEEKS, Metrics, PartitionGauges
 from streamer.pipeline.batch import Counters, Pipeline
 from streamer.pipeline.claim import Fenced, LogTooShort
 from streamer.pipeline.partition import OutOfSequence, PartitionRunner
+from streamer.process.outage import Outage
 from streamer.records import LogRange
 from streamer.settings import Settings
 from streamer.store.base import TopicRecreated
 from streamer.worker.odd import OddOrders
-from streamer.worker.outage import Outage
 from streamer.worker.runners import Runners
 
 _log = log.get(__name__)

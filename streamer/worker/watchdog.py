@@ -24,7 +24,6 @@ from streamer.kafka.port import Vitals
 
 _log = log.get(__name__)
 
-EXIT_CODE: Final = 70
 LOOK_EVERY_S: Final = 2.0
 
 

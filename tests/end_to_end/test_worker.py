@@ -14,8 +14,8 @@ import pytest
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.errors import StreamerError
 from streamer.kafka.topics import topics_to_make
+from streamer.process.life import describe
 from streamer.settings import Settings
-from streamer.worker.run import describe
 
 _RUN = """
 import os

@@ -28,12 +28,12 @@ from streamer.pipeline.claim import (
     StoreLost,
 )
 from streamer.pipeline.partition import PartitionRunner, RunnerOptions
+from streamer.process import outage as app
+from streamer.process.outage import Outage
 from streamer.records import LogRange, MemoryPublisher, Message
 from streamer.store.base import StartAt, StateStore, Stored, TopicRecreated
 from streamer.store.memory import MemoryStore
 from streamer.store.redis_store import RedisStore
-from streamer.worker import outage as app
-from streamer.worker.outage import Outage
 from tests.conftest import required
 from tests.support.fakes import ORDERS_0, TOPICS, Rec, at, by_time, done, every, pipeline, records
 from tests.support.servers.redis_kit import (

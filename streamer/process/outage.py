@@ -1,18 +1,25 @@
-"""Waiting for a store, a log or a broker that is down."""
+"""Waiting for a store, a log, a broker or a registry that is down."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from streamer import log
 from streamer.kafka.flow import being_cancelled
-from streamer.metrics import OUTAGE_TRIES, OUTAGES, Metrics
-from streamer.records import LogUnavailable, PublishFailed
+from streamer.metrics import OUTAGE_TRIES, OUTAGES, Metric, Metrics
+from streamer.records import LogUnavailable, PublishFailed, RegistryUnavailable
 from streamer.store.base import StoreUnavailable
 
 _log = log.get(__name__)
+_SERVERS: Final[dict[type[Exception], str]] = {
+    StoreUnavailable: "store",
+    PublishFailed: "publisher",
+    LogUnavailable: "log",
+    RegistryUnavailable: "registry",
+}
+_OUTAGES: Final = tuple(_SERVERS)
 _T = TypeVar("_T")
 
 FIRST_RETRY_S: Final = 0.1
@@ -20,6 +27,12 @@ LAST_RETRY_S: Final = 5.0
 # Failures in a row, within a second or so, that repeating is said not to cure. More than one: the
 # publisher reconnects after the first, which cures some.
 HOPELESS_TRIES: Final = 4
+
+
+class OutageTally(Protocol):
+    """Who is told of outages."""
+
+    def count(self, metric: Metric, by: float = 1, **labels: str) -> None: ...
 
 
 class Outage:
@@ -30,9 +43,9 @@ class Outage:
     hold the partition up for ever, and nobody would be told.
     """
 
-    def __init__(self, metrics: Metrics | None = None) -> None:
+    def __init__(self, metrics: OutageTally | None = None) -> None:
         self.attempts = 0
-        self._metrics = metrics or Metrics()
+        self._metrics: OutageTally = metrics or Metrics()
         self._open: dict[object, str] = {}
 
     @property
@@ -47,10 +60,8 @@ class Outage:
             while True:
                 try:
                     return await action()
-                except (StoreUnavailable, PublishFailed, LogUnavailable) as error:
-                    what = "store" if isinstance(error, StoreUnavailable) else "publisher"
-                    if isinstance(error, LogUnavailable):
-                        what = "log"
+                except _OUTAGES as error:
+                    what = next(name for kind, name in _SERVERS.items() if isinstance(error, kind))
                     cured = not isinstance(error, PublishFailed) or error.retriable
                     hopeless = 0 if cured else hopeless + 1
                     if hopeless == HOPELESS_TRIES:

@@ -8,9 +8,9 @@ import contextlib
 import pytest
 
 from streamer.pipeline.claim import LostWrites
+from streamer.process.outage import HOPELESS_TRIES, Outage
 from streamer.records import LogUnavailable, Partition, PublishFailed
 from streamer.store.base import StoreUnavailable
-from streamer.worker.outage import HOPELESS_TRIES, Outage
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     async def at_once(_: float) -> None:
         return None
 
-    monkeypatch.setattr("streamer.worker.outage.asyncio.sleep", at_once)
+    monkeypatch.setattr("streamer.process.outage.asyncio.sleep", at_once)
 
 
 async def test_an_outage_is_waited_out_and_shown_meanwhile() -> None:
