@@ -1,0 +1,1 @@
+"""A shop's own records read as orders: a mapping says where each field comes from."""
