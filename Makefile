@@ -9,7 +9,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet --no-input
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz test-kafka chaos soak lint format shape bench clean
+.PHONY: help demo test fuzz test-kafka chaos soak lint format shape docs bench clean
 
 help:
 	@echo "make demo     a real order log through embedded Kafka and Redis to churn warnings (KEEP=1 leaves it running)"
@@ -21,6 +21,7 @@ help:
 	@echo "make lint     formatting, lint rules and types, checked"
 	@echo "make format   formatting and lint rules, applied"
 	@echo "make shape    sizes of the code against their limits, and which package imports which"
+	@echo "make docs     the pages of docs/ and the reference as a site in out/site, links checked"
 	@echo "make bench    the measurements in benchmarks/ (ARGS goes to them)"
 	@echo "make clean    remove caches and what demos left; ALL=1 removes $(VENV) as well"
 
@@ -55,6 +56,11 @@ format: $(VENV)/.dev
 shape: $(VENV)/.dev
 	@$(RUN) -m tests.support.shape
 
+# The site's theme speaks of its own successor at every build.
+docs: $(VENV)/.docs
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet $(ARGS)
+	@echo "out/site/index.html"
+
 bench: $(VENV)/.dev
 	@$(RUN) -m benchmarks $(ARGS)
 
@@ -85,4 +91,9 @@ $(VENV)/.runtime: pyproject.toml requirements.txt
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
 	@echo "Adding the tools for tests and lint (once) ..."
 	@$(PIP) install -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.runtime requirements-docs.txt
+	@echo "Adding the tools for the site (once) ..."
+	@$(PIP) install -r requirements-docs.txt
 	@touch $@

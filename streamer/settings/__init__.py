@@ -1,7 +1,7 @@
 """Settings: read once from the environment, frozen, passed down. All faults are named together.
 
 Every variable is one field of a section, and sections are by who sets them: its type (`fields`) is
-how it is read, the text under it what docs/configuration.md says of it.
+how it is read, the text under it what the reference says of it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class SettingsRefused(StreamerError):
         self.faults = faults
 
 
-# A class further right is listed further up in docs/configuration.md.
+# A class further right is listed further up in the reference.
 class Settings(WarningSettings, OrderSettings, ModelSettings, WorkerSettings, ServerSettings):
     """Everything the worker may be told; `load` reads it."""
 
@@ -95,7 +95,7 @@ def told(field: FieldInfo) -> str:
 
 
 def sections() -> dict[str, list[FieldInfo]]:
-    """The settings by who sets them, in the order of docs/configuration.md."""
+    """The settings by who sets them, in the order of the reference."""
     found = {}
     for section in reversed(Settings.__mro__):
         if issubclass(section, Section) and "heading" in vars(section):

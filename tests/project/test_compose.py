@@ -257,7 +257,7 @@ def test_the_images_python_is_one_we_support(
 
 
 def test_pins_are_exact_and_say_which_bytes() -> None:
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-docs.txt"):
         for pin in pins(name).values():
             assert re.fullmatch(r"==[\w.]+", str(pin.specifier)), pin
         hashed = r"^[^#\s-][^\n]*( \\\n +--hash=sha256:[0-9a-f]{64})+$"
