@@ -44,40 +44,88 @@ BEFORE_COLUMNS = {name: i for i, name in enumerate(Before.__struct_fields__)}
 _ZEROS = (0,) * len(BEFORE_COLUMNS)
 
 
+@dataclass(frozen=True, slots=True)
+class FactColumns:
+    """The facts of n customers as arrays, to be looked at as of many instants each.
+
+    `start` and `count`, shape (n,): where each customer's buckets are in `day`, `orders`, `gross`
+    and `refunded`, and how many. `before`: as in BucketTable. Money in minor units.
+    """
+
+    start: Ints
+    count: Ints
+    day: Ints
+    orders: Ints
+    gross: Ints
+    refunded: Ints
+    before: Ints
+
+    @classmethod
+    def of(cls, states: Sequence[CustomerState]) -> FactColumns:
+        """The arrays of some customers."""
+        raw = np.frombuffer(b"".join([state.buckets for state in states]), buckets.DTYPE)
+        size = np.array([len(state.buckets) for state in states], np.int64)
+        count = size // buckets.RECORD_BYTES
+        return cls(
+            start=np.cumsum(count) - count,
+            count=count,
+            day=raw["day"].astype(np.int64),
+            orders=raw["orders"].astype(np.int64),
+            gross=raw["gross"].astype(np.int64),
+            refunded=raw["refunded"].astype(np.int64),
+            before=_before(states),
+        )
+
+    def purchases(self) -> tuple[Ints, Ints]:
+        """The last purchase day of each customer, 0 without one, and how many purchase days there
+        are; shape (n,)."""
+        bought = self.orders > 0
+        owner = np.repeat(np.arange(len(self.count)), self.count)[bought]
+        last_day = self.before[:, BEFORE_COLUMNS["last_day"]].copy()
+        last_day[owner] = self.day[bought]  # the last of several counts
+        number = np.bincount(owner, minlength=len(self.count))
+        return last_day, number + self.before[:, BEFORE_COLUMNS["purchase_days"]]
+
+    def at(self, customer: Ints, as_of_day: Ints) -> BucketTable:
+        """The bucket table of some customers, by their place among the n, each as of a day. Buckets
+        later than that are left out."""
+        count = self.count[customer]
+        row = np.repeat(np.arange(len(customer)), count)
+        shift = self.start[customer] - (np.cumsum(count) - count)
+        place = np.arange(len(row)) + np.repeat(shift, count)
+        day = self.day[place]
+        age_days = as_of_day[row] - day
+        seen = age_days >= 0
+        if not seen.all():
+            row, place, day, age_days = row[seen], place[seen], day[seen], age_days[seen]
+        return BucketTable(
+            rows=len(customer),
+            as_of_day=as_of_day,
+            row=row,
+            day=day,
+            age_days=age_days,
+            orders=self.orders[place],
+            gross=self.gross[place],
+            refunded=self.refunded[place],
+            before=self.before[customer],
+        )
+
+
 def tabulate(pairs: Sequence[tuple[CustomerState, int]], calendar: Calendar = UTC) -> BucketTable:
     """The bucket table of (state, as_of in epoch ms) pairs. Buckets later than `as_of` are left
     out, so a state can be read as of any of its own last HISTORY_DAYS days."""
-    n = len(pairs)
-    as_of_day = np.fromiter((calendar.day_of(as_of_ms) for _, as_of_ms in pairs), np.int64, n)
-    raw = np.frombuffer(b"".join([state.buckets for state, _ in pairs]), buckets.DTYPE)
-    counts = np.fromiter((len(state.buckets) for state, _ in pairs), np.int64, n)
-    row = np.repeat(np.arange(n), counts // buckets.RECORD_BYTES)
-    day = raw["day"].astype(np.int64)
-    age_days = as_of_day[row] - day
-    seen = age_days >= 0
-    if not seen.all():
-        raw, row, day, age_days = raw[seen], row[seen], day[seen], age_days[seen]
-    return BucketTable(
-        rows=n,
-        as_of_day=as_of_day,
-        row=row,
-        day=day,
-        age_days=age_days,
-        orders=raw["orders"].astype(np.int64),
-        gross=raw["gross"].astype(np.int64),
-        refunded=raw["refunded"].astype(np.int64),
-        before=_before(pairs),
-    )
+    as_of_day = np.array([calendar.day_of(as_of_ms) for _, as_of_ms in pairs], np.int64)
+    return FactColumns.of([state for state, _ in pairs]).at(np.arange(len(pairs)), as_of_day)
 
 
-def _before(pairs: Sequence[tuple[CustomerState, int]]) -> Ints:
+def _before(states: Sequence[CustomerState]) -> Ints:
     """Shape (n, len(BEFORE_COLUMNS)): the summaries of the days before the buckets."""
-    if all(state.before is NOTHING_BEFORE for state, _ in pairs):
-        return np.zeros((len(pairs), len(BEFORE_COLUMNS)), np.int64)
+    if all(state.before is NOTHING_BEFORE for state in states):
+        return np.zeros((len(states), len(BEFORE_COLUMNS)), np.int64)
     return np.array(
-        [_ZEROS if state.before is NOTHING_BEFORE else _fields(state.before) for state, _ in pairs],
+        [_ZEROS if state.before is NOTHING_BEFORE else _fields(state.before) for state in states],
         np.int64,
-    ).reshape(len(pairs), len(BEFORE_COLUMNS))
+    ).reshape(len(states), len(BEFORE_COLUMNS))
 
 
 def _fields(before: Before) -> tuple[int, ...]:

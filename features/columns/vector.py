@@ -25,8 +25,13 @@ def vectors(pairs: Sequence[tuple[CustomerState, int]], calendar: Calendar = UTC
 
     Each row depends on its own pair alone, to the last bit, in a batch of any size.
     """
-    columns = columns_of(tabulate(pairs, calendar))
-    out = np.empty((len(pairs), len(FEATURE_NAMES)))
+    return vectors_of(tabulate(pairs, calendar))
+
+
+def vectors_of(table: BucketTable) -> Floats:
+    """The feature vectors of every row of a bucket table; see `vectors`."""
+    columns = columns_of(table)
+    out = np.empty((table.rows, len(FEATURE_NAMES)))
     for i, name in enumerate(FEATURE_NAMES):
         out[:, i] = columns[name]
     return out

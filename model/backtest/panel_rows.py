@@ -21,7 +21,7 @@ from model.backtest.silences import LoggedSilence
 from model.backtest.simulate import Simulation
 from model.decide.budget import spent_minor
 from model.decide.history import history_of
-from model.decide.judge import ScheduledCustomer
+from model.decide.judged import ScheduledCustomer
 from model.decide.scoring import Scorer
 from model.estimators.bgnbd import BGNBD, FitError
 from model.estimators.risk import index

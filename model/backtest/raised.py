@@ -16,7 +16,7 @@ from model.backtest.purchases import Period
 from model.backtest.result import EndedWarnings, WarningWeek
 from model.backtest.silences import LoggedSilence
 from model.decide.history import Tenure, history_of
-from model.decide.judge import Scoring
+from model.decide.judged import Scoring
 from model.decide.outcome import Ending
 from model.decide.policy import Rules
 from model.decide.rule_state import Trigger

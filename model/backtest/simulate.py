@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from features.events.orders import Order
 from model.decide.budget import joined, settle, share, split
 from model.decide.codec import UNKNOWN
-from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer, Scoring
+from model.decide.judge import Judge
+from model.decide.judged import Event, JudgedBatch, ScheduledCustomer, Scoring
 
 
 class Simulation:

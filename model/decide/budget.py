@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from features.facts import buckets
 from features.facts.state import CustomerState
-from model.decide.judge import Contested, JudgedBatch, Scoring
+from model.decide.judged import Contested, JudgedBatch, Scoring
 from model.decide.policy import Rules
 
 

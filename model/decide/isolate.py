@@ -16,7 +16,8 @@ from features.events.orders import Order
 from features.facts.state import EMPTY, apply
 from features.times import MS_PER_DAY
 from model.decide.budget import joined
-from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer, telling_order
+from model.decide.judge import Judge
+from model.decide.judged import Event, JudgedBatch, ScheduledCustomer, telling_order
 from model.decide.scoring import Scorer
 
 FEW: Final = 20

@@ -10,90 +10,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 
-from features.events.orders import Order
 from features.facts.ledger import IdMemory
 from features.facts.state import DEFAULT_MEMORY, Applied, CustomerState, Effect, apply
 from model.decide import rule, schedule
 from model.decide.codec import CustomerRecord
 from model.decide.history import PurchaseHistory, history_of
+from model.decide.judged import (
+    Contested,
+    Event,
+    JudgedBatch,
+    ScheduledCustomer,
+    Scoring,
+    telling_order,
+)
 from model.decide.outcome import Answered
 from model.decide.policy import Rules
 from model.decide.rule import RuleEvent
-from model.decide.rule_state import Peak, RaisedWarning, RuleState, Trigger
+from model.decide.rule_state import RuleState, Trigger
 from model.decide.scoring import Score, Scorer
-
-
-class ScheduledCustomer(msgspec.Struct, frozen=True, gc=False):
-    """A customer, and the next grid instant (epoch ms) at which it is due."""
-
-    customer: CustomerRecord
-    due_ms: int | None
-
-
-class Event(msgspec.Struct, frozen=True, gc=False):
-    """An order event at an offset of the log. `watermark_ms` is the partition's watermark with this
-    event counted in: instants up to it are closed and judged before the event is folded."""
-
-    offset: int
-    order: Order
-    watermark_ms: int
-
-
-class Scoring(msgspec.Struct, frozen=True, gc=False):
-    """One scoring that others may want to hear of. `offset` is that of the event behind it, None
-    for a grid instant; `facts` are those scored; `reference` that of the rule at that moment;
-    `answered` the warning that an order came after; `value_drop` what an event tells of value
-    lost."""
-
-    user_id: str
-    offset: int | None
-    as_of_ms: int
-    trigger: Trigger
-    score: Score
-    reference: Peak | None
-    facts: CustomerState
-    raised: RaisedWarning | None
-    answered: Answered | None = None
-    value_drop: RaisedWarning | None = None
-
-    @property
-    def notice(self) -> RaisedWarning | None:
-        """What is to be told: the warning, or the value drop."""
-        return self.raised or self.value_drop
-
-
-class Contested(NamedTuple):
-    """What becomes of a customer whose warning the budget has no place for: the track, and the
-    scoring if it is to be told anyway."""
-
-    track: ScheduledCustomer
-    scoring: Scoring | None
-
-
-@dataclass(slots=True)
-class JudgedBatch:
-    """What a batch did: the customers as they are now, every scoring worth publishing, and what
-    each event did to the facts, by offset. `reach_ms` has, of the events beyond the id memory, how
-    far back that reaches.
-
-    `changed` names the customers whose facts or rule state changed; of the others only the due time
-    may have. `contested`: under a budget, everyone for whom a warning was raised at an instant;
-    `model.decide.budget` settles who is warned of.
-    """
-
-    tracks: dict[str, ScheduledCustomer] = field(default_factory=dict)
-    changed: set[str] = field(default_factory=set)
-    scorings: list[Scoring] = field(default_factory=list)
-    effects: dict[int, Effect] = field(default_factory=dict)
-    reach_ms: dict[int, int] = field(default_factory=dict)
-    contested: dict[str, Contested] = field(default_factory=dict)
-    instants: int = 0
+from model.decide.silences import is_plain, judge_silences
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,22 +57,37 @@ class Judge:
         in the order in which they were made. Under a budget whoever is due at an instant must be
         judged for it before anything later is: see `model.decide.budget`.
         """
+        judged = JudgedBatch()
+        if until_ms is not None:
+            silent = {
+                user_id: track
+                for user_id, track in tracks.items()
+                if user_id not in events and is_plain(track, self.scorer)
+            }
+            if silent:
+                judged = judge_silences(silent, until_ms, self.scorer, self.rules)
         courses = [
             self._course(user_id, track, events.get(user_id, ()), until_ms)
             for user_id, track in tracks.items()
+            if user_id not in judged.tracks
         ]
+        if courses:
+            self._judge_courses(courses, until_ms, judged)
+        judged.scorings.sort(key=telling_order)
+        return judged
+
+    def _judge_courses(
+        self, courses: Sequence[_Course], until_ms: int | None, judged: JudgedBatch
+    ) -> None:
+        """Judges customers step by step; `judged` has them afterwards."""
         scores = _scores(self.scorer, self.rules, courses)
-        before = self._scores_before(courses, scores)
-        judged = JudgedBatch(
-            effects={at: applied.effect for course in courses for at, applied in course.applied},
-            reach_ms={
-                at: applied.reach_ms
-                for course in courses
-                for at, applied in course.applied
-                if applied.effect is Effect.BEYOND_MEMORY
-            },
-            instants=sum(isinstance(step, _Instant) for c in courses for step in c.steps),
-        )
+        before = _scores_before(self.scorer, courses, scores)
+        for course in courses:
+            judged.instants += sum(isinstance(step, _Instant) for step in course.steps)
+            for at, applied in course.applied:
+                judged.effects[at] = applied.effect
+                if applied.effect is Effect.BEYOND_MEMORY:
+                    judged.reach_ms[at] = applied.reach_ms
         for course, of_course in zip(courses, scores, strict=True):
             decided = self._decide(course, of_course, before, until_ms)
             judged.tracks[course.user_id] = decided.track
@@ -140,8 +96,6 @@ class Judge:
                 judged.changed.add(course.user_id)
             if decided.contested:
                 judged.contested[course.user_id] = decided.contested
-        judged.scorings.sort(key=telling_order)
-        return judged
 
     def _course(
         self,
@@ -196,33 +150,6 @@ class Judge:
                 history, from_ms, until_ms, self.rules, deciding_from=deciding_from
             )
         ]
-
-    def _scores_before(
-        self, courses: Sequence[_Course], scores: Sequence[Sequence[_Scored]]
-    ) -> dict[int, int]:
-        """The CLVs without the event but as of its instant, by offset, of the events that may be
-        value drops. An event can only be one where the CLV is under what the highest reference of
-        the customer, before or within the batch, allows."""
-        suspects: list[tuple[str, _Fold]] = []
-        for course, of_course in zip(courses, scores, strict=True):
-            if not course.has_events:
-                continue
-            highest = max((p.clv_minor for p in course.track.customer.rule_state.peaks), default=0)
-            swapped = isinstance(course.steps[0], _Rebase)
-            for step, (score, _) in zip(course.steps, of_course, strict=True):
-                if score is None or isinstance(step, _Instant):
-                    continue
-                low = swapped or rule.is_down_by(rule.VALUE_DROP, score.clv_minor, highest)
-                if low and isinstance(step, _Fold):
-                    suspects.append((course.user_id, step))
-                highest = max(highest, score.clv_minor)
-        found = self.scorer.scores(
-            [(step.before, step.as_of_ms) for _, step in suspects], [user for user, _ in suspects]
-        )
-        return {
-            step.event.offset: score.clv_minor
-            for (_, step), score in zip(suspects, found, strict=True)
-        }
 
     def _decide(
         self,
@@ -434,16 +361,36 @@ def _scores(scorer: Scorer, rules: Rules, courses: Sequence[_Course]) -> list[li
     return [list(islice(every, len(course.steps))) for course in courses]
 
 
+def _scores_before(
+    scorer: Scorer, courses: Sequence[_Course], scores: Sequence[Sequence[_Scored]]
+) -> dict[int, int]:
+    """The CLVs without the event but as of its instant, by offset, of the events that may be
+    value drops. An event can only be one where the CLV is under what the highest reference of
+    the customer, before or within the batch, allows."""
+    suspects: list[tuple[str, _Fold]] = []
+    for course, of_course in zip(courses, scores, strict=True):
+        if not course.has_events:
+            continue
+        highest = max((p.clv_minor for p in course.track.customer.rule_state.peaks), default=0)
+        swapped = isinstance(course.steps[0], _Rebase)
+        for step, (score, _) in zip(course.steps, of_course, strict=True):
+            if score is None or isinstance(step, _Instant):
+                continue
+            low = swapped or rule.is_down_by(rule.VALUE_DROP, score.clv_minor, highest)
+            if low and isinstance(step, _Fold):
+                suspects.append((course.user_id, step))
+            highest = max(highest, score.clv_minor)
+    found = scorer.scores(
+        [(step.before, step.as_of_ms) for _, step in suspects], [user for user, _ in suspects]
+    )
+    return {
+        step.event.offset: score.clv_minor for (_, step), score in zip(suspects, found, strict=True)
+    }
+
+
 def _without_place(
     rule_state: RuleState, step: _Instant, told: Scoring
 ) -> tuple[RuleState, Scoring | None]:
     """What an instant comes to whose warning the budget has no place for."""
     after = rule.deferred(rule_state, step.as_of_ms)
     return after, msgspec.structs.replace(told, raised=None) if step.refresh else None
-
-
-def telling_order(scoring: Scoring) -> tuple[int, int, str]:
-    """The key by which scorings are told of: by instant, and what an event closes before it."""
-    # An instant that an event closes is judged before the event is, also where both have one time.
-    offset = -1 if scoring.offset is None else scoring.offset
-    return scoring.as_of_ms, offset, scoring.user_id

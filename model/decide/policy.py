@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from features.arrays import Bools, Floats, Ints
 from features.times import UTC, Calendar
 from model.errors import ModelError
 
@@ -150,6 +151,13 @@ class Rules:
         if self.threshold is None or silent_days >= self.late_silence_days:
             return True
         return index >= self.threshold
+
+    def are_sure(self, silent_days: Ints, index: Floats) -> Bools:
+        """`is_sure` of many, shape (n,)."""
+        if self.threshold is None:
+            return silent_days >= self.first_silence_days
+        late = silent_days >= self.late_silence_days
+        return (silent_days >= self.first_silence_days) & (late | (index >= self.threshold))
 
     @property
     def enough_purchase_days(self) -> int:

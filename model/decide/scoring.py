@@ -9,11 +9,10 @@ from typing import Protocol
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from features.arrays import Floats
-from features.columns.table import tabulate
-from features.columns.vector import FEATURE_NAMES, vectors
+from features.arrays import Floats, Ints
+from features.columns.table import BucketTable, tabulate
+from features.columns.vector import FEATURE_NAMES, vectors, vectors_of
 from features.events.money import minor_exponent
 from features.facts.state import CustomerState
 from features.times import UTC, Calendar
@@ -116,12 +115,38 @@ class Scorer:
         """
         if not pairs:
             return []
-        X = self.rows(pairs, user_ids)
-        clv_minor, churn = self.rate(X, pairs)
+        clv_minor, churn = self.rated(tabulate(pairs, self.calendar), user_ids)
         return [
             Score(worth, gone)
             for worth, gone in zip(clv_minor.tolist(), churn.tolist(), strict=True)
         ]
+
+    def rated(
+        self,
+        table: BucketTable,
+        user_ids: Sequence[str] | None = None,
+        churn: Floats | None = None,
+    ) -> tuple[Ints, Floats]:
+        """The scores of the rows of a bucket table, as arrays: CLV in minor units, P(churn). Where
+        `risks` has been asked already, `churn` is what it said of the same rows.
+
+        Raises ValueError where the model gives no number for one of them.
+        """
+        X = vectors_of(table)
+        if self.attributes is not None:
+            X = self.attributes.beside(X, user_ids)
+        if churn is None:
+            risks = self.risks(table)
+            churn = self.model.churn(X) if risks is None else risks[0]
+        return self.clv_minor(X), self._checked(X, churn)
+
+    def risks(self, table: BucketTable) -> tuple[Floats, Floats] | None:
+        """P(churn), and the index by which a silence warns (`model.estimators.risk.index`), of the
+        rows of a bucket table; None where nothing was learnt of them."""
+        if self.risk is None:
+            return None
+        churn, soon = self.risk.predict(self.risk.rows(table))
+        return churn, index(churn, soon)
 
     def rows(
         self, pairs: Sequence[tuple[CustomerState, int]], user_ids: Sequence[str] | None = None
@@ -132,19 +157,23 @@ class Scorer:
 
     def rate(
         self, X: Floats, pairs: Sequence[tuple[CustomerState, int] | None] | None = None
-    ) -> tuple[npt.NDArray[np.int64], Floats]:
+    ) -> tuple[Ints, Floats]:
         """The scores of feature vectors, and of the pairs that they are of, as arrays: CLV in minor
         units, P(churn). Without a pair P(churn) is that of the value model's own classifier.
 
         Raises ValueError where the model gives no number for one of them.
         """
-        bought = X[:, _ORDERS_LIFETIME] > 0
-        churn = np.where(bought, self.churn(X, pairs), 1.0)
-        if not np.isfinite(churn).all():
-            raise self._not_finite()
+        churn = self._checked(X, self.churn(X, pairs))
         return self.clv_minor(X), churn
 
-    def clv_minor(self, X: Floats) -> npt.NDArray[np.int64]:
+    def _checked(self, X: Floats, churn: Floats) -> Floats:
+        """P(churn), 1 for who has bought nothing."""
+        churn = np.where(X[:, _ORDERS_LIFETIME] > 0, churn, 1.0)
+        if not np.isfinite(churn).all():
+            raise self._not_finite()
+        return churn
+
+    def clv_minor(self, X: Floats) -> Ints:
         """The CLVs of feature vectors in minor units; 0 for who has bought nothing."""
         scale = 10 ** minor_exponent(self.currency)
         clv = np.where(X[:, _ORDERS_LIFETIME] > 0, np.rint(self.model.clv(X) * scale), 0.0)
@@ -170,10 +199,8 @@ class Scorer:
     def indices(self, pairs: Sequence[tuple[CustomerState, int]]) -> list[float]:
         """The index by which a silence warns, of each pair (`model.estimators.risk.index`); -inf
         where nothing was learnt of it."""
-        if self.risk is None or not pairs:
-            return [-math.inf] * len(pairs)
-        found = index(*self.risk.predict(self.risk.rows(tabulate(pairs, self.calendar))))
-        return [float(each) for each in found]
+        risks = self.risks(tabulate(pairs, self.calendar)) if pairs else None
+        return [-math.inf] * len(pairs) if risks is None else risks[1].tolist()
 
     def _not_finite(self) -> ValueError:
         return ValueError(

@@ -15,7 +15,7 @@ import numpy as np
 
 from features.facts import buckets as day_buckets
 from features.facts.state import CustomerState
-from model.decide.judge import Scoring
+from model.decide.judged import Scoring
 from model.decide.scoring import Scorer
 
 _UNITS = 10_000

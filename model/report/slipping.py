@@ -21,7 +21,7 @@ from features.facts.state import CustomerState
 from features.times import iso_day
 from model.decide.budget import spent_minor
 from model.decide.codec import CustomerRecord
-from model.decide.judge import Scoring
+from model.decide.judged import Scoring
 from model.decide.outcome import Ending, ending
 from model.decide.policy import SEVERITIES, Rules
 from model.decide.rule_state import RaisedWarning, Trigger

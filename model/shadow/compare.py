@@ -17,7 +17,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from features.times import MS_PER_DAY
-from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer, Scoring
+from model.decide.judge import Judge
+from model.decide.judged import Event, JudgedBatch, ScheduledCustomer, Scoring
 from model.evaluate.metrics import spearman
 from model.shadow.protocol import MIN_PAIRS, QUANTILES, Agreement, Step
 

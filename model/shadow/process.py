@@ -20,7 +20,8 @@ from features.facts.ledger import IdMemory
 from model.artifact.files import ArtifactRefused
 from model.artifact.signature import Trust
 from model.decide.codec import decode
-from model.decide.judge import Judge, ScheduledCustomer
+from model.decide.judge import Judge
+from model.decide.judged import ScheduledCustomer
 from model.decide.policy import Policy
 from model.shadow.protocol import Agreement, Step
 

@@ -23,7 +23,8 @@ from features.times import rfc3339
 from model.decide import codec
 from model.decide.budget import pieces, settle, share, split
 from model.decide.isolate import Isolated, judge_isolated
-from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer
+from model.decide.judge import Judge
+from model.decide.judged import Event, JudgedBatch, ScheduledCustomer
 from model.explain.reasons import explain
 from streamer.errors import where
 from streamer.pipeline import dead_letters, event_time

@@ -13,7 +13,7 @@ from features.events.money import minor_exponent
 from features.events.orders import Rejected
 from features.times import rfc3339
 from model.decide.history import Tenure, history_of
-from model.decide.judge import Scoring
+from model.decide.judged import Scoring
 from model.decide.policy import Rules
 from model.decide.rule_state import RaisedWarning
 from model.decide.scoring import Scorer

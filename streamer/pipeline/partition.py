@@ -30,7 +30,7 @@ from typing import Protocol
 
 from features.times import rfc3339
 from model.decide.budget import joined
-from model.decide.judge import JudgedBatch
+from model.decide.judged import JudgedBatch
 from streamer import log
 from streamer.clock import Clock
 from streamer.errors import StreamerError, where

@@ -19,7 +19,7 @@ from features.events.orders import Order
 from features.facts.state import StateError
 from model.decide import codec
 from model.decide.codec import UNKNOWN, CustomerDamaged
-from model.decide.judge import Event, ScheduledCustomer
+from model.decide.judged import Event, ScheduledCustomer
 from streamer.pipeline.batch import Pipeline, Position
 from streamer.pipeline.erasures import Erasure, Erasures
 from streamer.pipeline.event_time import START, EventClock

@@ -15,7 +15,7 @@ from features.events.orders import Order, OrderType
 from features.facts.state import EMPTY, apply
 from features.times import day_of
 from model.decide.budget import Piece, chosen, pieces, share, spent_minor, weights
-from model.decide.judge import Scoring
+from model.decide.judged import Scoring
 from model.decide.policy import Policy, Rules
 from model.decide.rule_state import Peak, RaisedWarning, Trigger
 from model.decide.scoring import Score

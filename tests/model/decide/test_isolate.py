@@ -14,7 +14,8 @@ from features.events.orders import Order
 from features.times import MS_PER_DAY
 from model.decide.codec import UNKNOWN
 from model.decide.isolate import FEW, judge_isolated
-from model.decide.judge import Event, Judge, JudgedBatch, ScheduledCustomer
+from model.decide.judge import Judge
+from model.decide.judged import Event, JudgedBatch, ScheduledCustomer
 from tests.support.fakes import CannotScore, LinearModel, Raising, at, by_time, every, judge, scorer
 from tests.support.strategies import batches
 

@@ -15,7 +15,8 @@ from features.facts.state import Effect
 from features.times import calendar_of
 from model.decide import codec as customer
 from model.decide.codec import UNKNOWN
-from model.decide.judge import Event, Judge, ScheduledCustomer, Scoring
+from model.decide.judge import Judge
+from model.decide.judged import Event, ScheduledCustomer, Scoring
 from model.decide.policy import Policy
 from model.decide.rule_state import Trigger
 from tests.support.fakes import HOUR_MS, LinearModel, an_order, at, by_time, every, judge, scorer

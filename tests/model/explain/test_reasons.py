@@ -9,7 +9,8 @@ from hypothesis import given
 
 from features.events.orders import Order, OrderType
 from model.decide.codec import UNKNOWN
-from model.decide.judge import Judge, ScheduledCustomer, Scoring
+from model.decide.judge import Judge
+from model.decide.judged import ScheduledCustomer, Scoring
 from model.decide.policy import Policy
 from model.decide.rule_state import Trigger
 from model.explain.reasons import Factor, explain
