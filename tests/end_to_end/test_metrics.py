@@ -9,16 +9,11 @@ import pytest
 
 from features.events.orders import Reason
 from streamer.metrics import (
-    BATCH,
-    DEAD_LETTERS,
     DECLARED,
     FENCED,
-    LAG,
     OUTAGES,
-    WARNINGS,
     Metrics,
     PartitionGauges,
-    metrics_table,
 )
 from streamer.pipeline.batch import Counters
 
@@ -113,12 +108,3 @@ def test_names_units_and_labels_are_as_prometheus_wants_them(metric: Any) -> Non
     if metric.unit == "seconds":
         assert metric.name.endswith("_seconds")
     assert metric.meaning.endswith(".")
-
-
-def test_alerts_name_metrics_that_there_are() -> None:
-    names = set(re.findall(r"`(clv_\w+)`", metrics_table()))
-    page = (ROOT / "docs" / "operations.md").read_text()
-    alerts = set(re.findall(r"\b(clv_\w+)", page))
-    assert alerts
-    assert alerts - {"clv_shadow_"} <= names
-    assert {DEAD_LETTERS, WARNINGS, LAG, BATCH} <= set(DECLARED)
