@@ -21,6 +21,7 @@ from streamer.settings import Settings, unknown_variables
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {"sample", "train", "worker", "demo"}
 SERVERS = {"kafka", "redis"}
+OBSERVERS = {"prometheus", "grafana"}
 ONE_SHOT = {"topics", "sample", "train", "demo"}
 
 
@@ -141,9 +142,30 @@ def test_ports_are_published_on_loopback_alone(services: dict[str, Any]) -> None
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
-def test_the_web_port_stays_inside(services: dict[str, Any]) -> None:
-    assert "ports" not in services["worker"]
-    assert "CLV_WEB_BIND" not in services["worker"]["environment"]
+def test_the_workers_pages_ask_for_a_token_that_has_no_default(services: dict[str, Any]) -> None:
+    token = services["worker"]["environment"]["CLV_WEB_TOKEN"]
+    assert re.fullmatch(r"\$\{CLV_WEB_TOKEN:\?.+\}", token)
+    assert services["worker"]["ports"] == ["127.0.0.1:6066:6066"]
+
+
+def test_prometheus_asks_the_worker_with_its_token(services: dict[str, Any]) -> None:
+    config = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text())
+    [job] = config["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["worker:6066"]}]
+    assert job["authorization"] == {"credentials_file": "/run/secrets/web_token"}
+    assert services["prometheus"]["secrets"] == ["web_token"]
+
+
+def test_what_is_mounted_into_observers_is_there(services: dict[str, Any]) -> None:
+    for name in OBSERVERS:
+        mounted = [v.split(":") for v in services[name]["volumes"] if v.startswith("./")]
+        assert mounted
+        assert all((ROOT / path).exists() and how == "ro" for path, _, how in mounted)
+    [provider] = yaml.safe_load(
+        (ROOT / "ops/grafana/provisioning/dashboards/folder.yml").read_text()
+    )["providers"]
+    folders = [v.split(":")[1] for v in services["grafana"]["volumes"]]
+    assert provider["options"]["path"] in folders
 
 
 def test_images_are_pinned_to_a_patch_release(
@@ -151,7 +173,7 @@ def test_images_are_pinned_to_a_patch_release(
 ) -> None:
     images = [service["image"] for name, service in services.items() if name not in OURS]
     images += [rest for name, rest in dockerfile if name == "FROM"]
-    assert all(re.search(r":\d+\.\d+\.\d+(-|$)", image) for image in images), images
+    assert all(re.search(r":v?\d+\.\d+\.\d+(-|$)", image) for image in images), images
 
 
 def test_our_image_carries_the_version_of_the_project(
@@ -177,9 +199,11 @@ def test_what_runs_once_is_not_started_again(services: dict[str, Any]) -> None:
         assert service["restart"] == ("no" if name in ONE_SHOT else "unless-stopped"), name
 
 
-def test_only_the_sample_orders_need_a_profile(services: dict[str, Any]) -> None:
-    assert {name for name, service in services.items() if "profiles" in service} == {"demo"}
-    assert services["demo"]["profiles"] == ["demo"]
+def test_only_the_sample_orders_and_observers_need_a_profile(services: dict[str, Any]) -> None:
+    profiles = {
+        name: service["profiles"] for name, service in services.items() if "profiles" in service
+    }
+    assert profiles == {"demo": ["demo"], "prometheus": ["observe"], "grafana": ["observe"]}
 
 
 def test_history_is_not_judged_by_todays_clock(services: dict[str, Any]) -> None:
@@ -195,9 +219,10 @@ def test_the_worker_finds_the_model_that_was_trained(services: dict[str, Any]) -
 
 def test_the_worker_starts_on_the_variables_it_is_given(services: dict[str, Any]) -> None:
     environment = services["worker"]["environment"]
-    given = {
-        name: re.sub(r"\$\{\w+:[-?](.*?)\}", r"\1", value) for name, value in environment.items()
+    secret = {
+        name: re.sub(r"\$\{\w+:\?.*?\}", "0" * 48, value) for name, value in environment.items()
     }
+    given = {name: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value) for name, value in secret.items()}
     assert unknown_variables(given) == []
     settings = Settings.load(given)
     assert settings.idle_after_ms is None
