@@ -9,7 +9,7 @@ from typing import Final
 
 from streamer.errors import StreamerError
 from streamer.kafka.reader import TopicReader
-from streamer.pipeline.erasures import Erasures, erasure_headers, marker
+from streamer.pipeline.erasures import Erasures, digest, erasure_headers, marker
 from streamer.records import LogRange, Message, Partition, Publisher
 from streamer.store.base import StateStore
 
@@ -52,15 +52,25 @@ async def announce(
     orders_topic: str,
     erasures_topic: str,
     partition_count: int,
+    erasures: Erasures,
 ) -> Forgot:
     """Says that a customer is to be forgotten; returns once the brokers have it.
+
+    `erasures`: what the erasures topic says until now. Hashes without a key in it are replaced by
+    keyed ones, of which each is there before the old one is deleted.
 
     The marker first: who reads the erasure and dies has a successor that knows of it. Every
     partition is told, since a customer's orders may be in several: partitions may have been added,
     or the shop's producers have a partitioner of their own. `publisher` must route by
     `to_its_partition`.
     """
-    await publisher.publish([marker(user_id, at_ms, erasures_topic)])
+    erased = {**erasures.unkeyed, digest(user_id): at_ms}
+    await publisher.publish(
+        [marker(name, ms, erasures_topic, erasures.keys) for name, ms in erased.items()]
+    )
+    await publisher.publish(
+        [Message(erasures_topic, name.encode(), None) for name in erasures.unkeyed]
+    )
     await publisher.publish(
         [
             Message(
@@ -105,8 +115,9 @@ class KafkaErasures:
         self._next: dict[int, int] = {}
 
     async def read_into(self, forgotten: Erasures) -> None:
-        """Adds all that the topic has by now. Raises LogUnavailable."""
+        """Adds all that the topic has by now. Raises LogUnavailable and ErasureKeyMissing."""
         async for partition, records in self._reader.read_all(self._topic, since=self._next):
             for record in records:
                 forgotten.read(record.key, record.value)
             self._next[partition.number] = records[-1].offset + 1
+        forgotten.check_keys()

@@ -1,6 +1,7 @@
 """What operators do to a running installation, on the servers that the settings name.
 
-Each function raises PublishFailed, LogUnavailable, TopicsError and what the store raises.
+Each function raises PublishFailed, LogUnavailable, TopicsError, ErasureKeyMissing and what the
+store raises.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ async def forget_customer(
     counts = await servers.ensure_topics(settings)
     topic = settings.orders_topic
     count = counts[topic]
-    log = KafkaLog(_reader(settings), topic, count)
+    reader = _reader(settings)
+    log = KafkaLog(reader, topic, count)
+    forgotten = Erasures(settings.erasure_keys)
+    await forget.KafkaErasures(reader, settings.erasures_topic).read_into(forgotten)
     async with _store(settings) as store:
         known = 0
         for number in range(count):
@@ -77,6 +81,7 @@ async def forget_customer(
                 orders_topic=topic,
                 erasures_topic=settings.erasures_topic,
                 partition_count=count,
+                erasures=forgotten,
             )
         await forget.applied(forgot, store, topic, within_s=within_s)
     return count, known
@@ -96,7 +101,7 @@ async def move_customers(
     async with _store(settings) as store, _publisher(settings) as publisher:
         drain = None
         if pipeline is not None:
-            forgotten = Erasures()
+            forgotten = Erasures(settings.erasure_keys)
             await forget.KafkaErasures(reader, settings.erasures_topic).read_into(forgotten)
             drain = _Drain(store, publisher, pipeline, log, forgotten)
         move = Repartition(

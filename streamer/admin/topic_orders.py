@@ -95,7 +95,7 @@ async def read_orders_topic(settings: Settings, currency: str, progress: Progres
     counts = await servers.ensure_topics(settings)
     topic = settings.orders_topic
     reader = TopicReader(partial(servers.kafka_consumer, settings))
-    forgotten = Erasures()
+    forgotten = Erasures(settings.erasure_keys)
     await forget.KafkaErasures(reader, settings.erasures_topic).read_into(forgotten)
     ends = {n: log.end for n, log in (await reader.ranges(topic, counts[topic])).items()}
     rules = replace(settings.order_rules, currency=currency)

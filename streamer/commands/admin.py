@@ -27,6 +27,7 @@ from streamer.commands.shared import (
 )
 from streamer.settings import Settings
 
+ERASURE_KEY: Final = "CLV_ERASURE_KEY"
 UNKNOWN_CUSTOMER: Final = 3
 """The exit code of `forget` where nothing was known of the customer."""
 
@@ -51,12 +52,12 @@ def forget_command(user_id: str, within_s: float) -> None:
     \b
     Example:
       KAFKA_BOOTSTRAP_SERVERS=localhost:9092 REDIS_URL=redis://localhost \\
-      python -m streamer forget alice
+      CLV_ERASURE_KEY=... python -m streamer forget alice
     """
     if not 1 <= len(user_id) <= MAX_ID_CHARS:
         raise click.UsageError(f"USER has {len(user_id)} characters; ids have 1 to {MAX_ID_CHARS}")
     with one_line_errors():
-        settings = Settings.load(os.environ, needs=(KAFKA, REDIS))
+        settings = Settings.load(os.environ, needs=(KAFKA, REDIS, ERASURE_KEY))
         count, known = asyncio.run(
             upkeep.forget_customer(
                 settings,

@@ -289,6 +289,7 @@ class _Reader:
                 values[name] = (_items if name == items else _value).decode(raw)
             except _undecodable:
                 values[name] = raw  # of no type that a field has
+            self.between()
         return values
 
     def _checked(self, kind: type[_Model], values: Mapping[str, Any], at: _Place) -> _Model | None:

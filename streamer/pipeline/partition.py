@@ -51,7 +51,7 @@ from streamer.pipeline.batch import (
 from streamer.pipeline.claim import Lease
 from streamer.pipeline.customers import Customers
 from streamer.pipeline.dead_letters import DeadLettersExceeded
-from streamer.pipeline.erasures import Erasures, digest
+from streamer.pipeline.erasures import Erasures
 from streamer.pipeline.outbox import OutboxDrain, publish
 from streamer.pipeline.partitioner import partition_for
 from streamer.pipeline.read import read
@@ -313,7 +313,7 @@ class PartitionRunner:
         self.customers.forget(user_id)
         if self._observer is not None:
             _tell(partial(self._observer.erased, self.partition.number, user_id))
-        self._erasures.add(digest(user_id), at_ms)
+        self._erasures.add(user_id, at_ms)
         self.counters.erasures += 1
         _log.info("customer.erased", partition=self.partition.number, offset=step.offset)
 

@@ -35,7 +35,13 @@ _REMEDIES: Final = {
 }
 # Values that may hold a password are not repeated.
 _SECRET: Final = frozenset(
-    {"REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS", "CLV_KAFKA_PASSWORD", "CLV_WEB_TOKEN"}
+    {
+        "REDIS_URL",
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "CLV_KAFKA_PASSWORD",
+        "CLV_WEB_TOKEN",
+        "CLV_ERASURE_KEY",
+    }
 )
 
 
@@ -56,6 +62,7 @@ class Settings(WarningSettings, OrderSettings, ModelSettings, WorkerSettings, Se
         """Texts that no log line may hold: passwords as they were written and as they are sent."""
         given = (self.kafka_password, self.web_token)
         found = [secret.get_secret_value() for secret in given if secret is not None]
+        found += [secret.decode() for secret in self.erasure_keys.secrets.values()]
         found += _url_passwords(self.redis_url.get_secret_value())
         return tuple(dict.fromkeys(found))
 

@@ -23,6 +23,7 @@ from pydantic import (
 
 from features.times import MS_PER_DAY, calendar_of, day_of_date
 from model.artifact.signature import SigningError, read_keys
+from streamer.pipeline.erasures import ErasureKeys
 
 PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT")
 PERCENTILES: Final = {2: "95,85", 3: "90,70,40"}
@@ -146,6 +147,12 @@ def _token(value: object) -> object:
     return value
 
 
+def _erasure_key(value: object) -> object:
+    if isinstance(value, str):
+        ErasureKeys.parse(value)
+    return value
+
+
 def _servers(value: object) -> object:
     if isinstance(value, str) and value:
         for server in value.split(","):
@@ -220,6 +227,7 @@ Mechanism = Annotated[str, _one_of(_MECHANISMS)]
 Servers = Annotated[str, BeforeValidator(_servers)]
 RedisUrl = Annotated[SecretStr, BeforeValidator(_redis_url)]
 Token = Annotated[SecretStr, BeforeValidator(_token)]
+ErasureKey = Annotated[SecretStr, BeforeValidator(_erasure_key)]
 DateMs = Annotated[int, BeforeValidator(_date_ms), Field(ge=0)]
 Timezone = Annotated[str, BeforeValidator(_timezone)]
 Currency = Annotated[str, BeforeValidator(_currency)]

@@ -7,9 +7,11 @@ from typing import ClassVar
 from pydantic import Field
 
 from streamer.pipeline.dead_letters import Limits
+from streamer.pipeline.erasures import NO_KEYS, ErasureKeys
 from streamer.settings.fields import (
     CountOrOff,
     DurationMs,
+    ErasureKey,
     LogLevel,
     Section,
     SessionTimeoutMs,
@@ -38,6 +40,9 @@ class WorkerSettings(Section):
     """Records that break a rule go here, with the reason."""
     erasures_topic: Topic = "clv-erasures"
     """Who was forgotten, as hashes; a compacted topic."""
+    erasure_key: ErasureKey | None = None
+    """Key of those hashes, a secret: 32 characters or more, the same for all workers and commands.
+    `forget` needs it. Earlier keys follow it, comma-separated."""
     dead_letter_max_run: CountOrOff = 500
     """Bad records in a row of one partition above which a worker stops, or `off`."""
     dead_letter_max_ratio: ShareOrOff = 0.2
@@ -80,3 +85,9 @@ class WorkerSettings(Section):
     def dead_letter_limits(self) -> Limits:
         """The most that may be set aside of a partition."""
         return Limits(self.dead_letter_max_run, self.dead_letter_max_ratio)
+
+    @property
+    def erasure_keys(self) -> ErasureKeys:
+        """The keys of erased ids' hashes; none where none is set."""
+        given = self.erasure_key
+        return ErasureKeys.parse(given.get_secret_value()) if given is not None else NO_KEYS

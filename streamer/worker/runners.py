@@ -37,7 +37,7 @@ class Runners:
         self._publisher = publisher
         self._history = history
         self._erasures = erasures
-        self._forgotten = Erasures()
+        self._forgotten = Erasures(settings.erasure_keys)
         self._observer = observer
         self._clock = clock or SystemClock()
 

@@ -24,6 +24,7 @@ from model.decide.policy import Policy
 from model.decide.scoring import Scorer
 from model.estimators.risk import OddsRegression, Risk
 from streamer.pipeline.batch import Pipeline
+from streamer.pipeline.erasures import ErasureKeys, Erasures
 from streamer.pipeline.messages import ChurnWarning, Writer
 from streamer.pipeline.partition import PartitionRunner, RunnerOptions
 from streamer.pipeline.rebuild import Quarantined
@@ -38,6 +39,7 @@ HOUR_MS = 3_600_000
 HORIZON_DAYS = 40
 ORDERS_0 = Partition("orders", 0)
 TOPICS = Topics()
+ERASURE_KEYS = ErasureKeys.parse("T" * 32)
 
 # Revenue of 90 days, what an order is worth, a charge for each day of silence: so that silence,
 # refunds and cheap orders all can lower a CLV. Major units for each unit of the feature.
@@ -46,6 +48,14 @@ WEIGHTS: Mapping[str, float] = {
     "aov_minor_lifetime": 0.05,
     "days_since_last_order": -1.0,
 }
+
+
+def erased(*who: tuple[str, int]) -> Erasures:
+    """What a worker has read of the erasures of these customers."""
+    found = Erasures(ERASURE_KEYS)
+    for user_id, at_ms in who:
+        found.add(user_id, at_ms)
+    return found
 
 
 @dataclass(frozen=True)

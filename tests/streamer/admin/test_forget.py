@@ -22,7 +22,7 @@ from streamer.demo.embedded import EmbeddedKafka
 from streamer.kafka.publisher import KafkaPublisher
 from streamer.kafka.reader import TopicReader
 from streamer.kafka.topics import Topic, ensure_topics
-from streamer.pipeline.erasures import Erasures, erasure_in, marker
+from streamer.pipeline.erasures import Erasures, digest, erasure_in, marker
 from streamer.records import (
     LogRange,
     LogUnavailable,
@@ -33,12 +33,15 @@ from streamer.records import (
 )
 from streamer.store.base import Write
 from streamer.store.memory import MemoryStore
+from tests.support.fakes import ERASURE_KEYS
 from tests.support.servers.cluster import ApacheKafka
 
 Kafka = EmbeddedKafka | ApacheKafka
 
 
-async def say(publisher: MemoryPublisher, partitions: int = 3) -> Forgot:
+async def say(
+    publisher: MemoryPublisher, partitions: int = 3, erasures: Erasures | None = None
+) -> Forgot:
     async def ranges() -> Mapping[int, LogRange]:
         return dict.fromkeys(range(partitions), LogRange(0, 5, partitions))
 
@@ -50,6 +53,7 @@ async def say(publisher: MemoryPublisher, partitions: int = 3) -> Forgot:
         orders_topic="orders",
         erasures_topic="clv-erasures",
         partition_count=partitions,
+        erasures=Erasures(ERASURE_KEYS) if erasures is None else erasures,
     )
 
 
@@ -57,12 +61,26 @@ async def test_the_marker_is_out_before_the_erasures_and_those_go_to_every_parti
     publisher = MemoryPublisher()
     assert (await say(publisher)).ends == {0: 5, 1: 5, 2: 5}
     first, *rest = publisher.messages
-    assert first == marker("ann", 7, "clv-erasures")
+    assert first == marker(digest("ann"), 7, "clv-erasures", ERASURE_KEYS)
     assert [to_its_partition(message, 3) for message in rest] == [0, 1, 2]
     for message in rest:
         assert (message.topic, message.key, message.value) == ("orders", b"ann", None)
         assert erasure_in(message.key, message.headers) is not None
     assert to_its_partition(first, 1) is None
+
+
+async def test_what_was_hashed_without_a_key_is_keyed_before_it_is_deleted() -> None:
+    publisher, old, erasures = MemoryPublisher(), {"ann": 3, "bob": 5}, Erasures(ERASURE_KEYS)
+    for user, ms in old.items():
+        before = b'{"schema": "erasure/1", "at_ms": %d}' % ms
+        erasures.read(digest(user).encode(), before)
+    await say(publisher, erasures=erasures)
+    said = publisher.of("clv-erasures")
+    assert said == [
+        marker(digest("ann"), 7, "clv-erasures", ERASURE_KEYS),
+        marker(digest("bob"), 5, "clv-erasures", ERASURE_KEYS),
+        *(Message("clv-erasures", digest(user).encode(), None) for user in old),
+    ]
 
 
 async def test_without_a_marker_nothing_is_erased() -> None:
@@ -98,15 +116,19 @@ def consumers(kafka: Kafka) -> partial[AIOKafkaConsumer]:
 async def test_markers_are_heard_of_wherever_the_topic_has_them_and_once(kafka: Kafka) -> None:
     topic = f"erasures-{uuid.uuid4().hex}"
     await ensure_topics(kafka.bootstrap, [Topic(topic, 2)])
-    erasures, forgotten = KafkaErasures(TopicReader(consumers(kafka)), topic), Erasures()
+    erasures, forgotten = (
+        KafkaErasures(TopicReader(consumers(kafka)), topic),
+        Erasures(ERASURE_KEYS),
+    )
     await erasures.read_into(forgotten)
     assert not forgotten
     publisher = KafkaPublisher(kafka.bootstrap)
     await publisher.start()
     # Several in one batch: the embedded broker's "latest" falls short of its end.
-    await publisher.publish([marker(f"u{n}", n, topic) for n in range(20)])
+    await publisher.publish([marker(digest(f"u{n}"), n, topic, ERASURE_KEYS) for n in range(20)])
     await erasures.read_into(forgotten)
-    await publisher.publish([marker("late", 9, topic), Message(topic, b"x", b"no marker")])
+    late = marker(digest("late"), 9, topic, ERASURE_KEYS)
+    await publisher.publish([late, Message(topic, b"x", b"no marker")])
     await publisher.close()
     await erasures.read_into(forgotten)
     for n in range(20):

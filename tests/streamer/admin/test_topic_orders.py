@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from features.events.orders import Order, OrderRules, Reason
 from streamer.admin.topic_orders import TopicLog, read_topic
-from streamer.pipeline.erasures import Erasures, digest, erasure_headers
+from streamer.pipeline.erasures import Erasures, erasure_headers
 from streamer.records import Partition
-from tests.support.fakes import Rec, an_order, at, done, records
+from tests.support.fakes import Rec, an_order, at, done, erased, records
 
 
 class _Log:
@@ -65,7 +65,7 @@ def test_an_erasure_takes_what_came_before_it_and_not_what_came_after() -> None:
 
 
 def test_what_a_marker_covers_is_left_out_in_every_partition() -> None:
-    forgotten = Erasures([(digest("a"), at(2.5))])
+    forgotten = erased(("a", at(2.5)))
     found = _read(_Log(records(_bought("a", 1, 3)), records(_bought("a", 2))), forgotten)
     assert found.orders == _bought("a", 3)
 

@@ -28,7 +28,7 @@ from features.events.orders import Order, OrderType
 from features.facts.state import EMPTY, CustomerState, apply
 from model.decide import codec as customer
 from streamer.pipeline.claim import Fenced, LostWrites
-from streamer.pipeline.erasures import Erasure, Erasures, digest, erasure_headers
+from streamer.pipeline.erasures import Erasure, Erasures, erasure_headers
 from streamer.pipeline.partition import OutOfSequence, PartitionRunner, RunnerOptions
 from streamer.records import LogRange, MemoryPublisher, Message, PublishFailed
 from streamer.store.base import Claim, StoreUnavailable
@@ -46,6 +46,7 @@ from tests.support.fakes import (
     at,
     claimed,
     done,
+    erased,
     pipeline,
     records,
     users_of,
@@ -281,7 +282,7 @@ class Delivery(RuleBasedStateMachine):
     def forgotten(self) -> Erasures:
         """What a worker reads of erasures before it claims."""
         erasures = [value for value in self.values if isinstance(value, Erasure)]
-        return Erasures((digest(erasure.user_id), erasure.at_ms) for erasure in erasures)
+        return erased(*((erasure.user_id, erasure.at_ms) for erasure in erasures))
 
     def end_ms(self) -> int:
         return at(self.day + 100)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.events.orders import Order
 from streamer.pipeline.erasures import (
+    NO_KEYS,
     Erasure,
+    ErasureKeyMissing,
+    ErasureKeys,
     Erasures,
     digest,
     erasure_headers,
@@ -24,6 +28,7 @@ from streamer.records import MemoryPublisher, Message, PublishFailed
 from streamer.store.base import StoreUnavailable, Write
 from streamer.store.memory import MemoryStore
 from tests.support.fakes import (
+    ERASURE_KEYS,
     ORDERS_0,
     TOPICS,
     Faults,
@@ -36,6 +41,7 @@ from tests.support.fakes import (
     by_time,
     claimed,
     done,
+    erased,
     every,
     left,
     log_of,
@@ -108,9 +114,9 @@ def test_a_tombstone_of_the_shop_is_passed_over_and_no_erasure() -> None:
 
 
 def test_a_marker_tells_who_only_to_who_knows_the_id() -> None:
-    message = marker("ann", 5, "clv-erasures")
+    message = marker(digest("ann"), 5, "clv-erasures", ERASURE_KEYS)
     assert b"ann" not in (message.key or b"") + (message.value or b"")
-    forgotten = Erasures()
+    forgotten = Erasures(ERASURE_KEYS)
     forgotten.read(message.key, message.value)
     for key, value in [(b"x", b"{}"), (None, None), (b"\xff", message.value), (b"x", b"\xff")]:
         forgotten.read(key, value)
@@ -119,8 +125,77 @@ def test_a_marker_tells_who_only_to_who_knows_the_id() -> None:
     assert not forgotten.covers(Order("1", "bob", 5, 1))
 
 
+def known(written: Sequence[Message], keys: ErasureKeys = ERASURE_KEYS) -> Erasures:
+    """What is known of erasures after these records of their topic."""
+    found = Erasures(keys)
+    for message in written:
+        found.read(message.key, message.value)
+    return found
+
+
+def unkeyed(user_id: str, at_ms: int) -> Message:
+    """What earlier versions wrote."""
+    value = msgspec.json.encode({"schema": "erasure/1", "at_ms": at_ms})
+    return Message("clv-erasures", digest(user_id).encode(), value)
+
+
+def test_who_has_all_ids_and_not_the_key_cannot_tell_who_was_erased() -> None:
+    message = marker(digest("ann"), 5, "clv-erasures", ERASURE_KEYS)
+    assert digest("ann").encode() not in (message.key or b"") + (message.value or b"")
+    guessed = known([message], ErasureKeys.parse("A" * 32))
+    assert not guessed.covers(Order("1", "ann", 5, 1))
+
+
+def test_a_hash_of_a_key_that_is_not_known_is_told_and_not_passed_over() -> None:
+    other = ErasureKeys.parse("B" * 32)
+    written = [marker(digest("ann"), 5, "clv-erasures", other)]
+    with pytest.raises(ErasureKeyMissing, match=f"key {other.newest}.* or lost:{other.newest}"):
+        known(written).check_keys()
+    with pytest.raises(ErasureKeyMissing):
+        known(written, NO_KEYS).check_keys()
+    given = "N" * 32 + "," + "O" * 32
+    rotated, old = ErasureKeys.parse(given), ErasureKeys.parse("O" * 32)
+    forgotten = known(
+        [marker(digest("ann"), 5, "t", old), marker(digest("bob"), 5, "t", rotated)], rotated
+    )
+    forgotten.check_keys()
+    assert forgotten.covers(Order("1", "ann", 5, 1))
+    assert forgotten.covers(Order("1", "bob", 5, 1))
+    lost = ErasureKeys.parse(f"{'N' * 32},lost:{old.newest}")
+    known([marker(digest("ann"), 5, "t", old)], lost).check_keys()
+
+
+def test_hashes_of_before_are_obeyed_until_the_next_erasure_has_keyed_them() -> None:
+    before = [unkeyed("ann", 5), unkeyed("bob", 7)]
+    for keys in (NO_KEYS, ERASURE_KEYS):
+        forgotten = known(before, keys)
+        forgotten.check_keys()
+        assert forgotten.covers(Order("1", "ann", 5, 1))
+        assert forgotten.unkeyed == {digest("ann"): 5, digest("bob"): 7}
+    keyed_now = [marker(name, ms, "t", ERASURE_KEYS) for name, ms in forgotten.unkeyed.items()]
+    gone = [Message(message.topic, message.key, None) for message in before]
+    # Compaction leaves either all of it or the new ones alone; both mean the same.
+    for written in ([*before, *keyed_now, *gone], keyed_now):
+        after = known(written)
+        assert after.unkeyed == {}
+        assert after.covers(Order("1", "bob", 7, 1))
+        assert not after.covers(Order("1", "bob", 8, 1))
+
+
+@pytest.mark.parametrize("text", ["", "short", "x" * 31, "x" * 1025, "é" * 40, f"{'x' * 40},y"])
+def test_a_key_that_can_be_guessed_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match="openssl rand"):
+        ErasureKeys.parse(text)
+
+
+def test_a_lost_key_is_named_as_it_was_told() -> None:
+    with pytest.raises(ValueError, match="8 hexadecimal digits"):
+        ErasureKeys.parse(f"{'x' * 32},lost:everything")
+
+
 def test_of_two_erasures_of_one_customer_the_later_counts() -> None:
-    forgotten = Erasures([(digest("ann"), 9), (digest("ann"), 5)])
+    forgotten = erased(("ann", 9))
+    forgotten.add("ann", 5)
     assert forgotten.covers(Order("1", "ann", 9, 1))
     assert not Erasures()
 
@@ -169,7 +244,7 @@ def test_batches_make_no_difference(batch: int, place: int) -> None:
 def test_a_log_read_again_from_its_start_brings_nobody_back() -> None:
     log = in_log(UP_TO_60, erase("ann", at(70)), AFTER)
     store, publisher = MemoryStore(), MemoryPublisher()
-    forgotten = Erasures([(digest("ann"), at(70))])
+    forgotten = erased(("ann", at(70)))
     runner = PartitionRunner(
         ORDERS_0, store, publisher, pipeline(), RunnerOptions(erasures=forgotten)
     )
@@ -206,7 +281,7 @@ def test_what_waits_to_be_said_of_the_forgotten_is_not_said_after_a_rollback() -
     write = Write({}, {}, [pack(m) for m in warnings], 1, None)
     done(store.write(ORDERS_0, claim.epoch, claim.sequence, write))
     publisher = MemoryPublisher()
-    forgotten = Erasures([(digest("ann"), at(200))])
+    forgotten = erased(("ann", at(200)))
     runner = PartitionRunner(
         ORDERS_0, store, publisher, pipeline(), RunnerOptions(erasures=forgotten)
     )
@@ -220,7 +295,7 @@ def test_what_waits_to_be_said_of_the_forgotten_is_not_said_after_a_rollback() -
 def test_a_crash_anywhere_ends_in_the_same(data: st.DataObject) -> None:
     log = in_log(UP_TO_60, erase("ann", at(70)), ANN, AFTER)
 
-    marked = Erasures([(digest("ann"), at(70))])  # the marker is written before the erasure
+    marked = erased(("ann", at(70)))  # the marker is written before the erasure
 
     def run(faults: Faults) -> Left:
         kept, publisher = MemoryStore(), FaultyPublisher(faults)
@@ -264,7 +339,7 @@ def test_a_damaged_customer_is_rebuilt_without_what_is_forgotten() -> None:
         store,
         publisher,
         pipeline(),
-        RunnerOptions(history=TheLog(), erasures=Erasures([(digest("ann"), at(70))])),
+        RunnerOptions(history=TheLog(), erasures=erased(("ann", at(70)))),
     )
     more = in_log(*[log[n] for n in range(len(log))], [an_order("ann", 83)])
     done(runner.claim(log_of(more)))

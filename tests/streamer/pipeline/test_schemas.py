@@ -22,7 +22,7 @@ from model.data.synthetic import Shop, generate
 from model.decide.policy import Policy
 from model.decide.rule_state import Trigger
 from model.explain.reasons import Factor
-from streamer.pipeline.erasures import Marker, Move, marker, move
+from streamer.pipeline.erasures import Marker, Move, digest, marker, move
 from streamer.pipeline.messages import (
     RECOVERED_KIND,
     REFERENCE,
@@ -34,10 +34,21 @@ from streamer.pipeline.messages import (
 )
 from streamer.records import MemoryPublisher, Message
 from streamer.store.memory import MemoryStore
-from tests.support.fakes import TOPICS, at, by_time, claimed, done, judge, pipeline, records, wire
+from tests.support.fakes import (
+    ERASURE_KEYS,
+    TOPICS,
+    at,
+    by_time,
+    claimed,
+    done,
+    judge,
+    pipeline,
+    records,
+    wire,
+)
 from tests.support.strategies import histories
 
-NAMES = ("order-1", "churn-warning-1", "clv-score-1", "dead-letter-1", "erasure-1", "move-1")
+NAMES = ("order-1", "churn-warning-1", "clv-score-1", "dead-letter-1", "erasure-2", "move-1")
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -134,12 +145,12 @@ def test_a_dead_letter_that_was_redriven_fits_its_schema() -> None:
 
 def test_what_goes_to_the_erasures_topic_fits_its_schemas() -> None:
     written = {
-        "erasure-1": marker("ann", 1_772_625_600_000, "clv-erasures"),
+        "erasure-2": marker(digest("ann"), 1_772_625_600_000, "clv-erasures", ERASURE_KEYS),
         "move-1": move("orders", {0: 5_012, 1: 0}, "clv-erasures"),
     }
     for name, message in written.items():
         validator(name).validate(json.loads(message.value or b""))
-    assert re.fullmatch(rb"[0-9a-f]{32}", written["erasure-1"].key or b"")
+    assert re.fullmatch(rb"[0-9a-f]{32}", written["erasure-2"].key or b"")
     assert written["move-1"].key == b"move:orders"
 
 
@@ -153,7 +164,7 @@ def test_key_and_user_are_one(produced: MemoryPublisher) -> None:
     [
         ("churn-warning-1", ChurnWarning),
         ("clv-score-1", ClvScore),
-        ("erasure-1", Marker),
+        ("erasure-2", Marker),
         ("move-1", Move),
     ],
 )

@@ -158,6 +158,7 @@ class Deployment:
             "CLV_SCORES_TOPIC": f"{name}-scores",
             "CLV_DEAD_LETTER_TOPIC": f"{name}-dead-letters",
             "CLV_ERASURES_TOPIC": f"{name}-erasures",
+            "CLV_ERASURE_KEY": "T" * 32,
             **variables,
         }
         self.settings = Settings.load(self.environ)
