@@ -73,6 +73,14 @@ def last_purchase_day(buckets: bytes) -> int | None:
     return None
 
 
+def net(buckets: bytes, from_day: int, until_day: int) -> int:
+    """Net revenue of the days from `from_day` to before `until_day`, in minor units; less than 0
+    where more was refunded than ordered."""
+    days = np.frombuffer(buckets, DTYPE)
+    those = days[(days["day"] >= from_day) & (days["day"] < until_day)]
+    return int(those["gross"].sum()) - int(those["refunded"].sum())
+
+
 def _position(buckets: bytes, day: int) -> tuple[int, bool]:
     """Byte offset of the day's bucket, or where it belongs; searched from the newest end, where
     nearly every order belongs."""

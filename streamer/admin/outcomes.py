@@ -56,36 +56,44 @@ class WeekOutcomes(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A warning and how it ended."""
+    """A warning and how it ended; `over`: whether the horizon after it is."""
 
     warning: ChurnWarning
     ending: Ending
+    over: bool
 
 
-def endings(records: Iterable[ChurnWarning], as_of_ms: int | None = None) -> list[Sent]:
+def endings(records: Sequence[ChurnWarning], as_of_ms: int | None = None) -> list[Sent]:
     """Every warning, each id once, with its ending as of an instant (None: the newest record's)."""
     warnings: dict[str, ChurnWarning] = {}
     answers: dict[str, ChurnWarning] = {}
-    newest = 0
     for record in records:
-        newest = max(newest, instant_ms(record.as_of))
         if record.kind == WARNING_KIND:
             warnings.setdefault(record.warning_id, record)
         elif record.kind == RECOVERED_KIND and record.closes:
             answers.setdefault(record.closes, record)
-    now_ms = newest if as_of_ms is None else as_of_ms
+    now_ms = newest_ms(records) if as_of_ms is None else as_of_ms
     return [
-        Sent(warning, _ending(warning, answers.get(warning_id), now_ms))
+        Sent(warning, _ending(warning, answers.get(warning_id), now_ms), _end_ms(warning) <= now_ms)
         for warning_id, warning in warnings.items()
         if instant_ms(warning.as_of) <= now_ms
     ]
 
 
+def newest_ms(records: Iterable[ChurnWarning]) -> int:
+    """The instant of the newest record; 0 without one."""
+    return max((instant_ms(record.as_of) for record in records), default=0)
+
+
 def _ending(warning: ChurnWarning, answer: ChurnWarning | None, now_ms: int) -> Ending:
-    end_ms = instant_ms(warning.as_of) + warning.horizon_days * MS_PER_DAY
     if answer and answer.outcome and instant_ms(answer.as_of) <= now_ms:
         return Ending(answer.outcome)
-    return Ending.LOST if now_ms >= end_ms else Ending.OPEN
+    return Ending.LOST if now_ms >= _end_ms(warning) else Ending.OPEN
+
+
+def _end_ms(warning: ChurnWarning) -> int:
+    """When the horizon after a warning is over."""
+    return instant_ms(warning.as_of) + warning.horizon_days * MS_PER_DAY
 
 
 def by_week(sent: Iterable[Sent]) -> list[WeekOutcomes]:
@@ -132,7 +140,8 @@ def text(weeks: Sequence[WeekOutcomes]) -> str:
         for one in weeks
     ]
     aligned = ("left", "left", *("right",) * 7)
-    lines = [tabulate(rows, heads, "plain", disable_numparse=True, colalign=aligned)]
+    # As a row: heads of their own are padded.
+    lines = [tabulate([heads, *rows], (), "plain", disable_numparse=True, colalign=aligned)]
     lines += [
         "",
         "kept: ordered before the silence was longer than the horizon; recovered: after",

@@ -13,7 +13,7 @@ import click
 _MODULES: Final = {
     "demo": "run",
     "forget": "admin",
-    "outcomes": "topics",
+    "outcomes": "outcomes",
     "produce": "topics",
     "rebuild": "admin",
     "redrive": "admin",

@@ -1,4 +1,4 @@
-"""What goes into the topics and what comes of them: produce, outcomes, retrain, show."""
+"""What goes into the topics and what comes of them: produce, retrain, show."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from model.commands.shared import ORDERS, Reading, reading_options, tell
 from model.data.columns import OrderRows
 from model.data.rows import Arranged
 from model.data.summary import summary_of
-from streamer.admin import outcomes, topic_orders
+from streamer.admin import topic_orders
 from streamer.admin.produce import produce
 from streamer.clock import SystemClock
 from streamer.commands.shared import (
@@ -32,7 +32,6 @@ from streamer.commands.shared import (
 )
 from streamer.http import customer_view
 from streamer.kafka import clients as servers
-from streamer.pipeline.messages import ChurnWarning
 from streamer.replay.replay import Pace
 from streamer.settings import Settings
 
@@ -74,42 +73,6 @@ async def _produce(orders: Iterable[Order], settings: Settings, speed: float | N
             )
     finally:
         await publisher.close()
-
-
-@click.command("outcomes")
-@click.argument(
-    "files", nargs=-1, type=click.Path(path_type=Path, dir_okay=False), metavar="[WARNINGS...]"
-)
-@click.option(
-    "--as-of",
-    metavar="T",
-    help="Event time has come to T. Default: to the newest record; or 'now'.",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON array of weeks.")
-def outcomes_command(files: tuple[Path, ...], as_of: str | None, as_json: bool) -> None:
-    """Show how warnings ended, week by week: kept, recovered or lost.
-
-    From the warnings topic, or from WARNINGS: files as `replay` writes them.
-
-    \b
-    Example:
-      KAFKA_BOOTSTRAP_SERVERS=localhost:9092 python -m streamer outcomes
-      python -m streamer outcomes replayed/warnings.jsonl
-    """
-    as_of_ms = SystemClock().now_ms() if as_of == "now" else instant(as_of)
-    with one_line_errors():
-        if files:
-            records = [record for path in files for record in outcomes.read_file(path)]
-        else:
-            settings = Settings.load(os.environ, needs=(KAFKA,))
-            records = asyncio.run(_warnings(settings))
-        weeks = outcomes.by_week(outcomes.endings(records, as_of_ms))
-    tell(msgspec.json.encode(weeks) if as_json else outcomes.text(weeks))
-
-
-async def _warnings(settings: Settings) -> list[ChurnWarning]:
-    counts = await servers.ensure_topics(settings)
-    return await outcomes.read_topic(settings, counts[settings.warnings_topic])
 
 
 @click.command("retrain")

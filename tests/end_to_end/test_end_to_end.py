@@ -24,7 +24,8 @@ from features.events.orders import Order, Reason
 from features.times import MS_PER_DAY
 from model.artifact.artifact import save
 from model.data.synthetic import write_csv
-from streamer.admin.outcomes import WeekOutcomes, by_week, endings
+from streamer.admin.outcomes import by_week, endings
+from streamer.admin.outcomes_page import Outcomes
 from streamer.commands.cli import cli
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.orders import order_message
@@ -339,7 +340,7 @@ async def test_outcomes_are_read_from_the_topic(deploy: Deploy) -> None:
     await deployment.publish([*messages, *messages[:10]])
     told = await outcomes("--json")
     assert (told.exit_code, told.stderr) == (0, "")
-    weeks = msgspec.json.decode(told.stdout, type=list[WeekOutcomes])
+    weeks = msgspec.json.decode(told.stdout, type=Outcomes).weeks
     assert weeks == by_week(endings(records))
     assert sum(week.warnings for week in weeks) == 31
     await deployment.publish([Message(topic, b"x", b"no warning")])

@@ -88,7 +88,7 @@ def test_the_command_reads_what_replay_writes(tmp_path: Path) -> None:
     assert "100.0%" in ran.output
     assert max(map(len, ran.output.splitlines())) <= 80
     ran = CliRunner().invoke(cli, ["outcomes", str(file), "--json"])
-    assert msgspec.json.decode(ran.output)[0]["warnings"] == 1
+    assert msgspec.json.decode(ran.output)["weeks"][0]["warnings"] == 1
 
 
 def test_a_line_that_is_no_warning_is_named(tmp_path: Path) -> None:
