@@ -69,6 +69,18 @@ STEADY: Final = (
 )
 RHYTHM_NAMES: Final = RISING + STEADY
 
+GROUPS: Final = ("silence", "own rhythm", "orders", "money")
+"""What P(churn) is explained by: how long nothing has come, how that compares with the customer's
+own gaps, how often and since when they have bought, and for how much."""
+_OF_GROUP: Final = {
+    "silence": RISING[:5],
+    "own rhythm": (*RISING[5:18], "log_gap", "gap_spread", "last_gap"),
+    "money": (*(f"spend_{_HALF_LIVES[at]:g}h" for at in _SPENDS), "mean_order", "last_order"),
+}
+GROUP_OF: Final = dict.fromkeys(RHYTHM_NAMES, "orders") | {
+    name: group for group, names in _OF_GROUP.items() for name in names
+}
+
 
 class Typical(msgspec.Struct, frozen=True):
     """What is known of the customers of a shop, for those of whom little is.

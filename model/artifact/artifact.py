@@ -263,7 +263,12 @@ def version_of(
         digest.update(f"{part}\0".encode())
     for numbers in model.parameters():
         digest.update(np.ascontiguousarray(numbers, dtype="<f8").tobytes())
-    digest.update(msgspec.json.encode((risk, learned)))
+    # Of models from before they had these, the version stays.
+    told: Any = msgspec.to_builtins((risk, learned))
+    for part, later in zip(told, ("means", "ranking"), strict=True):
+        if part and not part[later]:
+            del part[later]
+    digest.update(msgspec.json.encode(told))
     return digest.hexdigest()[:_VERSION_CHARS]
 
 

@@ -39,6 +39,7 @@ SIMPLE: Final = (
     "longest silence",
     "most own gaps",
     "lowest P(alive)",
+    "fewest orders",
 )
 
 
@@ -61,18 +62,19 @@ def baselines(panel: Panel, fires: Bools) -> list[Baseline]:
     horizon = panel.silences.horizon_days
     silent, gap = panel.silent_days, panel.silences.median_gap[panel.silence]
     late = silent >= -(-5 * horizon // 6)
+    gaps = np.where(gap > 0, silent / np.where(gap > 0, gap, 1.0), 0.0)
     candidates: dict[str, tuple[Sequence[float], Callable[[float], Bools]]] = {
         "silent for D days": (
             [float(days) for days in range(1, horizon + 1)],
             lambda days: np.asarray(silent >= days),
         ),
         "k own median gaps, or 5/6 H": (
-            [round(float(k), 2) for k in np.geomspace(0.3, 60, 60)],
-            lambda k: np.asarray((gap > 0) & (silent >= k * gap) | late),
+            _levels(gaps[gaps > 0]),
+            lambda k: np.asarray((gaps > 0) & (gaps >= k) | late),
         ),
         "P(alive) below p, or 5/6 H": (
-            [round(float(p), 3) for p in np.linspace(0.01, 0.999, 50)],
-            lambda p: np.asarray((panel.alive < p) | late),
+            _levels(panel.alive[~np.isnan(panel.alive)]),
+            lambda p: np.asarray((panel.alive <= p) | late),
         ),
     }
     found = []
@@ -80,7 +82,7 @@ def baselines(panel: Panel, fires: Bools) -> list[Baseline]:
         every = [(t, quality_of(panel, fires_at(t))) for t in thresholds]
         able = [(t, q) for t, q in every if (q.recall or 0.0) >= LEAST_RECALL]
         for what, lead in (("median", rule.median_lead_days), ("mean", rule.mean_lead_days)):
-            best = _closest(able, lead, what)
+            best = _closest(able, lead, what, max(1.0, horizon / 40))
             if best is not None:
                 threshold, quality = best
                 gain, low, high = _gain(panel, fires, fires_at(threshold))
@@ -88,14 +90,23 @@ def baselines(panel: Panel, fires: Bools) -> list[Baseline]:
     return found
 
 
+def _levels(values: Floats) -> list[float]:
+    """Thresholds that cut values into equal parts: most are where most values are."""
+    if not len(values):
+        return []
+    return [float(level) for level in np.unique(np.quantile(values, np.linspace(0.0, 1.0, 101)))]
+
+
 def _closest(
-    candidates: Sequence[tuple[float, Quality]], lead_days: float, what: str
+    candidates: Sequence[tuple[float, Quality]], lead_days: float, what: str, within_days: float
 ) -> tuple[float, Quality] | None:
-    """The one whose lead is closest; of equals the more precise."""
+    """The one whose lead is closest; of equals the more precise. None where all are farther off
+    than `within_days`: a rule that warns later is more precise by that alone."""
     ranked = [
         (abs(days - lead_days), -(quality.strict_precision or 0.0), at)
         for at, (_, quality) in enumerate(candidates)
         if (days := getattr(quality, f"{what}_lead_days")) is not None
+        and abs(days - lead_days) <= within_days
     ]
     return candidates[min(ranked)[2]] if ranked else None
 
@@ -139,7 +150,8 @@ def rank_days(panel: Panel, from_day: int, until_day: int | None) -> range:
 
 def budget_name(policy: Policy) -> str:
     """How the ranking of a policy's budget is called in a report."""
-    return f"budget: P(churn) x (1 + {policy.money:g} spend)"
+    weight = "learned weight x" if policy.money is None else f"{policy.money:g}"
+    return f"budget: P(churn) x (1 + {weight} spend)"
 
 
 def rankings(
@@ -162,6 +174,7 @@ def rankings(
         "longest silence": silent,
         "most own gaps": np.where(gap > 0, silent / np.maximum(gap, 1.0), 0.0),
         "lowest P(alive)": -np.nan_to_num(panel.alive, nan=1.0),
+        "fewest orders": -panel.silences.orders[panel.silence].astype(np.float64),
     }
     return {name: ranking(panel, value, days, TOP_SHARE, among) for name, value in by.items()}
 
@@ -174,7 +187,9 @@ def budget_weight(
     eligible = panel.better if among is None else among
     for day in days:
         rows = np.flatnonzero(eligible & (panel.day == day))
-        weight[rows] = weights(panel.churn[rows].tolist(), panel.spend[rows].tolist(), policy.money)
+        if len(rows):
+            money = panel.learned[panel.model[rows[0]]].money(policy)
+            weight[rows] = weights(panel.churn[rows].tolist(), panel.spend[rows].tolist(), money)
     return weight
 
 

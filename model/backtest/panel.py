@@ -30,13 +30,15 @@ NEVER = 10**7  # a day that does not come
 @dataclass(frozen=True, slots=True)
 class Silences:
     """n silences: UTC days of the order before and of the next (NEVER: none in the log), the
-    reference CLV after the order (minor units), and the median of the customer's gaps by then in
-    days (0: none). `counted`: within the period that is judged, with H days of log after it."""
+    reference CLV after the order (minor units), the customer's purchase days by then, and the
+    median of the gaps between them in days (0: none). `counted`: within the period that is judged,
+    with H days of log after it."""
 
     user: list[str]
     since: Ints
     until: Ints
     reference: Floats
+    orders: Ints
     median_gap: Floats
     counted: Bools
     horizon_days: int

@@ -56,6 +56,10 @@ class Purchases:
         at = bisect_right(days, day)
         return days[at] if at < len(days) else NEVER
 
+    def number(self, user: str, until: int) -> int:
+        """How many purchase days a customer has up to a day."""
+        return bisect_right(self.by_user[user], until)
+
     def median_gap(self, user: str, until: int) -> float:
         """The median of the gaps between a customer's orders up to a day; 0 without two orders."""
         days = self.by_user[user]

@@ -84,6 +84,7 @@ class SilenceLog:
             since=np.array([day for _, day in keys], np.int64),
             until=np.array([bought.following(user, day) for user, day in keys], np.int64),
             reference=np.array(references, np.float64),
+            orders=np.array([bought.number(user, day) for user, day in keys], np.int64),
             median_gap=np.array([bought.median_gap(user, day) for user, day in keys], np.float64),
             counted=np.array([self._period.counts(day) for _, day in keys], bool),
             horizon_days=self._period.horizon_days,

@@ -58,7 +58,7 @@ def chosen(raised: Iterable[Scoring], places: int, rules: Rules) -> set[str]:
             spent_minor(s.facts, rules.calendar.day_of(s.as_of_ms), rules.horizon_days)
             for s in candidates
         ],
-        rules.policy.money,
+        rules.money,
     )
     users = [scoring.user_id for scoring in candidates]
     best = sorted(zip((-rank for rank in ranks), users, strict=True))

@@ -40,8 +40,8 @@ class Policy:
     which this share is strictly right, as the shop's past has it.
 
     How many: `budget_per_day`: at most so many warnings a day (None: all), those with the largest
-    P(churn) x (1 + `money` x spend / mean spend). 0 ranks by who is surest to leave, 0.5 weighs
-    being right and money alike, 2 follows the money.
+    P(churn) x (1 + `money` x spend / mean spend). 0 ranks by who is surest to leave, 2 follows the
+    money; None: as the shop's past has it.
 
     Beside that: `segment_percentiles`: lower bounds of top, high and middle.
     `severity_percentiles`: lower bounds of high and medium, for the expected loss of a warning.
@@ -54,7 +54,7 @@ class Policy:
     early: float = 0.5
     precision: float | None = None
     budget_per_day: int | None = None
-    money: float = 0.5
+    money: float | None = None
     segment_percentiles: tuple[float, float, float] = (90.0, 70.0, 40.0)
     severity_percentiles: tuple[float, float] = (95.0, 85.0)
     holdout_share: float = 0.0
@@ -69,7 +69,8 @@ class Policy:
         valid = sure is None or 0 < sure < 1
         _demand(valid, "precision", sure, "a share between 0 and 1, or nothing")
         _demand(budget is None or budget >= 1, "budget_per_day", budget, "1 or more, or nothing")
-        _demand(0 <= self.money <= 100, "money", self.money, "0 to 100")
+        weighs = self.money is None or 0 <= self.money <= 100
+        _demand(weighs, "money", self.money, "0 to 100, or nothing")
         for name in ("segment_percentiles", "severity_percentiles"):
             bounds = (100, *getattr(self, name), 0)
             falling = all(upper >= lower for upper, lower in pairwise(bounds))
@@ -109,8 +110,8 @@ class Rules:
 
     `floor_minor`, `segment_floors_minor` and `severity_floors_minor` are CLVs in minor units.
     `threshold`: the index (`model.estimators.risk.index`) from which a silence warns; None where
-    there was too little to learn it from. `refreshes`: whether silent customers are scored for
-    their published score; where nobody reads it, only to decide.
+    there was too little to learn it from. `money`: how a budget weighs it. `refreshes`: whether
+    silent customers are scored for their published score; where nobody reads it, only to decide.
     `calendar` has the days of silence.
     """
 
@@ -120,6 +121,7 @@ class Rules:
     segment_floors_minor: tuple[int, ...]
     severity_floors_minor: tuple[int, ...]
     threshold: float | None = None
+    money: float = 0.0
     refreshes: bool = True
     calendar: Calendar = UTC
 

@@ -219,6 +219,7 @@ class Scorer:
             segment_floors_minor=self._floors(policy.segment_percentiles),
             severity_floors_minor=self._floors(policy.severity_percentiles),
             threshold=None if self.risk is None else self.learned.threshold(policy),
+            money=self.learned.money(policy),
             calendar=self.calendar,
         )
 

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from features.arrays import Bools, Floats, Ints
-from features.columns.rhythm import RHYTHM_NAMES, RISING, Typical, rhythm
+from features.columns.rhythm import GROUP_OF, GROUPS, RHYTHM_NAMES, RISING, Typical, rhythm
 from features.columns.table import BEFORE_COLUMNS, BucketTable
 from model.data.customer_days import CustomerDays
 from model.estimators.glm import SignedLogisticRegression
@@ -50,7 +50,8 @@ class OddsRegression(msgspec.Struct, frozen=True):
 
 class Risk(msgspec.Struct, frozen=True):
     """P(no order within `horizon_days`) and P(an order soon: within an eighth of that), as of 00:00
-    UTC of a day. `low` and `high` bound each of `columns` to what training saw."""
+    UTC of a day. `low` and `high` bound each of `columns` to what training saw; `means` are those
+    of training, empty in a model from before they were written down."""
 
     horizon_days: int
     typical: Typical
@@ -59,6 +60,7 @@ class Risk(msgspec.Struct, frozen=True):
     churn: OddsRegression
     soon: OddsRegression
     columns: tuple[str, ...] = RHYTHM_NAMES
+    means: tuple[float, ...] = ()
 
     def rows(self, table: BucketTable, silent_days: Ints | None = None) -> Floats:
         """What the regressions see, shape (n, k); `silent_days` None: from the last purchase to the
@@ -67,6 +69,27 @@ class Risk(msgspec.Struct, frozen=True):
             silent_days = table.as_of_day - last_days(table)
         found = rhythm(table, silent_days, self.horizon_days, self.typical)
         return np.clip(found, np.asarray(self.low), np.asarray(self.high))
+
+    def parts(self, rows: Floats) -> Floats | None:
+        """Why P(churn) is what it is: what each group of columns (`GROUPS`) adds to the logarithm
+        of the odds, beside the customer-days of training on average, shape (n, len(GROUPS)). They
+        and `baseline` add up to it. None where the means are not known."""
+        if not self.means:
+            return None
+        terms = (rows - np.asarray(self.means)) * np.asarray(self.churn.weights)
+        return np.stack(
+            [
+                terms[:, [GROUP_OF[c] == group for c in self.columns]].sum(axis=1)
+                for group in GROUPS
+            ],
+            axis=1,
+        )
+
+    @property
+    def baseline(self) -> float:
+        """The logarithm of the odds of leaving, of the customer-days of training on average."""
+        weights = zip(self.churn.weights, self.means, strict=True)
+        return self.churn.bias + sum(weight * mean for weight, mean in weights)
 
     def predict(self, rows: Floats) -> tuple[Floats, Floats]:
         """P(churn) and P(an order soon), of shape (n,), to six decimals."""
@@ -93,6 +116,7 @@ def fit_risk(days: CustomerDays, typical: Typical) -> Risk | None:
     if not len(days.columns):
         return None
     low, high = np.quantile(days.columns, [0.001, 0.999], axis=0)
+    clipped = np.clip(days.columns, low, high)
     signs = [1 if name in RISING else 0 for name in RHYTHM_NAMES]
     churn = _fitted(days, days.churned, days.churn_known, signs, low, high)
     soon = _fitted(days, days.soon, days.soon_known, [0] * len(signs), low, high)
@@ -103,6 +127,7 @@ def fit_risk(days: CustomerDays, typical: Typical) -> Risk | None:
         typical=typical,
         low=tuple(np.asarray(low).tolist()),
         high=tuple(np.asarray(high).tolist()),
+        means=tuple(np.round(clipped.mean(axis=0), 6).tolist()),
         churn=churn,
         soon=soon,
     )

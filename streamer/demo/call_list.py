@@ -16,8 +16,10 @@ import numpy as np
 from features.events.orders import Order, OrderType
 from features.times import MS_PER_DAY, day_of, instant_ms, iso_day
 from model.backtest.purchases import purchase_days
+from model.data.training_rows import known_states
 from model.decide.budget import weights
 from model.decide.policy import Policy
+from model.decide.scoring import Scorer
 from streamer.pipeline.messages import ChurnWarning
 
 
@@ -44,10 +46,14 @@ class CallLists:
 
 
 def call_lists(
-    warnings: Sequence[ChurnWarning], orders: Sequence[Order], day: int, horizon_days: int
+    warnings: Sequence[ChurnWarning],
+    orders: Sequence[Order],
+    day: int,
+    by: Scorer,
 ) -> CallLists | None:
     """The lists of a day, by what was known then; `orders` sorted by event time, with a horizon of
-    them after it. None where no warning stands."""
+    them after it. `by` ranks as a budget does on that day. None where no warning stands."""
+    horizon_days = by.horizon_days
     known = orders[: bisect_left(orders, day * MS_PER_DAY, key=_ts_ms)]
     days = {u: d for u, d in purchase_days(known).items() if d[-1] >= day - horizon_days}
     taken_back = {o.order_id for o in known if o.type is OrderType.CANCELLATION}
@@ -67,8 +73,13 @@ def call_lists(
     if not warned:
         return None
     length = min(-(-len(better) // 10), len(warned))
-    chances = [standing[user].churn_probability for user in warned]
-    ranked = weights(chances, [float(max(spent[user], 0)) for user in warned], Policy().money)
+    states = known_states([order for order in known if order.user_id in standing], day)
+    scores = by.scores([(states[user], day * MS_PER_DAY) for user in warned], warned)
+    ranked = weights(
+        [score.churn_probability for score in scores],
+        [float(max(spent[user], 0)) for user in warned],
+        by.rules(Policy()).money,
+    )
     after = purchase_days(orders)
 
     def called(by: str, users: Sequence[str], pressing: Sequence[float]) -> CalledList:

@@ -263,14 +263,15 @@ async def _read_warnings(
 
 
 def _look_back(run: Run, model: Path, streamed: Streamed, cutoff_day: int) -> str:
-    manifest = artifact.load(model).manifest
+    loaded = artifact.load(model)
+    manifest = loaded.manifest
     cutoff = rfc3339(cutoff_day * MS_PER_DAY)
     warnings = [said for said in streamed.warnings if said.kind == WARNING_KIND]
     since = [warning for warning in warnings if warning.as_of >= cutoff]
     # The last day that the log can judge.
     day = day_of(run.orders[-1].ts_ms) + 1 - manifest.horizon_days
     orders = sorted(run.orders, key=lambda order: order.ts_ms)
-    lists = call_lists(since, orders, day, manifest.horizon_days)
+    lists = call_lists(since, orders, day, loaded.scorer())
     figures = RunFigures(
         orders=len(run.orders),
         customers=len({order.user_id for order in run.orders}),

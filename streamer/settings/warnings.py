@@ -37,9 +37,9 @@ class WarningSettings(Section):
     it; unset: as early as asked for."""
     budget_per_day: Annotated[int, Field(ge=1)] | None = None
     """At most so many warnings a day, those with the most at stake and the surest; unset: all."""
-    money: float = Field(_POLICY.money, ge=0, le=100)
+    money: Annotated[float, Field(ge=0, le=100)] | None = None
     """How much weight a budget gives to what customers spend: 0 calls those who are surest to
-    leave, 0.5 weighs both, 2 follows the money."""
+    leave, 2 follows the money; unset: as the shop's own past has it."""
 
     segment_percentiles: Segments = Field(
         _POLICY.segment_percentiles, json_schema_extra={"default_text": PERCENTILES[3]}

@@ -115,6 +115,7 @@ def a_panel() -> Panel:
         since=np.array([0, 0, 0]),
         until=np.array([NEVER, 30, 45]),
         reference=np.array([100.0, 50.0, 10.0]),
+        orders=np.array([9, 1, 2]),
         median_gap=np.array([5.0, 0.0, 10.0]),
         counted=np.array([True, True, True]),
         horizon_days=40,

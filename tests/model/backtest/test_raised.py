@@ -21,6 +21,7 @@ def test_endings_are_those_of_the_rule_and_only_of_what_is_judged() -> None:
         since=np.zeros(6, np.int64),
         until=np.array(until),
         reference=np.ones(6),
+        orders=np.ones(6, np.int64),
         median_gap=np.zeros(6),
         counted=np.array(counted),
         horizon_days=HORIZON,

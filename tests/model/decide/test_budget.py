@@ -174,7 +174,7 @@ def test_a_budget_weighs_money_against_being_sure(money: float, first: str) -> N
         a_warning("sure", 0.9, spent=10_000, reference=9_000),
         a_warning("fond", 0.2, spent=20_000, reference=100_000),
     ]
-    assert chosen(raised, 1, replace(RULES, policy=Policy(money=money))) == {first}
+    assert chosen(raised, 1, replace(RULES, money=money)) == {first}
     assert chosen(raised, 3, RULES) == {"rich", "sure", "fond"}
 
 

@@ -16,8 +16,8 @@ from model.backtest.run import BacktestPlan, backtest, trained
 from model.data.customer_days import MAX_ROWS, customer_days, silences_of, soon_days
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import TooLittleData, TrainingConfig, known_states, training_set
-from model.decide.learn import Lessons, learn
-from model.decide.learned import EARLY, Learned, Threshold
+from model.decide.learn import MONEY, Lessons, _above, _quantile, learn
+from model.decide.learned import EARLY, FALLBACK_MONEY, Learned, Threshold
 from model.decide.policy import Policy
 from model.estimators.risk import index
 from tests.support.fakes import TYPICAL, an_order, every, facts_of
@@ -107,6 +107,30 @@ def test_an_earlier_warning_has_a_lower_threshold() -> None:
     leads = [each.median_lead_days for each in learned.thresholds]
     assert leads == sorted(leads, reverse=True)
     assert learned.left >= 10
+
+
+def test_a_threshold_is_that_of_customers_like_those_who_are_leaving_now() -> None:
+    # Who left bought once, and whoever is left has bought often: their index comes later.
+    values = np.array([1.0, 1.1, 1.2, 3.0, 3.1])
+    assert _quantile(values, np.full(5, 10_000), 0.5) == 1.2
+    assert _quantile(values, np.array([1, 1, 1, 10_000, 10_000]), 0.5) == 3.0
+
+
+def test_money_is_weighed_as_was_best_on_lists_of_the_past() -> None:
+    found = lessons().learned.ranking
+    assert found is not None
+    assert found.money in MONEY
+    assert found.left >= 10
+    assert 0 < found.precision <= 1
+    assert 0 < found.value <= 1
+    assert lessons().learned.money(Policy()) == found.money
+    assert lessons().learned.money(Policy(money=3)) == 3
+    assert Learned().money(Policy()) == FALLBACK_MONEY
+
+
+def test_lists_are_taken_where_both_precision_and_value_are_above_simple_ones() -> None:
+    assert _above((0.5, 0.3), 0.4, 0.2) == 1.25
+    assert _above((0.3, 0.9), 0.4, 0.2) == 0.75
 
 
 def test_a_policy_chooses_by_how_early_or_by_how_sure() -> None:

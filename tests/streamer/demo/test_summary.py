@@ -5,7 +5,7 @@ from __future__ import annotations
 from features.times import day_of, instant_ms
 from streamer.demo.call_list import call_lists
 from streamer.demo.summary import RunFigures, summary
-from tests.support.fakes import by_time, every, warned
+from tests.support.fakes import by_time, every, scorer, warned
 
 FIGURES = RunFigures(69_659, 23_570, "2025-02-01", 65.0, 4.6, 615_622)
 
@@ -14,7 +14,7 @@ def test_the_summary_ends_with_who_left_by_the_warnings_and_by_the_best_simple_s
     orders = by_time(every("ada", 5, 8), every("ben", 5, 8))
     found = [each for each in warned(orders) if each.kind == "warning"]
     day = day_of(instant_ms(found[0].as_of))
-    lists = call_lists(found, orders, day, found[0].horizon_days)
+    lists = call_lists(found, orders, day, scorer())
     said = summary(FIGURES, found * 5_000, 29_392, lists)
     lines = said.splitlines()
     assert max(map(len, lines)) < 80
