@@ -159,12 +159,14 @@ class Scorer:
         self, X: Floats, pairs: Sequence[tuple[CustomerState, int] | None] | None = None
     ) -> tuple[Ints, Floats]:
         """The scores of feature vectors, and of the pairs that they are of, as arrays: CLV in minor
-        units, P(churn). Without a pair P(churn) is that of the value model's own classifier.
+        units, P(churn), which is NaN without a pair where it is by the customer's own gaps.
 
         Raises ValueError where the model gives no number for one of them.
         """
-        churn = self._checked(X, self.churn(X, pairs))
-        return self.clv_minor(X), churn
+        churn = self.churn(X, pairs)
+        unknown = np.isnan(churn) & (X[:, _ORDERS_LIFETIME] > 0)
+        checked = self._checked(X, np.where(unknown, 0.0, churn))
+        return self.clv_minor(X), np.where(unknown, np.nan, checked)
 
     def _checked(self, X: Floats, churn: Floats) -> Floats:
         """P(churn), 1 for who has bought nothing."""
@@ -183,18 +185,16 @@ class Scorer:
         return clv.astype(np.int64)
 
     def churn(self, X: Floats, pairs: Sequence[tuple[CustomerState, int] | None] | None) -> Floats:
-        """P(churn): the probability of no order within the horizon, shape (n,)."""
-        if self.risk is None or pairs is None:
+        """P(churn): the probability of no order within the horizon, shape (n,); NaN without a pair,
+        where it is by the customer's own gaps."""
+        if self.risk is None:
             return self.model.churn(X)
-        known = [pair for pair in pairs if pair is not None]
-        found = self.risk.predict(self.risk.rows(tabulate(known, self.calendar)))[0]
-        if len(known) == len(pairs):
-            return found
-        has = np.array([pair is not None for pair in pairs], bool)
-        mixed = np.empty(len(X))
-        mixed[has] = found
-        mixed[~has] = self.model.churn(X[~has])
-        return mixed
+        found = np.full(len(X), np.nan)
+        known = [pair for pair in pairs or () if pair is not None]
+        if known:
+            has = [pair is not None for pair in pairs or ()]
+            found[has] = self.risk.predict(self.risk.rows(tabulate(known, self.calendar)))[0]
+        return found
 
     def indices(self, pairs: Sequence[tuple[CustomerState, int]]) -> list[float]:
         """The index by which a silence warns, of each pair (`model.estimators.risk.index`); -inf

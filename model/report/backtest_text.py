@@ -59,6 +59,20 @@ def learned_text(learned: Learned, policy: Policy) -> str:
         f" {learned.returned:,} of others,\nbegun {learned.since} to {learned.until}."
         " There it has a strict precision of"
         f"\n{share(found.precision)} and a median lead of {found.median_lead_days:.0f} days."
+        f"\n{_ranking_text(learned, policy)}"
+    )
+
+
+def _ranking_text(learned: Learned, policy: Policy) -> str:
+    found, money = learned.ranking, learned.money(policy)
+    if policy.money is not None:
+        return f"A budget weighs money by {money:g}, as set."
+    if found is None:
+        return f"A budget weighs money by {money:g}: too few left to learn it."
+    return (
+        f"A budget weighs money by {money:g}: on {found.lists} past lists {share(found.precision)}"
+        f" of those called left,\nwith {share(found.value)} of the money that did; simple lists at"
+        f" most {share(found.simple_precision)} and {share(found.simple_value)}."
     )
 
 

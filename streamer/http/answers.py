@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import exp, isnan
 from typing import Final, Literal, TypeAlias, cast
 
 import msgspec
@@ -11,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Floats
+from features.columns.rhythm import GROUPS
+from features.columns.table import tabulate
 from features.columns.vector import FEATURE_NAMES, vectors
+from features.facts.state import CustomerState
 from features.times import rfc3339
 from model.decide.codec import CustomerRecord
 from model.decide.scoring import Scorer
@@ -34,6 +38,19 @@ class Contribution:
     amount: float
 
 
+@dataclass(frozen=True, slots=True)
+class ChurnContribution:
+    """What a group of columns (`features.columns.rhythm.GROUPS`) adds to ln(P / (1 - P)) of the
+    average customer-day."""
+
+    group: str
+    log_odds: float
+
+
+# P(churn) of the average customer-day, and what each group adds to the logarithm of its odds, the
+# largest first. None where it was not asked for or the model cannot say.
+ChurnParts: TypeAlias = tuple[float, tuple[ChurnContribution, ...]] | None
+
 # The typical customer's CLV, and what each group adds to it: together the CLV, to the minor unit
 # (`model.explain.shapley`); the largest first. Major units. None where the model cannot say.
 Parts: TypeAlias = tuple[float, tuple[Contribution, ...]] | None
@@ -45,10 +62,16 @@ class Prediction(msgspec.Struct, frozen=True):
     `baseline` and the amounts of `contributions` add up to `clv`, to the minor unit; both are null
     where they were not asked for, or where the model does not name its typical customer. `as_of` is
     null for ready features: they are as of an instant already.
+
+    `churn_probability` is that of no order within the horizon, given the customer's own gaps: null
+    for ready features, which do not have them. The logarithm of its odds is that of
+    `churn_baseline` and the `churn_contributions` added up; null as above.
     """
 
     clv: float
-    churn_probability: float
+    churn_probability: float | None
+    churn_baseline: float | None
+    churn_contributions: tuple[ChurnContribution, ...] | None
     segment: Segment
     baseline: float | None
     contributions: tuple[Contribution, ...] | None
@@ -78,29 +101,37 @@ def predictions(
         between()
         parts += explained(pipeline, X[start : start + _EXPLAINED_AT_ONCE])
     between()
+    pairs = [(r.facts, r.as_of_ms) if isinstance(r, FromOrders) else None for r in rows]
+    nothing: list[None] = [None] * len(rows)
+    churn_parts: Sequence[ChurnParts] = churn_explained(scorer, pairs) if contributions else nothing
     return [
         prediction_of(
-            pipeline, worth, gone, row.as_of_ms if isinstance(row, FromOrders) else None, part
+            pipeline, worth, gone, row.as_of_ms if isinstance(row, FromOrders) else None, why, part
         )
-        for row, worth, gone, part in zip(
-            rows,
-            clv_minor.tolist(),
-            churn.tolist(),
-            parts or [None] * len(rows),
-            strict=True,
+        for row, worth, gone, why, part in zip(
+            rows, clv_minor.tolist(), churn.tolist(), parts or nothing, churn_parts, strict=True
         )
     ]
 
 
 def prediction_of(
-    pipeline: Pipeline, clv_minor: int, churn: float, as_of_ms: int | None, parts: Parts
+    pipeline: Pipeline,
+    clv_minor: int,
+    churn: float,
+    as_of_ms: int | None,
+    parts: Parts,
+    churn_parts: ChurnParts,
 ) -> Prediction:
-    """A CLV and P(churn) by the pipeline's model, for whoever asks."""
+    """A CLV and P(churn) by the pipeline's model, for whoever asks; NaN is a P(churn) that nobody
+    knows."""
     scorer = pipeline.judge.scorer
     baseline, contributions = (None, None) if parts is None else parts
+    churn_baseline, churn_contributions = (None, None) if churn_parts is None else churn_parts
     return Prediction(
         clv=pipeline.writer.major(clv_minor),
-        churn_probability=churn,
+        churn_probability=None if isnan(churn) else churn,
+        churn_baseline=churn_baseline,
+        churn_contributions=churn_contributions,
         segment=cast(Segment, pipeline.judge.rules.segment(clv_minor)),
         baseline=baseline,
         contributions=contributions,
@@ -126,6 +157,25 @@ def explained(pipeline: Pipeline, X: Floats) -> list[Parts]:
         )
         for one in explain(scorer, X)
     ]
+
+
+def churn_explained(
+    scorer: Scorer, pairs: Sequence[tuple[CustomerState, int] | None]
+) -> list[ChurnParts]:
+    """What P(churn) of each customer as of an instant is made of; None where nobody bought, or the
+    model cannot say."""
+    found: list[ChurnParts] = [None] * len(pairs)
+    known = [i for i, p in enumerate(pairs) if p and p[0].last_purchase_day is not None]
+    risk = scorer.risk
+    if risk is None or not known:
+        return found
+    table = tabulate([pair for i in known if (pair := pairs[i])], scorer.calendar)
+    parts = risk.parts(risk.rows(table))
+    for i, row in zip(known, [] if parts is None else parts.tolist(), strict=parts is not None):
+        groups = sorted(zip(GROUPS, row, strict=True), key=lambda part: -abs(part[1]))
+        baseline = round(1.0 / (1.0 + exp(-risk.baseline)), 6)
+        found[i] = (baseline, tuple(ChurnContribution(g, round(v, 4)) for g, v in groups))
+    return found
 
 
 def newest_ms(customer: CustomerRecord) -> int:

@@ -21,7 +21,13 @@ from model.decide.scoring import score
 from model.explain.tree_shap import FeaturePart, by_feature
 from model.report.escape import line
 from streamer.errors import StreamerError
-from streamer.http.answers import Contribution, Prediction, explained, prediction_of
+from streamer.http.answers import (
+    Contribution,
+    Prediction,
+    churn_explained,
+    explained,
+    prediction_of,
+)
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.messages import warning_id
 from streamer.pipeline.partitioner import partition_for
@@ -72,6 +78,7 @@ class CustomerView(Prediction, frozen=True, kw_only=True):
     user_id: str
     partition: str
     as_of: str
+    churn_probability: float
     reference_clv: float | None
     orders: int
     net_revenue: float
@@ -148,8 +155,9 @@ def view(
     X = scorer.rows([(facts, as_of_ms)], [user_id])
     named = dict(zip(FEATURE_NAMES, X[0].tolist(), strict=False))
     (parts,) = explained(pipeline, X)
+    (churn_parts,) = churn_explained(scorer, [(facts, as_of_ms)])
     shared: dict[str, Any] = msgspec.structs.asdict(
-        prediction_of(pipeline, now.clv_minor, now.churn_probability, as_of_ms, parts)
+        prediction_of(pipeline, now.clv_minor, now.churn_probability, as_of_ms, parts, churn_parts)
     )
     reference = rule_state.reference
     last_day, last_ms = facts.last_purchase_day, facts.last_order_ms(scorer.calendar)
@@ -242,6 +250,12 @@ def text(shown: CustomerView, features: Sequence[FeaturePart] | None = None) -> 
         )
     if shown.baseline is not None and shown.contributions is not None:
         lines += _explanation(shown.clv, shown.baseline, shown.contributions, money)
+    if shown.churn_baseline is not None and shown.churn_contributions is not None:
+        lines += [
+            f"  What makes P(churn), from {shown.churn_baseline:.1%} on average (log-odds):",
+            *(f"    {p.group:<18}{p.log_odds:>+12.2f}" for p in shown.churn_contributions),
+            "",
+        ]
     if features:
         lines += _of_features(features, money)
     lines.append(f"  model {shown.model_version}, state of {shown.state_bytes:,} bytes")

@@ -9,6 +9,7 @@ import pytest
 
 from model.backtest.baselines import (
     SIMPLE,
+    _closest,
     baselines,
     budget_name,
     budget_weight,
@@ -16,7 +17,7 @@ from model.backtest.baselines import (
     rankings,
     silence_fires,
 )
-from model.backtest.panel import Panel, first_of_each, quality_of
+from model.backtest.panel import Panel, Quality, first_of_each, quality_of
 from model.decide.budget import weights
 from model.decide.learned import NOTHING_LEARNED
 from model.decide.policy import Policy, Rules
@@ -82,6 +83,15 @@ def test_a_gain_has_an_interval_and_may_be_chance(panel: Panel) -> None:
         (each, each.quality) for each in baselines(panel, fires) if each.name[:6] == "silent"
     ]
     assert (same.gain, same.low, same.high, same.may_be_chance) == (0, 0, 0, True)
+
+
+def test_a_rule_that_warns_much_later_is_not_one_of_the_same_lead() -> None:
+    def quality(lead: float) -> Quality:
+        return Quality(1, 1, lead / 100, None, 1, 1.0, None, None, lead)
+
+    found = [(float(lead), quality(lead)) for lead in (4.0, 9.5, 14.0)]
+    assert _closest(found, 10.0, "mean", within_days=1.0) == found[1]
+    assert _closest(found, 11.0, "mean", within_days=1.0) is None
 
 
 def test_without_a_churner_found_there_is_nothing_to_compare(panel: Panel) -> None:

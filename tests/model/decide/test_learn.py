@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from features.arrays import Floats
-from features.columns.rhythm import RISING
+from features.columns.rhythm import GROUP_OF, GROUPS, RISING
 from features.columns.table import tabulate
 from features.events.orders import Order
 from features.times import MS_PER_DAY, day_of
@@ -82,6 +82,18 @@ def test_the_probability_to_leave_never_falls_while_nothing_happens() -> None:
     assert (np.diff(churn) >= 0).all()
     assert churn[-1] > churn[0]
     assert (soon > 0).all()
+
+
+def test_what_groups_add_to_the_average_makes_up_the_probability() -> None:
+    risk = lessons().risk
+    assert risk is not None
+    state = facts_of(every("ada", 9, 8))
+    rows = risk.rows(tabulate([(state, ((state.last_purchase_day or 0) + 20) * MS_PER_DAY)]))
+    parts = risk.parts(rows)
+    assert parts is not None
+    log_odds = risk.baseline + parts.sum(axis=1)
+    assert 1 / (1 + np.exp(-log_odds)) == pytest.approx(risk.predict(rows)[0], abs=1e-6)
+    assert set(GROUP_OF.values()) == set(GROUPS)
 
 
 def test_probabilities_are_those_of_what_happens() -> None:

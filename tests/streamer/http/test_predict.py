@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 import json
+import math
 import socket
 import threading
 import time
@@ -15,7 +16,9 @@ from decimal import Decimal
 from typing import Any, Final
 
 import pytest
+from msgspec.structs import replace as replace_risk
 
+from features.columns.rhythm import GROUPS
 from streamer.http import predict as api_module
 from streamer.http import server
 from streamer.http.requests import MAX_BODY_BYTES
@@ -26,6 +29,7 @@ from streamer.records import LogRange, MemoryPublisher, Partition
 from streamer.store.base import Stored
 from streamer.store.memory import MemoryStore
 from tests.support.fakes import (
+    RISK,
     LinearModel,
     an_order,
     at,
@@ -75,6 +79,26 @@ async def test_records_are_scored_as_the_stream_scores_them_and_in_their_order()
         assert one["model_version"] == "fake-1"
     assert [one["as_of"] for one in found] == ["2025-03-12T00:00:00Z"] * 3 + [None] * 3
     assert len({one["segment"] for one in found}) > 1
+
+
+async def test_p_churn_is_by_the_customers_own_gaps_and_null_where_nobody_sent_them() -> None:
+    history = every("ada", 9, 8)
+    by = replace(scorer(sure_days=20), risk=replace_risk(RISK, means=(0.0,) * len(RISK.low)))
+    async with served() as api:
+        api.pipelines.append(pipeline(judge(by=by)))
+        of_ada, ready = await api.predict(
+            of_orders(history, as_of=at(70)), of_features(history, at(70))
+        )
+    expected = by.scores([(facts_of(history), at(70))])[0].churn_probability
+    assert of_ada["churn_probability"] == expected
+    odds = [of_ada["churn_baseline"], expected]
+    logs = [math.log(p / (1 - p)) for p in odds]
+    added = sum(part["log_odds"] for part in of_ada["churn_contributions"])
+    assert logs[0] + added == pytest.approx(logs[1], abs=1e-3)
+    assert {part["group"] for part in of_ada["churn_contributions"]} == set(GROUPS)
+    for name in ("churn_probability", "churn_baseline", "churn_contributions"):
+        assert ready[name] is None
+    assert ready["clv"] == of_ada["clv"]
 
 
 async def test_the_score_is_that_of_the_scores_topic() -> None:
