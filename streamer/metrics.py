@@ -282,12 +282,9 @@ class Metrics:
     """The counts of one worker. Safe for any thread."""
 
     def __init__(self) -> None:
-        # Twice as many lines, to say when each counter was made.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        self._counters = {m: _made(Counter, m, self._registry) for m in _of("counter")}
-        self._gauges = {m: _made(Gauge, m, self._registry) for m in _of("gauge")}
+        self._counters, self._gauges = instruments(DECLARED, self._registry)
         self._batch = Histogram(
             BATCH.name, BATCH.meaning, buckets=_BATCH_BUCKETS, registry=self._registry
         )
@@ -409,8 +406,19 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-def _of(type: str) -> list[Metric]:
-    return [metric for metric in DECLARED if metric.type == type]
+def instruments(
+    declared: Iterable[Metric], registry: CollectorRegistry
+) -> tuple[dict[Metric, Counter], dict[Metric, Gauge]]:
+    """The counters and gauges among the metrics, in a registry."""
+    # Twice as many lines, to say when each counter was made.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    kinds: dict[str, list[Metric]] = {"counter": [], "gauge": [], "histogram": []}
+    for metric in declared:
+        kinds[metric.type].append(metric)
+    return (
+        {metric: _made(Counter, metric, registry) for metric in kinds["counter"]},
+        {metric: _made(Gauge, metric, registry) for metric in kinds["gauge"]},
+    )
 
 
 def _made(kind: type[_Kind], metric: Metric, registry: CollectorRegistry) -> _Kind:
@@ -421,11 +429,11 @@ def _made(kind: type[_Kind], metric: Metric, registry: CollectorRegistry) -> _Ki
     return made
 
 
-def metrics_table() -> str:
+def metrics_table(declared: Iterable[Metric] = DECLARED) -> str:
     """Every metric as it is exposed, as a Markdown table."""
     rows = ["| metric | type | unit | labels | meaning |", "| --- | --- | --- | --- | --- |"]
     rows += [
         f"| `{m.exposed}` | {m.type} | {m.unit} | {', '.join(m.labels) or '–'} | {m.meaning} |"
-        for m in DECLARED
+        for m in declared
     ]
     return "\n".join(rows) + "\n"

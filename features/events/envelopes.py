@@ -44,7 +44,7 @@ def header_of(value: bytes) -> str:
     if value[:1] == b"\x00" and len(value) > 5:
         return (
             "it begins with the header of a schema registry (a zero byte and the schema's id);"
-            " produce JSON without a schema registry"
+            " produce JSON without a schema registry, or read the topic with `streamer ingest`"
         )
     if value[:2] == b"\x1f\x8b":
         return "it is gzip; leave compression to the producer's compression.type"

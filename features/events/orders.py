@@ -96,6 +96,8 @@ class Reason(enum.StrEnum):
     BEYOND_ID_MEMORY = "beyond_id_memory"
     NOT_SCORED = "not_scored"
     WRONG_PARTITION = "wrong_partition"
+    UNKNOWN_SCHEMA = "unknown_schema"
+    NOT_DECODED = "not_decoded"
 
 
 @dataclass(frozen=True, slots=True)

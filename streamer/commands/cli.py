@@ -13,6 +13,7 @@ import click
 _MODULES: Final = {
     "demo": "run",
     "forget": "admin",
+    "ingest": "ingest",
     "outcomes": "outcomes",
     "produce": "topics",
     "rebuild": "admin",

@@ -67,6 +67,10 @@ class TopicRefused(TopicsError):
     """Make the topic yourself, or allow this user to make it."""
 
 
+class TopicMissing(TopicsError):
+    """Name the topic as it is called, or create it."""
+
+
 class PartitionsDiffer(TopicsError):
     """Set the partitions in the configuration to what the topic has, or recreate the topic.
 
@@ -116,7 +120,7 @@ async def ensure_topics(
     `security` goes to the Kafka client as it is. Raises KafkaUnreachable, TopicRefused,
     PartitionsDiffer (before anything is made).
     """
-    async with _admin(bootstrap, security, timeout_s) as admin:
+    async with admin_client(bootstrap, security, timeout_s) as admin:
         found = await _partitions(admin)
         _check(topics, found)
         while missing := [topic for topic in topics if topic.name not in found]:
@@ -129,6 +133,21 @@ async def ensure_topics(
         return {topic.name: found[topic.name] for topic in topics}
 
 
+async def partitions_of(
+    bootstrap: str,
+    topic: str,
+    *,
+    security: Mapping[str, Any] | None = None,
+    timeout_s: float = 30.0,
+) -> int:
+    """How many partitions a topic has that others make. Raises TopicMissing, KafkaUnreachable."""
+    async with admin_client(bootstrap, security, timeout_s) as admin:
+        found = await _partitions(admin)
+    if topic not in found:
+        raise TopicMissing(f"there is no topic {topic!r}, or it has no leader: create it first")
+    return found[topic]
+
+
 async def cluster_id(
     bootstrap: str, *, security: Mapping[str, Any] | None = None, timeout_s: float = 30.0
 ) -> str:
@@ -136,7 +155,7 @@ async def cluster_id(
 
     Raises KafkaUnreachable.
     """
-    async with _admin(bootstrap, security, timeout_s) as admin:
+    async with admin_client(bootstrap, security, timeout_s) as admin:
         found = (await admin.describe_cluster()).get("cluster_id")
     if not found:
         raise KafkaUnreachable(f"the Kafka at {bootstrap} has no cluster id: older than 0.10.1?")
@@ -144,9 +163,10 @@ async def cluster_id(
 
 
 @contextlib.asynccontextmanager
-async def _admin(
+async def admin_client(
     bootstrap: str, security: Mapping[str, Any] | None, timeout_s: float
 ) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client that is connected. Raises KafkaUnreachable, also for what it is used for."""
     try:
         async with asyncio.timeout(timeout_s):
             admin = AIOKafkaAdminClient(

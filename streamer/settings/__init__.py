@@ -39,6 +39,7 @@ _SECRET: Final = frozenset(
         "REDIS_URL",
         "KAFKA_BOOTSTRAP_SERVERS",
         "CLV_KAFKA_PASSWORD",
+        "CLV_SCHEMA_REGISTRY_URL",
         "CLV_WEB_TOKEN",
         "CLV_ERASURE_KEY",
     }
@@ -63,7 +64,8 @@ class Settings(WarningSettings, OrderSettings, ModelSettings, WorkerSettings, Se
         given = (self.kafka_password, self.web_token)
         found = [secret.get_secret_value() for secret in given if secret is not None]
         found += [secret.decode() for secret in self.erasure_keys.secrets.values()]
-        found += _url_passwords(self.redis_url.get_secret_value())
+        for url in (self.redis_url, self.schema_registry_url):
+            found += _url_passwords("" if url is None else url.get_secret_value())
         return tuple(dict.fromkeys(found))
 
     @classmethod

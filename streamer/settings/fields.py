@@ -10,6 +10,7 @@ import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, ClassVar, Final
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -174,6 +175,16 @@ def _redis_url(value: object) -> object:
     return value
 
 
+def _registry_url(value: object) -> object:
+    if isinstance(value, str):
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+            # The value is not repeated: it may have a password.
+            raise ValueError("write http(s)://host:port and the path of Confluent's API")
+        return SecretStr(value)
+    return value
+
+
 def _currency(value: object) -> object:
     if isinstance(value, str) and not re.fullmatch("[A-Z]{3}", value):
         raise ValueError("write an ISO 4217 code: USD, EUR, ...")
@@ -226,6 +237,7 @@ Protocol = Annotated[str, _one_of(PROTOCOLS)]
 Mechanism = Annotated[str, _one_of(_MECHANISMS)]
 Servers = Annotated[str, BeforeValidator(_servers)]
 RedisUrl = Annotated[SecretStr, BeforeValidator(_redis_url)]
+RegistryUrl = Annotated[SecretStr, BeforeValidator(_registry_url)]
 Token = Annotated[SecretStr, BeforeValidator(_token)]
 ErasureKey = Annotated[SecretStr, BeforeValidator(_erasure_key)]
 DateMs = Annotated[int, BeforeValidator(_date_ms), Field(ge=0)]

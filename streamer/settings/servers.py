@@ -6,7 +6,16 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
-from streamer.settings.fields import File, Mechanism, Protocol, RedisUrl, Section, Servers, Switch
+from streamer.settings.fields import (
+    File,
+    Mechanism,
+    Protocol,
+    RedisUrl,
+    RegistryUrl,
+    Section,
+    Servers,
+    Switch,
+)
 
 
 class ServerSettings(Section):
@@ -32,6 +41,9 @@ class ServerSettings(Section):
     """PEM file of that certificate's key, not encrypted."""
     kafka_allow_plaintext_sasl: Switch = False
     """`on`: send the login to Kafka without TLS, for everybody on the way to read."""
+    schema_registry_url: RegistryUrl | None = None
+    """Registry of the schemas of what `ingest` reads, with Confluent's API:
+    `https://user:password@host:8081`; a secret."""
     redis_url: RedisUrl = Field(SecretStr(""), validation_alias="REDIS_URL")
     """Redis or Valkey: `redis://`, `rediss://` or `unix://`; a cluster:
     `redis+cluster://host:port,host:port` or `rediss+cluster://`."""

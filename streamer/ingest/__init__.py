@@ -1,0 +1,1 @@
+"""A topic as it is, read into the orders topic."""
