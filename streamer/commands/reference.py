@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from features.columns.catalog import FEATURES
 from features.columns.vector import FEATURE_VERSION
+from streamer.ingest.metrics import INGEST_DECLARED
 from streamer.metrics import metrics_table
 from streamer.pipeline import messages
 from streamer.settings import sections, told
@@ -35,7 +36,10 @@ def metrics_page() -> str:
 `GET /metrics`, Prometheus text format. Counters start at 0 with the process. A write whose answer
 was lost is applied but not counted. The usual `process_...` metrics are there too.
 
-{metrics_table()}"""
+{metrics_table()}
+## Of ingest
+
+{metrics_table(INGEST_DECLARED)}"""
 
 
 def features_page() -> str:

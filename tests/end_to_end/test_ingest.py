@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -175,7 +176,9 @@ async def test_records_of_a_registry_over_an_outage_a_change_and_unknown_ids(
 
 
 async def test_the_pages_say_how_it_is(deploy: Deploy, mapping: str) -> None:
-    port = 18_000 + hash("ingest") % 1_000
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     deployment = deploy("ingest-pages", CLV_WEB_PORT=str(port))
     await make_raw_topic(deployment)
     await deployment.publish(raw_messages(deployment, range(10)))
