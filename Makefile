@@ -9,11 +9,12 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet --no-input
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz test-kafka chaos soak lint format shape docs bench clean
+.PHONY: help demo test test-browser fuzz test-kafka chaos soak lint format shape docs bench clean
 
 help:
 	@echo "make demo     a real order log through embedded Kafka and Redis to churn warnings (KEEP=1 leaves it running)"
 	@echo "make test     every test that needs no outside service (ARGS='-k silence -x' goes to pytest)"
+	@echo "make test-browser  the page in a headless Chromium, which has to be installed (ARGS as above)"
 	@echo "make fuzz     the targets of tests/fuzz for about a minute each (EXAMPLES=100000 for longer)"
 	@echo "make test-kafka  what Apache Kafka itself has to show; needs Java 17 and Maven (ARGS as above)"
 	@echo "make chaos    workers, Redis, broker and network broken on purpose; results go to docs/results (FULL=1: an hour of it)"
@@ -31,6 +32,9 @@ demo: $(VENV)/.runtime
 # Each process of pytest has servers of its own, so more of them than this only wait for one another.
 test: $(VENV)/.dev
 	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+test-browser: $(VENV)/.dev
+	@BROWSER=1 $(RUN) -m pytest tests/browser $(ARGS)
 
 fuzz: $(VENV)/.dev
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(RUN) -m pytest tests/fuzz $(ARGS)

@@ -17,6 +17,13 @@ import msgspec
 
 PROBLEM_CONTENT_TYPE: Final = "application/problem+json"
 SERVER: Final = "clv-streamer"
+# Of every answer. What is no page of ours runs nothing, is shown in no frame, and is what it says.
+SAFE_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 # Of one packet, nearly always; over the slowest of networks, two or three round trips.
 HEAD_S: Final = 3.0
 MAX_HEAD_BYTES: Final = 1 << 15
@@ -121,6 +128,7 @@ def answer(status: int, detail: str, retry_after_s: int | None = None) -> bytes:
         *([] if retry_after_s is None else [f"Retry-After: {retry_after_s}"]),
         f"Server: {SERVER}",
         "Cache-Control: no-store",
+        *(f"{name}: {value}" for name, value in SAFE_HEADERS.items()),
         "Connection: close",
     ]
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -17,8 +17,12 @@ from streamer.http.answers import Prediction
 from streamer.http.customer_view import CustomerView
 from streamer.http.requests import MAX_BODY_BYTES, MAX_FAULTS, Fault
 from streamer.http.schema import INSTANT, MAX_RECORDS, PredictRequest
+from streamer.store.base import FEED_SIZE
+from streamer.view.customer_history import CustomerHistory
+from streamer.view.listed import CHOICES, MAX_LIMIT, WarningsPage
+from streamer.view.outcomes import Forgotten, OutcomesView, Status
 
-API_VERSION: Final = "1.1.0"
+API_VERSION: Final = "1.2.0"
 
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
@@ -40,7 +44,7 @@ def _document() -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "clv-streamer predictions",
+            "title": "clv-streamer",
             "version": API_VERSION,
             "description": "Customer lifetime value and churn probability, by the model and the"
             " state of a running worker. Money is in major units of `currency`; fields may be"
@@ -52,7 +56,15 @@ def _document() -> dict[str, Any]:
         "security": [{"token": []}, {}],
         "paths": {
             "/predict": {"post": _predict()},
-            "/customers/{user_id}": {"get": _customer()},
+            "/customers/{user_id}": {"get": _customer(), "delete": _removal()},
+            "/customers/{user_id}/history": {"get": _history()},
+            "/warnings": {"get": _warnings()},
+            "/warnings.csv": {"get": _table()},
+            "/warnings/stream": {"get": _stream()},
+            "/outcomes": {
+                "get": _told("getOutcomes", "How warnings ended, by week", "OutcomesView")
+            },
+            "/status": {"get": _told("getStatus", "How the stream stands", "Status")},
             "/openapi.json": {"get": _openapi()},
         },
         "components": {
@@ -67,6 +79,15 @@ def _document() -> dict[str, Any]:
             "schemas": _schemas(),
         },
     }
+
+
+_USER: Final[dict[str, Any]] = {
+    "name": "user_id",
+    "in": "path",
+    "required": True,
+    "description": "The user_id of the orders, percent-encoded (a slash as %2F).",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARS},
+}
 
 
 def _predict() -> dict[str, Any]:
@@ -120,13 +141,7 @@ def _customer() -> dict[str, Any]:
         "summary": "A customer of the live state, rescored",
         "description": "Any worker answers for any customer, whichever partition it is in.",
         "parameters": [
-            {
-                "name": "user_id",
-                "in": "path",
-                "required": True,
-                "description": "The user_id of the orders, percent-encoded (a slash as %2F).",
-                "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARS},
-            },
+            _USER,
             {
                 "name": "as_of",
                 "in": "query",
@@ -150,6 +165,133 @@ def _customer() -> dict[str, Any]:
     }
 
 
+def _removal() -> dict[str, Any]:
+    return {
+        "operationId": "forgetCustomer",
+        "summary": "Forget a customer, by way of the log",
+        "description": "As `python -m streamer forget`: the erasure is written to every partition"
+        " and applied when workers read it; orders from before it are ignored from then on.",
+        "parameters": [_USER],
+        "responses": {
+            "202": _answer("It stands in the log.", _ref("Forgotten")),
+            **_refused("Forbidden", "Unprocessable", "Failed", "NotSet"),
+        },
+    }
+
+
+def _history() -> dict[str, Any]:
+    return {
+        "operationId": "getCustomerHistory",
+        "summary": "A customer over time, up to event time",
+        "parameters": [_USER],
+        "responses": {
+            "200": _answer("The customer.", _ref("CustomerHistory")),
+            **_refused("NotFound", "Unprocessable", "Failed"),
+        },
+    }
+
+
+def _filters() -> list[dict[str, Any]]:
+    said = {
+        "state": "`open`, or `all` that are kept: of each partition those among its last"
+        f" {FEED_SIZE:,} messages, and those open",
+        "severity": "One or several, joined by commas.",
+        "trigger": "One or several, joined by commas.",
+        "segment": "One or several, joined by commas: what the customer was worth before.",
+        "holdout": "Only the customers held out, or only the others.",
+    }
+    found = []
+    for name, description in said.items():
+        one: dict[str, Any] = {"type": "string", "enum": sorted(CHOICES[name])}
+        several = name not in ("state", "holdout")
+        schema = {"type": "array", "items": one, "minItems": 1} if several else one
+        parameter = {"name": name, "in": "query", "description": description, "schema": schema}
+        found.append({**parameter, "explode": False} if several else parameter)
+    user = {"type": "string", "maxLength": MAX_ID_CHARS}
+    part = "A part of the id, in whatever case."
+    return [*found, {"name": "user", "in": "query", "description": part, "schema": user}]
+
+
+def _warnings() -> dict[str, Any]:
+    limit = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 50}
+    cursor = "The `next` of the page before, with the same filters."
+    return {
+        "operationId": "getWarnings",
+        "summary": "Warnings, of all partitions, by page",
+        "parameters": [
+            *_filters(),
+            {"name": "limit", "in": "query", "schema": limit},
+            {
+                "name": "cursor",
+                "in": "query",
+                "description": cursor,
+                "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
+            },
+        ],
+        "responses": {
+            "200": _answer("The page.", _ref("WarningsPage")),
+            **_refused("Unprocessable", "Failed"),
+        },
+    }
+
+
+def _table() -> dict[str, Any]:
+    return {
+        "operationId": "getWarningsTable",
+        "summary": "The same warnings as a file for a spreadsheet",
+        "description": "Texts that a spreadsheet would run as a formula begin with an apostrophe.",
+        "parameters": _filters(),
+        "responses": {
+            "200": {
+                "description": "All warnings that are asked for.",
+                "content": {"text/csv": {"schema": {"type": "string"}}},
+            },
+            **_refused("Unprocessable", "Failed"),
+        },
+    }
+
+
+def _stream() -> dict[str, Any]:
+    return {
+        "operationId": "streamWarnings",
+        "summary": "What the warnings topic gets, as server-sent events",
+        "description": "Events `warning`, `recovered` and `value_drop` with a record of the topic;"
+        " `begin` first; `gap` where messages since the last id are no longer kept, with how many;"
+        " `dropped` where the client reads too slowly. Any worker goes on after the id of any event"
+        " of any other. Only after Redis has lost data may an event come again, under its"
+        " `warning_id`.",
+        "parameters": [
+            {
+                "name": "Last-Event-ID",
+                "in": "header",
+                "description": "The id of the last event that was read.",
+                "schema": {"type": "string", "pattern": "^[0-9]{1,15}([.][0-9]{1,15})*$"},
+            },
+            {
+                "name": "from",
+                "in": "query",
+                "description": "`start`: without an id, begin with all that is kept.",
+                "schema": {"type": "string", "enum": ["start"]},
+            },
+        ],
+        "responses": {
+            "200": {
+                "description": "The events.",
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            },
+            **_refused("Unprocessable", "Failed"),
+        },
+    }
+
+
+def _told(operation: str, summary: str, schema: str) -> dict[str, Any]:
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "responses": {"200": _answer("As of now.", _ref(schema)), **_refused("Failed")},
+    }
+
+
 def _openapi() -> dict[str, Any]:
     return {
         "operationId": "getOpenApi",
@@ -161,6 +303,7 @@ def _openapi() -> dict[str, Any]:
 _STATUSES: Final = {
     "BadRequest": ("400", "The body is not valid JSON."),
     "Unauthorized": ("401", "The worker has a token, and this was not it."),
+    "Forbidden": ("403", "A page of another site asked."),
     "NotFound": ("404", "No order of this customer was applied."),
     "TooSlow": ("408", "The body did not arrive within 5 seconds."),
     "TooLarge": ("413", "The body is too large: send fewer records at a time."),
@@ -168,6 +311,7 @@ _STATUSES: Final = {
     "Misdirected": ("421", "A worker without a token answers for 127.0.0.1 and localhost only."),
     "Unprocessable": ("422", "What is wrong, each fault with its place and a remedy."),
     "Failed": ("500", "A fault of ours, or damage in the store."),
+    "NotSet": ("501", "The worker has no CLV_ERASURE_KEY."),
     "Unavailable": ("503", "No model yet, no store, or too many requests: see Retry-After."),
 }
 
@@ -216,7 +360,17 @@ def _schemas() -> dict[str, Any]:
         schema_generator=_Plain,
     )
     _, answers = msgspec.json.schema_components(
-        [Prediction, CustomerView, Fault], ref_template=template.format("{name}")
+        [
+            Prediction,
+            CustomerView,
+            CustomerHistory,
+            WarningsPage,
+            OutcomesView,
+            Status,
+            Forgotten,
+            Fault,
+        ],
+        ref_template=template.format("{name}"),
     )
     found = asked["$defs"] | answers
     for schema in found.values():

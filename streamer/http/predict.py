@@ -100,9 +100,9 @@ class Api:
 
     def add_to(self, web: GuardedWeb) -> None:
         """Adds the pages to the server, before it starts."""
-        web.add_form(PREDICT_PATH, self._page("predict", self.predict), MAX_BODY_BYTES)
-        web.add_page(CUSTOMERS_PATH + "{user_id:[^/]+}", self._page("customers", self.customer))
-        web.add_page(OPENAPI_PATH, self._page("openapi", self.openapi))
+        web.add_form(PREDICT_PATH, self.page("predict", self.predict), MAX_BODY_BYTES)
+        web.add_page(CUSTOMERS_PATH + "{user_id:[^/]+}", self.page("customers", self.customer))
+        web.add_page(OPENAPI_PATH, self.page("openapi", self.openapi))
 
     def close(self) -> None:
         """Takes no further requests; what is under way is left to end by itself."""
@@ -120,10 +120,10 @@ class Api:
             answer = problem(415, "send the body as it is, without Content-Encoding")
             answer.headers["Accept-Encoding"] = "identity"
             return answer
-        pipeline = self._current()
+        pipeline = self.current()
         # A place is taken when the body is there: whoever sends it slowly takes none.
         async with self.bodies.of(request) as body:
-            with self._place():
+            with self.place():
                 judge, scorer = pipeline.judge, pipeline.judge.scorer
                 rules, now_ms, days = pipeline.order_rules, self.clock.now_ms(), scorer.calendar
                 terms = Terms(rules, judge.memory, now_ms, scorer.attributes, days)
@@ -133,26 +133,22 @@ class Api:
                 except TimeoutError:
                     raise NotReady(_BUSY, RETRY_BUSY_S) from None
                 try:
-                    return await self._worked(partial(_predicted, body, terms, pipeline))
+                    return await self.worked(partial(_predicted, body, terms, pipeline))
                 finally:
                     self._turn.release()
 
     async def customer(self, request: Request) -> Response:
         """A customer of the live state."""
-        user_id = _user_id(request)
-        pipeline = self._current()
-        with self._place():
+        user_id = user_id_in(request)
+        pipeline = self.current()
+        with self.place():
             async with asyncio.timeout(STORE_WITHIN_S):
-                count = await self.store.partition_count(self.topic)
-                if count is None:
-                    raise NotReady(
-                        "no partition of the orders topic was claimed yet", RETRY_STORE_S
-                    )
+                count = await self.partitions()
                 found = await find_customer(user_id, self.store, self.topic, count)
                 claim = await self.store.peek(found[0])
             wanted = request.query.get("as_of", "now")
             work = partial(_looked_up, user_id, found, pipeline, wanted, self.clock.now_ms(), claim)
-            return await self._worked(work)
+            return await self.worked(work)
 
     async def openapi(self, request: Request) -> Response:
         """The OpenAPI document."""
@@ -160,14 +156,22 @@ class Api:
 
     # --- inside -----------------------------------------------------------------------------
 
-    def _current(self) -> Pipeline:
+    async def partitions(self) -> int:
+        """How many partitions the states lie in. Raises NotReady."""
+        count = await self.store.partition_count(self.topic)
+        if count is None:
+            raise NotReady("no partition of the orders topic was claimed yet", RETRY_STORE_S)
+        return count
+
+    def current(self) -> Pipeline:
+        """The pipeline in use. Raises NotReady."""
         pipeline = self.pipeline()
         if pipeline is None:
             raise NotReady("the model is being read", RETRY_MODEL_S)
         return pipeline
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
+    def place(self) -> Iterator[None]:
         """One of the places for requests that are being answered. Raises NotReady."""
         if self.waiting >= MAX_WAITING:
             raise NotReady(_BUSY, RETRY_BUSY_S)
@@ -177,11 +181,14 @@ class Api:
         finally:
             self.waiting -= 1
 
-    async def _worked(self, work: Callable[[], bytes]) -> Response:
+    async def worked(self, work: Callable[[], bytes]) -> Response:
+        """The answer that a thread works out."""
         body = await asyncio.get_running_loop().run_in_executor(self._threads, work)
         return Response(body=body, content_type="application/json")
 
-    def _page(self, name: str, answer: Callable[[Request], Awaitable[Response]]) -> Handler:
+    def page(self, name: str, answer: Callable[[Request], Awaitable[StreamResponse]]) -> Handler:
+        """A page of that name for what counts answers; what it raises is told as a problem."""
+
         async def page(request: Request) -> StreamResponse:
             response = await _told(request, answer)
             self.answered(name, response.status)
@@ -190,7 +197,9 @@ class Api:
         return page
 
 
-async def _told(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+async def _told(
+    request: Request, answer: Callable[[Request], Awaitable[StreamResponse]]
+) -> StreamResponse:
     """The answer, or a problem for whatever a client or an operator can do something about."""
     try:
         return await answer(request)
@@ -254,9 +263,10 @@ def _bad_as_of(detail: str) -> BodyRefused:
     return BodyRefused(422, [Fault(detail, "?as_of", field="as_of")])
 
 
-def _user_id(request: Request) -> str:
-    """The customer's id in the path, percent-encoded there. Raises BodyRefused."""
-    raw = request.rel_url.raw_path.removeprefix(CUSTOMERS_PATH)
+def user_id_in(request: Request, below: str = "") -> str:
+    """The customer's id in the path, percent-encoded there, before what is `below` it. Raises
+    BodyRefused."""
+    raw = request.rel_url.raw_path.removeprefix(CUSTOMERS_PATH).removesuffix(below)
     try:
         user_id = unquote_to_bytes(raw).decode()
     except UnicodeDecodeError:

@@ -1,16 +1,17 @@
-"""The worker's pages: health, readiness and metrics, and the prediction API's
-(`streamer.http.predict`); on Faust's web server, and guarded.
+"""The worker's pages: health, readiness and metrics, and the API's; on Faust's web server, guarded.
 
-With a token, every page but /healthz asks for it; without one, every page has to be asked for at
-127.0.0.1 or localhost, since a page in a browser may have its own name resolved to 127.0.0.1. What
-is not a page is told as a problem (RFC 9457). A connection carries one request and lives for
-seconds, so that clients that are slow on purpose hold nothing up; Faust's own pages (/, /table,
-/router, ...) are not there.
+With a token, every page but /healthz asks for it, as a bearer or, for browsers, as the password of
+any user; without one, every page has to be asked for at 127.0.0.1 or localhost, since a page in a
+browser may have its own name resolved to 127.0.0.1. What is not a page is told as a problem (RFC
+9457). A connection carries one request and lives for seconds, unless it is a stream, of which there
+are so many at most; so clients that are slow on purpose hold nothing up. Faust's own pages (/,
+/table, /router, ...) are not there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import socket
@@ -37,7 +38,7 @@ from faust.web.drivers.aiohttp import Web
 from yarl import URL
 
 from streamer import log
-from streamer.http.lobby import PROBLEM_CONTENT_TYPE, SERVER, Lobby, told
+from streamer.http.lobby import PROBLEM_CONTENT_TYPE, SAFE_HEADERS, SERVER, Lobby, told
 from streamer.settings.fields import is_loopback
 
 _log = log.get(__name__)
@@ -48,11 +49,15 @@ CONNECTION_S: Final = 20.0
 # A body of 4 MB comes so soon at 7 Mbit/s.
 BODY_S: Final = 5.0
 MAX_CONNECTIONS: Final = 64
-# Of those, only for who asks whether the worker lives: they are there when all others are taken.
+# Only for who asks whether the worker lives: they are there when all others are taken.
 MAX_LIVENESS: Final = 16
+# Streams last, and have places of their own.
+MAX_STREAMS: Final = 100
 _SWEEP_S: Final = 1.0
 # Asked by whoever restarts the worker, and says nothing but that it goes on.
 _OPEN_PATH: Final = "/healthz"
+STREAM_PATH: Final = "/warnings/stream"
+_APART: Final = (_OPEN_PATH, STREAM_PATH)
 _SEE_LOG: Final = "the worker's log says more"
 
 Check = Callable[[], Awaitable[list[str]]]
@@ -71,8 +76,10 @@ class GuardedWeb(Web):
         self._guarded_runner: AppRunner | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._most_bytes: dict[str, int] = {}
-        # Who has a connection, by whether it asks for liveness.
-        self._taken: dict[bool, set[_Handler]] = {True: set(), False: set()}
+        # Who has a connection, by the path that has places of its own.
+        self._taken: dict[str, set[_Handler]] = {path: set() for path in ("", *_APART)}
+        # Set when streams have to end.
+        self.closing = asyncio.Event()
         guard = _asks_for_loopback if token is None else _asks_for(token)
         self.web_app.middlewares.extend([_tells_problems(self._most_bytes), guard])
 
@@ -87,6 +94,10 @@ class GuardedWeb(Web):
         self._most_bytes[path] = max_body_bytes
         self.web_app.router.add_post(path, handler, expect_handler=_expects)
 
+    def add_removal(self, path: str, handler: Handler) -> None:
+        """Answers DELETE; before the server starts."""
+        self.web_app.router.add_delete(path, handler, expect_handler=_expects)
+
     async def start_server(self) -> None:
         """Listens. Raises OSError where the address is taken."""
         runner = AppRunner(self.web_app, access_log=None, handle_signals=False)
@@ -100,6 +111,7 @@ class GuardedWeb(Web):
         self._sweeping = asyncio.create_task(self._sweep())
 
     async def stop_server(self) -> None:
+        self.closing.set()
         if self._sweeping is not None:
             self._sweeping.cancel()
             self._listener.close()
@@ -112,13 +124,11 @@ class GuardedWeb(Web):
         runner = self._guarded_runner
         assert runner is not None
         assert runner.server is not None
-        alive = head.startswith(
-            (b"GET %s " % _OPEN_PATH.encode(), b"GET %s?" % _OPEN_PATH.encode())
-        )
-        taken = self._taken[alive]
-        if len(taken) >= (MAX_LIVENESS if alive else MAX_CONNECTIONS):
+        path = next((path for path in _APART if head.startswith(_asking(path))), "")
+        taken = self._taken[path]
+        if len(taken) >= _room(path):
             return None
-        handler = _Handler(runner.server, taken.discard, 0.0 if alive else 1.0)
+        handler = _Handler(runner.server, taken.discard, 0.0 if path == _OPEN_PATH else 1.0)
         taken.add(handler)
         return handler
 
@@ -134,8 +144,20 @@ class GuardedWeb(Web):
             now, old = loop.time(), born
             born = {one: old.get(one, now) for one in server.connections}
             for one in server.connections:
+                if one in self._taken[STREAM_PATH]:
+                    continue  # who reads it too slowly is dropped by who writes it
                 if now - born[one] > CONNECTION_S and one.transport is not None:
                     one.transport.abort()  # close() would wait for who does not read
+
+
+def _room(path: str) -> int:
+    """How many connections there may be to a path that has places of its own; '': to all others."""
+    places = {_OPEN_PATH: MAX_LIVENESS, STREAM_PATH: MAX_STREAMS}
+    return places.get(path, MAX_CONNECTIONS)
+
+
+def _asking(path: str) -> tuple[bytes, ...]:
+    return tuple(b"GET %s%s" % (path.encode(), end) for end in (b" ", b"?"))
 
 
 class _Handler(RequestHandler):
@@ -299,7 +321,8 @@ def _tells_problems(most_bytes: Mapping[str, int]) -> Middleware:
         except Exception as error:
             _log.exception("web.failed", error)
             response = problem(500, _SEE_LOG)
-        return _last(response)
+        # Whose head is out already is a stream.
+        return response if response.prepared else _last(response)
 
     return tells
 
@@ -308,6 +331,8 @@ def _last(response: StreamResponse) -> StreamResponse:
     """The answer as the only one of its connection, kept by nobody, and not saying who we are."""
     response.headers["Cache-Control"] = "no-store"
     response.headers["Server"] = SERVER
+    for name, value in SAFE_HEADERS.items():
+        response.headers.setdefault(name, value)
     response.force_close()
     return response
 
@@ -334,15 +359,33 @@ def _asks_for(token: str) -> Middleware:
 
     @middleware
     async def asks(request: Request, handler: Handler) -> StreamResponse:
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        right = hmac.compare_digest(_digest(given.strip(" ")), expected)
-        if request.path != _OPEN_PATH and not (right and scheme.lower() == "bearer"):
-            refused = problem(401, "send the header Authorization: Bearer, with CLV_WEB_TOKEN")
-            refused.headers["WWW-Authenticate"] = "Bearer"
+        given = _given(request.headers.get("Authorization", ""))
+        right = hmac.compare_digest(_digest(given), expected)
+        if request.path != _OPEN_PATH and not right:
+            detail = (
+                "send the header Authorization: Bearer, with CLV_WEB_TOKEN; in a browser, give it"
+                " as the password of any user"
+            )
+            refused = problem(401, detail)
+            refused.headers.add("WWW-Authenticate", "Bearer")
+            refused.headers.add("WWW-Authenticate", 'Basic realm="clv-streamer", charset="UTF-8"')
             return refused
         return await handler(request)
 
     return asks
+
+
+def _given(header: str) -> str:
+    """The token in a header; what is none is the empty one, which no worker has."""
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip(" ")
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value.strip(" "), validate=True).decode().partition(":")[2]
+        except ValueError:
+            return ""
+    return ""
 
 
 def _digest(text: str) -> bytes:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -27,6 +28,8 @@ from model.decide.judge import Judge
 from model.decide.judged import Event, JudgedBatch, ScheduledCustomer
 from model.explain.reasons import explain
 from streamer.errors import where
+from streamer.listing.listing import listing
+from streamer.listing.tally import NOTHING, Tally, bad_records, tally_of
 from streamer.pipeline import dead_letters, event_time
 from streamer.pipeline.dead_letters import (
     CLEAN,
@@ -37,7 +40,7 @@ from streamer.pipeline.dead_letters import (
 )
 from streamer.pipeline.erasures import Erasure, Erasures
 from streamer.pipeline.event_time import START, EventClock, EventTime
-from streamer.pipeline.messages import Writer, dead_letter, pack, times_redriven
+from streamer.pipeline.messages import Writer, dead_letter, in_holdout, pack, times_redriven
 from streamer.records import Message, Partition, Topics
 from streamer.store.base import Write
 
@@ -69,13 +72,15 @@ class Pipeline:
 class Position:
     """Where a partition stands: what decisions depend on beside the customers.
 
-    `time`: how far event time has come; `window`: the bad records that limits have to know of.
+    `time`: how far event time has come; `window`: the bad records that limits have to know of;
+    `tally`: what was counted.
     """
 
     partition: Partition
     partition_count: int = 1
     time: EventTime = START
     window: DeadLetterWindow = CLEAN
+    tally: Tally = NOTHING
 
     def watermark_ms(self, allowed_lateness_ms: int) -> int | None:
         """Event time before which no order is waited for any more; None before the first order."""
@@ -169,8 +174,9 @@ class Plan:
     """What is to be done about a batch, in this order: dead letters and scores published, the write
     made, of which the warnings wait in the outbox.
 
-    `customers` as they are after it; `context`: what it was judged from, None where others heard of
-    that before; `isolated`: who could not be scored, None where everybody could.
+    `customers` as they are after it; `tally`: what it adds to the counts; `context`: what it was
+    judged from, None where others heard of that before; `isolated`: who could not be scored, None
+    where everybody could.
     """
 
     dead_letters: Sequence[Message]
@@ -179,6 +185,7 @@ class Plan:
     write: Write
     customers: Customers
     counters: Counters
+    tally: Tally = NOTHING
     context: WriteContext | None = None
     isolated: Isolated | None = None
 
@@ -311,7 +318,8 @@ def plan_batch(
         dead_letter_window=None if window == position.window else dead_letters.encode(window),
     )
     letters = [_dead_letter(parsed, why, position, pipeline) for parsed, why in rejects]
-    return BatchPlan(replace(plan, dead_letters=letters, write=write))
+    tally = plan.tally.plus(Tally(bad=bad_records(bad)))
+    return BatchPlan(replace(plan, dead_letters=letters, write=write, tally=tally))
 
 
 # --- silence ------------------------------------------------------------------------------------
@@ -361,6 +369,8 @@ def _plan(
         if scoring.notice:
             warnings.append(writer.warning(scoring, next(shares)))
     scores = [writer.score(s) for s in judged.scorings] if pipeline.publish_scores else []
+    outbox = [pack(message) for message in warnings]
+    holdout = partial(in_holdout, share=writer.rules.policy.holdout_share)
     customers = judged.tracks
     failed = isolated if isolated is not None and isolated.users else None
     return Plan(
@@ -374,11 +384,13 @@ def _plan(
                 if user_id in judged.changed
             },
             due={user_id: customer.due_ms for user_id, customer in customers.items()},
-            outbox=[pack(message) for message in warnings],
+            outbox=outbox,
             next_offset=None,
             high_ts_ms=None,
+            listing=listing(judged.scorings, outbox) if outbox else {},
         ),
         customers=customers,
+        tally=tally_of(judged.scorings, writer.rules, holdout) if outbox else NOTHING,
         counters=Counters(
             duplicates=sum(effect is Effect.REPEAT for effect in judged.effects.values()),
             scores=len(scores),

@@ -6,12 +6,14 @@ write whose answer was lost is looked up before the next one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from dataclasses import replace
 
 from streamer import log as logs
 from streamer.clock import Clock
 from streamer.errors import StreamerError
+from streamer.listing import tally
+from streamer.listing.tally import Tally
 from streamer.pipeline import dead_letters, event_time
 from streamer.pipeline.batch import Position
 from streamer.records import LogRange, Partition
@@ -138,7 +140,8 @@ def check_log(
 
 class Lease:
     """A partition of the store under a claim of ours. `position` and `next_offset` are those of the
-    last write that the store confirmed; `first_offset`: see `streamer.store.base.Claim`."""
+    last write that the store confirmed; `first_offset`, `listed`: see `streamer.store.base.Claim`.
+    """
 
     def __init__(
         self,
@@ -151,6 +154,7 @@ class Lease:
         self.position = Position(partition)
         self.next_offset = 0
         self.first_offset = 0
+        self.listed = True
         self._store = store
         self._start_at = start_at
         self._clock = clock
@@ -184,6 +188,7 @@ class Lease:
         )
         self.position = replace(self.position, partition_count=log.partition_count)
         self.next_offset, self.first_offset = log.start, claim.first_offset
+        self.listed = claim.listed
         self._epoch = claim.epoch
         self._take_over(claim)
         self._unsettled = False
@@ -219,8 +224,12 @@ class Lease:
             return await self.check()
         return False
 
-    async def write(self, write: Write) -> None:
-        """Makes a write. Raises Fenced, LostWrites, and what the store raises."""
+    async def write(self, write: Write, more: Tally = tally.NOTHING) -> None:
+        """Makes a write, and adds to the counts. Raises Fenced, LostWrites, and what the store
+        raises."""
+        counted = self.position.tally.plus(more) if more else self.position.tally
+        if more:
+            write = replace(write, tally=tally.encode(counted))
         await self._made(
             self._store.write(self.partition, self._epoch, self._sequence, write), write.next_offset
         )
@@ -232,13 +241,15 @@ class Lease:
         if write.dead_letter_window is not None:
             window = dead_letters.decode(write.dead_letter_window)
             self.position = replace(self.position, window=window)
+        if more:
+            self.position = replace(self.position, tally=counted)
+        self.listed = self.listed or write.listed
 
-    async def remove(self, user_ids: Sequence[str], next_offset: int) -> None:
-        """A write that removes customers."""
-        await self._made(
-            self._store.remove(self.partition, self._epoch, self._sequence, user_ids, next_offset),
-            next_offset,
-        )
+    async def erase(self, user_id: str, said: bytes, next_offset: int) -> None:
+        """A write that removes a customer, and every message of the feed that begins so."""
+        epoch, sequence = self._epoch, self._sequence
+        erasing = self._store.remove(self.partition, epoch, sequence, [user_id], next_offset, said)
+        await self._made(erasing, next_offset)
 
     async def trim(self, first: int, count: int) -> None:
         """Takes entries that were published out of the outbox."""
@@ -269,6 +280,7 @@ class Lease:
             self.position,
             time=event_time.decode(stored.high_ts_ms, stored.lead),
             window=dead_letters.decode(stored.dead_letter_window),
+            tally=tally.decode(stored.tally),
         )
 
     def _heard(self) -> None:

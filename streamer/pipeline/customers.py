@@ -15,6 +15,7 @@ from streamer.clock import Clock
 from streamer.pipeline.batch import Counters, Pipeline
 from streamer.pipeline.claim import Lease
 from streamer.pipeline.erasures import Erasures
+from streamer.pipeline.messages import listed_until
 from streamer.pipeline.rebuild import (
     MAX_REBUILDS,
     CustomerUnrecoverable,
@@ -23,6 +24,7 @@ from streamer.pipeline.rebuild import (
     StoreDamaged,
     customer_of,
     damage_of,
+    listed_again,
     quarantine_entry,
 )
 from streamer.store.base import NewerSchema, StateStore, Stored, Write
@@ -89,6 +91,32 @@ class Customers:
             for user_id in user_ids
         }
 
+    @property
+    def listed(self) -> bool:
+        """Whether every open warning of the partition is listed."""
+        return self._lease.listed
+
+    async def list_again(
+        self,
+        user_ids: Sequence[str],
+        pipeline: Pipeline,
+        counters: Counters,
+        *,
+        whole: bool = False,
+    ) -> None:
+        """Lists the open warnings of customers as their states have them; `whole`: with these, all
+        of the partition's customers have been named since it was claimed."""
+        listing = listed_again(await self.load(user_ids, pipeline, counters), pipeline)
+        await self._lease.write(Write({}, {}, [], None, None, listing=listing, listed=whole))
+
+    async def unlist(self) -> None:
+        """Takes off the list whose horizon is over by event time: they are lost."""
+        now_ms = self._lease.position.time.ts_ms or 0
+        listed = await self._store.open_warnings(self._lease.partition)
+        over = [user for user, end_ms in map(listed_until, listed) if end_ms <= now_ms]
+        if over:
+            await self._lease.write(Write({}, {}, [], None, None, listing=dict.fromkeys(over)))
+
     async def _rebuilt(
         self, damaged: Mapping[str, Stored], pipeline: Pipeline
     ) -> dict[str, ScheduledCustomer]:
@@ -124,6 +152,7 @@ class Customers:
                     user: quarantine_entry(stored, lease.next_offset, complete=complete)
                     for user, stored in damaged.items()
                 },
+                listing=listed_again(customers, pipeline),
             )
         )
         _log.error(

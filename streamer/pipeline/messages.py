@@ -11,7 +11,7 @@ import msgspec
 
 from features.events.money import minor_exponent
 from features.events.orders import Rejected
-from features.times import rfc3339
+from features.times import MS_PER_DAY, instant_ms, rfc3339
 from model.decide.history import Tenure, history_of
 from model.decide.judged import Scoring
 from model.decide.policy import Rules
@@ -100,6 +100,9 @@ _TOO_LARGE: Final = b"cut"
 # A longer count is none of ours.
 _COUNT_DIGITS: Final = 9
 
+# No value and no headers, in MessagePack.
+_NOTHING_ELSE: Final = b"\xc0\x90"
+
 _json = msgspec.json.Encoder()
 _packed = msgspec.msgpack.Encoder()
 _unpacked = msgspec.msgpack.Decoder(Message)
@@ -110,9 +113,30 @@ def pack(message: Message) -> bytes:
     return _packed.encode(message)
 
 
+def beginning(topic: str, key: bytes) -> bytes:
+    """How every outbox entry begins that holds a message of this topic and key, and no other."""
+    whole = pack(Message(topic, key, None))
+    return whole[: -len(_NOTHING_ELSE)]
+
+
 def unpack(entry: bytes) -> Message:
     """The message in an outbox entry."""
     return _unpacked.decode(entry)
+
+
+def listed_until(entry: bytes) -> tuple[str, int]:
+    """Whose a listed warning is, and when its horizon is over."""
+    found = _term.decode(unpack(entry).value or b"")
+    return found.user_id, instant_ms(found.as_of) + found.horizon_days * MS_PER_DAY
+
+
+class _Term(msgspec.Struct):
+    user_id: str
+    as_of: str
+    horizon_days: int
+
+
+_term = msgspec.json.Decoder(_Term)
 
 
 def warning_id(
@@ -156,8 +180,23 @@ class Writer:
 
     def warning(self, scoring: Scoring, shares: Sequence[Share]) -> Message:
         """The churn-warnings record of a scoring that raised a warning, or of a value drop."""
-        record = self.warning_record(scoring, shares)
-        return Message(self.topics.warnings, scoring.user_id.encode(), _json.encode(record))
+        return self._message(self.warning_record(scoring, shares))
+
+    def again(self, scoring: Scoring, shares: Sequence[Share]) -> Message:
+        """The record of a warning that was sent before, perhaps under another policy."""
+        raised, record = scoring.raised, self.warning_record(scoring, shares)
+        assert raised is not None
+        version = raised.policy_version or self.policy_version
+        return self._message(
+            msgspec.structs.replace(
+                record,
+                warning_id=warning_id(scoring.user_id, raised, version),
+                policy_version=version,
+            )
+        )
+
+    def _message(self, record: ChurnWarning) -> Message:
+        return Message(self.topics.warnings, record.user_id.encode(), _json.encode(record))
 
     def warning_record(self, scoring: Scoring, shares: Sequence[Share]) -> ChurnWarning:
         """The warning or value drop of a scoring, as a value."""
@@ -184,7 +223,7 @@ class Writer:
             ),
             outcome=answered.ending(horizon_days, self.rules.calendar).value,
         )
-        return Message(self.topics.warnings, scoring.user_id.encode(), _json.encode(record))
+        return self._message(record)
 
     def _about(
         self, scoring: Scoring, raised: RaisedWarning, kind: str, summary: str

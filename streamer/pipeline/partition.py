@@ -52,6 +52,7 @@ from streamer.pipeline.claim import Lease
 from streamer.pipeline.customers import Customers
 from streamer.pipeline.dead_letters import DeadLettersExceeded
 from streamer.pipeline.erasures import Erasures
+from streamer.pipeline.messages import beginning
 from streamer.pipeline.outbox import OutboxDrain, publish
 from streamer.pipeline.partitioner import partition_for
 from streamer.pipeline.read import read
@@ -215,9 +216,18 @@ class PartitionRunner:
         self._pipeline = self._adopted
         return await self._judge_due(idle_watermark_ms, limit)
 
+    async def list_again(self, user_ids: Sequence[str], *, whole: bool = False) -> None:
+        """Lists open warnings as the states have them; see `Customers`."""
+        await self._settle()
+        await self.customers.list_again(user_ids, self._adopted, self.counters, whole=whole)
+
+    async def unlist(self) -> None:
+        """Takes off the list whose horizon is over."""
+        await self._settle()
+        await self.customers.unlist()
+
     async def check(self) -> None:
-        """Returns where the partition is ours and the store has what it confirmed; raises Fenced or
-        LostWrites where not."""
+        """Raises Fenced or LostWrites unless the partition is ours, as the store confirmed it."""
         await self._settled(overtaken=await self._lease.check())
 
     # --- steps ------------------------------------------------------------------------------
@@ -292,7 +302,7 @@ class PartitionRunner:
         if plan.dead_letters or plan.scores:
             await self._settled(overtaken=await self._lease.check_if_long_ago())
             await publish(plan.dead_letters, plan.scores, self._publisher)
-        await self._lease.write(plan.write)
+        await self._lease.write(plan.write, plan.tally)
         if self._observer is not None and plan.context is not None:
             _tell(partial(self._observer.wrote, self.partition.number, plan.context))
         self.customers.remember(plan.customers)
@@ -304,12 +314,13 @@ class PartitionRunner:
         """Removes a customer; what is erased twice is gone all the same."""
         user_id, at_ms = step.erasure.user_id, step.erasure.at_ms
         key, count = user_id.encode(), self._lease.position.partition_count
+        topics = self._pipeline.topics
         # What the records before it closed is judged first, also by an owner who took over here.
         await self._judge_due(None)
         (stored,) = await self._store.load(self.partition, [user_id])
         if partition_for(key, count) == self.partition.number or stored.state is not None:
-            await self._publisher.publish([Message(self._pipeline.topics.scores, key, None)])
-        await self._lease.remove([user_id], step.offset + 1)
+            await self._publisher.publish([Message(topics.scores, key, None)])
+        await self._lease.erase(user_id, beginning(topics.warnings, key), step.offset + 1)
         self.customers.forget(user_id)
         if self._observer is not None:
             _tell(partial(self._observer.erased, self.partition.number, user_id))
@@ -318,8 +329,7 @@ class PartitionRunner:
         _log.info("customer.erased", partition=self.partition.number, offset=step.offset)
 
     async def _settle(self) -> None:
-        """Finishes what an interrupted call left open: learns whether its write got in, and
-        publishes what waits in the outbox."""
+        """Learns whether the write of an interrupted call got in; publishes what waits."""
         await self._settled(overtaken=await self._lease.settle())
 
     async def _settled(self, *, overtaken: bool) -> None:

@@ -19,10 +19,13 @@ from features.events.orders import Order
 from features.facts.state import StateError
 from model.decide import codec
 from model.decide.codec import UNKNOWN, CustomerDamaged
-from model.decide.judged import Event, ScheduledCustomer
+from model.decide.judged import Event, ScheduledCustomer, Scoring
+from model.decide.rule_state import RaisedWarning
+from model.explain.reasons import explain
 from streamer.pipeline.batch import Pipeline, Position
 from streamer.pipeline.erasures import Erasure, Erasures
 from streamer.pipeline.event_time import START, EventClock
+from streamer.pipeline.messages import pack
 from streamer.pipeline.read import read
 from streamer.records import Partition, Record
 from streamer.store.base import Stored, StoreRefused
@@ -109,6 +112,41 @@ def quarantine_entry(stored: Stored, next_offset: int, *, complete: bool) -> byt
     state = (stored.state or b"")[:_KEPT_BYTES]
     entry = Quarantined(damage_of(stored), next_offset, complete, state)
     return msgspec.msgpack.encode(entry)
+
+
+def listed_again(
+    customers: Mapping[str, ScheduledCustomer], pipeline: Pipeline
+) -> dict[str, bytes | None]:
+    """The list of open warnings as these customers' states have it: the warning as today's model
+    explains it, and None for those without one. Its horizon may be over."""
+    judge, open_now = pipeline.judge, list[tuple[str, ScheduledCustomer, RaisedWarning]]()
+    for user_id, one in customers.items():
+        raised = one.customer.rule_state.raised
+        if raised is not None and not one.customer.rule_state.armed:
+            open_now.append((user_id, one, raised))
+    if not open_now:
+        return dict.fromkeys(customers)
+    pairs = [(one.customer.facts, raised.as_of_ms) for _, one, raised in open_now]
+    scores = judge.scorer.scores(pairs, [user_id for user_id, _, _ in open_now])
+    scorings = [
+        Scoring(
+            user_id=user_id,
+            offset=None,
+            as_of_ms=raised.as_of_ms,
+            trigger=raised.trigger,
+            score=msgspec.structs.replace(score, clv_minor=raised.clv_minor),
+            reference=raised.reference,
+            facts=one.customer.facts,
+            raised=raised,
+        )
+        for (user_id, one, raised), score in zip(open_now, scores, strict=True)
+    ]
+    shares = explain(judge.scorer, scorings)
+    again = {
+        scoring.user_id: pack(pipeline.writer.again(scoring, of_one))
+        for scoring, of_one in zip(scorings, shares, strict=True)
+    }
+    return {user_id: again.get(user_id) for user_id in customers}
 
 
 class Rebuild:

@@ -26,6 +26,9 @@ from streamer.records import Partition
 QUARANTINE_SIZE: Final = 1_000
 """Most customers of a partition whose damaged bytes are kept."""
 
+FEED_SIZE: Final = 5_000
+"""Most messages of a partition that are kept once the broker has acknowledged them."""
+
 
 class StoreError(StreamerError):
     """The store could not do what it was asked; the subclass says what to do next."""
@@ -101,7 +104,9 @@ class Claim:
     `first_offset` is where the log began when the first record was applied: what was deleted
     before that was never part of the states. 0 where nobody said; -1 where customers have moved in
     from other partitions, so that no log has all their orders. `dead_letter_window`: see
-    `streamer.pipeline.dead_letters`; `lead`: see `streamer.pipeline.event_time`.
+    `streamer.pipeline.dead_letters`; `lead`: see `streamer.pipeline.event_time`; `tally`: see
+    `streamer.pipeline.tally`. `listed`: whether every open warning is listed; not so where an older
+    version has written, customers have moved in, or the list was lost.
     """
 
     epoch: int
@@ -111,6 +116,8 @@ class Claim:
     first_offset: int = 0
     dead_letter_window: bytes | None = None
     lead: bytes | None = None
+    tally: bytes | None = None
+    listed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +137,11 @@ class Write:
     """One change of a partition, applied as a whole.
 
     `due` names the customers whose due time changes; None removes it. `next_offset`, `high_ts_ms`,
-    `dead_letter_window` and `lead` stay as they are where None. `quarantine` is kept beside the
-    states, by customer: damaged bytes that `states` replaces. Of customers new to it, no more than
-    QUARANTINE_SIZE in all are kept.
+    `dead_letter_window`, `lead` and `tally` stay as they are where None. `quarantine` is kept
+    beside the states, by customer: damaged bytes that `states` replaces. Of customers new to it, no
+    more than QUARANTINE_SIZE in all are kept. `listing` changes the list of open warnings: what is
+    listed of a customer, None where nothing is any more; `listed`: with this write the list is
+    whole.
     """
 
     states: Mapping[str, bytes]
@@ -143,6 +152,9 @@ class Write:
     quarantine: Mapping[str, bytes] = field(default_factory=dict)
     dead_letter_window: bytes | None = None
     lead: bytes | None = None
+    tally: bytes | None = None
+    listing: Mapping[str, bytes | None] = field(default_factory=dict)
+    listed: bool = False
 
 
 class StartAt(enum.StrEnum):
@@ -167,6 +179,33 @@ class Outcome(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class Outbox:
     """The oldest entries that wait; `first` counts the entries trimmed before them, ever."""
+
+    first: int
+    entries: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a partition stands, for whoever reads beside its owner.
+
+    `said`: how many messages of it the broker has acknowledged, ever; `changed` is another one
+    after each change of the list of open warnings, of which there are `open`, None where the list
+    is not whole; `erased` is another one after each erasure.
+    """
+
+    next_offset: int | None
+    high_ts_ms: int | None
+    said: int
+    changed: str
+    open: int | None
+    tally: bytes | None
+    erased: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Acknowledged messages; `first`: how many there were before them. b"" stands for one whose
+    customer was erased."""
 
     first: int
     entries: list[bytes]
@@ -214,14 +253,17 @@ class StateStore(Protocol):
         sequence: int,
         user_ids: Sequence[str],
         next_offset: int | None,
+        said: bytes = b"",
     ) -> Outcome:
-        """A write that takes customers out: state, due time, and what is in quarantine."""
+        """A write that takes customers out: state, due time, what is in quarantine, what is listed.
+        Also blots out the acknowledged messages that begin with `said`, if given."""
         ...
 
     async def outbox(self, partition: Partition, limit: int) -> Outbox: ...
 
     async def trim(self, partition: Partition, epoch: int, first: int, count: int) -> Outcome:
-        """Drops the entries `first` … `first + count - 1`, which `outbox` returned.
+        """Drops the entries `first` … `first + count - 1`, which `outbox` returned; the last
+        FEED_SIZE that were ever dropped stay readable in the feed.
 
         May be repeated. LOST_WRITES where the store no longer has entries that it handed out.
         """
@@ -233,6 +275,23 @@ class StateStore(Protocol):
 
     async def peek(self, partition: Partition) -> Claim | None:
         """Where the partition stands, without claiming it; None if it never was claimed."""
+        ...
+
+    async def standings(self, partitions: Sequence[Partition]) -> list[Standing | None]:
+        """Where each partition stands, in their order; None for one never claimed."""
+        ...
+
+    async def open_warnings(self, partition: Partition) -> list[bytes]:
+        """What is listed of the partition's customers, in any order."""
+        ...
+
+    async def feed(self, partition: Partition, after: int, limit: int) -> Said:
+        """The first `limit` acknowledged messages with `after` or more before them that are still
+        kept."""
+        ...
+
+    def users(self, partition: Partition, chunk: int = 1_000) -> AsyncIterator[list[str]]:
+        """Every customer of a partition; some more than once."""
         ...
 
     async def ping(self) -> None: ...

@@ -11,11 +11,14 @@ from itertools import islice
 
 from streamer.records import Partition
 from streamer.store.base import (
+    FEED_SIZE,
     QUARANTINE_SIZE,
     Claim,
     Outbox,
     Outcome,
     PartitionCountChanged,
+    Said,
+    Standing,
     Stored,
     TopicRecreated,
     Write,
@@ -81,6 +84,12 @@ class _Kept:
     due: DueTimes = field(default_factory=DueTimes)
     outbox: deque[bytes] = field(default_factory=deque)
     outbox_first: int = 0
+    feed: deque[bytes] = field(default_factory=lambda: deque(maxlen=FEED_SIZE))
+    tally: bytes | None = None
+    listing: dict[str, bytes] = field(default_factory=dict)
+    listed: bool = True
+    changed: int = 0
+    erased: int = 0
 
     def claim(self) -> Claim:
         return Claim(
@@ -91,6 +100,8 @@ class _Kept:
             self.first_offset,
             self.dead_letter_window,
             self.lead,
+            self.tally,
+            self.listed,
         )
 
 
@@ -172,6 +183,15 @@ class MemoryStore:
             kept.dead_letter_window = write.dead_letter_window
         if write.lead is not None:
             kept.lead = write.lead
+        if write.tally is not None:
+            kept.tally = write.tally
+        for user, entry in write.listing.items():
+            if entry is None:
+                kept.listing.pop(user, None)
+            else:
+                kept.listing[user] = entry
+        kept.changed += bool(write.listing or write.listed)
+        kept.listed = kept.listed or write.listed
         kept.sequence += 1
         return Outcome.APPLIED
 
@@ -182,16 +202,20 @@ class MemoryStore:
         sequence: int,
         user_ids: Sequence[str],
         next_offset: int | None,
+        said: bytes = b"",
     ) -> Outcome:
-        due = dict.fromkeys(user_ids)
-        outcome = await self.write(
-            partition, epoch, sequence, Write({}, due, [], next_offset, None)
-        )
+        gone = dict.fromkeys(user_ids)
+        write = Write({}, gone, [], next_offset, None, listing=gone)
+        outcome = await self.write(partition, epoch, sequence, write)
         if outcome is Outcome.APPLIED:
             kept = self._kept(partition)
             for user in user_ids:
                 kept.states.pop(user, None)
                 kept.quarantine.pop(user, None)
+            kept.erased += bool(said)
+            for at, entry in enumerate(kept.feed):
+                if said and entry.startswith(said):
+                    kept.feed[at] = b""
         return outcome
 
     async def outbox(self, partition: Partition, limit: int) -> Outbox:
@@ -208,7 +232,7 @@ class MemoryStore:
         if kept.outbox_first < first or surplus > len(kept.outbox):
             return Outcome.LOST_WRITES
         for _ in range(surplus):
-            kept.outbox.popleft()
+            kept.feed.append(kept.outbox.popleft())
         kept.outbox_first += surplus
         return Outcome.APPLIED
 
@@ -218,6 +242,39 @@ class MemoryStore:
     async def peek(self, partition: Partition) -> Claim | None:
         kept = self._partitions.get(partition)
         return kept.claim() if kept is not None and kept.epoch else None
+
+    async def standings(self, partitions: Sequence[Partition]) -> list[Standing | None]:
+        return [self._standing(partition) for partition in partitions]
+
+    def _standing(self, partition: Partition) -> Standing | None:
+        kept = self._partitions.get(partition)
+        if kept is None or not kept.epoch:
+            return None
+        count = len(kept.listing) if kept.listed else None
+        return Standing(
+            kept.next_offset,
+            kept.high_ts_ms,
+            kept.outbox_first,
+            str(kept.changed),
+            count,
+            kept.tally,
+            str(kept.erased or ""),
+        )
+
+    async def open_warnings(self, partition: Partition) -> list[bytes]:
+        return list(self._kept(partition).listing.values())
+
+    async def feed(self, partition: Partition, after: int, limit: int) -> Said:
+        kept = self._kept(partition)
+        begin = kept.outbox_first - len(kept.feed)
+        first = min(max(after, begin), kept.outbox_first)
+        start = first - begin
+        return Said(first, list(islice(kept.feed, start, start + max(limit, 0))))
+
+    async def users(self, partition: Partition, chunk: int = 1_000) -> AsyncIterator[list[str]]:
+        found = list(self._kept(partition).states)
+        for start in range(0, len(found), chunk):
+            yield found[start : start + chunk]
 
     async def redriven(self, partition: Partition, offsets: Sequence[int]) -> set[int]:
         return self._redriven.get(partition, set()).intersection(offsets)
@@ -237,6 +294,7 @@ class MemoryStore:
             raise PartitionCountChanged(partition.topic, kept.partition_count, new_count)
         kept.partition_count = new_count
         kept.first_offset = -1
+        kept.listed = False
         kept.epoch += 1
         return kept.claim()
 

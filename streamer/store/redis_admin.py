@@ -8,7 +8,8 @@ from typing import Final
 
 from streamer.records import Partition
 from streamer.store.base import Claim, NewerSchema
-from streamer.store.redis_store import SCHEMA, RedisStore
+from streamer.store.redis_reader import SCHEMA
+from streamer.store.redis_store import RedisStore
 
 # Bits of one key of marks: 8 kB at most, however far the offsets of a topic have come.
 _MARKS: Final = 65_536

@@ -8,10 +8,13 @@ Keys, all of one partition under one hash tag and so in one slot of a cluster:
     <namespace>:<kafka cluster id>:{<topic>-<partition>}:meta      hash: epoch, sequence, next,
                                                                    high_ts, partitions, schema,
                                                                    outbox_first, first,
-                                                                   topic_id, dead_letter_window
+                                                                   topic_id, trail, lead, tally,
+                                                                   listed, lister, open, erased
                                                         :c:<user>  the customer's state
                                                         :due       sorted set: user, instant in ms
                                                         :outbox    list
+                                                        :feed      list, the last of the outbox
+                                                        :open      hash: user, open warning
                                                         :quarantine  hash: user, damaged bytes
     <namespace>:<kafka cluster id>:{<topic>}:partitions            how many the topic had
     <namespace>:<kafka cluster id>:{<dead letters>-<partition>}:redriven:<offset // 65,536>
@@ -36,6 +39,7 @@ import msgspec
 
 from streamer.records import Partition
 from streamer.store.base import (
+    FEED_SIZE,
     QUARANTINE_SIZE,
     Claim,
     NewerSchema,
@@ -47,21 +51,18 @@ from streamer.store.base import (
     TopicRecreated,
     Write,
 )
+from streamer.store.redis_reader import SCHEMA, RedisReader, maybe
 from streamer.store.redis_server import ForeignData, RedisServer
 from streamer.store.redis_url import connect
 
-SCHEMA: Final = 1
-"""Layout of the keys above. A store with a higher one is refused, never overwritten."""
+_WRITTEN: Final = (b"meta", b"due", b"outbox", b"quarantine", b"open")
 
 # Customers per round trip of load. It holds the server for 1 µs each, so for 5 ms at most.
 _LOAD_CHUNK: Final = 5_000
 
 
-class RedisStore:
+class RedisStore(RedisReader):
     """Safe for one task per partition at a time, and any number of partitions at once."""
-
-    def __init__(self, server: RedisServer) -> None:
-        self.server = server
 
     @classmethod
     def from_url(
@@ -83,9 +84,6 @@ class RedisStore:
         connection = connect(url, timeout_s, security)
         return cls(RedisServer(connection, f"{namespace}:{cluster_id}:"))
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.server.address}, {self.server.root}*)"
-
     async def claim(
         self,
         partition: Partition,
@@ -104,7 +102,7 @@ class RedisStore:
                 stored_count = (await pipeline.execute())[1]
             if int(stored_count) != partition_count:
                 raise PartitionCountChanged(partition.topic, int(stored_count), partition_count)
-        keys = [prefix + b"meta", prefix + b"due", prefix + b"outbox"]
+        keys = [prefix + name for name in (b"meta", b"due", b"outbox", b"open")]
         args = [partition_count, SCHEMA, log_start, topic_id]
         reply = await self.server.run("claim", keys, args)
         match reply:
@@ -116,15 +114,17 @@ class RedisStore:
     def _claimed(self, reply: Any, partition: Partition, partition_count: int) -> Claim:
         prefix = self._prefix(partition)
         match reply:
-            case [b"OK", epoch, sequence, next_offset, high_ts, first, window, lead]:
+            case [b"OK", epoch, sequence, next_offset, high_ts, first, window, lead, tally, listed]:
                 return Claim(
                     int(epoch),
                     int(sequence),
-                    _maybe(next_offset),
-                    _maybe(high_ts),
+                    maybe(next_offset),
+                    maybe(high_ts),
                     int(first),
                     window,
                     lead,
+                    tally,
+                    listed is not None,
                 )
             case [b"PARTITIONS", stored]:
                 raise PartitionCountChanged(partition.topic, int(stored), partition_count)
@@ -189,7 +189,7 @@ class RedisStore:
         """Also raises ForeignData, before anything is written."""
         prefix = self._prefix(partition)
         of_state = prefix + b"c:"
-        keys = [prefix + b"meta", prefix + b"due", prefix + b"outbox", prefix + b"quarantine"]
+        keys = [prefix + name for name in _WRITTEN]
         keys += [of_state + user.encode() for user in write.states]
         args: list[Any] = [
             epoch,
@@ -199,6 +199,8 @@ class RedisStore:
             *_packed(write),
             "" if write.dead_letter_window is None else write.dead_letter_window,
             "" if write.lead is None else write.lead,
+            "" if write.tally is None else write.tally,
+            "1" if write.listed else "",
         ]
         if write.quarantine:
             args.append(QUARANTINE_SIZE)
@@ -213,13 +215,14 @@ class RedisStore:
         sequence: int,
         user_ids: Sequence[str],
         next_offset: int | None,
+        said: bytes = b"",
     ) -> Outcome:
         """Also raises ForeignData, before anything is removed."""
         prefix = self._prefix(partition)
         users = [user.encode() for user in user_ids]
-        keys = [prefix + b"meta", prefix + b"due", prefix + b"quarantine"]
+        keys = [prefix + name for name in (b"meta", b"due", b"quarantine", b"open", b"feed")]
         keys += [prefix + b"c:" + user for user in users]
-        args = [epoch, sequence, "" if next_offset is None else next_offset, *users]
+        args = [epoch, sequence, "" if next_offset is None else next_offset, said, *users]
         return Outcome((await self.server.run("remove", keys, args)).decode())
 
     async def outbox(self, partition: Partition, limit: int) -> Outbox:
@@ -232,63 +235,26 @@ class RedisStore:
 
     async def trim(self, partition: Partition, epoch: int, first: int, count: int) -> Outcome:
         prefix = self._prefix(partition)
-        keys = [prefix + b"meta", prefix + b"outbox"]
-        reply = await self.server.run("trim", keys, [epoch, first, count])
+        keys = [prefix + b"meta", prefix + b"outbox", prefix + b"feed"]
+        reply = await self.server.run("trim", keys, [epoch, first, count, FEED_SIZE])
         return Outcome(reply.decode())
-
-    async def quarantined(self, partition: Partition) -> dict[str, bytes]:
-        async with self.server.errors():
-            found: Any = await self.server.client.hgetall(
-                (self._prefix(partition) + b"quarantine").decode()
-            )
-        return {user.decode(): damaged for user, damaged in found.items()}
-
-    async def peek(self, partition: Partition) -> Claim | None:
-        key = self._prefix(partition) + b"meta"
-        fields = ["schema", "epoch", "sequence", "next", "high_ts", "first", "trail", "lead"]
-        async with self.server.errors():
-            found: Any = await self.server.client.hmget(key, fields)
-        schema, epoch, sequence, next_offset, high_ts, first, window, lead = found
-        if epoch is None:
-            return None
-        if int(schema or 0) > SCHEMA:
-            raise NewerSchema(key.decode(), int(schema), SCHEMA)
-        return Claim(
-            int(epoch),
-            int(sequence or 0),
-            _maybe(next_offset),
-            _maybe(high_ts),
-            int(first or 0),
-            window,
-            lead,
-        )
-
-    async def partition_count(self, topic: str) -> int | None:
-        async with self.server.errors():
-            found: Any = await self.server.client.get(self._count_key(topic))
-        return _maybe(found)
-
-    async def ping(self) -> None:
-        """Returns when the server answers; every master of a cluster."""
-        await self.server.ping()
-
-    async def check_server(self) -> None:
-        """See `RedisServer.check`."""
-        await self.server.check()
-
-    async def close(self) -> None:
-        await self.server.close()
-
-    def _count_key(self, topic: str) -> str:
-        return f"{self.server.root}{{{topic}}}:partitions"
-
-    def _prefix(self, partition: Partition) -> bytes:
-        return f"{self.server.root}{{{partition.tag}}}:".encode()
 
 
 def _packed(write: Write) -> tuple[bytes, bytes, bytes]:
-    """The last three arguments of write.lua."""
-    values = [*write.states.values(), *write.outbox]
+    """The arguments 5 to 7 of write.lua."""
+    spoken = list(write.outbox)
+    # What is listed nearly always is what is sent, and goes over the wire once.
+    at = {id(entry): number for number, entry in enumerate(spoken, 1)}
+    opened: list[str | int] = []
+    closed: list[str] = []
+    for user, entry in write.listing.items():
+        if entry is None:
+            closed.append(user)
+            continue
+        if id(entry) not in at:
+            spoken.append(entry)
+            at[id(entry)] = len(spoken)
+        opened += (user, at[id(entry)])
     instants: list[int | str] = []
     silent: list[str] = []
     for user, instant_ms in write.due.items():
@@ -296,12 +262,9 @@ def _packed(write: Write) -> tuple[bytes, bytes, bytes]:
             silent.append(user)
         else:
             instants += (instant_ms, user)
+    values = [*write.states.values(), *spoken]
     return (
         struct.pack(f">{len(values)}i", *map(len, values)),
         b"".join(values),
-        msgspec.msgpack.encode((instants, silent)),
+        msgspec.msgpack.encode((instants, silent, len(write.outbox), opened, closed)),
     )
-
-
-def _maybe(number: bytes | None) -> int | None:
-    return None if number is None else int(number)

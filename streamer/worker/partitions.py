@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -80,6 +80,12 @@ class Partitions:
         # A list of records may close the instants of millions of customers.
         judging = sum(owned.runner.counters.instants for owned in self._owned.values())
         return delivered + self.scored + judging + self.outage.attempts + self._runners.records_read
+
+    def unlisted(self) -> list[int]:
+        """Partitions of ours whose open warnings are not all listed."""
+        return [
+            number for number, owned in self._owned.items() if not owned.runner.customers.listed
+        ]
 
     def next_offsets(self) -> dict[int, int]:
         """The next offset to be applied of each partition of ours."""
@@ -192,15 +198,24 @@ class Partitions:
         """Raises LostWrites where there are any, and drops what is another's: a partition without
         orders would not notice before its next one."""
         for number, owned in list(self._owned.items()):
-            if owned.busy.locked():
-                continue  # what is under way asks by itself
-            async with owned.busy:
-                if self._owned.get(number) is not owned:
-                    continue
+            if not owned.busy.locked():  # what is under way asks by itself
+                await self.between(number, lambda runner: runner.check())
+
+    async def between(
+        self, number: int, action: Callable[[PartitionRunner], Awaitable[None]]
+    ) -> bool:
+        """Has something done with a partition's runner, between its records; False where the
+        partition is not ours, or no longer."""
+        owned = self._owned.get(number)
+        if owned is None:
+            return False
+        async with owned.busy:
+            if self._owned.get(number) is owned:
                 try:
-                    await self.outage.outlast(owned.runner.check)
+                    await self.outage.outlast(partial(action, owned.runner))
                 except Fenced:
                     self._fenced(number, owned)
+        return self._owned.get(number) is owned
 
     async def check_topic(self) -> None:
         """Raises TopicRecreated where the topic is no longer the one that was claimed: a new log

@@ -14,6 +14,7 @@ import faust
 from streamer import log
 from streamer.admin.forget import KafkaErasures
 from streamer.errors import StreamerError
+from streamer.http.live import Live
 from streamer.http.predict import Api
 from streamer.http.server import GuardedWeb, answering, serve
 from streamer.kafka import clients as servers
@@ -28,6 +29,8 @@ from streamer.records import Publisher
 from streamer.settings import Settings
 from streamer.store.base import StoreRefused, StoreUnavailable
 from streamer.store.redis_store import RedisStore
+from streamer.worker.forgetter import Forgetter
+from streamer.worker.lister import LIST_S, UNLIST_S, Lister
 from streamer.worker.models import Models
 from streamer.worker.partitions import Partitions
 from streamer.worker.pipelines import PipelineLoader
@@ -85,6 +88,8 @@ class Serving:
         )
         self._partitions = Partitions(settings, runners, metrics=self._metrics)
         self._models.attach(self._partitions, store)
+        self._lister = Lister(self._partitions, store, settings.orders_topic)
+        self._forgetter = Forgetter(settings)
         options = LaneOptions(settings.batch)
         self._lane = Lane(settings.orders_topic, self._partitions, stop_for, options)
         self._partitions.lane = self._lane
@@ -111,6 +116,7 @@ class Serving:
             await self._partitions.hint()
             await self._lane.close()
             await self._models.close()
+            await self._forgetter.close()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._app.stop(), STOP_WITHIN_S)
 
@@ -122,12 +128,19 @@ class Serving:
         serve(web, self._unhealthy, self._unready, self._exposition)
         web.add_page("/model", answering(self._models.page))
         if self._settings.api:
-            Api(
+            api = Api(
                 lambda: self._models.reloader.pipeline,
                 self._store,
                 self._settings.orders_topic,
                 answered=self._metrics.api_answered,
-            ).add_to(web)
+            )
+            api.add_to(web)
+            may_forget = self._settings.erasure_keys.newest is not None
+            Live(api, self._forgetter if may_forget else None, self._lags).add_to(web)
+
+    def _lags(self) -> dict[int, int | None]:
+        gauges = self._partitions.gauges(self._watchdog.vitals.ends)
+        return {number: gauge.lag for number, gauge in gauges.items()}
 
     async def _unhealthy(self) -> list[str]:
         verdict = self._watchdog.verdict()
@@ -159,6 +172,8 @@ class Serving:
             (COMMIT_HINT_S, partitions.hint),
             (STORE_CHECK_S, partitions.check_store),
             (TOPIC_CHECK_S, partitions.check_topic),
+            (LIST_S, self._lister.list_all),
+            (UNLIST_S, self._lister.unlist),
             *self._models.looks(),
         ]
         return [self._read_model(), *(_every(interval_s, look) for interval_s, look in repeated)]

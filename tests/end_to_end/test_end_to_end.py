@@ -246,7 +246,7 @@ async def test_a_ready_worker_answers_on_the_loopback_address_alone(live: Deploy
     for path in ("/healthz", "/readyz"):
         status, body = await asyncio.to_thread(get, path)
         assert (status, body) == (200, b'{"ok":true,"reasons":[]}')
-    for path in ("/", "/table/", "/router/", "/stats/", "/graph/", "/metrics/"):
+    for path in ("/table/", "/router/", "/stats/", "/graph/", "/metrics/"):
         assert (await asyncio.to_thread(get, path))[0] == 404
     # A server on every address would answer here as well.
     with pytest.raises(OSError, match=r"refused|assign|unreachable"):

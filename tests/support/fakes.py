@@ -23,6 +23,8 @@ from model.decide.learned import NOTHING_LEARNED, Learned, Threshold
 from model.decide.policy import Policy
 from model.decide.scoring import Scorer
 from model.estimators.risk import OddsRegression, Risk
+from streamer.listing import tally
+from streamer.listing.tally import Tally
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.erasures import ErasureKeys, Erasures
 from streamer.pipeline.messages import ChurnWarning, Writer
@@ -329,9 +331,13 @@ class FaultyStore:
         sequence: int,
         user_ids: Sequence[str],
         next_offset: int | None,
+        said: bytes = b"",
     ) -> Outcome:
-        removing = self.kept.remove(partition, epoch, sequence, user_ids, next_offset)
+        removing = self.kept.remove(partition, epoch, sequence, user_ids, next_offset, said)
         return await self._do("remove", removing)
+
+    async def open_warnings(self, partition: Partition) -> list[bytes]:
+        return await self.kept.open_warnings(partition)
 
     async def outbox(self, partition: Partition, limit: int) -> Outbox:
         return await self._do("outbox", self.kept.outbox(partition, limit))
@@ -380,13 +386,15 @@ class FaultyPublisher(MemoryPublisher):
 
 @dataclass(frozen=True)
 class Left:
-    """Everything a partition leaves: states and due times, progress, and the distinct messages by
-    topic. Two deliveries of one log are alike when these are equal."""
+    """Everything a partition leaves: states and due times, progress, open warnings, counts, and the
+    distinct messages by topic. Two deliveries of one log are alike when these are equal."""
 
     states: dict[str, Stored]
     next_offset: int | None
     high_ts_ms: int | None
     outbox: int
+    listed: set[bytes]
+    tally: Tally
     messages: dict[str, set[Message]]
 
 
@@ -403,6 +411,8 @@ def left(
         next_offset=stood.next_offset if stood else None,
         high_ts_ms=stood.high_ts_ms if stood else None,
         outbox=len(done(store.outbox(partition, 10**6)).entries),
+        listed=set(done(store.open_warnings(partition))),
+        tally=tally.decode(stood.tally if stood else None),
         messages={
             topic: set(publisher.of(topic))
             for topic in (TOPICS.warnings, TOPICS.scores, TOPICS.dead_letters)
@@ -442,5 +452,10 @@ def warned(orders: list[Order], until_day: float = 200) -> list[ChurnWarning]:
     runner = claimed(log, MemoryStore(), publisher, pipeline(judge(policy)))
     done(runner.process(log))
     done(runner.tick(at(until_day)))
+    return said_by(publisher)
+
+
+def said_by(publisher: MemoryPublisher) -> list[ChurnWarning]:
+    """What was published to the warnings topic."""
     decode = msgspec.json.Decoder(ChurnWarning).decode
     return [decode(message.value or b"") for message in publisher.of(TOPICS.warnings)]

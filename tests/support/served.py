@@ -19,6 +19,7 @@ from model.decide.policy import Policy
 from model.decide.scoring import Scorer
 from model.explain.shapley import typical
 from streamer.clock import ManualClock
+from streamer.http.live import Live
 from streamer.http.predict import Api
 from streamer.http.server import GuardedWeb
 from streamer.kafka.faust_app import faust_app
@@ -79,6 +80,8 @@ class Served:
     pipelines: list[Pipeline | None]
     answered: list[tuple[str, int]]
     api: Api
+    clock: ManualClock
+    forgotten: list[str]
     headers: Any = field(default=None)
 
     async def ask(self, path: str, method: str = "GET", **options: Any) -> tuple[int, str, Any]:
@@ -105,8 +108,14 @@ class Served:
         assert (status, kind) == (200, "application/json"), found
         return found
 
-    async def apply(self, orders: Iterable[Order], number: int | None = None) -> None:
-        """Has the stream apply orders, each customer's in its partition or all in one."""
+    async def apply(
+        self,
+        orders: Iterable[Order],
+        number: int | None = None,
+        until_day: float | None = None,
+    ) -> None:
+        """Has the stream apply orders, each customer's in its partition or all in one, and judge
+        the silences until a day."""
         told = list(orders)
         for partition in range(PARTITIONS):
             own = [
@@ -115,34 +124,45 @@ class Served:
                 if partition
                 == (partition_for(order.user_id.encode(), PARTITIONS) if number is None else number)
             ]
-            log = records(own)
-            runner = PartitionRunner(
-                Partition("orders", partition), self.store, MemoryPublisher(), a_pipeline()
-            )
-            await runner.claim(LogRange(0, len(log), PARTITIONS))
+            place = Partition("orders", partition)
+            stands = await self.store.peek(place)
+            log = records(own, (stands and stands.next_offset) or 0)
+            runner = PartitionRunner(place, self.store, MemoryPublisher(), a_pipeline())
+            end = log[-1].offset + 1 if log else ((stands and stands.next_offset) or 0)
+            await runner.claim(LogRange(0, end, PARTITIONS))
             if log:
                 await runner.process(log)
+            if until_day is not None:
+                await runner.tick(at(until_day))
 
 
 @asynccontextmanager
 async def served(token: str | None = None) -> AsyncIterator[Served]:
     store, answered = PartedStore(), list[tuple[str, int]]()
     pipelines: list[Pipeline | None] = [a_pipeline()]
+    clock = ManualClock(NOW_MS)
     web = GuardedWeb(faust_app(Settings()), "127.0.0.1", 0, token)
     api = Api(
         lambda: pipelines[-1],
         store,
         "orders",
-        ManualClock(NOW_MS),
+        clock,
         lambda page, status: answered.append((page, status)),
     )
     api.add_to(web)
+    told: list[str] = []
+
+    async def forget(user_id: str, at_ms: int, partitions: int) -> None:
+        told.append(user_id)
+
+    live = Live(api, forget, lambda: {0: 0}, clock)
+    live.add_to(web)
     web.init_server()
     await web.start_server()
     assert web.bound is not None
     async with ClientSession(timeout=ClientTimeout(20)) as session:
         try:
-            yield Served(store, session, web.bound[1], pipelines, answered, api)
+            yield Served(store, session, web.bound[1], pipelines, answered, api, clock, told)
         finally:
             await web.stop_server()
             api.close()

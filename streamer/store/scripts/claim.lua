@@ -1,17 +1,16 @@
 -- Claims a partition: a new epoch, later than all before it.
 --
--- KEYS  meta, due, outbox
+-- KEYS  meta, due, outbox, open
 -- ARGV  1 partition count, 2 schema that the caller knows, 3 where the log begins, 4 id of the topic
 --       ('' = the broker has none)
--- Returns {"OK", epoch, sequence, next, high_ts, first, trail, lead} (next, high_ts, trail and lead
---         false where unset), or why not: {"PARTITIONS", stored} | {"SCHEMA", stored} | {"TOPIC", stored} | {"FOREIGN"}.
+-- Returns {"OK", epoch, sequence, next, high_ts, first, trail, lead, tally, listed} (false where unset), or why not: {"PARTITIONS", stored} | {"SCHEMA", stored} | {"TOPIC", stored} | {"FOREIGN"}.
 --
 -- The epoch is the server's clock in microseconds where that is later than the epoch before. A plain
 -- counter would give the same epoch twice when the server loses its last writes and is claimed
 -- again, and then neither of the two owners would be fenced.
-local meta, due, outbox = KEYS[1], KEYS[2], KEYS[3]
+local meta, due, outbox, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local stored = redis.call('HMGET', meta, 'schema', 'partitions', 'epoch', 'sequence', 'next', 'high_ts', 'first',
-  'topic_id', 'trail', 'lead')
+  'topic_id', 'trail', 'lead', 'tally', 'open', 'lister')
 
 if redis.call('EXISTS', meta) == 1 then
   local schema = tonumber(stored[1] or '')
@@ -38,4 +37,16 @@ if not stored[5] and first ~= '-1' then
   redis.call('HSET', meta, 'first', first)
 end
 if ARGV[4] ~= '' then redis.call('HSET', meta, 'topic_id', ARGV[4]) end
-return {'OK', epoch, stored[4] or '0', stored[5], stored[6], first, stored[9], stored[10]}
+-- The list of open warnings is whole where it is as long as the last write left it, and that write was of a
+-- version that keeps it.
+local sequence = stored[4] or '0'
+local listed = stored[12]
+local count = redis.call('HLEN', open)
+if not stored[5] and sequence == '0' and not listed and count == 0 then
+  listed = '0'
+  redis.call('HSET', meta, 'open', listed, 'lister', sequence)
+elseif listed and (tonumber(listed) ~= count or stored[13] ~= sequence) then
+  listed = false
+  redis.call('HDEL', meta, 'open')
+end
+return {'OK', epoch, stored[4] or '0', stored[5], stored[6], first, stored[9], stored[10], stored[11], listed}

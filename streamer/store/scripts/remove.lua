@@ -1,12 +1,13 @@
 -- Removes customers from a partition: all that is kept of them, or nothing. May be repeated.
 --
--- KEYS  meta, due, quarantine, then the key of each state
--- ARGV  1 epoch, 2 writes that came before, 3 next offset ('' = as it is), then each customer
+-- KEYS  meta, due, quarantine, open, feed, then the key of each state
+-- ARGV  1 epoch, 2 writes that came before, 3 next offset ('' = as it is), 4 how those messages of the feed
+--       begin that are to be blotted out ('' = none), then each customer
 -- Returns the name of the outcome.
-local meta, due, quarantine = KEYS[1], KEYS[2], KEYS[3]
+local meta, due, quarantine, open, feed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local mine, expected = tonumber(ARGV[1]), tonumber(ARGV[2])
 
-local stored = redis.call('HMGET', meta, 'epoch', 'sequence')
+local stored = redis.call('HMGET', meta, 'epoch', 'sequence', 'open')
 local epoch, sequence = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
 if epoch > mine then return 'FENCED' end
 if epoch < mine or sequence < expected then return 'LOST_WRITES' end
@@ -16,16 +17,37 @@ if sequence > expected then return 'FENCED' end
 -- A key of another type must fail here: a script that fails later has written half.
 redis.call('ZCARD', due)
 redis.call('HLEN', quarantine)
+redis.call('HLEN', open)
+redis.call('LLEN', feed)
 
-local fields = {'sequence', string.format('%.0f', expected + 1)}
+local made = string.format('%.0f', expected + 1)
+local fields = {'sequence', made, 'lister', made}
 if ARGV[3] ~= '' then
   fields[#fields + 1] = 'next'
   fields[#fields + 1] = ARGV[3]
 end
-redis.call('HSET', meta, unpack(fields))
-for i = 4, #ARGV do
-  redis.call('UNLINK', KEYS[i])
+local listed = 0
+for i = 5, #ARGV do
+  redis.call('UNLINK', KEYS[i + 1])
   redis.call('ZREM', due, ARGV[i])
   redis.call('HDEL', quarantine, ARGV[i])
+  listed = listed + redis.call('HDEL', open, ARGV[i])
 end
+if listed > 0 then
+  fields[#fields + 1] = 'listed'
+  fields[#fields + 1] = made
+  if stored[3] then
+    fields[#fields + 1] = 'open'
+    fields[#fields + 1] = redis.call('HLEN', open)
+  end
+end
+if ARGV[4] ~= '' then
+  local said = ARGV[4]
+  fields[#fields + 1] = 'erased'
+  fields[#fields + 1] = made
+  for i, entry in ipairs(redis.call('LRANGE', feed, 0, -1)) do
+    if string.sub(entry, 1, #said) == said then redis.call('LSET', feed, i - 1, '') end
+  end
+end
+redis.call('HSET', meta, unpack(fields))
 return 'APPLIED'

@@ -3,11 +3,11 @@
 --
 -- KEYS  meta, due, outbox
 -- ARGV  1 old partition count, 2 new one, 3 schema that the caller knows
--- Returns {"OK", epoch, sequence, next, high_ts, first, trail, lead}, or why not:
+-- Returns {"OK", epoch, sequence, next, high_ts, first, trail, lead, tally, false}, or why not:
 --         {"PARTITIONS", stored} | {"SCHEMA", stored} | {"FOREIGN"}.
 local meta, due, outbox = KEYS[1], KEYS[2], KEYS[3]
 local stored = redis.call('HMGET', meta, 'schema', 'partitions', 'epoch', 'sequence', 'next', 'high_ts', 'first',
-  'trail', 'lead')
+  'trail', 'lead', 'tally')
 
 if redis.call('EXISTS', meta) == 1 then
   local schema = tonumber(stored[1] or '')
@@ -27,6 +27,8 @@ local epoch = string.format('%.0f', math.max(tonumber(stored[3] or '0') + 1, now
 redis.call('HSET', meta, 'epoch', epoch, 'partitions', ARGV[2], 'schema', ARGV[3])
 -- Customers will be here whose orders are in the logs of other partitions: no log is whole any more.
 redis.call('HSET', meta, 'first', '-1')
+-- And their open warnings are to be listed here.
+redis.call('HDEL', meta, 'open')
 redis.call('HSETNX', meta, 'sequence', '0')
 redis.call('HSETNX', meta, 'outbox_first', '0')
-return {'OK', epoch, stored[4] or '0', stored[5], stored[6], '-1', stored[8], stored[9]}
+return {'OK', epoch, stored[4] or '0', stored[5], stored[6], '-1', stored[8], stored[9], stored[10], false}

@@ -66,7 +66,7 @@ def test_every_reason_of_a_single_record_is_in_the_table() -> None:
     not_of_the_record = {
         *(Reason.BEYOND_ID_MEMORY, Reason.NOT_SCORED, Reason.WRONG_PARTITION),
         *(Reason.NO_KEY, Reason.PLACEHOLDER_USER),
-            *(Reason.UNKNOWN_SCHEMA, Reason.NOT_DECODED),
+        *(Reason.UNKNOWN_SCHEMA, Reason.NOT_DECODED),
     }
     assert {reason for _, reason in BAD.values()} == set(Reason) - not_of_the_record
 

@@ -86,6 +86,20 @@ async def test_answers_and_problems_fit_their_schemas() -> None:
             validator("Prediction").validate(one)
         for user, query in (("ada", "?as_of=event-time"), ("ada", ""), ("bob", "")):
             validator("CustomerView").validate(await api.customer(user, query))
+        await api.apply(every("fay", 4, 5), 1, until_day=60)
+        for path, name in (
+            ("/warnings", "WarningsPage"),
+            ("/warnings?state=all", "WarningsPage"),
+            ("/outcomes", "OutcomesView"),
+            ("/status", "Status"),
+            ("/customers/fay/history", "CustomerHistory"),
+            ("/customers/bob/history", "CustomerHistory"),
+        ):
+            api.clock.advance(2_000)
+            found = (await api.ask(path))[2]
+            validator(name).validate(found)
+            assert found.get("warnings") != []
+        validator("Forgotten").validate((await api.ask("/customers/fay", "DELETE"))[2])
         for data in (b"{", request({}), request(*[{}] * 70)):
             validator("Problem").validate((await api.post(data))[2])
         assert (await api.ask("/openapi.json"))[2] == openapi()
@@ -97,6 +111,13 @@ async def test_every_status_that_was_seen_is_in_the_document() -> None:
         for page, path, method in (
             ("predict", "/predict", "post"),
             ("customers", "/customers/{user_id}", "get"),
+            ("forget", "/customers/{user_id}", "delete"),
+            ("history", "/customers/{user_id}/history", "get"),
+            ("warnings", "/warnings", "get"),
+            ("csv", "/warnings.csv", "get"),
+            ("stream", "/warnings/stream", "get"),
+            ("outcomes", "/outcomes", "get"),
+            ("status", "/status", "get"),
         )
     }
     async with served() as api:
@@ -106,10 +127,17 @@ async def test_every_status_that_was_seen_is_in_the_document() -> None:
                 "/predict", "POST", data=pieces(data), headers={"Content-Type": "application/json"}
             )
         await api.ask("/predict", "POST", data="x", headers={"Content-Type": "text/plain"})
-        for path in ("ada", "eve", "ada?as_of=x"):
-            await api.ask(f"/customers/{path}")
+        paths = ["ada", "eve", "ada?as_of=x", "eve/history", "%ff/history", "ada/history"]
+        asked = [f"/customers/{path}" for path in paths]
+        lists = ["/warnings", "/outcomes", "/status", "/warnings?limit=0", "/warnings.csv?limit=1"]
+        for path in [*asked, *lists]:
+            await api.ask(path)
+        for headers in ({}, {"Sec-Fetch-Site": "cross-site"}):
+            await api.ask("/customers/eve", "DELETE", headers=headers)
+        await api.ask("/warnings/stream", headers={"Last-Event-ID": "x"})
         api.store.away = True
-        await api.ask("/customers/ada")
+        for path in ["/customers/ada", "/customers/ada/history", "/warnings/stream", *lists]:
+            await api.ask(path)
         other, _, _ = await api.ask("/customers/ada", headers={"Host": "evil.example"})
         seen = {*api.answered, ("customers", other)}
     assert {status for _, status in seen} >= {200, 400, 404, 413, 415, 421, 422, 503}

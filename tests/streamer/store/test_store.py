@@ -20,6 +20,7 @@ from redis.exceptions import NoPermissionError
 from streamer.demo.embedded import EmbeddedRedis
 from streamer.records import Partition
 from streamer.store.base import (
+    FEED_SIZE,
     QUARANTINE_SIZE,
     Claim,
     EvictionPolicyUnsafe,
@@ -28,6 +29,8 @@ from streamer.store.base import (
     Outbox,
     Outcome,
     PartitionCountChanged,
+    Said,
+    Standing,
     StateStore,
     Stored,
     StoreRefused,
@@ -37,8 +40,8 @@ from streamer.store.base import (
 )
 from streamer.store.memory import DueTimes, MemoryStore
 from streamer.store.redis_admin import RedisAdmin
+from streamer.store.redis_reader import SCHEMA
 from streamer.store.redis_server import ClusterExpected, ForeignData, StoreAccessDenied
-from streamer.store.redis_store import SCHEMA
 from streamer.store.redis_url import StoreUrlInvalid, redacted
 from tests.support.servers.limited_user import limited
 from tests.support.servers.redis_kit import Node, clients, cluster, cluster_url, listening
@@ -108,9 +111,18 @@ def a_write(
     quarantine: Mapping[str, bytes] | None = None,
     window: bytes | None = None,
     lead: bytes | None = None,
+    **more: Any,
 ) -> Write:
     return Write(
-        states or {}, due or {}, outbox, next_offset, high_ts_ms, quarantine or {}, window, lead
+        states or {},
+        due or {},
+        outbox,
+        next_offset,
+        high_ts_ms,
+        quarantine or {},
+        window,
+        lead,
+        **more,
     )
 
 
@@ -1050,7 +1062,7 @@ async def test_a_partition_as_schema_1_kept_it_is_read_for_ever(redis: RedisAdmi
     await client.zadd(f"{prefix}due", {"ann": 1_747_828_800_000})
     await client.rpush(f"{prefix}outbox", b"one", b"two")
     await client.hset(f"{prefix}quarantine", "bob", b"damaged")
-    expected = Claim(1795363300000783, 41, 1200, 1_747_828_800_000, 300)
+    expected = Claim(1795363300000783, 41, 1200, 1_747_828_800_000, 300, listed=False)
     assert await redis.peek(ORDERS_3) == expected
     claim = await redis.claim(ORDERS_3, 4, topic_id="01a203f3972b7f42999ae47687053988")
     assert claim == replace(expected, epoch=claim.epoch)
@@ -1066,3 +1078,110 @@ async def test_a_partition_from_before_topic_ids_learns_its_own(redis: RedisAdmi
     assert (await redis.claim(ORDERS_3, 4, log_start=5, topic_id="one")).first_offset == 0
     with pytest.raises(TopicRecreated):
         await redis.claim(ORDERS_3, 4, topic_id="two")
+
+
+# --- what is kept for whoever looks
+
+
+async def listed(store: StateStore) -> set[bytes]:
+    return set(await store.open_warnings(ORDERS_3))
+
+
+async def standing(store: StateStore) -> Standing:
+    (found,) = await store.standings([ORDERS_3])
+    assert found is not None
+    return found
+
+
+async def test_what_is_listed_is_changed_by_the_write_that_changes_the_states(
+    store: StateStore,
+) -> None:
+    owner = await Owner.claims(store)
+    sent = [b"ann is warned of", b"bob ordered"]
+    listing = {"ann": sent[0], "bob": None, "{}": b"not sent now"}
+    await owner.write(states={"ann": b"1"}, outbox=sent, listing=listing, tally=b"one")
+    assert await listed(store) == {b"ann is warned of", b"not sent now"}
+    assert (await owner.outbox()).entries == sent
+    first = await standing(store)
+    assert (first.open, first.tally) == (2, b"one")
+    await owner.write(next_offset=5)
+    assert await standing(store) == replace(first, next_offset=5)
+    owner.sequence -= 1  # its answer was lost
+    assert await owner.write(listing={"ann": None}) is Outcome.ALREADY_APPLIED
+    await owner.write(listing={"ann": None}, tally=b"two")
+    second = await standing(store)
+    assert (second.open, second.tally) == (1, b"two")
+    assert second.changed != first.changed
+    claim = await store.claim(ORDERS_3, 4)
+    assert (claim.tally, claim.listed) == (b"two", True)
+
+
+async def test_of_thousands_who_are_listed_all_are(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    entries = [f"warning of {n}".encode() for n in range(9_000)]
+    await owner.write(outbox=entries, listing={f"u{n}": entry for n, entry in enumerate(entries)})
+    assert await listed(store) == set(entries)
+    await owner.write(listing=dict.fromkeys(f"u{n}" for n in range(8_999)))
+    assert await listed(store) == {b"warning of 8999"}
+
+
+async def test_the_feed_has_what_left_the_outbox_each_once(store: StateStore) -> None:
+    owner = await Owner.claims(store)
+    entries = [f"{n}".encode() for n in range(FEED_SIZE + 500)]
+    await owner.write(outbox=entries)
+    assert await store.feed(ORDERS_3, 0, 9) == Said(0, [])
+    await owner.trim(0, 2)
+    await owner.trim(0, 2)  # its answer was lost
+    assert await store.feed(ORDERS_3, 0, 9) == Said(0, [b"0", b"1"])
+    assert await store.feed(ORDERS_3, 1, 9) == Said(1, [b"1"])
+    assert await store.feed(ORDERS_3, 99, 9) == Said(2, [])
+    await owner.trim(2, FEED_SIZE + 498)
+    assert await store.feed(ORDERS_3, 0, 2) == Said(500, [b"500", b"501"])
+    assert (await standing(store)).said == FEED_SIZE + 500
+
+
+async def test_who_is_erased_is_listed_no_more_and_blotted_out_of_the_feed(
+    store: StateStore,
+) -> None:
+    owner = await Owner.claims(store)
+    sent = [b"ann:1", b"anna:1", b"ann:2"]
+    await owner.write(states={"ann": b"1"}, outbox=sent, listing={"ann": sent[2], "anna": sent[1]})
+    await owner.trim(0, 3)
+    before = await standing(store)
+    outcome = await store.remove(ORDERS_3, owner.epoch, owner.sequence, ["ann"], 4, b"ann:")
+    assert outcome is Outcome.APPLIED
+    assert await listed(store) == {b"anna:1"}
+    assert await store.feed(ORDERS_3, 0, 9) == Said(0, [b"", b"anna:1", b""])
+    after = await standing(store)
+    assert (after.open, after.changed != before.changed) == (1, True)
+    assert [users async for users in store.users(ORDERS_3)] == []
+
+
+async def test_a_list_that_was_lost_or_not_kept_is_not_taken_for_whole(redis: RedisAdmin) -> None:
+    prefix, client = f"{redis.server.root}{{orders-3}}:", redis.server.client
+    for damage in ("lost", "older version"):
+        owner = await Owner.claims(redis)
+        await owner.write(listing={"ann": b"w"}, next_offset=1, listed=True)
+        assert (await redis.claim(ORDERS_3, 4)).listed
+        if damage == "lost":
+            await client.delete(f"{prefix}open")
+        else:
+            await client.hincrby(f"{prefix}meta", "sequence", 1)
+        assert not (await redis.claim(ORDERS_3, 4)).listed
+        assert (await standing(redis)).open is None
+        owner = await Owner.claims(redis)
+        await owner.write(listing={"ann": b"w", "bob": b"w2"})
+        assert not (await redis.claim(ORDERS_3, 4)).listed
+        owner = await Owner.claims(redis)
+        await owner.write(listed=True)
+        assert (await redis.claim(ORDERS_3, 4)).listed
+        assert (await standing(redis)).open == 2
+
+
+async def test_every_customer_of_a_partition_is_found_and_no_other(store: StateStore) -> None:
+    users = {*ODD_IDS, *(f"u{n}" for n in range(50))}
+    for partition in (ORDERS_3, Partition("orders", 33)):
+        owner = await Owner.claims(store, partition)
+        await owner.write(states=dict.fromkeys(users if partition == ORDERS_3 else ["x"], b"1"))
+    assert {user async for chunk in store.users(ORDERS_3, 20) for user in chunk} == users
+    assert await store.standings([Partition("orders", 7)]) == [None]

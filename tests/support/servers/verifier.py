@@ -24,24 +24,29 @@ from redis.cluster import ClusterNode
 
 from features.events.orders import Order, Rejected, parse
 from features.facts.state import StateError
+from features.times import MS_PER_DAY
 from model.artifact import artifact, registry
 from model.decide import codec as customer_bytes
 from model.decide.rule_state import Trigger
 from streamer.assemble import pipeline_of, topics_of
 from streamer.clock import SystemClock
 from streamer.pipeline.batch import Pipeline
+from streamer.pipeline.messages import unpack
 from streamer.pipeline.partitioner import partition_for
 from streamer.pipeline.read import unreadable
 from streamer.records import MemoryPublisher, Message, Partition, Unreadable
 from streamer.replay.replay import Replay
+from streamer.store.base import FEED_SIZE
 from streamer.store.memory import MemoryStore
-from streamer.store.redis_store import SCHEMA
+from streamer.store.redis_reader import SCHEMA
 from tests.support.servers.deployment import Deployment
 
 _REPLAY_CHUNK: Final = 2_000
 # Fields of meta that tell of claims, writes, the broker and the limits of dead letters; no replay
 # knows them.
-_OF_THE_RUN: Final = frozenset({b"epoch", b"sequence", b"topic_id", b"trail", b"lead"})
+_OF_THE_RUN: Final = frozenset(
+    b"epoch sequence topic_id trail lead lister listed open tally erased".split()
+)
 
 
 class Origin(NamedTuple):
@@ -350,9 +355,53 @@ def _partition_faults(
         yield f"{prefix}meta is {compared}, must be {must}"
     if waiting := client.llen(f"{prefix}outbox"):
         yield f"{prefix}outbox has {waiting} entries"
-    known = {f"{prefix}meta", f"{prefix}due", f"{prefix}outbox", *names}
+    yield from _list_faults(client, prefix, kept, fields)
+    known = {f"{prefix}{name}" for name in ("meta", "due", "outbox", "open", "feed")} | names.keys()
     for key in sorted(keys - known):
         yield f"a key of no known kind: {key}"
+
+
+def _list_faults(
+    client: redis.Redis, prefix: str, kept: Kept, meta: Mapping[bytes, bytes]
+) -> Iterator[str]:
+    """Who is listed as warned of must be who is, and everything that was said once in the feed."""
+    listed = {user.decode() for user in cast(list[bytes], client.hkeys(f"{prefix}open"))}
+    warned = {user for user, state in kept.states.items() if is_warned(state)}
+    # Whose horizon is over may be on the list, or not any more.
+    for user in sorted(listed - warned):
+        yield f"{prefix}open: {user} is listed, and was not warned of or has ordered since"
+    if meta.get(b"open") != str(len(listed)).encode():
+        yield f"{prefix}meta: open is {meta.get(b'open')!r}, listed are {len(listed)}"
+    said = [unpack(entry) for entry in cast(list[bytes], client.lrange(f"{prefix}feed", 0, -1))]
+    ids = [msgspec.json.decode(one.value or b"{}", type=_Id).warning_id for one in said]
+    if len(ids) != min(kept.warnings, FEED_SIZE) or len(set(ids)) != len(ids):
+        yield f"{prefix}feed has {len(ids)} of {kept.warnings} messages, {len(set(ids))} different"
+    end_ms = kept.high_ts_ms or 0
+    for user in sorted(warned - listed):
+        if warned_until(kept.states[user], said) > end_ms:
+            yield f"{prefix}open: {user} is not listed"
+
+
+class _Id(msgspec.Struct):
+    warning_id: str
+
+
+def is_warned(state: bytes) -> bool:
+    """Whether the customer was warned of and has not ordered since."""
+    rule_state = customer_bytes.decode(state).rule_state
+    return rule_state.raised is not None and not rule_state.armed
+
+
+def warned_until(state: bytes, said: Sequence[Message]) -> int:
+    """When the horizon of a customer's last warning is over."""
+    raised = customer_bytes.decode(state).rule_state.raised
+    assert raised is not None
+    days = msgspec.json.decode(said[0].value or b"{}", type=_Horizon).horizon_days if said else 0
+    return raised.as_of_ms + days * MS_PER_DAY
+
+
+class _Horizon(msgspec.Struct):
+    horizon_days: int
 
 
 def _customer_faults(key: str, found: bytes | None, must: bytes | None) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""What a running shop looks like to whoever asks beside the workers."""
