@@ -233,10 +233,8 @@ class Lease:
         await self._made(
             self._store.write(self.partition, self._epoch, self._sequence, write), write.next_offset
         )
-        if write.high_ts_ms is not None:
-            time = self.position.time
-            if write.lead is not None:
-                time = event_time.decode(write.high_ts_ms, write.lead)
+        if write.lead is not None:
+            time = event_time.decode(write.high_ts_ms, write.lead)
             self.position = replace(self.position, time=time)
         if write.dead_letter_window is not None:
             window = dead_letters.decode(write.dead_letter_window)

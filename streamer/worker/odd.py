@@ -16,6 +16,8 @@ _HINTS: Final = {
     "correction": "orders came again with other values; the newest count",
     "id_reused": "order ids came again more than 14 days later; make them unique",
     "rounded": "amounts had more decimals than their currency",
+    "ahead": "orders were far ahead of those of two thirds of the customers: they count, but do not"
+    " move event time; check the clocks of the devices",
     "late": "orders came more than CLV_ALLOWED_LATENESS late; they count, but raise no warning",
     "future_ts": "orders were ahead of the clock; check those of the devices",
     "no_key": "records came without a key; key every order by its user_id",
