@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC as _UTC
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from importlib import resources
 from typing import Final, TypeAlias
@@ -49,11 +49,15 @@ class Calendar:
     CalendarError for a name that there is not.
     """
 
-    __slots__ = ("_start_ms", "name")
+    __slots__ = ("_start_ms", "_zone", "name")
 
     def __init__(self, name: str = "UTC") -> None:
         self.name = name
-        self._start_ms = None if name == "UTC" else lru_cache(maxsize=65_536)(_midnights(name))
+        self._zone: tzinfo = _UTC
+        self._start_ms = None
+        if name != "UTC":
+            self._zone = _zone_of(name)
+            self._start_ms = lru_cache(maxsize=65_536)(_midnights(self._zone))
 
     def day_of(self, ts_ms: int) -> int:
         """The day, counted from 1970-01-01, of an instant in epoch milliseconds."""
@@ -73,6 +77,28 @@ class Calendar:
         day = self.day_of(ts_ms)
         return day if self.start_ms(day) == ts_ms else day + 1
 
+    def wall_ms(self, when: datetime) -> int:
+        """Epoch milliseconds of what the zone's clocks showed; the first of what they showed twice.
+        Raises InstantError for what they never showed, other than a midnight: that is the day's
+        begin."""
+        first, second = self._offsets(when)
+        if first >= second:
+            return epoch_ms(when.replace(tzinfo=_UTC)) - first // _MILLISECOND
+        if when.time() == time():
+            return self.start_ms(day_of_date(when.date()))
+        raise InstantError(f"is no time in {self.name}, whose clocks were put forward over it")
+
+    def shows_twice(self, when: datetime) -> bool:
+        """Whether the zone's clocks showed this time twice, as they were put back."""
+        first, second = self._offsets(when)
+        return first > second
+
+    def _offsets(self, when: datetime) -> tuple[timedelta, timedelta]:
+        """From UTC, at a time that clocks show: before a change of them, and after it."""
+        both = (self._zone.utcoffset(when.replace(tzinfo=self._zone, fold=n)) for n in (0, 1))
+        first, second = (offset or timedelta() for offset in both)
+        return first, second
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Calendar) and self.name == other.name
 
@@ -90,16 +116,18 @@ class CalendarError(FactsError):
     """There is no such zone: name one of the IANA database, such as Europe/Berlin."""
 
 
-def _midnights(name: str) -> Callable[[int], int]:
+def _zone_of(name: str) -> ZoneInfo:
     folder, _, last = f"tzdata.zoneinfo/{name}".rpartition("/")
     try:
         with resources.files(folder.replace("/", ".")).joinpath(last).open("rb") as file:
-            zone = ZoneInfo.from_file(file, name)
+            return ZoneInfo.from_file(file, name)
     except (ImportError, OSError, ValueError, TypeError):
         raise CalendarError(
             f"{name!r} is not a time zone; name one of the IANA database, such as Europe/Berlin"
         ) from None
 
+
+def _midnights(zone: tzinfo) -> Callable[[int], int]:
     def start_ms(day: int) -> int:
         ordinal = min(day + _EPOCH_ORDINAL, _LAST_ORDINAL)
         start = epoch_ms(datetime.combine(date.fromordinal(ordinal), time(), zone))
@@ -168,19 +196,23 @@ def instant_ms(when: Instant) -> int:
     return epoch_ms(parsed)
 
 
-def wire_ms(value: object) -> int:
+def wire_ms(value: object, zone: Calendar | None = None) -> int:
     """Epoch milliseconds of what an order or a request says: ISO 8601 with offset as text (RFC
     3339, and as usual exports have it: a blank before the offset, `UTC` for it), or an integer of
-    epoch milliseconds. Raises InstantError.
+    epoch milliseconds. `zone`: that of texts without an offset; None: there is none. Raises
+    InstantError.
 
     >>> wire_ms("1970-01-02T00:00:00.0009Z"), wire_ms(1_767_225_600_000)
     (86400000, 1767225600000)
     """
     if isinstance(value, str):
         when = _read(value)
-        if when.tzinfo is None:
+        if when.tzinfo is not None:
+            ts_ms = epoch_ms(when)
+        elif zone is not None:
+            ts_ms = zone.wall_ms(when)
+        else:
             raise NaiveInstant("has no offset")
-        ts_ms = epoch_ms(when)
     elif isinstance(value, int) and not isinstance(value, bool):
         if not _MIN_EPOCH_MS <= value < _MAX_EPOCH_MS:
             raise InstantError(f"as epoch milliseconds lies before 1973 or after 2100{unit(value)}")
@@ -193,14 +225,23 @@ def wire_ms(value: object) -> int:
     return ts_ms
 
 
-def text_ms(text: str) -> int:
+def text_ms(text: str, zone: Calendar | None = None) -> int:
     """The same of a column of a file or a part of a URL, where integers are digits too."""
     text = text.strip()
     if text.isascii() and text.isdigit():
         return wire_ms(int(text) if len(text) <= _MOST_DIGITS else _YEAR_10000_MS)
     if decimals := _DECIMALS.fullmatch(text):
         raise InstantError(f"is not a time{unit(int(decimals[1]))}")
-    return wire_ms(text)
+    return wire_ms(text, zone)
+
+
+def comes_twice(text: str, zone: Calendar) -> bool:
+    """Whether a text that `text_ms` reads has no offset, and the zone's clocks showed it twice."""
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return False
+    when = _read(text)
+    return when.tzinfo is None and zone.shows_twice(when)
 
 
 def _read(text: str) -> datetime:

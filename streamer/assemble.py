@@ -15,6 +15,7 @@ from streamer.settings import Settings
 if TYPE_CHECKING:
     # scikit-learn takes a second and more to import; the worker does it while the group assigns.
     from model.artifact.artifact import Artifact
+    from model.artifact.manifest import Manifest
 
 
 def topics_of(settings: Settings) -> Topics:
@@ -31,18 +32,30 @@ class ModelUnsuitable(StreamerError, ValueError):
     """Set what the message names to what the model was trained on, or train another model."""
 
 
+def as_trained(manifest: Manifest) -> dict[str, str]:
+    """The settings that must be those of the model's training, as variables."""
+    return {
+        "CLV_CURRENCY": manifest.currency,
+        "CLV_TIMEZONE": manifest.timezone,
+        "CLV_FREE_ORDERS": manifest.free_orders.value,
+    }
+
+
 def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
     """Everything that partitions share, from the settings and the model.
 
-    Raises ModelUnsuitable where the model was trained in another currency than the orders have, or
-    on the days of another zone, and AttributesError where CLV_ATTRIBUTES lacks what it needs.
+    Raises ModelUnsuitable where the model was trained in another currency than the orders have, on
+    the days of another zone or with other free orders, and AttributesError where CLV_ATTRIBUTES
+    lacks what it needs.
     """
     manifest = artifact.manifest
-    for name, wanted, trained_on in (
-        ("CLV_CURRENCY", settings.currency, manifest.currency),
-        ("CLV_TIMEZONE", settings.timezone, manifest.timezone),
-    ):
-        if wanted != trained_on:
+    told = {
+        "CLV_CURRENCY": settings.currency,
+        "CLV_TIMEZONE": settings.timezone,
+        "CLV_FREE_ORDERS": settings.free_orders.value,
+    }
+    for name, trained_on in as_trained(manifest).items():
+        if (wanted := told[name]) != trained_on:
             raise ModelUnsuitable(
                 f"{name}={wanted!r}: the model in CLV_MODEL was trained on {trained_on};"
                 f" set {name}={trained_on} or train another model"

@@ -6,14 +6,24 @@ import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from features.events.envelopes import around, field_otherwise, header_of, key_fault
-from features.events.ids import PLACEHOLDERS, is_placeholder
+from features.events.ids import PLACEHOLDERS, is_placeholder, plain_id
 from features.events.money import AmbiguousAmount, AmountError, read_amount
-from features.times import InstantError, NaiveInstant, day_of, iso_day, text_ms, unit, wire_ms
+from features.times import (
+    Calendar,
+    InstantError,
+    NaiveInstant,
+    day_of,
+    iso_day,
+    text_ms,
+    unit,
+    wire_ms,
+)
 
 MAX_ID_CHARS: Final = 128
 _SHOWN_CHARS: Final = 80
@@ -119,7 +129,8 @@ class OrderRules:
 
     `max_future_ms`: how far event time may lie ahead of the clock, and of the record's timestamp.
     `earliest_ms`: the first instant that an order may be of. `free_orders`: what an order of amount
-    0 is. `placeholders`: customer ids that name nobody (`features.events.ids`).
+    0 is. `placeholders`: customer ids that name nobody (`features.events.ids`); `merge_ids`: those
+    that differ only in case, blanks at the ends or a trailing `.0` are one.
     """
 
     currency: str = "USD"
@@ -127,6 +138,11 @@ class OrderRules:
     earliest_ms: int = DEFAULT_EARLIEST_MS
     free_orders: FreeOrders = FreeOrders.COUNT
     placeholders: frozenset[str] = PLACEHOLDERS
+    merge_ids: bool = False
+
+    def customer(self, user_id: str) -> str:
+        """The id under which a customer counts."""
+        return plain_id(user_id) if self.merge_ids else user_id
 
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
@@ -189,19 +205,23 @@ def parse(
 
 
 def from_fields(
-    fields: Mapping[str, str | None], rules: OrderRules, now_ms: int | None = None
+    fields: Mapping[str, str | None],
+    rules: OrderRules,
+    now_ms: int | None = None,
+    zone: Calendar | None = None,
 ) -> Order | Rejected:
     """The order in one row of a file, or why it was set aside. Never raises.
 
     A negative amount is a refund of that size (UCI Online Retail II writes them so), or the
     cancellation that its type says. Empty optional fields count as absent. `ts` as on the wire:
-    with offset, or epoch ms. `now_ms`: as of `parse`.
+    with offset, or epoch ms. `now_ms`: as of `parse`; `zone`: that of times without an offset.
     """
+    read_ms = text_ms if zone is None else partial(text_ms, zone=zone)
     try:
         order_id = _id(fields.get("order_id"), "order_id", Reason.BAD_ORDER_ID)
-        user_id = _id(fields.get("user_id"), "user_id", Reason.BAD_USER_ID)
+        user_id = rules.customer(_id(fields.get("user_id"), "user_id", Reason.BAD_USER_ID))
         _check_user(user_id, rules)
-        ts_ms = _ts(fields.get("ts") or "", text_ms)
+        ts_ms = _ts(fields.get("ts") or "", read_ms, _NAIVE_IN_FILE)
         _check_bounds(ts_ms, fields.get("ts"), None, rules, now_ms)
         kind = _TYPES.get(fields.get("type") or "order")
         if kind is None:
@@ -213,7 +233,7 @@ def from_fields(
         if refund_id:
             refund_id = _id(refund_id, "refund_id", Reason.BAD_REFUND_ID)
         updated = fields.get("updated_at")
-        updated_ms = _updated_ms(updated, text_ms) if updated else -1
+        updated_ms = _updated_ms(updated, read_ms) if updated else -1
     except _Broken as broken:
         return broken.rejected
     if amount < 0 and kind is OrderType.ORDER:
@@ -241,13 +261,14 @@ def _accept(
     rules: OrderRules,
     now_ms: int | None,
 ) -> Order:
-    if key is not None and key != wire.user_id.encode():
+    user_id = rules.customer(wire.user_id)
+    if key is not None and key != wire.user_id.encode() and key != user_id.encode():
         raise _Broken(
             Reason.KEY_MISMATCH,
             "the record's key is not its user_id; key every order by its user_id"
             + key_fault(key, wire.user_id),
         )
-    _check_user(wire.user_id, rules)
+    _check_user(user_id, rules)
     ts_ms = _ts(wire.ts, wire_ms)
     _check_bounds(ts_ms, wire.ts, record_ts_ms, rules, now_ms)
     if wire.currency is not None:
@@ -261,9 +282,7 @@ def _accept(
         raise _bad_amount(raw.decode(), 'is negative; send what goes back as type "refund"')
     updated_ms = -1 if wire.updated_at is None else _updated_ms(wire.updated_at, wire_ms)
     refund_id = wire.refund_id or ""
-    order = Order(
-        wire.order_id, wire.user_id, ts_ms, abs(amount), kind, refund_id, updated_ms, rounded
-    )
+    order = Order(wire.order_id, user_id, ts_ms, abs(amount), kind, refund_id, updated_ms, rounded)
     return _counted(order, rules)
 
 
@@ -355,11 +374,15 @@ def _check_currency(currency: str | None, rules: OrderRules) -> None:
         )
 
 
-def _ts(value: Any, read: Callable[[Any], int]) -> int:
+_NAIVE: Final = "append Z or +hh:mm"
+_NAIVE_IN_FILE: Final = f"{_NAIVE}, or name the zone of such times (--timezone)"
+
+
+def _ts(value: Any, read: Callable[[Any], int], naive: str = _NAIVE) -> int:
     try:
         return read(value)
     except NaiveInstant as error:
-        raise _Broken(Reason.NAIVE_TS, f"ts {_shown(value)} {error}; append Z or +hh:mm") from None
+        raise _Broken(Reason.NAIVE_TS, f"ts {_shown(value)} {error}; {naive}") from None
     except InstantError as error:
         raise _Broken(
             Reason.BAD_TS,

@@ -128,6 +128,7 @@ def save(directory: str | Path, model: ClvModel, fields: ManifestFields) -> Mani
         snapshot_every_days=fields.snapshot_every_days,
         currency=model.currency,
         timezone=model.timezone,
+        free_orders=fields.free_orders,
         trained_from=fields.trained_from,
         cutoff=fields.cutoff,
         training_rows=fields.training_rows,

@@ -13,6 +13,7 @@ import sklearn
 
 from features.columns.rhythm import RHYTHM_NAMES
 from features.columns.vector import FEATURE_NAMES, FEATURE_VERSION
+from features.events.orders import FreeOrders
 from features.times import UTC, CalendarError, calendar_of
 from model.artifact.files import MANIFEST_FILE, MODEL_FILE, PICKLE_FILE, ArtifactRefused
 from model.data.attributes import Column
@@ -49,7 +50,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     holds the model: its parameters, or a pickle. `reference` is what
     `model.monitor.drift` compares later customers with. `data` says which orders training knew;
     `cutoffs` are reports like `metrics`, of the same kind of model trained anew at other days,
-    oldest first.
+    oldest first. `free_orders`: whether orders of 0 were purchases.
     """
 
     schema: str = SCHEMA
@@ -81,6 +82,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     cutoffs: list[dict[str, Any]] = []
     file: str = PICKLE_FILE
     timezone: str = UTC.name
+    free_orders: FreeOrders = FreeOrders.COUNT
 
     @property
     def typical_customer(self) -> tuple[float, ...]:
@@ -113,6 +115,7 @@ class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
     reference: DriftReference | None = None
     data: Data | None = None
     cutoffs: Sequence[Mapping[str, Any]] = ()
+    free_orders: FreeOrders = FreeOrders.COUNT
 
 
 def libraries() -> dict[str, str]:

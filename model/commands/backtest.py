@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from features.events.orders import OrderRules
 from features.times import day_of_date, iso_day
 from model.artifact import artifact
 from model.artifact.signature import Trust
@@ -88,7 +87,7 @@ def backtest_command(
     with one_line_errors():
         loaded = artifact.load(model_path, trust)
         manifest, scorer = loaded.manifest, loaded.scorer(attributes)
-        log = reading.load(orders, OrderRules(currency=manifest.currency)).orders
+        log = reading.load(orders, reading.rules_of(manifest)).orders
         known_customers(scorer.attributes, log)
         cutoff_day = day_of_date(manifest.cutoff)
         if from_day is not None and from_day < cutoff_day:

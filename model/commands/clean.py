@@ -22,6 +22,7 @@ from model.commands.shared import (
 )
 from model.data.order_log import REJECTED_FILE
 from model.report.escape import is_formula
+from model.words import counted
 
 
 @click.command("clean")
@@ -62,11 +63,12 @@ def clean_command(
     tell(found.report.text(currency))
     if formulas[True]:
         tell(
-            f"\n{formulas[True]:,} rows have an id that a spreadsheet runs as a formula (=, +, -,"
-            " @); ids are written as they are: import the file as text, or open it in none"
+            f"\n{counted(formulas[True], 'row has', 'rows have')} an id that a spreadsheet runs as"
+            " a formula (=, +, -, @); ids are written as they are: import the file as text, or open"
+            " it in none"
         )
     tell(
-        f"\n{len(found.orders):,} orders, refunds and cancellations written to {out / ORDERS_FILE};"
+        f"\n{counted(len(found.orders), 'row')} written to {out / ORDERS_FILE};"
         f" rows set aside to {out / REJECTED_FILE}"
     )
 

@@ -9,7 +9,7 @@ import click
 import msgspec
 from tqdm import tqdm
 
-from features.events.orders import Order, OrderRules
+from features.events.orders import Order
 from features.times import calendar_of, iso_day
 from model.artifact import artifact
 from model.artifact.manifest import Manifest
@@ -94,7 +94,7 @@ def evaluate_command(
         loaded = artifact.load(model_path, trust)
         manifest = loaded.manifest
         known = attributes_for(manifest.attributes, attributes)
-        log = reading.load(orders, OrderRules(currency=manifest.currency)).orders
+        log = reading.load(orders, reading.rules_of(manifest)).orders
         known_customers(known, log)
         if cutoffs is None:
             found = _as_it_is(log, loaded, cutoff, known)
@@ -152,6 +152,7 @@ def _config(manifest: Manifest, attributes: Attributes | None) -> TrainingConfig
         options=manifest.options,
         attributes=attributes,
         calendar=calendar_of(manifest.timezone),
+        free_orders=manifest.free_orders,
     )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from features.events.orders import OrderRules
 from features.times import calendar_of, day_of_date, iso_day
 from model.artifact import artifact
 from model.artifact.signature import Trust
@@ -71,7 +70,7 @@ def monitor_command(
                 f"model {model_path} has no reference to compare with: it was made by an older"
                 " version, or from too few customers; retrain it"
             )
-        log = reading.load(orders, OrderRules(currency=manifest.currency)).orders
+        log = reading.load(orders, reading.rules_of(manifest)).orders
         known_customers(scorer.attributes, log)
         start = day_of_date(manifest.cutoff) if from_day is None else from_day
         last = calendar_of(manifest.timezone).day_of(log[-1].ts_ms) if log else start

@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from features.events.orders import Order, OrderRules
+from features.times import UTC
 from model.artifact.signature import Trust
 from model.commands.shared import (
     ATTRIBUTES,
@@ -82,7 +83,17 @@ def retrain_command(
     Example:
       python -m model retrain models --orders orders.csv.gz
     """
-    asked = RetrainRequest(horizon, currency, kind, trust, key, attributes, step=step)
+    asked = RetrainRequest(
+        horizon,
+        currency,
+        kind,
+        trust,
+        key,
+        attributes,
+        reading.free_orders,
+        reading.zone or UTC,
+        step=step,
+    )
     run(root, partial(_files, orders, reading), asked, as_json=as_json)
 
 
@@ -97,7 +108,7 @@ def run(root: Path, read: Read, asked: RetrainRequest, *, as_json: bool) -> None
 
 
 def _files(
-    paths: Sequence[Path], reading: Reading, currency: str
+    paths: Sequence[Path], reading: Reading, rules: OrderRules
 ) -> tuple[Sequence[Order], Counter[str]]:
-    loaded = reading.load(paths, OrderRules(currency=currency))
+    loaded = reading.load(paths, rules)
     return loaded.orders, Counter(loaded.summary.set_aside)

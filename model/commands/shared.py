@@ -19,20 +19,21 @@ from tqdm import tqdm
 
 from features.events.ids import placeholders_of
 from features.events.orders import FreeOrders, OrderRules
-from features.times import MS_PER_DAY, Calendar, CalendarError, calendar_of, day_of_date
+from features.times import MS_PER_DAY, UTC, Calendar, CalendarError, calendar_of, day_of_date
 from model.artifact.files import replace_durably
 from model.artifact.signature import Trust
 from model.data.attributes import Attributes
 from model.data.columns import OrderColumns
-from model.data.loading import Loaded, load
+from model.data.loading import Loaded, Streamed, load, streamed
 from model.data.order_log import REJECTED_FILE, FileRules, Rejections, Row
 from model.data.rows import RowsAre
-from model.data.summary import NOBODY_TWICE
+from model.data.summary import NOBODY_TWICE, Summary
 from model.data.text_files import OrderLogError
 from model.errors import ModelError
 from model.report.escape import terminal
 
 if TYPE_CHECKING:
+    from model.artifact.manifest import Manifest
     from model.data.cleaning import Cleaned
 
 _F = TypeVar("_F", bound=Callable[..., Any] | click.Command)
@@ -53,7 +54,7 @@ def one_line_errors(*also: type[Exception]) -> Iterator[None]:
 
 
 def day_option(_: click.Context, __: click.Parameter, value: datetime | None) -> int | None:
-    """The UTC day of a date given as an option."""
+    """The day of a date given as an option."""
     if value is None:
         return None
     return day_of_date(value.date())
@@ -64,7 +65,7 @@ CUTOFF = click.option(
     type=click.DateTime(["%Y-%m-%d"]),
     callback=day_option,
     metavar="YYYY-MM-DD",
-    help="Only what was known at 00:00 UTC of this day. Default: one horizon before the log ends.",
+    help="Only what was known at 00:00 of this day. Default: one horizon before the log ends.",
 )
 
 
@@ -160,22 +161,12 @@ def _currency(_: click.Context, __: click.Parameter, value: str) -> str:
     return value
 
 
-def _timezone(_: click.Context, __: click.Parameter, value: str) -> Calendar:
+def _timezone(_: click.Context, __: click.Parameter, value: str | None) -> Calendar | None:
     try:
-        return calendar_of(value)
+        return None if value is None else calendar_of(value)
     except CalendarError as error:
         raise click.UsageError(f"--timezone {error}") from None
 
-
-TIMEZONE = click.option(
-    "--timezone",
-    "calendar",
-    default="UTC",
-    show_default=True,
-    metavar="ZONE",
-    callback=_timezone,
-    help="The shop's own, such as Europe/Berlin: where its days begin.",
-)
 
 CURRENCY = click.option(
     "--currency", default="USD", show_default=True, callback=_currency, help="Of all amounts."
@@ -184,17 +175,34 @@ CURRENCY = click.option(
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How order files are read: what several rows of one id are, and who is who. `strict`: what
-    looks odd is an error. `changes`: fields of the rules of orders that options change."""
+    """How order files are read: what several rows of one id are, and of which zone times without an
+    offset are. `strict`: what looks odd is an error. `changes`: fields of the rules of orders that
+    options change."""
 
     rows_are: RowsAre | None = None
-    merge_ids: bool = False
+    zone: Calendar | None = None
     strict: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def free_orders(self) -> FreeOrders | None:
+        """What orders of 0 are; None: it was not said."""
+        return self.changes.get("free_orders")
+
+    def rules_of(self, manifest: Manifest) -> OrderRules:
+        """What the orders that a model is judged by must satisfy. Raises OrderLogError where other
+        free orders are asked for than it was trained on."""
+        trained_on = manifest.free_orders
+        if self.free_orders not in (None, trained_on):
+            raise OrderLogError(
+                f"--free-orders {self.free_orders}: the model was trained with {trained_on}; leave"
+                " it out, or train another model"
+            )
+        return OrderRules(currency=manifest.currency, free_orders=trained_on)
+
     def rules(self, orders: OrderRules) -> FileRules:
         """The rules of a file with such orders, none of which may be ahead of this clock."""
-        return FileRules(replace(orders, **self.changes), self.merge_ids, int(time.time() * 1000))
+        return FileRules(replace(orders, **self.changes), int(time.time() * 1000), self.zone)
 
     def load(
         self, paths: Sequence[Path], orders: OrderRules, rejections: Rejections | None = None
@@ -202,23 +210,34 @@ class Reading:
         """The orders of files; says at the command's end, on stderr, what was read. Raises
         OrderLogError."""
         taken = rejections or Rejections()
+        loaded = load(paths, self.rules(orders), self.rows_are, rejections=taken, shown=_shown)
+        self._tell(loaded.summary, taken)
+        return loaded
 
-        def shown(rows: Iterable[Row]) -> Iterable[Row]:
-            # disable=None: a bar on a terminal, nothing when piped.
-            bar: Iterable[Row] = tqdm(rows, desc="reading", unit=" rows", disable=None, leave=False)
-            return bar
-
+    @contextmanager
+    def streamed(
+        self, paths: Sequence[Path], orders: OrderRules, rejections: Rejections | None = None
+    ) -> Iterator[Streamed]:
+        """As `load`, for orders that are read once, however many there are."""
+        taken = rejections or Rejections()
         rules = self.rules(orders)
-        loaded = load(paths, rules, self.rows_are, rejections=taken, shown=shown)
+        with streamed(paths, rules, self.rows_are, rejections=taken, shown=_shown) as found:
+            self._tell(found.summary, taken)
+            yield found
+
+    def _tell(self, summary: Summary, taken: Rejections) -> None:
         if taken.counts:
             tell(taken.text(), err=True)
-        if self.strict and loaded.summary.odd:
-            odd = "; ".join(found.detail for found in loaded.summary.odd)
+        if self.strict and summary.odd:
+            odd = "; ".join(found.detail for found in summary.odd)
             raise OrderLogError(f"--strict, and the log looks odd: {odd}")
-        click.get_current_context().call_on_close(
-            lambda: tell(f"Read {loaded.summary.text()}", err=True)
-        )
-        return loaded
+        click.get_current_context().call_on_close(lambda: tell(summary.text(), err=True))
+
+
+def _shown(rows: Iterable[Row]) -> Iterable[Row]:
+    # disable=None: a bar on a terminal, nothing when piped.
+    bar: Iterable[Row] = tqdm(rows, desc="reading", unit=" rows", disable=None, leave=False)
+    return bar
 
 
 def reading_options(command: _F) -> _F:
@@ -235,6 +254,16 @@ def reading_options(command: _F) -> _F:
         is_flag=True,
         envvar="CLV_MERGE_IDS",
         help="Customer ids that differ only in case, blanks at the ends or .0 are one.",
+    )
+    @click.option(
+        "--timezone",
+        "zone",
+        metavar="ZONE",
+        envvar="CLV_TIMEZONE",
+        callback=_timezone,
+        help="The shop's own, such as Europe/Berlin: of times without an offset, and where days"
+        " begin."
+        " Default: UTC, and such times are set aside.",
     )
     @click.option(
         "--placeholders",
@@ -261,13 +290,14 @@ def reading_options(command: _F) -> _F:
         *arguments: Any,
         rows_are: str | None,
         merge_ids: bool,
+        zone: Calendar | None,
         placeholders: str | None,
         free_orders: str | None,
         earliest: datetime | None,
         strict: bool,
         **more: Any,
     ) -> Any:
-        changes: dict[str, Any] = {}
+        changes: dict[str, Any] = {"merge_ids": True} if merge_ids else {}
         if placeholders:
             changes["placeholders"] = placeholders_of(placeholders.split(","))
         if free_orders is not None:
@@ -275,7 +305,7 @@ def reading_options(command: _F) -> _F:
         if earliest is not None:
             changes["earliest_ms"] = day_of_date(earliest.date()) * MS_PER_DAY
         rows = None if rows_are is None else RowsAre(rows_are)
-        return command(*arguments, reading=Reading(rows, merge_ids, strict, changes), **more)
+        return command(*arguments, reading=Reading(rows, zone, strict, changes), **more)
 
     return with_reading  # type: ignore[return-value]  # click reads its options from it
 
@@ -308,7 +338,13 @@ def read_clean_log(
         if to_learn and odd.code == NOBODY_TWICE:
             raise OrderLogError(f"nothing can be learned from {odd.detail}")
     rejected_rows = Counter(loaded.summary.set_aside)
-    found = cleaned(loaded.orders, currency, rejected_rows, drop_outliers=drop_outliers)
+    found = cleaned(
+        loaded.orders,
+        currency,
+        rejected_rows,
+        drop_outliers=drop_outliers,
+        calendar=reading.zone or UTC,
+    )
     if directory is not None:
         write(directory, found)
     return found

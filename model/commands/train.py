@@ -10,7 +10,8 @@ import click
 import msgspec
 from tqdm import tqdm
 
-from features.times import Calendar, iso_day
+from features.events.orders import FreeOrders
+from features.times import UTC, Calendar, iso_day
 from model.artifact import artifact
 from model.artifact.manifest import Manifest
 from model.commands.shared import (
@@ -18,7 +19,6 @@ from model.commands.shared import (
     CURRENCY,
     CUTOFF,
     ORDERS,
-    TIMEZONE,
     Reading,
     known_customers,
     one_line_errors,
@@ -70,7 +70,6 @@ def _list_kinds(context: click.Context, _: click.Parameter, asked: bool) -> None
 @click.option("--horizon", default=90, show_default=True, help="Days that CLV looks ahead.")
 @CUTOFF
 @CURRENCY
-@TIMEZONE
 @ATTRIBUTES
 @click.option(
     "--kind",
@@ -138,7 +137,6 @@ def train_command(
     horizon: int,
     cutoff: int | None,
     currency: str,
-    calendar: Calendar,
     attributes: Path | None,
     kind: str | None,
     given: tuple[str, ...],
@@ -165,11 +163,12 @@ def train_command(
       python -m model train orders.csv.gz --out models/best --search --trials 40
     """
     with one_line_errors():
-        own = _given(given, columns, searched)
+        own, calendar = _given(given, columns, searched), reading.zone or UTC
         config = TrainingConfig(
             horizon,
             currency=currency,
             calendar=calendar,
+            free_orders=reading.free_orders or FreeOrders.COUNT,
             kind=kind or DEFAULT,
             options=options_of(kind or DEFAULT, own),
             attributes=None if attributes is None else read_attributes(attributes),

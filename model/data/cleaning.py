@@ -31,9 +31,10 @@ import pandas as pd
 
 from features.events.money import amount_text, minor_exponent, money_text
 from features.events.orders import Order, OrderType
-from features.times import MS_PER_DAY, iso_day, rfc3339
-from model.data.columns import OrderColumns, OrderRows
+from features.times import MS_PER_DAY, UTC, Calendar, iso_day, rfc3339
+from model.data.columns import Ints, OrderColumns, OrderRows
 from model.data.text_files import for_spreadsheets
+from model.words import counted, inflected
 
 OUTLIERS_FILE: Final = "outliers.csv"
 REPORT_FILE: Final = "cleaning.json"
@@ -46,6 +47,7 @@ _LEAST_IQR: Final = float(np.log(1.5))
 # Of fewer days than this nothing is far out.
 _LEAST_DAYS: Final = 20
 _MOST_LISTED: Final = 1_000
+_EVENTS: Final = "orders, refunds and cancellations"
 
 
 class Outlier(msgspec.Struct, frozen=True):
@@ -81,22 +83,23 @@ class Cleaning(msgspec.Struct, frozen=True):
 
     def text(self, currency: str) -> str:
         """The report for people: a line for each kind of what was found."""
-        lines = [f"{self.rows:,} rows read, {self.accepted:,} orders, refunds and cancellations"]
+        accepted = counted(self.accepted, "order, refund or cancellation", _EVENTS)
+        lines = [f"{counted(self.rows, 'row')} read, {accepted}"]
         lines += [f"{count:>9,} set aside: {reason}" for reason, count in self.rejected.items()]
         refunded = f"{money_text(self.refunded_without_order, currency)} {currency}"
         share = f"{self.outlier_share:.1%} of revenue"
         found = (
             (self.repeated, f"repeated ({self.contradicting:,} with another amount)"),
-            (self.refunds_without_order, f"refunds without an order ({refunded})"),
-            (self.cancellations_without_order, "cancellations without an order"),
+            (self.refunds_without_order, f"refund{{}} without an order ({refunded})"),
+            (self.cancellations_without_order, "cancellation{} without an order"),
             (
                 self.outliers,
-                f"outlying days of customers, above {money_text(self.outlier_from or 0, currency)}"
-                f" {currency} net"
+                f"outlying day{{}} of customers, above"
+                f" {money_text(self.outlier_from or 0, currency)} {currency} net"
                 f" ({share}; {'left out' if self.outliers_dropped else 'kept'})",
             ),
         )
-        return "\n".join(lines + [f"{count:>9,} {what}" for count, what in found if count])
+        return "\n".join(lines + [f"{n:>9,} {inflected(text, n)}" for n, text in found if n])
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +118,12 @@ def cleaned(
     rejected: Counter[str] | None = None,
     *,
     drop_outliers: bool = False,
+    calendar: Calendar = UTC,
 ) -> Cleaned:
-    """The log without repetitions and, where asked, without the days of its outliers; and what was
-    found in it. `rejected` are the rows that did not make it into the log, by reason."""
-    frame = _frame(log)
+    """The log without repetitions and, where asked, without the days of its outliers, which are
+    those of a calendar; and what was found in it. `rejected` are the rows that did not make it into
+    the log, by reason."""
+    frame = _frame(log, calendar)
     unit = 10.0 ** minor_exponent(currency)
     repeated = _repeated(frame)
     once = frame[~repeated]
@@ -188,14 +193,23 @@ def write_orders(path: Path, orders: Iterable[Order], currency: str) -> None:
             rows.writerow((*of_order, order.refund_id, updated))
 
 
-def _frame(log: Sequence[Order]) -> pd.DataFrame:
-    """The log in columns; `key` stands for order id and customer, `user` for the customer in the
-    order in which they first come."""
+def _frame(log: Sequence[Order], calendar: Calendar) -> pd.DataFrame:
+    """The log in columns; `day` is the calendar's, `key` stands for order id and customer, `user`
+    for the customer in the order in which they first come."""
     rows = OrderRows(log)
     ts = rows.column("ts")
     columns = {name: rows.column(name) for name in ("amount", "type", "user", "key")}
     more = {"ts": ts, "refund": rows.refunds(), "updated": rows.updated()}
-    return pd.DataFrame({"day": ts // MS_PER_DAY, **columns, **more})
+    return pd.DataFrame({"day": _day(ts, calendar), **columns, **more})
+
+
+def _day(ts: Ints, calendar: Calendar) -> Ints:
+    """The day of each instant."""
+    if calendar == UTC or not len(ts):
+        return ts // MS_PER_DAY
+    first, last = calendar.day_of(int(ts.min())), calendar.day_of(int(ts.max()))
+    starts = [calendar.start_ms(day) for day in range(first, last + 1)]
+    return first + np.searchsorted(starts, ts, side="right") - 1
 
 
 def _repeated(frame: pd.DataFrame) -> pd.Series[bool]:

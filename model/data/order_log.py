@@ -19,8 +19,8 @@ from typing import Any, Final, Self, TypeAlias
 
 import msgspec
 
-from features.events.ids import plain_id
 from features.events.orders import Order, OrderRules, Reason, Rejected, from_fields, is_unicode
+from features.times import Calendar, comes_twice
 from model.data.csv_rows import CsvRows, comma_decimals, known_name
 from model.data.text_files import (
     OrderLogError,
@@ -45,15 +45,15 @@ _QUOTED: Final = tuple(f'"{name}"'.encode() for name in (*REQUIRED, *OPTIONAL))
 
 @dataclass(frozen=True, slots=True)
 class FileRules:
-    """What a file's orders must satisfy (`orders`), and how its customers are told apart.
+    """What a file's orders must satisfy (`orders`), and how its times are read.
 
-    `merge_ids`: ids that differ only in case, blanks at the ends or a trailing `.0` are one.
-    `now_ms`: the clock that orders may not be ahead of; None: any.
+    `now_ms`: the clock that orders may not be ahead of; None: any. `zone`: that of times without an
+    offset; None: they are set aside.
     """
 
     orders: OrderRules = field(default_factory=OrderRules)
-    merge_ids: bool = False
     now_ms: int | None = None
+    zone: Calendar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +69,32 @@ class RejectedRow:
         return f"{self.path}, line {self.line}: {reason}: {detail}"
 
 
-Row: TypeAlias = Order | RejectedRow
+@dataclass(frozen=True, slots=True)
+class DoubtedRow:
+    """An order of a time without an offset that came twice, as clocks were put back: it is taken
+    for the first. `text` is that time as it was written."""
+
+    path: Path
+    line: int
+    order: Order
+    text: str
+
+
+Row: TypeAlias = Order | RejectedRow | DoubtedRow
 
 
 @dataclass(slots=True)
 class Rejections:
     """Rows that were set aside: counted by reason, the first of each kept, and all of them written
-    to a CSV of path, line, reason and detail where `path` says. `also` hears of each."""
+    to a CSV of path, line, reason and detail where `path` says. `also` hears of each. Rows that are
+    doubted are counted only."""
 
     path: Path | None = None
     also: Callable[[RejectedRow], object] = lambda row: None
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, RejectedRow] = field(default_factory=dict)
+    doubted: int = 0
+    first_doubted: DoubtedRow | None = None
     _file: Any = None
     _rows: Any = None
 
@@ -103,8 +117,12 @@ class Rejections:
         for row in rows:
             if isinstance(row, Order):
                 yield row
-            else:
+            elif isinstance(row, RejectedRow):
                 self._take(row)
+            else:
+                self.doubted += 1
+                self.first_doubted = self.first_doubted or row
+                yield row.order
 
     def _take(self, row: RejectedRow) -> None:
         reason = row.rejected.reason.value
@@ -190,23 +208,27 @@ def _read_jsonl(path: Path, rules: FileRules) -> Iterator[Row]:
                     " a line, as jq -c '.[]' does"
                 )
             any_row = True
-            try:
-                document = decode(content)
-            except (msgspec.DecodeError, ValueError, RecursionError) as error:
-                detail = f"the line is not JSON in UTF-8: {str(error)[:120]}"
-                yield RejectedRow(path, line, Rejected(Reason.NOT_JSON, detail))
-                continue
-            if not isinstance(document, dict):
-                detail = f"the line is a JSON {type(document).__name__}; write an object"
-                yield RejectedRow(path, line, Rejected(Reason.NOT_AN_OBJECT, detail))
-                continue
-            fault = _names_fault(document, content)
-            if fault is None:
-                yield _row(_as_text(document, _KNOWN), path, line, rules)
-            else:
-                yield RejectedRow(path, line, fault)
+            yield _json_row(decode, content, path, line, rules)
         if not any_row:
             raise _empty(path)
+
+
+def _json_row(
+    decode: Callable[[bytes], Any], content: bytes, path: Path, line: int, rules: FileRules
+) -> Row:
+    """What a line says; every line that is not blank is a row."""
+    try:
+        document = decode(content)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        detail = f"the line is not JSON in UTF-8: {str(error)[:120]}"
+        return RejectedRow(path, line, Rejected(Reason.NOT_JSON, detail))
+    if not isinstance(document, dict):
+        detail = f"the line is a JSON {type(document).__name__}; write an object"
+        return RejectedRow(path, line, Rejected(Reason.NOT_AN_OBJECT, detail))
+    fault = _names_fault(document, content)
+    if fault is not None:
+        return RejectedRow(path, line, fault)
+    return _row(_as_text(document, _KNOWN), path, line, rules)
 
 
 def _names_fault(document: dict[str, Any], content: bytes) -> Rejected | None:
@@ -260,7 +282,7 @@ def _read_parquet(path: Path, rules: FileRules) -> Iterator[Row]:
         ) from None
     try:
         with pq.ParquetFile(path) as file:
-            columns = _parquet_columns(pa, path, file)
+            columns = _parquet_columns(pa, path, file, rules.zone)
         texts = [name for name, kind in columns.values() if pa.types.is_string(kind)]
         # Texts as numbers into a list of them: a page of one value, a million times, stays small.
         with pq.ParquetFile(path, read_dictionary=texts) as file:
@@ -272,6 +294,11 @@ def _read_parquet(path: Path, rules: FileRules) -> Iterator[Row]:
                     line += 1
                     fields = dict(zip(columns, row, strict=True))
                     yield _row(_as_text(fields, fields), path, line, rules)
+            if line != file.metadata.num_rows:
+                raise OrderLogError(
+                    f"order log {path}: {line:,} rows were read, and its footer says"
+                    f" {file.metadata.num_rows:,}; write the file again"
+                )
     except (pa.ArrowMemoryError, MemoryError):
         raise OrderLogError(
             f"order log {path} takes more memory than there is; write smaller row groups"
@@ -280,7 +307,9 @@ def _read_parquet(path: Path, rules: FileRules) -> Iterator[Row]:
         raise unreadable(path, "Parquet file", error) from None
 
 
-def _parquet_columns(pa: Any, path: Path, file: Any) -> dict[str, tuple[str, Any]]:
+def _parquet_columns(
+    pa: Any, path: Path, file: Any, zone: Calendar | None
+) -> dict[str, tuple[str, Any]]:
     """Our names, each with the file's own and its type. Raises OrderLogError."""
     schema, found = file.schema_arrow, {}
     for name in schema.names:
@@ -297,10 +326,11 @@ def _parquet_columns(pa: Any, path: Path, file: Any) -> dict[str, tuple[str, Any
         )
     for name in ("ts", "updated_at"):
         kind = found[name][1] if name in found else None
-        if kind is not None and pa.types.is_timestamp(kind) and not kind.tz:
+        naive = kind is not None and pa.types.is_timestamp(kind) and not kind.tz
+        if naive and zone is None:
             raise OrderLogError(
-                f"order log {path}: column {name} holds times without a zone;"
-                " store them as timestamps in UTC"
+                f"order log {path}: column {name} holds times without a zone; name it (--timezone),"
+                " or store them as timestamps in UTC"
             )
     wanted = {name for name, _ in found.values()}
     for group in range(file.metadata.num_row_groups):
@@ -320,7 +350,9 @@ def _parquet_values(pa: Any, path: Path, column: Any) -> list[object]:
 
     if pa.types.is_timestamp(column.type):
         # Nanoseconds of an exporter are dropped here; event time is in milliseconds.
-        column = column.cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64())
+        zone = column.type.tz
+        column = column.cast(pa.timestamp("ms", "UTC" if zone else None), safe=False)
+        column = column.cast(pa.int64() if zone else pa.string())
     held = column.dictionary if pa.types.is_dictionary(column.type) else column
     if pa.types.is_string(held.type) or pa.types.is_large_string(held.type):
         longest = pc.max(pc.binary_length(held)).as_py() or 0
@@ -353,10 +385,12 @@ def _row(fields: dict[str, Any], path: Path, line: int, rules: FileRules) -> Row
     for name in REQUIRED[2:] + OPTIONAL:
         if not isinstance(value := fields.get(name), str | None):
             fields[name] = repr(value)  # true, [] and {} are not text: shown as they are, refused
-    if rules.merge_ids and isinstance(user_id := fields.get("user_id"), str):
-        fields["user_id"] = plain_id(user_id)
-    order = from_fields(fields, rules.orders, rules.now_ms)
-    return RejectedRow(path, line, order) if isinstance(order, Rejected) else order
+    order = from_fields(fields, rules.orders, rules.now_ms, rules.zone)
+    if isinstance(order, Rejected):
+        return RejectedRow(path, line, order)
+    if rules.zone is not None and comes_twice(fields["ts"], rules.zone):
+        return DoubtedRow(path, line, order, fields["ts"])
+    return order
 
 
 def _misshapen(path: Path, line: int, found: int, expected: int) -> RejectedRow:

@@ -21,6 +21,7 @@ from features.facts.state import REUSED_AFTER_MS
 from features.times import rfc3339
 from model.data.columns import Ints, Mask, OrderRows
 from model.data.text_files import OrderLogError
+from model.words import counted
 
 _SHOWN_ROWS: Final = 3
 _MOST_MINOR: Final = 1 << 60
@@ -55,22 +56,70 @@ class Counts:
     ids_reused: int
 
 
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Ids that stand on several rows with other times or amounts: how many on how many rows, how
+    many of them at one time or weeks apart, and one as an example."""
+
+    ids: int
+    rows: int
+    together: int
+    apart: int
+    example: str
+
+    def __add__(self, other: Several) -> Several:
+        return Several(
+            self.ids + other.ids,
+            self.rows + other.rows,
+            self.together + other.together,
+            self.apart + other.apart,
+            self.example,
+        )
+
+    def question(self, where: str, of_rows: int) -> str:
+        """What is to be said: the choice, and which answer is likely."""
+        days = self.ids - self.together - self.apart
+        likely = {
+            RowsAre.LINE_ITEMS: self.together,
+            RowsAre.ORDERS: self.apart,
+            RowsAre.CORRECTIONS: days,
+        }
+        why = {
+            RowsAre.LINE_ITEMS: f"{self.together:,} of them have one time",
+            RowsAre.ORDERS: f"{self.apart:,} of them are weeks apart",
+            RowsAre.CORRECTIONS: f"{days:,} of them change within days"
+            " (or line-items, if lines were shipped apart)",
+        }
+        guess = max(likely, key=lambda one: likely[one])
+        ids = counted(self.ids, "order id stands", "order ids stand")
+        return (
+            f"order log {where}: {ids} on several rows with other times or amounts,"
+            f" {self.rows:,} of {counted(of_rows, 'row')}; the first is {self.example}. Say what"
+            " such rows are: --rows line-items (the lines of one order: their amounts are added"
+            " up), --rows corrections (versions of one order: the newest counts), or --rows orders"
+            f" (ids that are used again: each is an order). It looks like {guess.value}:"
+            f" {why[guess]}"
+        )
+
+
 def arranged(rows: OrderRows, rows_are: RowsAre | None, where: str, currency: str) -> Arranged:
     """The rows as they are meant. Raises OrderLogError where an id stands on several rows and
     `rows_are` is None; `where` names the files."""
-    groups = _several(rows)
     if rows_are is None:
-        if len(groups):
-            raise OrderLogError(_question(rows, groups, where, currency))
+        if (found := several(rows, currency)) is not None:
+            raise OrderLogError(found.question(where, len(rows)))
         return Arranged()
     if rows_are is RowsAre.LINE_ITEMS:
         return _added_up(rows)
-    return Arranged() if rows_are is RowsAre.CORRECTIONS else _told_apart(rows, groups)
+    return Arranged() if rows_are is RowsAre.CORRECTIONS else _told_apart(rows, _several(rows))
 
 
-def counts(rows: OrderRows, kept: Mask | None = None) -> Counts:
+def counts(rows: OrderRows, how: Arranged) -> Counts:
     """How many rows correct or repeat another one, or use its id again."""
-    chosen = np.arange(len(rows)) if kept is None else np.flatnonzero(kept)
+    chosen = np.arange(len(rows)) if how.kept is None else np.flatnonzero(how.kept)
+    own_id = np.zeros(len(rows), bool)
+    if how.kept is None:  # ids that are used again were told apart
+        own_id[list(how.changed)] = True
     key, kind = rows.column("key")[chosen], kinds(rows)[chosen]
     ts, amount = rows.column("ts")[chosen], rows.column("amount")[chosen]
     refund, updated = rows.refunds()[chosen], rows.updated()[chosen]
@@ -85,7 +134,7 @@ def counts(rows: OrderRows, kept: Mask | None = None) -> Counts:
 
     event = same(key, kind, own)
     alike = same(ts, amount, updated)
-    other = event & ~alike & named[order][1:]
+    other = event & ~alike & named[order][1:] & ~own_id[chosen][order][1:]
     apart = np.diff(ts[order]) > REUSED_AFTER_MS
     reused = other & apart & (updated[order][1:] < 0)
     return Counts(
@@ -126,36 +175,23 @@ def _groups(order: Ints, key: Ints) -> Iterator[Ints]:
         yield order[start : start + size]
 
 
-def _question(rows: OrderRows, groups: list[Ints], where: str, currency: str) -> str:
-    ts = rows.column("ts")
-    together = sum(len(set(ts[group].tolist())) == 1 for group in groups)
-    apart = sum(int(np.ptp(ts[group])) > REUSED_AFTER_MS for group in groups)
-    likely = {
-        RowsAre.LINE_ITEMS: together,
-        RowsAre.ORDERS: apart,
-        RowsAre.CORRECTIONS: len(groups) - together - apart,
-    }
-    why = {
-        RowsAre.LINE_ITEMS: f"{together:,} of them have one time",
-        RowsAre.ORDERS: f"{apart:,} of them are weeks apart",
-        RowsAre.CORRECTIONS: f"{likely[RowsAre.CORRECTIONS]:,} of them change within days"
-        " (or line-items, if lines were shipped apart)",
-    }
-    guess = max(likely, key=lambda one: likely[one])
-    first = rows.order(int(groups[0][0]))
+def several(rows: OrderRows, currency: str) -> Several | None:
+    """What is to be asked about ids that stand on several rows; None where there are none."""
+    groups = _several(rows)
+    if not groups:
+        return None
+    ts, first = rows.column("ts"), rows.order(int(groups[0][0]))
     shown = ", ".join(
         f"{amount_text(one.amount_minor, currency)} at {rfc3339(one.ts_ms)}"
         for one in map(rows.order, groups[0][:_SHOWN_ROWS].tolist())
     )
     more = f", and {len(groups[0]) - _SHOWN_ROWS:,} more" if len(groups[0]) > _SHOWN_ROWS else ""
-    count = sum(map(len, groups))
-    return (
-        f"order log {where}: {len(groups):,} order ids stand on several rows with other times or"
-        f" amounts, {count:,} of {len(rows):,} rows; the first is order {first.order_id!r} of"
-        f" customer {first.user_id!r}: {shown}{more}. Say what such rows are: --rows line-items"
-        " (the lines of one order: their amounts are added up), --rows corrections (versions of one"
-        " order: the newest counts), or --rows orders (ids that are used again: each is an order)."
-        f" It looks like {guess.value}: {why[guess]}"
+    return Several(
+        ids=len(groups),
+        rows=sum(map(len, groups)),
+        together=sum(len(set(ts[group].tolist())) == 1 for group in groups),
+        apart=sum(int(np.ptp(ts[group])) > REUSED_AFTER_MS for group in groups),
+        example=f"order {first.order_id!r} of customer {first.user_id!r}: {shown}{more}",
     )
 
 

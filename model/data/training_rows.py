@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from features.arrays import Floats
 from features.columns.table import tabulate
 from features.columns.vector import vectors
-from features.events.orders import Order
+from features.events.orders import FreeOrders, Order
 from features.facts.fold import LogFold
 from features.facts.state import HISTORY_DAYS, CustomerState
 from features.times import MS_PER_DAY, UTC, Calendar
@@ -50,7 +50,7 @@ class TooLittleData(TrainingError):
 class TrainingConfig:
     """What is trained: the horizon, how far apart the snapshots are (in days), and the kind of
     model with its options (`model.estimators.kinds`), what is known of customers beside their
-    orders, and the shop's calendar.
+    orders, the shop's calendar, and what its orders of 0 are.
 
     Snapshots are a third of the horizon apart unless said otherwise (0), and a snapshot counts
     half as much as one `half_life_days` younger (0: two horizons, at least half a year): shops
@@ -66,6 +66,7 @@ class TrainingConfig:
     currency: str = "USD"
     attributes: Attributes | None = None
     calendar: Calendar = UTC
+    free_orders: FreeOrders = FreeOrders.COUNT
     kind: str = DEFAULT_KIND
     options: Mapping[str, Any] = field(default_factory=dict)
 

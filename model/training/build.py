@@ -107,6 +107,7 @@ def made(
         f"Warnings. {learned_text(learned, Policy())}",
         search={} if history is None else msgspec.to_builtins(history),
         data=data_of(_before(log, cutoff_day, config.calendar)),
+        free_orders=config.free_orders,
         cutoffs=[as_json(evaluation) for evaluation in _at(log, config, earlier)],
     )
     return Made(model, fields, report, history)

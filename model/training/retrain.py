@@ -28,8 +28,8 @@ import numpy as np
 import features
 import model
 from features.arrays import Floats
-from features.events.orders import Order
-from features.times import UTC, calendar_of, day_of_date, iso_day
+from features.events.orders import FreeOrders, Order, OrderRules
+from features.times import UTC, Calendar, calendar_of, day_of_date, iso_day
 from model.artifact import artifact, registry, signature
 from model.artifact.artifact import Artifact
 from model.artifact.files import ArtifactRefused
@@ -49,7 +49,7 @@ from model.evaluate.holdout import Holdout, chance_of, predicted
 from model.evaluate.metrics import clv_metrics
 from model.training.build import Made, made
 
-Read: TypeAlias = Callable[[str], tuple[Iterable[Order], Counter[str]]]
+Read: TypeAlias = Callable[[OrderRules], tuple[Iterable[Order], Counter[str]]]
 
 LOCK_FILE: Final = ".retrain"
 _CANDIDATE: Final = ".candidate"
@@ -72,9 +72,10 @@ class Busy(RetrainError):
 
 @dataclass(frozen=True, slots=True)
 class RetrainRequest:
-    """What is wanted. `kind` None: the current model's, with its options; `horizon_days` and
-    `currency` None: the current model's. `private_key` signs the candidate. `attributes` is the
-    file of a model that was trained with such, or of the first model of a registry."""
+    """What is wanted. `kind` None: the current model's, with its options; `horizon_days`,
+    `currency` and `free_orders` None: the current model's. `calendar` is for a first model.
+    `private_key` signs the candidate. `attributes` is the file of a model that was trained with
+    such, or of the first model of a registry."""
 
     horizon_days: int | None = None
     currency: str | None = None
@@ -82,6 +83,8 @@ class RetrainRequest:
     trust: Trust = ANYBODY
     private_key: Path | None = None
     attributes: Path | None = None
+    free_orders: FreeOrders | None = None
+    calendar: Calendar = UTC
     resamples: int = RESAMPLES
     step: Callable[[str], AbstractContextManager[None]] = field(
         default=lambda name: nullcontext(), repr=False
@@ -128,7 +131,7 @@ class RetrainOutcome(msgspec.Struct, frozen=True):
 
 
 def retrain(root: Path, read: Read, asked: RetrainRequest) -> RetrainOutcome:
-    """What came of it. `read` gives the orders for a currency, and counts rows that are none.
+    """What came of it. `read` gives the orders under rules, and counts rows that are none.
 
     Raises Busy and RetrainError, and what training raises where there are too few orders.
     """
@@ -156,7 +159,8 @@ def _retrained(root: Path, read: Read, asked: RetrainRequest) -> RetrainOutcome:
     now = _current(root, asked.trust)
     config = _config(now.artifact, asked)
     with asked.step("cleaning"):
-        found = _cleaned(*read(config.currency), config.currency)
+        rules = OrderRules(currency=config.currency, free_orders=config.free_orders)
+        found = _cleaned(*read(rules), config)
     log = found.orders
     data = data_of(log)
     key = _key(data, config)
@@ -208,10 +212,10 @@ def _retrained(root: Path, read: Read, asked: RetrainRequest) -> RetrainOutcome:
     return RetrainOutcome("promoted", why, version, now.version, data, comparison)
 
 
-def _cleaned(orders: Iterable[Order], rejected: Counter[str], currency: str) -> Cleaned:
+def _cleaned(orders: Iterable[Order], rejected: Counter[str], config: TrainingConfig) -> Cleaned:
     """As `train` does it: a topic in which records were sent twice is the same log."""
     log = orders if isinstance(orders, OrderColumns) else OrderColumns(orders)
-    return cleaned(log, currency, rejected)
+    return cleaned(log, config.currency, rejected, calendar=config.calendar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +247,8 @@ def _config(now: Artifact | None, asked: RetrainRequest) -> TrainingConfig:
         return TrainingConfig(
             horizon_days=asked.horizon_days or default.horizon_days,
             currency=asked.currency or default.currency,
+            calendar=asked.calendar,
+            free_orders=asked.free_orders or default.free_orders,
             kind=kind,
             options=options_of(kind, {}),
             attributes=None if asked.attributes is None else read_attributes(asked.attributes),
@@ -251,6 +257,7 @@ def _config(now: Artifact | None, asked: RetrainRequest) -> TrainingConfig:
     for name, wanted, found in (
         ("--horizon", asked.horizon_days, manifest.horizon_days),
         ("--currency", asked.currency, manifest.currency),
+        ("CLV_FREE_ORDERS", asked.free_orders, manifest.free_orders),
     ):
         if wanted not in (None, found):
             raise RetrainError(
@@ -268,6 +275,7 @@ def _config(now: Artifact | None, asked: RetrainRequest) -> TrainingConfig:
         snapshot_every_days=manifest.snapshot_every_days,
         currency=manifest.currency,
         calendar=calendar_of(manifest.timezone),
+        free_orders=manifest.free_orders,
         kind=manifest.kind if same else kind,
         options=manifest.options if same else options_of(kind, {}),
         # In the columns of the current model, so that both see the same.
@@ -372,10 +380,12 @@ def _check_whole(log: Sequence[Order], now: Artifact) -> None:
 
 def _key(data: Data, config: TrainingConfig) -> str:
     """The same for the same orders, the same question, and the same code to answer it."""
+    # What was asked before there was such a choice has the key that it had.
     zone = () if config.calendar == UTC else (config.calendar.name,)
-    asked = (config.horizon_days, config.snapshot_every_days, config.currency, config.kind, *zone)
+    free = () if config.free_orders is FreeOrders.COUNT else (config.free_orders.value,)
+    asked = (config.horizon_days, config.snapshot_every_days, config.currency, config.kind)
     options = sorted((name, repr(value)) for name, value in config.options.items())
-    parts = [data.hash, str(data.orders), repr(asked), repr(options), *_code()]
+    parts = [data.hash, str(data.orders), repr((*asked, *zone, *free)), repr(options), *_code()]
     if config.attributes is not None:
         known = config.attributes
         parts += [repr(known.columns), repr(list(known.places)), known.values.tobytes().hex()]

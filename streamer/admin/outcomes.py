@@ -17,7 +17,7 @@ import msgspec
 from aiokafka import ConsumerRecord
 from tabulate import tabulate
 
-from features.times import MS_PER_DAY, day_of, instant_ms, iso_day
+from features.times import MS_PER_DAY, UTC, Calendar, instant_ms, iso_day
 from model.decide.outcome import Ending
 from model.report.format import share
 from streamer.errors import StreamerError
@@ -96,11 +96,11 @@ def _end_ms(warning: ChurnWarning) -> int:
     return instant_ms(warning.as_of) + warning.horizon_days * MS_PER_DAY
 
 
-def by_week(sent: Iterable[Sent]) -> list[WeekOutcomes]:
-    """The endings by week and holdout, in order of time."""
+def by_week(sent: Iterable[Sent], calendar: Calendar = UTC) -> list[WeekOutcomes]:
+    """The endings by week of a calendar and holdout, in order of time."""
     groups: defaultdict[tuple[str, bool], list[Sent]] = defaultdict(list)
     for one in sent:
-        groups[_monday(one.warning.as_of), one.warning.holdout].append(one)
+        groups[_monday(one.warning.as_of, calendar), one.warning.holdout].append(one)
     return [_week(week, holdout, groups[week, holdout]) for week, holdout in sorted(groups)]
 
 
@@ -185,6 +185,6 @@ def _decoded(record: ConsumerRecord, partition: Partition) -> ChurnWarning:
         ) from None
 
 
-def _monday(instant: str) -> str:
-    day = day_of(instant_ms(instant))
+def _monday(instant: str, calendar: Calendar) -> str:
+    day = calendar.day_of(instant_ms(instant))
     return iso_day(day - (day + 3) % 7)  # the day 0 was a Thursday

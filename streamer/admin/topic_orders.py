@@ -6,23 +6,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from features.events.orders import Order, OrderRules, Reason, Rejected, parse
+from features.events.orders import Order, OrderRules, Reason, Rejected
 from streamer.admin import forget
 from streamer.clock import SystemClock
 from streamer.kafka import clients as servers
 from streamer.kafka.reader import TopicReader
-from streamer.pipeline.erasures import Erasures, erasure_in
+from streamer.pipeline.erasures import Erasure, Erasures
+from streamer.pipeline.read import outcome_of
 from streamer.pipeline.rebuild import History
 from streamer.records import Partition
 from streamer.settings import Settings
 
 if TYPE_CHECKING:
-    from streamer.records import Record
+    pass
 
 Progress = Callable[[int], object]
 
@@ -60,7 +61,8 @@ async def read_topic(
         by_user: defaultdict[str, list[Order]] = defaultdict(list)
         if start < end:
             async for records in history.read(partition, end):
-                _take(records, rules, by_user, found.rejected, now_ms)
+                outcomes = (outcome_of(r, rules, now_ms, number, len(ends)) for r in records)
+                _take(outcomes, by_user, found.rejected)
                 progress(len(records))
         found.orders += (
             order for orders in by_user.values() for order in orders if not forgotten.covers(order)
@@ -70,27 +72,22 @@ async def read_topic(
 
 
 def _take(
-    records: Sequence[Record],
-    rules: OrderRules,
+    outcomes: Iterable[Order | Rejected | Erasure | None],
     by_user: dict[str, list[Order]],
     rejected: Counter[Reason],
-    now_ms: int | None,
 ) -> None:
-    for record in records:
-        if not record.value and (erasure := erasure_in(record.key, record.headers)):
-            by_user.pop(erasure.user_id, None)
-            continue
-        if not record.value:
-            continue  # a tombstone of the shop's own, which the worker passes over as well
-        order = parse(record.value, record.key, record.timestamp, rules, now_ms)
-        if isinstance(order, Rejected):
-            rejected[order.reason] += 1
-        else:
-            by_user[order.user_id].append(order)
+    for outcome in outcomes:
+        if isinstance(outcome, Order):
+            by_user[outcome.user_id].append(outcome)
+        elif isinstance(outcome, Rejected):
+            rejected[outcome.reason] += 1
+        elif outcome is not None:
+            by_user.pop(outcome.user_id, None)
 
 
-async def read_orders_topic(settings: Settings, currency: str, progress: Progress) -> TopicLog:
-    """The orders topic that the settings name, up to its present end. Raises LogUnavailable and
+async def read_orders_topic(settings: Settings, rules: OrderRules, progress: Progress) -> TopicLog:
+    """The orders topic that the settings name, up to its present end; currency and free orders are
+    those of `rules`, the rest the settings'. Raises LogUnavailable and
     TopicsError."""
     counts = await servers.ensure_topics(settings)
     topic = settings.orders_topic
@@ -98,6 +95,6 @@ async def read_orders_topic(settings: Settings, currency: str, progress: Progres
     forgotten = Erasures(settings.erasure_keys)
     await forget.KafkaErasures(reader, settings.erasures_topic).read_into(forgotten)
     ends = {n: log.end for n, log in (await reader.ranges(topic, counts[topic])).items()}
-    rules = replace(settings.order_rules, currency=currency)
+    wanted = replace(settings.order_rules, currency=rules.currency, free_orders=rules.free_orders)
     now_ms = SystemClock().now_ms()
-    return await read_topic(reader, topic, ends, rules, forgotten, progress, now_ms)
+    return await read_topic(reader, topic, ends, wanted, forgotten, progress, now_ms)

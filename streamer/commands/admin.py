@@ -11,6 +11,7 @@ import click
 
 from features.events.orders import MAX_ID_CHARS, Reason
 from model.commands.shared import tell
+from model.words import counted
 from streamer.admin import rebuild_partition as upkeep
 from streamer.admin import redrive, repartition
 from streamer.admin.redrive import Choice
@@ -19,7 +20,6 @@ from streamer.commands.shared import (
     KAFKA,
     MODEL,
     REDIS,
-    counted,
     instant,
     loaded_pipeline,
     one_line_errors,
@@ -58,6 +58,7 @@ def forget_command(user_id: str, within_s: float) -> None:
         raise click.UsageError(f"USER has {len(user_id)} characters; ids have 1 to {MAX_ID_CHARS}")
     with one_line_errors():
         settings = Settings.load(os.environ, needs=(KAFKA, REDIS, ERASURE_KEY))
+        user_id = settings.order_rules.customer(user_id)
         count, known = asyncio.run(
             upkeep.forget_customer(
                 settings,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -12,12 +13,12 @@ from typing import Final
 import click
 
 from model.commands.shared import ORDERS, Reading, reading_options, tell
-from model.data.loading import Loaded
+from model.data.loading import Streamed
 from model.data.order_log import Rejections, check_paths
+from model.words import counted, inflected
 from streamer.commands.shared import (
     MODEL,
     SPEED,
-    counted,
     instant,
     loaded_pipeline,
     one_line_errors,
@@ -70,9 +71,11 @@ def replay_command(
         environ = dict(os.environ)
         if model_path is not None:
             environ[MODEL] = str(model_path)
+        if reading.free_orders is not None:
+            environ["CLV_FREE_ORDERS"] = reading.free_orders.value
         settings, pipeline = loaded_pipeline(environ, needs=(MODEL,))
         replayed = _replay(
-            partial(reading.load, orders, settings.order_rules),
+            partial(reading.streamed, orders, settings.order_rules),
             settings,
             pipeline,
             out,
@@ -83,23 +86,25 @@ def replay_command(
 
 
 def _replay(
-    load: Callable[[Rejections], Loaded],
+    streamed: Callable[[Rejections], AbstractContextManager[Streamed]],
     settings: Settings,
     pipeline: Pipeline,
     out: Path,
     until_ms: int | None,
     speed: float | None,
 ) -> Replayed:
-    with LogFiles(out, pipeline.topics) as files:
-        loaded = load(Rejections(also=files.reject))
+    with (
+        LogFiles(out, pipeline.topics) as files,
+        streamed(Rejections(also=files.reject)) as found,
+    ):
         files.end_page()
         with progress_bar("replaying") as bar:
             return asyncio.run(
                 replay_log(
-                    loaded.orders,
+                    found.orders,
                     Replay(pipeline, files, partitions=settings.partitions, pace=Pace(speed)),
                     files,
-                    rejected=sum(loaded.summary.set_aside.values()),
+                    rejected=sum(found.summary.set_aside.values()),
                     until_ms=until_ms,
                     progress=bar.update,
                 )
@@ -107,10 +112,10 @@ def _replay(
 
 
 _ODD: Final = {
-    "correction": "corrections: known by id, with other values; the newest count",
-    "id_reused": "ids reused more than 14 days later: make ids unique, they count once",
-    "rounded": "amounts rounded to the decimals of their currency",
-    "late": "late by more than CLV_ALLOWED_LATENESS: they count, but raise no warning",
+    "correction": "correction{}: known by id, with other values; the newest counts",
+    "id_reused": "id{} reused more than 14 days later: make ids unique, they count once",
+    "rounded": "amount{} rounded to the currency's decimals",
+    "late": "late by more than CLV_ALLOWED_LATENESS: counted, without a warning",
 }
 
 
@@ -121,9 +126,11 @@ def _told(replayed: Replayed, out: Path) -> str:
         [
             f"{counted(counters.orders, 'order')} of {counted(replayed.customers, 'customer')}"
             f" ({counted(counters.duplicates, 'repeat')})",
-            *(f"{count:>10,} {_ODD[kind]}" for kind, count in sorted(counters.odd.items())),
-            f"{counters.warnings:>10,} warnings   {out / 'warnings.jsonl'}",
-            f"{counters.scores:>10,} scores     {out / 'scores.jsonl'}",
+            *(f"{n:>10,} {inflected(_ODD[kind], n)}" for kind, n in sorted(counters.odd.items())),
+            f"{counters.warnings:>10,} {inflected('warning{}', counters.warnings):<9}"
+            f"  {out / 'warnings.jsonl'}",
+            f"{counters.scores:>10,} {inflected('score{}', counters.scores):<9}"
+            f"  {out / 'scores.jsonl'}",
             f"{aside:>10,} set aside  {out / 'dead-letters.jsonl'}",
         ]
     )

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from features.facts.state import StateError
 from features.times import instant_ms
 from model.commands.shared import one_line_errors as refusals_as_lines
-from streamer.assemble import pipeline_of
+from streamer.assemble import as_trained, pipeline_of
 from streamer.errors import StreamerError
 from streamer.settings import Settings
 
@@ -41,25 +41,19 @@ def one_line_errors() -> Iterator[None]:
 
 
 def loaded_pipeline(environ: dict[str, str], needs: tuple[str, ...]) -> tuple[Settings, Pipeline]:
-    """Settings and pipeline, in the model's currency where none is set."""
+    """Settings and pipeline; currency, zone and free orders the model's where none are set."""
     settings = Settings.load(environ, needs=needs)
     assert settings.model is not None
     from model.artifact import artifact
 
     with one_line_errors():
         loaded = artifact.load(settings.model, settings.trust)
-    if not environ.get("CLV_CURRENCY"):
-        environ["CLV_CURRENCY"] = loaded.manifest.currency
-        settings = Settings.load(environ, needs=needs)
+    given = {name: value for name, value in environ.items() if value.strip()}
+    settings = Settings.load({**as_trained(loaded.manifest), **given}, needs=needs)
     try:
         return settings, pipeline_of(settings, loaded)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 order`, `2 orders`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def instant(text: str | None) -> int | None:

@@ -12,11 +12,13 @@ from pathlib import Path
 import click
 import msgspec
 
-from features.events.orders import Order
+from features.events.orders import Order, OrderRules
+from features.times import calendar_of
 from model.commands.shared import ORDERS, Reading, reading_options, tell
 from model.data.columns import OrderRows
 from model.data.rows import Arranged
 from model.data.summary import summary_of
+from model.words import counted
 from streamer.admin import topic_orders
 from streamer.admin.produce import produce
 from streamer.clock import SystemClock
@@ -52,9 +54,9 @@ def produce_command(orders: tuple[Path, ...], speed: float | None, reading: Read
     """
     with one_line_errors():
         settings = Settings.load(os.environ, needs=(KAFKA,))
-        loaded = reading.load(orders, settings.order_rules)
-        sent = asyncio.run(_produce(loaded.orders, settings, speed))
-    tell(f"{sent:,} orders acknowledged by {settings.orders_topic}")
+        with reading.streamed(orders, settings.order_rules) as found:
+            sent = asyncio.run(_produce(found.orders, settings, speed))
+    tell(f"{counted(sent, 'order')} acknowledged by {settings.orders_topic}")
 
 
 async def _produce(orders: Iterable[Order], settings: Settings, speed: float | None) -> int:
@@ -106,15 +108,25 @@ def retrain_command(
         settings = Settings.load(os.environ, needs=(KAFKA,))
         if currency is None and os.environ.get("CLV_CURRENCY"):
             currency = settings.currency
-        asked = RetrainRequest(horizon, currency, kind, settings.trust, key, settings.attributes)
+        free = settings.free_orders if os.environ.get("CLV_FREE_ORDERS") else None
+        asked = RetrainRequest(
+            horizon,
+            currency,
+            kind,
+            settings.trust,
+            key,
+            settings.attributes,
+            free,
+            calendar_of(settings.timezone),
+        )
         run(root, partial(_topic_orders, settings), asked, as_json=as_json)
 
 
-def _topic_orders(settings: Settings, currency: str) -> tuple[list[Order], Counter[str]]:
+def _topic_orders(settings: Settings, rules: OrderRules) -> tuple[list[Order], Counter[str]]:
     """The orders of the topic, and counts of what is none; says on stderr what was read, and what
     is missing."""
     with progress_bar("reading") as bar:
-        log = asyncio.run(topic_orders.read_orders_topic(settings, currency, bar.update))
+        log = asyncio.run(topic_orders.read_orders_topic(settings, rules, bar.update))
     for number, start in log.cut.items():
         tell(
             f"{settings.orders_topic}-{number} begins at offset {start}: its first orders are gone",
@@ -123,8 +135,8 @@ def _topic_orders(settings: Settings, currency: str) -> tuple[list[Order], Count
     rejected = Counter({str(reason): count for reason, count in log.rejected.items()})
     if log.orders:
         # What several records of one id are is settled: versions of it, as the workers count them.
-        summary = summary_of(OrderRows(log.orders), Arranged(), rejected, currency)
-        tell(f"Read {summary.text()}", err=True)
+        summary = summary_of(OrderRows(log.orders), Arranged(), rejected, rules.currency)
+        tell(summary.text(), err=True)
     return log.orders, rejected
 
 
@@ -146,6 +158,7 @@ def show_command(user_id: str, as_of: str | None, as_json: bool) -> None:
     with one_line_errors():
         settings, pipeline = loaded_pipeline(dict(os.environ), needs=(KAFKA, REDIS, MODEL))
         as_of_ms = SystemClock().now_ms() if as_of == "now" else instant(as_of)
+        user_id = settings.order_rules.customer(user_id)
         partition, state, due_ms = asyncio.run(_found(user_id, settings))
         shown = customer_view.view(user_id, partition, state, due_ms, pipeline, as_of_ms)
         features = customer_view.features_of(user_id, state, pipeline, as_of_ms)

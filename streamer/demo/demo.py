@@ -24,7 +24,8 @@ from tqdm import tqdm
 from features.events.orders import Order, OrderRules
 from features.times import MS_PER_DAY, day_of, rfc3339
 from model.artifact import artifact
-from model.data.order_log import RejectedRow, read_orders
+from model.data.loading import load
+from model.data.order_log import FileRules
 from streamer.admin.produce import produce
 from streamer.clock import SystemClock
 from streamer.demo.call_list import call_lists
@@ -94,8 +95,9 @@ def run_demo(directory: Path, *, keep: bool) -> None:
 
 
 def _orders(path: Path) -> list[Order]:
-    rows = read_orders([path], OrderRules(_CURRENCY))
-    return [row for row in rows if not isinstance(row, RejectedRow)]
+    loaded = load([path], FileRules(OrderRules(_CURRENCY)))
+    click.echo(loaded.summary.text())
+    return list(loaded.orders)
 
 
 def _cutoff_day(orders: list[Order]) -> int:

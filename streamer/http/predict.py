@@ -141,6 +141,7 @@ class Api:
         """A customer of the live state."""
         user_id = user_id_in(request)
         pipeline = self.current()
+        user_id = pipeline.order_rules.customer(user_id)
         with self.place():
             async with asyncio.timeout(STORE_WITHIN_S):
                 count = await self.partitions()

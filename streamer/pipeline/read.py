@@ -10,6 +10,7 @@ from features.events.orders import Order, OrderRules, Reason, Rejected, parse
 from features.times import rfc3339
 from streamer.pipeline.batch import Parsed, Pipeline, Position
 from streamer.pipeline.erasures import Erasure, Erasures, erasure_in
+from streamer.pipeline.partitioner import partition_for
 from streamer.records import Record, Unreadable
 
 
@@ -23,9 +24,9 @@ def read(
     """The records parsed; a dead letter of those whose customer is at home in another partition, or
     may be: here, it would begin a second customer of the same id. `now_ms`: the reader's clock."""
     rules, topic = pipeline.order_rules, position.partition.topic
-    several = position.partition_count > 1
+    number, count = position.partition.number, position.partition_count
     batch = [
-        Parsed(r.offset, _outcome(r, rules, now_ms, several), r.key, r.value, r.headers)
+        Parsed(r.offset, outcome_of(r, rules, now_ms, number, count), r.key, r.value, r.headers)
         for r in records
     ]
     moved_at = erasures.moved_at(topic, position.partition.number)
@@ -35,18 +36,18 @@ def read(
     found = []
     for parsed in batch:
         if parsed.offset >= moved_at and isinstance(parsed.outcome, Order):
-            number = home(parsed.outcome.user_id.encode(), position.partition_count)
-            if number != position.partition.number:
-                parsed = msgspec.structs.replace(parsed, outcome=_wrong_partition(number))
+            at_home = home(parsed.outcome.user_id.encode(), count)
+            if at_home != number:
+                parsed = msgspec.structs.replace(parsed, outcome=_wrong_partition(at_home))
         found.append(parsed)
     return found
 
 
-def _outcome(
-    record: Record, rules: OrderRules, now_ms: int | None, several: bool
+def outcome_of(
+    record: Record, rules: OrderRules, now_ms: int | None, number: int, count: int
 ) -> Order | Rejected | Erasure | None:
-    """What a record says; of one without value that is no erasure, nothing: a tombstone of the
-    shop's. `several`: the topic has several partitions."""
+    """What a record of partition `number` of `count` says; of one without value that is no erasure,
+    nothing: a tombstone of the shop's."""
     if not record.value and record.headers:
         erasure = erasure_in(record.key, record.headers)
         if erasure is not None:
@@ -56,8 +57,13 @@ def _outcome(
     if isinstance(record.value, Unreadable):
         return unreadable(record.value)
     outcome = parse(record.value, record.key, record.timestamp, rules, now_ms)
-    if several and record.key is None and isinstance(outcome, Order):
-        return _NO_KEY
+    if count > 1 and isinstance(outcome, Order):
+        if record.key is None:
+            return _NO_KEY
+        if rules.merge_ids and record.key != (own := outcome.user_id.encode()):
+            # The other spellings of the customer lie where its id as it counts does, or nowhere.
+            home = partition_for(own, count)
+            return outcome if home == number else _spelt_elsewhere(home)
     return outcome
 
 
@@ -85,6 +91,14 @@ _NO_KEY = Rejected(
     "the record has no key and the topic several partitions, so a customer's orders lie in all of"
     " them; key every order by its user_id. Redriven, it goes where its customer is",
 )
+
+
+def _spelt_elsewhere(home: int) -> Rejected:
+    return Rejected(
+        Reason.KEY_MISMATCH,
+        f"with CLV_MERGE_IDS this customer is in partition {home}, under the id in small letters,"
+        " without blanks at the ends or .0; key every order by that",
+    )
 
 
 def _wrong_partition(home: int) -> Rejected:

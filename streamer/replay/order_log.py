@@ -25,7 +25,7 @@ from model.artifact.registry import resolve
 from model.data.loading import load
 from model.data.order_log import FileRules, RejectedRow, Rejections
 from model.data.rows import RowsAre
-from streamer.assemble import pipeline_of
+from streamer.assemble import as_trained, pipeline_of
 from streamer.http import customer_view as show
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.messages import ChurnWarning, ClvScore
@@ -227,7 +227,7 @@ class OrderLog:
         `rows`: what several rows of one id are, as the option of `replay`.
         """
         loaded = model if isinstance(model, Artifact) else _loaded(Path(model))
-        given = {"CLV_CURRENCY": loaded.manifest.currency, **(settings or {})}
+        given = {**as_trained(loaded.manifest), **(settings or {})}
         read = Settings.load(given, needs=())
         orders, rejected = self._read(read, None if rows is None else RowsAre(rows))
         if until is None:

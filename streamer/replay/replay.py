@@ -3,8 +3,8 @@
 Customers are spread over as many partitions as the worker's topic has, by the same hash, because a
 partition's watermark closes its instants: so a replay gives what the live run of the log gave.
 
-Memory grows with the customers, each as the bytes that Redis would hold, and by some 80 bytes for
-each order of a file, which are brought into event time first.
+Memory grows with the customers, each as the bytes that Redis would hold, beside what bringing a
+file into event time takes (`model.data.loading`).
 """
 
 from __future__ import annotations

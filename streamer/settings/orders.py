@@ -15,6 +15,7 @@ from streamer.settings.fields import (
     DurationMs,
     DurationMsOrOff,
     Section,
+    Switch,
     Timezone,
 )
 
@@ -37,6 +38,8 @@ class OrderSettings(Section):
     placeholders: str = Field("", json_schema_extra={"default_text": "nan, null, guest, 0, ..."})
     """Customer ids that name nobody, with commas: such orders are set aside. A list replaces the
     default one."""
+    merge_ids: Switch = False
+    """Customer ids that differ only in case, blanks at the ends or a trailing `.0` are one."""
     allowed_lateness_ms: DurationMs = Field("1h", validate_default=True)
     """How long late orders are waited for before an instant is scored."""
     idle_after_ms: DurationMsOrOff = Field("60s", validate_default=True)
@@ -56,6 +59,7 @@ class OrderSettings(Section):
             placeholders=(
                 placeholders_of(self.placeholders.split(",")) if self.placeholders else PLACEHOLDERS
             ),
+            merge_ids=self.merge_ids,
         )
 
     @property

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
+from features.times import calendar_of
 from model.artifact import registry
 from model.shadow.process import ShadowTask
 from streamer.metrics import Metrics
@@ -48,7 +49,9 @@ class Models:
         self._drift: DriftWatch | None = None
         self._age: AgeWatch | None = None
         if settings.shadow_model is not None:
-            self._shadow = Shadow(settings.shadow_share, metrics, self._task)
+            self._shadow = Shadow(
+                settings.shadow_share, metrics, self._task, calendar_of(settings.timezone)
+            )
 
     @property
     def observer(self) -> Observer | None:

@@ -18,7 +18,7 @@ from zlib import crc32
 
 import msgspec
 
-from features.times import day_of
+from features.times import UTC, Calendar
 from model.artifact.files import ArtifactRefused
 from model.decide import codec as customer_bytes
 from model.decide.judged import ScheduledCustomer
@@ -55,7 +55,7 @@ class ShadowListener(Protocol):
 
 @dataclass(slots=True)
 class _Known:
-    """Who of a partition is followed, and up to which day (UTC) the process was told to judge."""
+    """Who of a partition is followed, and up to which day the process was told to judge."""
 
     users: set[str] = field(default_factory=set)
     day: int = -1
@@ -70,14 +70,17 @@ class Shadow:
         share: float,
         heard: ShadowListener,
         task: Callable[[Path, Path], ShadowTask] | None = None,
+        calendar: Calendar = UTC,
     ) -> None:
-        """`share`: of the customers to follow. `task`: what to compare, of two artifacts."""
+        """`share`: of the customers to follow. `task`: what to compare, of two artifacts.
+        `calendar`: that of the models."""
         self.agreement: Agreement | None = None
         self.refused = ""
         self.dropped = 0
         self._limit = round(share * 2**32)
         self._heard = heard
         self._task = task
+        self._calendar = calendar
         self._known: dict[int, _Known] = {}
         self._pipe: Pipe | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -119,7 +122,7 @@ class Shadow:
         else:
             users = self._followed(context.customers)
         met = self._met(known, users, context)
-        day = -1 if until_ms is None else day_of(until_ms)
+        day = -1 if until_ms is None else self._calendar.day_of(until_ms)
         if not met and not events and day <= known.day:
             return
         known.day = max(known.day, day)

@@ -32,9 +32,9 @@ def read(
     merge_ids: bool = False,
     free: FreeOrders = FreeOrders.COUNT,
 ) -> Loaded:
-    rules = OrderRules(currency=currency, free_orders=free)
+    rules = OrderRules(currency=currency, free_orders=free, merge_ids=merge_ids)
     how = None if rows_are is None else RowsAre(rows_are)
-    return load([CASES / name], FileRules(rules, merge_ids, NOW_MS), how)
+    return load([CASES / name], FileRules(rules, NOW_MS), how)
 
 
 def counted(loaded: Loaded, zone: str = "UTC") -> Net:

@@ -1,6 +1,7 @@
 import pickle
 from datetime import UTC as UTC_ZONE
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -161,3 +162,40 @@ def test_digits_of_another_unit_are_refused_by_its_name(text: str, looks: str) -
 )
 def test_the_times_of_usual_exports_are_read(text: str) -> None:
     assert rfc3339(text_ms(text)) == "2024-01-10T10:00:00Z"
+
+
+@given(
+    st.sampled_from(["America/Los_Angeles", "Europe/Berlin", "America/St_Johns", "Pacific/Apia"]),
+    st.datetimes(datetime(2008, 1, 1), datetime(2030, 1, 1)),
+)
+def test_what_clocks_showed_is_shown_by_them_at_that_instant(zone: str, when: datetime) -> None:
+    calendar = calendar_of(zone)
+    try:
+        found_ms = calendar.wall_ms(when)
+    except InstantError:
+        assert not any(shown(at_ms, zone) == when for at_ms in around(when))
+        return
+    assert shown(found_ms, zone) == when.replace(microsecond=when.microsecond // 1000 * 1000)
+    twice = {at_ms for at_ms in around(when) if shown(at_ms, zone) == shown(found_ms, zone)}
+    assert found_ms == min(twice)
+    assert calendar.shows_twice(when) == (len(twice) > 1)
+
+
+def around(when: datetime) -> list[int]:
+    """Every instant, half an hour apart, at which some clock could show a time."""
+    as_utc_ms = (when - datetime(1970, 1, 1)) // timedelta(milliseconds=1)
+    return [as_utc_ms + half * 1_800_000 for half in range(-30, 31)]
+
+
+def shown(at_ms: int, zone: str) -> datetime:
+    """What clocks show, by the standard library alone."""
+    seconds, ms = divmod(at_ms, 1000)
+    when = datetime.fromtimestamp(seconds, ZoneInfo(zone)).replace(microsecond=ms * 1000)
+    return when.replace(tzinfo=None, fold=0)
+
+
+def test_a_midnight_that_clocks_skipped_is_the_begin_of_its_day() -> None:
+    sao_paulo = calendar_of("America/Sao_Paulo")
+    assert text_ms("2018-11-04", sao_paulo) == sao_paulo.start_ms(day_of_date("2018-11-04"))
+    with pytest.raises(InstantError, match="is no time in America/Sao_Paulo"):
+        text_ms("2018-11-04 00:30", sao_paulo)

@@ -11,6 +11,7 @@ from typing import Final
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.times import calendar_of
 from model.data.loading import load
 from model.data.order_log import FileRules, Rejections
 from model.data.rows import RowsAre
@@ -22,7 +23,9 @@ SEEDS = seeds_of("order_file")
 MOST_BYTES: Final = 32 << 20
 NAMES = st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.csv.gz", "a.jsonl.gz"])
 RULES = st.builds(
-    FileRules, merge_ids=st.booleans(), now_ms=st.sampled_from([None, 1_772_366_400_000])
+    FileRules,
+    zone=st.sampled_from([None, calendar_of("Europe/Berlin")]),
+    now_ms=st.sampled_from([None, 1_772_366_400_000]),
 )
 # Said many times over, as a compressed file can at little cost.
 LONG = st.sampled_from([b"", b" ", b"x", b'"', b"\n", b",", b"[", b"\xff", b"\x00"])

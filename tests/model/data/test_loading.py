@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from features.events.ids import is_placeholder, placeholders_of, plain_id
 from features.events.orders import OrderRules, OrderType
 from features.facts.state import EMPTY, apply
+from features.times import calendar_of, rfc3339
 from model.data import text_files
 from model.data.attributes import AttributesError, read_attributes
 from model.data.loading import Loaded, load
@@ -37,7 +39,7 @@ def read(
     path = folder / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     how = None if rows_are is None else RowsAre(rows_are)
-    return load([path], FileRules(rules or OrderRules(), merge_ids, NOW_MS), how)
+    return load([path], FileRules(replace(rules or OrderRules(), merge_ids=merge_ids), NOW_MS), how)
 
 
 def refusal(folder: Path, content: str | bytes, name: str = "log.csv") -> str:
@@ -94,7 +96,7 @@ DRAFTS = csv(
     ("content", "told", "likely"),
     [
         (LINES, "2 order ids stand on several rows", "line-items"),
-        (RECEIPTS, "1 order ids stand on several rows", "orders"),
+        (RECEIPTS, "1 order id stands on several rows", "orders"),
         (DRAFTS, "2 order ids stand on several rows", "corrections"),
     ],
 )
@@ -451,7 +453,7 @@ def test_a_customer_with_a_large_share_of_all_orders_is_told(tmp_path: Path) -> 
         for n in range(99)
     ]
     (odd,) = read(tmp_path, csv(*rows)).summary.odd
-    assert "customer 'till' has 70 of 99 orders" in odd.detail
+    assert "customer 'till' has 70 orders of 99" in odd.detail
 
 
 def test_more_refunded_than_ordered_is_told(tmp_path: Path) -> None:
@@ -489,9 +491,107 @@ def test_the_summary_counts_every_row_once(tmp_path: Path) -> None:
     assert (summary.rows, summary.orders, summary.refunds, summary.repeats) == (8, 4, 1, 1)
     assert (summary.rounded, summary.free_orders, summary.out_of_order) == (1, 2, 3)
     assert summary.text().splitlines()[0] == (
-        "8 rows: 4 orders, 1 refunds, 0 cancellations of 2 customers"
+        "8 rows = 4 orders + 1 refund + 3 set aside; 2 customers"
     )
 
 
 def test_an_order_type_is_known_by_its_word() -> None:
     assert [one.wire for one in OrderType] == ["order", "refund", "cancellation", "order"]
+
+
+def berlin(folder: Path, *times: str, name: str = "log.csv") -> Loaded:
+    rows = [f"{n},kim,{time},10" for n, time in enumerate(times)]
+    path = folder / name
+    path.write_text(csv(*rows))
+    return load([path], FileRules(now_ms=NOW_MS, zone=calendar_of("Europe/Berlin")))
+
+
+def test_times_without_an_offset_are_of_the_zone_that_is_named(tmp_path: Path) -> None:
+    loaded = berlin(
+        tmp_path,
+        "2024-01-10 00:30:00",
+        "2024-07-10T00:30",
+        "2024-07-11",
+        "2024-07-12 00:30:00 +0000",
+        "1720828800000",
+    )
+    assert [rfc3339(order.ts_ms) for order in loaded.orders] == [
+        "2024-01-09T23:30:00Z",
+        "2024-07-09T22:30:00Z",
+        "2024-07-10T22:00:00Z",
+        "2024-07-12T00:30:00Z",
+        "2024-07-13T00:00:00Z",
+    ]
+    assert loaded.summary.twice_shown == 0
+
+
+def test_a_time_that_clocks_showed_twice_is_the_first_and_told(tmp_path: Path) -> None:
+    loaded = berlin(tmp_path, "2024-10-27 02:30:00", "2024-10-27T02:30:00+01:00", "1729989000000")
+    first, second = "2024-10-27T00:30:00Z", "2024-10-27T01:30:00Z"
+    assert [rfc3339(order.ts_ms) for order in loaded.orders] == [first, first, second]
+    assert loaded.summary.twice_shown == 1
+    assert "1 time that clocks showed twice, taken for the first" in loaded.summary.text()
+
+
+def test_a_time_that_clocks_skipped_is_set_aside(tmp_path: Path) -> None:
+    loaded = berlin(tmp_path, "2024-03-31 02:30:00", "2024-03-31 03:30:00")
+    assert loaded.summary.set_aside == {"bad_ts": 1}
+    assert [rfc3339(order.ts_ms) for order in loaded.orders] == ["2024-03-31T01:30:00Z"]
+
+
+def test_without_a_zone_the_remedy_is_named(tmp_path: Path) -> None:
+    assert "name the zone of such times (--timezone)" in refusal(
+        tmp_path, csv("1,kim,2024-01-10 00:30:00,10")
+    )
+
+
+def test_parquet_times_without_a_zone_are_of_the_zone_that_is_named(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    times = [1_704_846_600_000_000_000, 1_729_996_200_123_456_789]  # as clocks showed them
+    table = {
+        "order_id": ["1", "2"],
+        "user_id": ["a"] * 2,
+        "ts": pa.array(times, pa.timestamp("ns")),
+        "amount": [1] * 2,
+    }
+    pq.write_table(pa.table(table), tmp_path / "log.parquet")
+    rules = FileRules(now_ms=NOW_MS, zone=calendar_of("Europe/Berlin"))
+    loaded = load([tmp_path / "log.parquet"], rules)
+    assert [rfc3339(order.ts_ms) for order in loaded.orders] == [
+        "2024-01-09T23:30:00Z",
+        "2024-10-27T00:30:00.123Z",
+    ]
+    assert loaded.summary.twice_shown == 1
+
+
+def test_rows_are_the_sum_of_what_became_of_them_in_every_kind_of_file(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [
+        ("1", "a", "2024-01-10T10:00:00Z", "5"),
+        ("1", "a", "2024-01-10T10:00:00Z", "7"),
+        ("2", "guest", "2024-01-10T10:00:00Z", "5"),
+        ("3", "b", "nonsense", "5"),
+        ("3", "b", "2024-01-11T10:00:00Z", "-5"),
+    ]
+    names = HEAD.split(",")
+    (tmp_path / "a.csv").write_text(csv(*map(",".join, rows)))
+    (tmp_path / "b.jsonl").write_text(
+        "\n\n".join(json.dumps(dict(zip(names, row, strict=True))) for row in rows) + "\n{\n\n"
+    )
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    pq.write_table(pa.table(columns), tmp_path / "c.parquet")
+    for name, more in (("a.csv", 0), ("b.jsonl", 1), ("c.parquet", 0)):
+        summary = load([tmp_path / name], FileRules(), RowsAre.LINE_ITEMS).summary
+        assert summary.rows == summary.accounted == 5 + more
+        assert summary.text().splitlines()[0] == (
+            f"{5 + more} rows = 1 order + 1 refund + 1 further line + {2 + more} set aside;"
+            " 2 customers"
+        )
+
+
+def test_a_log_of_one_is_told_in_the_singular(tmp_path: Path) -> None:
+    text = read(tmp_path, csv("1,kim,2024-01-10T00:30:00Z,10.5555")).summary.text()
+    assert text.splitlines() == [
+        "1 row = 1 order; 1 customer",
+        "        1 amount rounded to the currency's decimals",
+    ]

@@ -21,6 +21,7 @@ from streamer.pipeline.batch import (
 from streamer.pipeline.dead_letters import Limits
 from streamer.pipeline.erasures import Erasure, Erasures, erasure_headers
 from streamer.pipeline.event_time import MAX_LEAD_MS
+from streamer.pipeline.partitioner import partition_for
 from streamer.pipeline.read import read
 from streamer.pipeline.rebuild import customer_of
 from streamer.store.base import Stored
@@ -85,6 +86,33 @@ def test_an_order_without_a_key_counts_only_where_there_is_one_partition() -> No
     assert reason(bare, OF_FOUR) is Reason.NO_KEY
     assert isinstance(outcome(record, OF_FOUR), Order)
     assert reason(replace(record, key=b"order-7"), OF_FOUR) is Reason.KEY_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("key", "number", "reason"),
+    [
+        (b"Kim@Shop.test ", 1, None),  # the home of kim@shop.test
+        (b"Kim@Shop.test ", 3, Reason.KEY_MISMATCH),
+        (b"kim@shop.test", 3, None),  # the producer has a partitioner of its own
+        (None, 1, Reason.NO_KEY),
+        (b"KIM@SHOP.TEST", 1, Reason.KEY_MISMATCH),
+    ],
+)
+def test_merged_ids_are_one_customer_in_one_partition(
+    key: bytes | None, number: int, reason: Reason | None
+) -> None:
+    assert partition_for(b"kim@shop.test", 4) == 1
+    through = pipeline()
+    through = replace(through, order_rules=replace(through.order_rules, merge_ids=True))
+    (record,) = records([an_order("Kim@Shop.test ", 1)])
+    position = Position(replace(ORDERS_0, number=number), partition_count=4)
+    (parsed,) = read([replace(record, key=key)], position, through, Erasures(), NOW_MS)
+    if reason is None:
+        assert isinstance(parsed.outcome, Order)
+        assert parsed.outcome.user_id == "kim@shop.test"
+    else:
+        assert isinstance(parsed.outcome, Rejected)
+        assert parsed.outcome.reason is reason
 
 
 def test_tombstones_are_passed_over_and_count_towards_no_limit() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -48,7 +49,7 @@ def agreed(times: list[int]) -> int:
 
 
 def usual(times: list[int]) -> float:
-    gaps = sorted(b - a for a, b in zip(times, times[1:], strict=False))
+    gaps = sorted(b - a for a, b in pairwise(times))
     return sum(gaps[:-1]) / len(gaps[:-1]) if len(gaps) > 1 else 0.0
 
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from features.events.orders import FreeOrders
 from streamer.assemble import pipeline_of
 from streamer.clock import ManualClock
 from streamer.kafka.faust_app import faust_app
@@ -289,15 +290,16 @@ async def test_faust_is_set_up_as_a_group_member_without_acks_leader_or_pages() 
 @pytest.mark.parametrize(
     ("trained_on", "remedy"),
     [
-        (("EUR", "UTC"), "set CLV_CURRENCY=EUR"),
-        (("USD", "Europe/Berlin"), "set CLV_TIMEZONE=Europe/Berlin"),
+        (("EUR", "UTC", FreeOrders.COUNT), "set CLV_CURRENCY=EUR"),
+        (("USD", "Europe/Berlin", FreeOrders.COUNT), "set CLV_TIMEZONE=Europe/Berlin"),
+        (("USD", "UTC", FreeOrders.IGNORE), "set CLV_FREE_ORDERS=ignore"),
     ],
 )
-def test_a_model_of_another_currency_or_zone_is_refused_with_the_remedy(
-    trained_on: tuple[str, str], remedy: str
+def test_a_model_of_another_currency_zone_or_free_orders_is_refused_with_the_remedy(
+    trained_on: tuple[str, str, FreeOrders], remedy: str
 ) -> None:
     class Manifest:
-        currency, timezone = trained_on
+        currency, timezone, free_orders = trained_on
 
     class Artifact:
         manifest = Manifest()
