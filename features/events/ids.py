@@ -43,5 +43,14 @@ def plain_id(user_id: str) -> str:
     return decimal[1] if decimal else folded
 
 
+def is_unicode(text: str) -> bool:
+    """Whether the text can be written as UTF-8: a file read leniently may hold lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _folded(text: str) -> str:
     return text.strip().casefold()

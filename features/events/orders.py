@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from features.events.envelopes import around, field_otherwise, header_of, key_fault
-from features.events.ids import PLACEHOLDERS, is_placeholder, plain_id
+from features.events.ids import PLACEHOLDERS, is_placeholder, is_unicode, plain_id
 from features.events.money import AmbiguousAmount, AmountError, read_amount
 from features.times import (
     Calendar,
@@ -399,15 +399,6 @@ def _id(value: object, field: str, reason: Reason) -> str:
     if isinstance(value, str):
         kind = f"has {len(value):,} characters" if is_unicode(value) else "has half a character"
     raise _Broken(reason, f"{field} {kind}; send a string of 1 to 128 characters")
-
-
-def is_unicode(text: str) -> bool:
-    """Whether the text can be written as UTF-8: a file read leniently may hold lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _diagnose(value: bytes) -> Rejected:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 import msgspec
@@ -24,7 +24,7 @@ from model.artifact.files import replace_durably
 from model.artifact.signature import Trust
 from model.data.attributes import Attributes
 from model.data.columns import OrderColumns
-from model.data.loading import Loaded, Streamed, load, streamed
+from model.data.loading import Loaded, OrderStream, load, streamed
 from model.data.order_log import REJECTED_FILE, FileRules, Rejections, Row
 from model.data.rows import RowsAre
 from model.data.summary import NOBODY_TWICE, Summary
@@ -217,7 +217,7 @@ class Reading:
     @contextmanager
     def streamed(
         self, paths: Sequence[Path], orders: OrderRules, rejections: Rejections | None = None
-    ) -> Iterator[Streamed]:
+    ) -> Iterator[OrderStream]:
         """As `load`, for orders that are read once, however many there are."""
         taken = rejections or Rejections()
         rules = self.rules(orders)
@@ -240,51 +240,54 @@ def _shown(rows: Iterable[Row]) -> Iterable[Row]:
     return bar
 
 
-def reading_options(command: _F) -> _F:
-    """The command with the options that say how order files are read, given to it as `reading`."""
-
-    @click.option(
+_READING: Final = (
+    click.option(
         "--rows",
         "rows_are",
         type=click.Choice([one.value for one in RowsAre]),
         help="What several rows of one order id are. Default: a file with such stops.",
-    )
-    @click.option(
+    ),
+    click.option(
         "--merge-ids",
         is_flag=True,
         envvar="CLV_MERGE_IDS",
         help="Customer ids that differ only in case, blanks at the ends or .0 are one.",
-    )
-    @click.option(
+    ),
+    click.option(
         "--timezone",
         "zone",
         metavar="ZONE",
         envvar="CLV_TIMEZONE",
         callback=_timezone,
-        help="The shop's own, such as Europe/Berlin: of times without an offset, and where days"
-        " begin."
-        " Default: UTC, and such times are set aside.",
-    )
-    @click.option(
+        help="The shop's own, such as Europe/Berlin: times without an offset are of it, and days of"
+        " train and clean begin there. Default: UTC, and such times are set aside.",
+    ),
+    click.option(
         "--placeholders",
         envvar="CLV_PLACEHOLDERS",
         metavar="LIST",
         help="Customer ids that are nobody, with commas. Default: nan, null, guest, 0, ...",
-    )
-    @click.option(
+    ),
+    click.option(
         "--free-orders",
         type=click.Choice([one.value for one in FreeOrders]),
         envvar="CLV_FREE_ORDERS",
         help="Whether orders of 0 count as purchases. Default: count.",
-    )
-    @click.option(
+    ),
+    click.option(
         "--earliest",
         type=click.DateTime(["%Y-%m-%d"]),
         envvar="CLV_EARLIEST",
         metavar="YYYY-MM-DD",
         help="The first day that an order may be of. Default: 1990-01-01.",
-    )
-    @click.option("--strict", is_flag=True, help="End with an error where a log looks odd.")
+    ),
+    click.option("--strict", is_flag=True, help="End with an error where a log looks odd."),
+)
+
+
+def reading_options(command: _F) -> _F:
+    """The command with the options that say how order files are read, given to it as `reading`."""
+
     @functools.wraps(command)
     def with_reading(
         *arguments: Any,
@@ -307,7 +310,10 @@ def reading_options(command: _F) -> _F:
         rows = None if rows_are is None else RowsAre(rows_are)
         return command(*arguments, reading=Reading(rows, zone, strict, changes), **more)
 
-    return with_reading  # type: ignore[return-value]  # click reads its options from it
+    decorated: Any = with_reading
+    for option in reversed(_READING):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]  # click reads its options from it
 
 
 def known_customers(attributes: Attributes | None, orders: OrderColumns) -> None:

@@ -34,7 +34,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Streamed:
+class OrderStream:
     """The orders that count, in event time, to be read once, and the summary of all rows."""
 
     orders: Iterator[Order]
@@ -77,7 +77,7 @@ def streamed(
     rejections: Rejections | None = None,
     shown: Callable[[Iterable[Row]], Iterable[Row]] = lambda rows: rows,
     in_memory: int = IN_MEMORY,
-) -> Iterator[Streamed]:
+) -> Iterator[OrderStream]:
     """As `load`, for whoever reads the orders once: of more than `in_memory` orders, all go through
     temporary files (in TMPDIR; some 60 bytes an order)."""
     read = _Read(paths, rules, rejections or Rejections())
@@ -89,7 +89,7 @@ def streamed(
             break
     if len(rows) <= in_memory:
         how, summary = read.arranged(rows, rows_are)
-        yield Streamed(iter(OrderColumns(rows, kept=how.kept, changed=how.changed)), summary)
+        yield OrderStream(iter(OrderColumns(rows, kept=how.kept, changed=how.changed)), summary)
         return
     with (
         TemporaryDirectory(prefix="clv-orders-") as directory,
@@ -101,7 +101,7 @@ def streamed(
         for order in orders:
             dealt.add(order)
         found = dealt.sort(rows_are, read.where, rules.orders.currency, MOST_ROWS)
-        yield Streamed(dealt.merged(), read.checked(found))
+        yield OrderStream(dealt.merged(), read.checked(found))
 
 
 class _Read:

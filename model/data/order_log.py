@@ -19,7 +19,8 @@ from typing import Any, Final, Self, TypeAlias
 
 import msgspec
 
-from features.events.orders import Order, OrderRules, Reason, Rejected, from_fields, is_unicode
+from features.events.ids import is_unicode
+from features.events.orders import Order, OrderRules, Reason, Rejected, from_fields
 from features.times import Calendar, comes_twice
 from model.data.csv_rows import CsvRows, comma_decimals, known_name
 from model.data.text_files import (

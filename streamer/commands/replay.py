@@ -13,7 +13,7 @@ from typing import Final
 import click
 
 from model.commands.shared import ORDERS, Reading, reading_options, tell
-from model.data.loading import Streamed
+from model.data.loading import OrderStream
 from model.data.order_log import Rejections, check_paths
 from model.words import counted, inflected
 from streamer.commands.shared import (
@@ -86,7 +86,7 @@ def replay_command(
 
 
 def _replay(
-    streamed: Callable[[Rejections], AbstractContextManager[Streamed]],
+    streamed: Callable[[Rejections], AbstractContextManager[OrderStream]],
     settings: Settings,
     pipeline: Pipeline,
     out: Path,
