@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from zoneinfo import ZoneInfo
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,47 +12,69 @@ from features.events.orders import Order
 from features.facts.buckets import RECORD_BYTES, read
 from features.facts.fold import LogFold
 from features.facts.state import CustomerState, encode
-from features.times import day_of
+from features.times import calendar_of
 from model.data.columns import OrderColumns
 from model.decide import codec
+from streamer.pipeline.event_time import MAX_LEAD_MS
+from streamer.pipeline.partition import PartitionRunner, RunnerOptions
+from streamer.pipeline.partitioner import partition_for
 from streamer.records import MemoryPublisher, Partition
 from streamer.replay.replay import Replay
 from streamer.store.memory import MemoryStore
-from tests.support.fakes import ORDERS_0, claimed, done, pipeline, records
+from tests.support.fakes import ORDERS_0, done, judge, log_of, pipeline, records, scorer
 from tests.support.logs import USERS, shop_logs
 from tests.support.strategies import arrivals, batches
 from tests.support.twins.facts import Facts, twin_facts
 
+# A part of what CI has time for; HYPOTHESIS_PROFILE=explore tries more.
+EXAMPLES = 150
+ZONES = ["UTC", "America/Los_Angeles", "Pacific/Apia", "Australia/Lord_Howe", "America/Sao_Paulo"]
 
-@given(events=shop_logs(max_orders=5), data=st.data())
-@settings(max_examples=30, deadline=None)
-def test_all_count_the_same(events: list[Order], data: st.DataObject) -> None:
+
+@given(
+    events=shop_logs(max_orders=5),
+    partitions=st.sampled_from([1, 3, 8]),
+    zone=st.sampled_from(ZONES),
+    data=st.data(),
+)
+@settings(max_examples=EXAMPLES)
+def test_all_count_the_same(
+    events: list[Order], partitions: int, zone: str, data: st.DataObject
+) -> None:
     arriving = data.draw(arrivals(events))
     users = sorted({order.user_id for order in events})
     assert set(users) <= set(USERS)
+    calendar = calendar_of(zone)
+    judged_by = judge(by=scorer(calendar=calendar))
+    through = pipeline(judged_by)
 
-    training = LogFold(OrderColumns(arriving))
-    training.until(max((day_of(order.ts_ms) for order in events), default=0) + 1)
+    training = LogFold(OrderColumns(arriving), calendar)
+    training.until(max((calendar.day_of(order.ts_ms) for order in events), default=0) + 1)
     assert sorted(training.states) == users
 
-    log, store = records(arriving), MemoryStore()
-    runner = claimed(log, store, MemoryPublisher(), pipeline())
-    for batch in data.draw(batches(log)):
-        done(runner.process(batch))
-    worker = kept(store, ORDERS_0, users)
+    store = MemoryStore()
+    for number in range(partitions):
+        here = [o for o in arriving if partition_for(o.user_id.encode(), partitions) == number]
+        log, at_home = records(here), Partition(ORDERS_0.topic, number)
+        bounded = replace(through, max_lead_ms=MAX_LEAD_MS)
+        runner = PartitionRunner(at_home, store, MemoryPublisher(), bounded, RunnerOptions())
+        done(runner.claim(log_of(log, partitions)))
+        for batch in data.draw(batches(log)):
+            done(runner.process(batch))
 
-    replay = Replay(pipeline(), MemoryPublisher(), partitions=1)
+    replay = Replay(through, MemoryPublisher(), partitions=partitions)
     done(replay.start())
     for part in data.draw(batches(arriving)):
         done(replay.feed(part))
-    replayed = kept(replay.store, ORDERS_0, users)
 
     for user in users:
+        home = Partition(ORDERS_0.topic, partition_for(user.encode(), partitions))
         expected = training.states[user]
-        assert encode(worker[user]) == encode(replayed[user]) == encode(expected)
-        twin = twin_facts(order for order in arriving if order.user_id == user)
+        worker, replayed = (kept(each, home, [user])[user] for each in (store, replay.store))
+        assert encode(worker) == encode(replayed) == encode(expected)
+        twin = twin_facts((o for o in arriving if o.user_id == user), ZoneInfo(zone))
         assert days(expected) == days_of(twin)
-        assert (expected.newest_ms, expected.last_order_ms()) == (
+        assert (expected.newest_ms, expected.last_order_ms(calendar)) == (
             twin.newest_ms,
             twin.last_order_ms,
         )

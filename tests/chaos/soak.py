@@ -183,7 +183,7 @@ async def _soaked(stage: Stage, steady: WorkerProcess, rate: float, minutes: flo
 
 
 async def _applied_now(stage: Stage) -> int:
-    store = stage._store()
+    store = stage.store()
     try:
         claims = [await store.peek(partition) for partition in stage.partitions]
     finally:

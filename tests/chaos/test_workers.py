@@ -254,7 +254,7 @@ async def test_a_customer_who_cannot_be_scored(
 
 
 async def _facts(stage: Stage, user: str) -> CustomerState:
-    store, number = stage._store(), partition_for(user.encode(), stage.settings.partitions)
+    store, number = stage.store(), partition_for(user.encode(), stage.settings.partitions)
     try:
         (stored,) = await store.load(Partition(stage.settings.orders_topic, number), [user])
     finally:

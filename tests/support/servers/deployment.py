@@ -219,7 +219,7 @@ class Deployment:
 
     async def applied(self, records: int, within_s: float = 60.0) -> None:
         """Returns once so many records of the orders topic are applied, as Redis says."""
-        store = self._store()
+        store = self.store()
         try:
             await self._when(lambda: _applied(store, self.partitions, records), within_s)
         finally:
@@ -230,7 +230,7 @@ class Deployment:
         that their watermark closes is judged, and every warning said."""
         if records is None:
             records = len(await self.read(self.settings.orders_topic))
-        store, lateness_ms = self._store(), self.settings.allowed_lateness_ms
+        store, lateness_ms = self.store(), self.settings.allowed_lateness_ms
 
         async def settled() -> bool:
             return await _applied(store, self.partitions, records) and await _quiet(
@@ -256,9 +256,10 @@ class Deployment:
         """Every record of a topic, or what is to be kept of each, by partition and offset."""
         return await read_topic(self.servers.kafka.bootstrap, topic, keep=keep)
 
-    def _store(self) -> RedisStore:
+    def store(self) -> RedisStore:
+        """What the workers keep; to be closed."""
         return RedisStore.from_url(
-            self.servers.redis.url,
+            self.environ["REDIS_URL"],
             cluster_id=self.settings.cluster_id or self.servers.kafka.cluster_id,
             namespace=self.settings.state_namespace,
         )
