@@ -37,7 +37,7 @@ _MOST_DIGITS: Final = 20
 _SHAPES: Final = frozenset({("--", "", ""), *(("--", between, ":") for between in "Tt ")})
 # Shopify and BigQuery leave a blank before the offset, or write UTC for it.
 _BLANK_OFFSET: Final = re.compile(r"(.*\d) ?(?:UTC|GMT|([+-]\d\d:?\d\d))")
-_DECIMALS: Final = re.compile(r"(\d{1,20})\.\d*")
+_DECIMALS: Final = re.compile(r"(\d{1,20})\.(\d*)")
 
 
 class Calendar:
@@ -231,6 +231,8 @@ def text_ms(text: str, zone: Calendar | None = None) -> int:
     if text.isascii() and text.isdigit():
         return wire_ms(int(text) if len(text) <= _MOST_DIGITS else _YEAR_10000_MS)
     if decimals := _DECIMALS.fullmatch(text):
+        if not decimals[2].strip("0"):  # an integer of a program that has no others but floats
+            return wire_ms(int(decimals[1]))
         raise InstantError(f"is not a time{unit(int(decimals[1]))}")
     return wire_ms(text, zone)
 

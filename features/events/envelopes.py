@@ -9,8 +9,9 @@ from typing import Any, Final
 import msgspec
 
 _OPTIONAL: Final = ("type", "currency", "refund_id", "updated_at")
-# A quick look at the bytes, as nearly no record has a name with a capital or a blank.
-_CAPITALS: Final = re.compile(rb'[A-Z ][A-Za-z_ -]*"\s*:')
+_LETTERS: Final = {name.replace("_", ""): name for name in _OPTIONAL}
+# A quick look at the bytes, as nearly no record has such a name.
+_OTHERWISE: Final = re.compile(rb'(?:[A-Z -][A-Za-z_ -]*|refundid|updatedat)"\s*:')
 
 
 def around(document: Mapping[str, Any]) -> str:
@@ -67,12 +68,12 @@ def key_fault(key: bytes, user_id: str) -> str:
 def field_otherwise(value: bytes) -> tuple[str, str] | None:
     """The optional field that a record names in other letters (`Type`), and the name as it was
     written; None if it does not. Passed over, it would turn a refund into an order."""
-    if _CAPITALS.search(value) is None:
+    if _OTHERWISE.search(value) is None:
         return None
     document: dict[str, Any] = msgspec.json.decode(value)
     for name in document:
-        plain = re.sub(r"[\s-]+", "_", name.strip().lower())
-        if plain != name and plain in _OPTIONAL and plain not in document:
+        plain = _LETTERS.get(re.sub(r"[\W_]+", "", name.lower()))
+        if plain is not None and plain != name and plain not in document:
             return plain, _short(name)
     return None
 

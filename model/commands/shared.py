@@ -231,7 +231,7 @@ class Reading:
         if self.strict and summary.odd:
             odd = "; ".join(found.detail for found in summary.odd)
             raise OrderLogError(f"--strict, and the log looks odd: {odd}")
-        click.get_current_context().call_on_close(lambda: tell(summary.text(), err=True))
+        click.get_current_context().call_on_close(lambda: tell(f"Read {summary.text()}", err=True))
 
 
 def _shown(rows: Iterable[Row]) -> Iterable[Row]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -18,14 +19,22 @@ from model.data.text_files import MAX_LINE, OrderLogError
 
 SEPARATORS: Final = (",", ";", "\t", "|")
 _MOST_COLUMNS: Final = 1_000
+_LONGEST_NAME: Final = 100
 _SEP_LINE: Final = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
-# In a file that separates by semicolons: 12,50 and 1.234,50, of which there is one reading.
+# In a file that does not separate by commas: 12,50 and 1.234,50, of which there is one reading.
 _COMMA_DECIMALS: Final = re.compile(r"-?(\d+|\d{1,3}(\.\d{3})+),\d{1,2}")
 
 
-def known_name(name: str) -> str:
-    """A column's name as it is compared: `Order ID ` is `order_id`."""
-    return re.sub(r"[\s-]+", "_", name.strip().strip("\ufeff").casefold())
+@lru_cache(maxsize=256)
+def known_name(name: str, known: Iterable[str]) -> str:
+    """The one of the known names that a column has in other letters (`Order ID `, `orderId`), or
+    its own."""
+    plain = _plain(name[:_LONGEST_NAME])
+    return next((one for one in known if _plain(one) == plain), name)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 @dataclass(slots=True)
@@ -33,7 +42,7 @@ class CsvRows:
     """The rows of a CSV as lists of fields, each with the line on which it begins.
 
     `lines` are those of the file; after the header has been read, `header` has the names of all
-    columns as `known_name` writes them. `spanning` counts rows that go over several lines.
+    columns, ours as we write them. `spanning` counts rows that go over several lines.
     """
 
     path: Path
@@ -46,6 +55,7 @@ class CsvRows:
     first_spanning: int = 0
     line: int = 0
     _record: list[str] = field(default_factory=list)
+    _ours: list[int] = field(default_factory=list)
 
     def read_header(self) -> None:
         """Reads up to and including the header. Raises OrderLogError where it does not name what is
@@ -57,6 +67,11 @@ class CsvRows:
         else:
             counts = [first.count(separator) for separator in SEPARATORS]
             self.separator = SEPARATORS[counts.index(max(counts))]
+        if "\0" in first:
+            raise OrderLogError(
+                f"order log {self.path}, line {self.line}: it has zero bytes; is it UTF-16 or"
+                " UTF-32? Save it as UTF-8"
+            )
         if first.count(self.separator) >= _MOST_COLUMNS:
             raise OrderLogError(
                 f"order log {self.path}, line {self.line}: more than {_MOST_COLUMNS:,} columns; the"
@@ -70,8 +85,10 @@ class CsvRows:
                 f"order log {self.path} is no CSV at line {self.line}: {error}; the header must"
                 f" name {', '.join(self.needed)}"
             ) from None
-        self.header = [known_name(name) for name in names]
+        ours = (*self.needed, *self.optional)
+        self.header = [known_name(name, ours) for name in names]
         self._check_header(names)
+        self._ours = [at for at, name in enumerate(self.header) if name in ours]
 
     def _first_line(self) -> str:
         """The next line that is not blank."""
@@ -114,6 +131,7 @@ class CsvRows:
                 if len(record) > 1:
                     self._check_spanning(begins, record, fields)
                 if fields:
+                    self._check_quotes(begins, fields)
                     yield begins, fields
                 begins = self.line + 1
                 record.clear()
@@ -137,6 +155,15 @@ class CsvRows:
             if len(record) > 1 and sum(map(len, record)) >= MAX_LINE:
                 raise csv.Error(f"a row of more than {MAX_LINE:,} characters")
             yield line
+
+    def _check_quotes(self, begins: int, fields: Sequence[str]) -> None:
+        """Raises OrderLogError where a blank before a quote makes both part of a value."""
+        for at in self._ours:
+            if at < len(fields) and fields[at][:1] == " " and fields[at].lstrip()[:1] == '"':
+                raise OrderLogError(
+                    f"order log {self.path}, line {begins}: a blank stands before the quote of"
+                    f" {self.header[at]}, so that both would belong to it; leave the blank out"
+                )
 
     def _check_spanning(self, begins: int, record: Sequence[str], fields: Sequence[str]) -> None:
         """Raises OrderLogError where the lines of a row are rows of their own."""
@@ -162,7 +189,7 @@ class CsvRows:
 
 
 def comma_decimals(text: str) -> str:
-    """An amount of a file that separates by semicolons, with a point: `1.234,50` is 1234.50."""
+    """An amount of a file that does not separate by commas, with a point: `1.234,50` is 1234.50."""
     if _COMMA_DECIMALS.fullmatch(text.strip()):
         return text.replace(".", "").replace(",", ".")
     return text

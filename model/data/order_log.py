@@ -184,7 +184,7 @@ def _read_csv(path: Path, rules: FileRules) -> Iterator[Row]:
         rows = CsvRows(path, text_lines(binary, path), REQUIRED, OPTIONAL)
         rows.read_header()
         header = rows.header
-        commas = rows.separator == ";"
+        commas = rows.separator != ","
         for line, fields in rows:
             if len(fields) != len(header):
                 yield _misshapen(path, line, len(fields), len(header))
@@ -236,7 +236,7 @@ def _names_fault(document: dict[str, Any], content: bytes) -> Rejected | None:
     """Names of a JSON line brought to how we write them; what is wrong with them, if anything."""
     if not document.keys() <= _KNOWN:
         for name in [name for name in document if name not in _KNOWN]:
-            if (known := known_name(name)) in _KNOWN:
+            if (known := known_name(name, _KNOWN)) in _KNOWN:
                 if known in document:
                     return Rejected(Reason.MISSING_FIELD, _twice(known))
                 document[known] = document.pop(name)
@@ -314,7 +314,7 @@ def _parquet_columns(
     """Our names, each with the file's own and its type. Raises OrderLogError."""
     schema, found = file.schema_arrow, {}
     for name in schema.names:
-        if (known := known_name(name)) in _KNOWN:
+        if (known := known_name(name, _KNOWN)) in _KNOWN:
             if known in found:
                 raise OrderLogError(f"order log {path}: column {_twice(known)}")
             found[known] = (name, schema.field(name).type)

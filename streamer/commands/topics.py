@@ -136,7 +136,7 @@ def _topic_orders(settings: Settings, rules: OrderRules) -> tuple[list[Order], C
     if log.orders:
         # What several records of one id are is settled: versions of it, as the workers count them.
         summary = summary_of(OrderRows(log.orders), Arranged(), rejected, rules.currency)
-        tell(summary.text(), err=True)
+        tell(f"Read {summary.text()}", err=True)
     return log.orders, rejected
 
 

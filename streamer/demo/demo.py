@@ -96,7 +96,7 @@ def run_demo(directory: Path, *, keep: bool) -> None:
 
 def _orders(path: Path) -> list[Order]:
     loaded = load([path], FileRules(OrderRules(_CURRENCY)))
-    click.echo(loaded.summary.text())
+    click.echo(f"Read {loaded.summary.text()}")
     return list(loaded.orders)
 
 

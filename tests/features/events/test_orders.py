@@ -156,6 +156,10 @@ def test_how_a_key_was_written_is_told(key: bytes, fault: str) -> None:
     ("field", "value", "reason"),
     [
         ("Type", "refund", Reason.BAD_TYPE),
+        ("refundId", "r-1", Reason.BAD_REFUND_ID),
+        ("refundid", "r-1", Reason.BAD_REFUND_ID),
+        ("updatedAt", "2026-01-01T00:00:00Z", Reason.BAD_UPDATED_AT),
+        ("updated-at", "2026-01-01T00:00:00Z", Reason.BAD_UPDATED_AT),
         (" TYPE", "refund", Reason.BAD_TYPE),
         ("Currency", "EUR", Reason.WRONG_CURRENCY),
         ("Refund ID", "r-1", Reason.BAD_REFUND_ID),

@@ -398,5 +398,5 @@ def test_facts_of_different_events_differ(one: list[Order], other: list[Order]) 
 
 
 def test_the_page_on_state_shows_what_is_measured() -> None:
-    page = Path(__file__).parents[2] / "docs" / "state.md"
+    page = Path(__file__).parents[3] / "docs" / "state.md"
     assert state_size.table() in page.read_text(encoding="utf-8")

@@ -595,3 +595,38 @@ def test_a_log_of_one_is_told_in_the_singular(tmp_path: Path) -> None:
         "1 row = 1 order; 1 customer",
         "        1 amount rounded to the currency's decimals",
     ]
+
+
+def test_our_columns_are_known_in_any_letters(tmp_path: Path) -> None:
+    row = "1,kim,2024-01-10T00:30:00Z,10,refund,r-1,2024-01-11T00:00:00Z"
+    for head in (
+        "orderId,userId,Ts,Amount,Type,refundId,updatedAt",
+        "ORDER ID,User-Id,ts,amount,type,refundid,Updated At",
+    ):
+        (order,) = read(tmp_path, csv(row, head=head)).orders
+        assert (order.refund_id, order.updated_ms) == ("r-1", 1_704_931_200_000)
+        line = json.dumps(dict(zip(head.split(","), row.split(","), strict=True)))
+        assert list(read(tmp_path, line, name="log.jsonl").orders) == [order]
+
+
+def test_a_blank_before_a_quote_is_told(tmp_path: Path) -> None:
+    told = refusal(tmp_path, csv('1, "kim",2024-01-10T00:30:00Z,10'))
+    assert "line 2: a blank stands before the quote of user_id" in told
+
+
+def test_tabs_go_with_decimal_commas(tmp_path: Path) -> None:
+    head, row = HEAD.replace(",", "\t"), "1\tkim\t2024-01-10T00:30:00Z\t1.234,50"
+    (order,) = read(tmp_path, f"{head}\n{row}\n", name="log.tsv").orders
+    assert order.amount_minor == 123_450
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-be", "utf-16-le", "utf-32"])
+def test_another_encoding_without_its_mark_is_told(tmp_path: Path, encoding: str) -> None:
+    content = csv("1,kim,2024-01-10T00:30:00Z,10").encode(encoding).removeprefix(b"\xff\xfe\0\0")
+    assert "is it UTF-16 or UTF-32? Save it as UTF-8" in refusal(tmp_path, content)
+
+
+def test_epoch_milliseconds_of_a_program_that_knows_only_floats_are_read(tmp_path: Path) -> None:
+    loaded = read(tmp_path, csv("1,kim,1704880800000.0,10", "2,kim,1704880800.0,10"))
+    assert [order.ts_ms for order in loaded.orders] == [1_704_880_800_000]
+    assert loaded.summary.set_aside == {"bad_ts": 1}

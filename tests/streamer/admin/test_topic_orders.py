@@ -55,10 +55,18 @@ def test_records_that_are_no_orders_are_counted_by_reason() -> None:
     assert found.rejected == {Reason.NOT_JSON: 1}
 
 
+def test_what_a_worker_sets_aside_is_not_trained_on() -> None:
+    bare = [replace(record, key=None) for record in records(_bought("a", 1, 2))]
+    found = _read(_Log(records(_bought("b", 1)), bare))
+    assert [order.user_id for order in found.orders] == ["b"]
+    assert found.rejected == {Reason.NO_KEY: 2}
+
+
 def test_an_erasure_takes_what_came_before_it_and_not_what_came_after() -> None:
     orders = _bought("a", 1, 2, 3)
     log = records([*orders[:2], None, orders[2], *_bought("b", 1)])
-    log[2] = replace(log[2], key=b"a", headers=tuple(erasure_headers(at(2.5))))
+    headers = tuple(erasure_headers(at(2.5)))
+    log[2] = replace(log[2], key=b"a", timestamp=at(2.5), headers=headers)
     found = _read(_Log(log))
     assert [order.user_id for order in found.orders] == ["b", "a"]
     assert orders[2] in found.orders

@@ -364,7 +364,7 @@ def test_a_date_that_cannot_be_read_is_named_with_its_line(trained: Path, tmp_pa
     assert code == 0
     assert "3 set aside" in stdout
     bad_ts, naive_ts, *summary = stderr.splitlines()
-    assert summary[0] == "Read 4 rows: 1 orders, 0 refunds, 0 cancellations of 1 customers"
+    assert summary[0] == "Read 4 rows = 1 order + 3 set aside; 1 customer"
     path = tmp_path / "orders.csv"
     assert bad_ts.startswith(f"2 rows set aside (bad_ts), the first: {path}, line 3: bad_ts: ts")
     assert naive_ts.startswith(f"1 row set aside (naive_ts), the first: {path}, line 5: naive_ts")
