@@ -93,7 +93,8 @@ def outcomes_command(
         now_ms = outcomes.newest_ms(records) if as_of_ms is None else as_of_ms
         today = calendar.day_of(now_ms)
         found = outcomes_page.Outcomes(
-            outcomes.by_week(sent, calendar), acting.acting(firsts, later, revenue, today, points, amount)
+            outcomes.by_week(sent, calendar),
+            acting.acting(firsts, later, revenue, today, points, amount),
         )
         if html is not None:
             write_page(html, outcomes_page.page(found))
