@@ -97,7 +97,7 @@ class Trust:
                     "a signature is required, and no keys are named that it could be checked"
                     " with: name a file of public keys (CLV_MODEL_KEYS, --keys)"
                 )
-            return cls(pickles=pickles)
+            return cls(pickles=pickles, registry=registry)
         return cls(read_keys(keys_file), required is None or required, pickles, registry)
 
 
@@ -124,7 +124,7 @@ def read_keys(path: Path) -> frozenset[bytes]:
             if key is None:
                 raise SigningError(
                     f"{path}:{number} is not a public key: 32 bytes in base64, as `python -m model"
-                    " keygen` writes them"
+                    " registry keygen` writes them"
                 )
             keys.add(key)
     if not keys:
@@ -234,14 +234,14 @@ def _private(path: Path) -> Ed25519PrivateKey:
     except OSError as error:
         raise SigningError(
             f"private key {path} cannot be read: {error.strerror}; make one with `python -m model"
-            " keygen`"
+            " registry keygen`"
         ) from None
     except (ValueError, TypeError):
         key = None
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise SigningError(
             f"{path} is no Ed25519 private key in PEM, without a password, as `python -m model"
-            " keygen` writes it"
+            " registry keygen` writes it"
         )
     return key  # type: ignore[no-any-return]  # the check above is of a class behind Any
 

@@ -126,13 +126,12 @@ def keygen_command(private: Path, owner: str) -> None:
     metavar="PRIVATE",
     help="As keygen has made it.",
 )
-@click.option("--registry", "name", default="", metavar="NAME", help="The one that it is for.")
 @trust_options
-def sign_command(artifact: Path, key: Path, name: str, trust: Trust) -> None:
+def sign_command(artifact: Path, key: Path, trust: Trust) -> None:
     """Sign a model, so that others can tell who made it, when, and for which registry.
 
     MODEL may be a registry: its current version is signed. Every check of loading is made first,
-    but whether a model is any good is yours to know.
+    but whether a model is any good is yours to know. With --registry, it is signed for that one.
 
     \b
     Example:
@@ -141,7 +140,7 @@ def sign_command(artifact: Path, key: Path, name: str, trust: Trust) -> None:
     with one_line_errors():
         # What is signed has no signature yet, or one that is replaced.
         found = artifacts.checked(artifact, Trust(pickles=trust.pickles))
-        public = signature.sign(found.directory, key, found.manifest, name)
+        public = signature.sign(found.directory, key, found.manifest, trust.registry)
     tell(f"Signed {found.directory} with the key {public}")
 
 

@@ -82,7 +82,8 @@ def from_option(what: str) -> Callable[[_F], _F]:
 
 
 def trust_options(command: _F) -> _F:
-    """The command with --keys, --require-signature and --trust-pickle, given to it as `trust`."""
+    """The command with --keys, --require-signature, --registry and --trust-pickle, given to it as
+    `trust`."""
 
     @click.option(
         "--keys",
@@ -98,6 +99,13 @@ def trust_options(command: _F) -> _F:
         help="Whether a model must be signed. Default: with --keys.",
     )
     @click.option(
+        "--registry",
+        default="",
+        envvar="CLV_MODEL_REGISTRY",
+        metavar="NAME",
+        help="The registry that a signature has to be for. Default: $CLV_MODEL_REGISTRY, or any.",
+    )
+    @click.option(
         "--trust-pickle",
         is_flag=True,
         envvar="CLV_TRUST_PICKLE",
@@ -108,11 +116,12 @@ def trust_options(command: _F) -> _F:
         *arguments: Any,
         keys: Path | None,
         require_signature: bool | None,
+        registry: str,
         trust_pickle: bool,
         **more: Any,
     ) -> Any:
         with one_line_errors():
-            trust = Trust.of(keys, require_signature, pickles=trust_pickle)
+            trust = Trust.of(keys, require_signature, pickles=trust_pickle, registry=registry)
         return command(*arguments, trust=trust, **more)
 
     return with_trust  # type: ignore[return-value]  # click reads its options from it

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
 import time
 from pathlib import Path
 
 import pytest
 import redis
+from aiohttp import ClientSession
 
 from features.events.orders import Order
 from model.data.synthetic import Shop, generate
@@ -19,6 +21,7 @@ from tests.chaos.conftest import SetStage, named
 from tests.support import corpus, modelling
 from tests.support.chaos.deployment import WITHIN_S, last_words, peak_mb, size
 from tests.support.chaos.results import Book
+from tests.support.servers.deployment import free_port
 
 NO_LIMIT = {"CLV_DEAD_LETTER_MAX_RUN": "off", "CLV_DEAD_LETTER_MAX_RATIO": "off"}
 
@@ -87,6 +90,65 @@ async def test_batches_that_unpack_to_more_than_they_may(set_stage: SetStage, bo
         assert verdict.dead_letters == entry.times
         entry.note(f"the worker's memory at its peak: {(peak := peak_mb(worker.pid)):,.0f} MB")
         assert peak < 512
+
+
+async def test_dead_letters_too_large_for_their_topic(set_stage: SetStage, book: Book) -> None:
+    stage, limits = set_stage("f32", **NO_LIMIT), (2_097_152, 20_000, 1_000, 400)
+    what = "bad records of 3 MB, packed to some kilobytes; the dead-letter topic takes at most " + (
+        " B, ".join(f"{limit:,}" for limit in limits)
+    )
+    with book.entry("F32", f"{what} B", named(stage.servers.kafka)) as entry:
+        await stage.make_topics()
+        worker = stage.keep()
+        for limit in limits:
+            topic = stage.settings.dead_letter_topic
+            await stage.configure(topic, {"max.message.bytes": str(limit)})
+            await stage.under_way(len(stage.orders) // 5)
+            await stage.put_packed("gzip", [b"{" + b" " * 3_000_000])
+            await stage.put([Message(stage.settings.orders_topic, b"k" * 5_000, b"[" * 30_000)])
+            entry.times += 2
+            await stage.finished()
+        await stage.feed_rest()
+        verdict = await stage.verified(entry, orders=False)
+        assert verdict.dead_letters == entry.times
+        kept = [len(r.value or b"") for r in await stage.read(topic) if len(r.key or b"") < 5_000]
+        entry.note(f"of 3 MB were kept {', '.join(f'{size:,}' for size in sorted(kept))} B")
+        assert worker.alive
+
+
+async def test_a_worker_of_little_memory(set_stage: SetStage, book: Book) -> None:
+    port = free_port()
+    stage = set_stage("f35", **NO_LIMIT, CLV_WEB_PORT=str(port))
+    what = "a worker of 512 MB, given batches of 40 MB and eight bodies of 4 MB at a time"
+    with book.entry("F35", what, named(stage.servers.kafka)) as entry:
+        await stage.make_topics()
+        await stage.configure(stage.settings.orders_topic, {"max.message.bytes": "4194304"})
+        worker = stage.keep()
+        resource.prlimit(worker.pid, resource.RLIMIT_DATA, (512 << 20, 512 << 20))
+        bound()
+        for codec in ("gzip", "snappy", "lz4", "zstd"):
+            await stage.under_way(200)
+            asked = [asyncio.create_task(_predict(port)) for _ in range(8)]
+            await stage.put_packed(codec, [b" " * 40_000_000, b" " * 30_000_000])
+            await stage.finished()
+            entry.times += 2
+            answers = set(await asyncio.gather(*asked))
+            assert answers <= {200, 503}, answers
+        await stage.feed_rest()
+        await stage.verified(entry, orders=False)
+        assert worker.alive, last_words(worker)
+        entry.note(f"its memory at its peak: {peak_mb(worker.pid):,.0f} MB")
+
+
+async def _predict(port: int) -> int:
+    """The status of an answer to as large a body as there may be."""
+    order = '{"order_id":"%d","user_id":"u","ts":"2025-03-01T00:00:00Z","amount":10}'
+    body = '{"records":[{"orders":[' + ",".join(order % n for n in range(55_000)) + "]}]}"
+    headers = {"Content-Type": "application/json"}
+    url = f"http://127.0.0.1:{port}/predict"
+    async with ClientSession() as session, session.post(url, data=body, headers=headers) as answer:
+        await answer.read()
+        return answer.status
 
 
 async def test_nothing_but_bad_records(set_stage: SetStage, book: Book) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -34,7 +33,7 @@ from tests.conftest import required
 from tests.support import modelling
 from tests.support.fakes import an_order, by_time, every, warned
 from tests.support.servers.cluster import ApacheKafka
-from tests.support.servers.deployment import ROOT, Deployment, Servers
+from tests.support.servers.deployment import ROOT, Deployment, Servers, free_port
 from tests.support.servers.verifier import Verdict, verify
 
 # A year's orders in some two seconds: long enough to be interrupted.
@@ -69,13 +68,6 @@ def deploy(
             return stack.enter_context(Deployment(name, servers, model, directory, **variables))
 
         yield make
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def assert_as_replayed(verdict: Verdict) -> None:

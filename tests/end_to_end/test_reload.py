@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 from collections import Counter
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -22,14 +21,8 @@ from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.orders import order_message
 from tests.conftest import required
 from tests.support import modelling
-from tests.support.servers.deployment import Deployment, Servers
+from tests.support.servers.deployment import Deployment, Servers, free_port
 from tests.support.servers.verifier import Verdict, truth_of, verify
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Shop:

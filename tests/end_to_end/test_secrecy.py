@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import HTTPError
@@ -22,7 +21,7 @@ from streamer.orders import order_message
 from streamer.records import Message
 from tests.conftest import required
 from tests.support import modelling
-from tests.support.servers.deployment import Deployment, Servers
+from tests.support.servers.deployment import Deployment, Servers, free_port
 from tests.support.servers.kafka_kit import topics_of
 from tests.support.servers.limited_user import limited
 from tests.support.servers.verifier import verify
@@ -32,12 +31,6 @@ CANARY = "canary"
 TOKEN = "0123456789-web-token-hidden"
 REPLY_TO = "replies-of-agents"
 NAME = "secrecy"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -70,6 +70,36 @@ async def world(tmp_path: Path) -> World:
     return world
 
 
+def signed(world: World, name: str, at: str) -> None:
+    """A signature that says so; who checks it is the loader."""
+    said = {"schema": "clv-signature/2", "key": "k", "registry": "shop", "signed_at": at}
+    (world.root / name / "signature.json").write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "older"),
+    [
+        ("2026-03-02T00:00:00Z", "2026-03-01T23:59:59Z", True),
+        ("2026-03-02T00:00:00Z", "2026-03-02T00:00:00Z", False),
+        ("2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z", False),
+        ("2026-03-02T00:00:00Z", None, False),
+        (None, "2026-03-01T00:00:00Z", False),
+    ],
+)
+async def test_a_model_that_was_signed_before_the_one_in_use_is_taken_over_and_told(
+    world: World, caplog: pytest.LogCaptureFixture, was: str | None, now: str | None, older: bool
+) -> None:
+    for name, at in (("one", was), ("two", now)):
+        if at is not None:
+            signed(world, name, at)
+    promote(world.root, "two")
+    with caplog.at_level("WARNING"):
+        await world.reloader.look()
+    assert world.in_use == "two"
+    told = [vars(r)["fields"] for r in caplog.records if r.getMessage() == "model.signature_older"]
+    assert told == ([{"version": "two", "signed_at": now, "was": was}] if older else [])
+
+
 async def test_a_look_without_news_costs_no_load(world: World) -> None:
     await world.reloader.look()
     assert (world.loads, world.adopted) == (["one"], [])
