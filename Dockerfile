@@ -1,4 +1,5 @@
-FROM python:3.12.12-slim-bookworm
+# The digest is that of the index for all processors: docker buildx imagetools inspect python:3.12.12-slim-bookworm
+FROM python:3.12.12-slim-bookworm@sha256:593bd06efe90efa80dc4eee3948be7c0fde4134606dd40d8dd8dbcade98e669c
 
 # Behind a company's index: docker compose build --build-arg PIP_INDEX_URL=https://…
 ARG PIP_INDEX_URL

@@ -9,7 +9,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet --no-input
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser fuzz test-kafka chaos soak lint format shape docs bench clean
+.PHONY: help demo test test-browser fuzz test-kafka chaos soak lint format shape docs bench package sbom audit clean
 
 help:
 	@echo "make demo     a real order log through embedded Kafka and Redis to churn warnings (KEEP=1 leaves it running)"
@@ -24,6 +24,9 @@ help:
 	@echo "make shape    sizes of the code against their limits, and which package imports which"
 	@echo "make docs     the pages of docs/ and the reference as a site in out/site, links checked"
 	@echo "make bench    the measurements in benchmarks/ (ARGS goes to them)"
+	@echo "make package  the wheel, installed into an empty environment, and its demo run outside the checkout"
+	@echo "make sbom     what is installed with the worker, as CycloneDX, in out/sbom.json"
+	@echo "make audit    known vulnerabilities of what is installed with the worker, where their database can be reached"
 	@echo "make clean    remove caches and what demos left; ALL=1 removes $(VENV) as well"
 
 demo: $(VENV)/.runtime
@@ -68,6 +71,19 @@ docs: $(VENV)/.docs
 bench: $(VENV)/.dev
 	@$(RUN) -m benchmarks $(ARGS)
 
+package: $(VENV)/.dev
+	@$(RUN) -m tests.support.package
+
+sbom: $(VENV)/.supply
+	@mkdir -p out
+	@$(VENV)/supply/bin/python -W ignore -m cyclonedx_py requirements requirements.txt --pyproject pyproject.toml \
+	  --mc-type application --output-reproducible --of JSON -o out/sbom.json
+	@echo "out/sbom.json"
+
+audit: $(VENV)/.supply
+	@$(VENV)/supply/bin/python -m pip_audit --requirement requirements.txt --disable-pip --progress-spinner off --format json 2>/dev/null \
+	  | $(RUN) -m tests.support.audit
+
 clean:
 	@rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out artifacts *.egg-info
 	@find features model streamer tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
@@ -95,6 +111,13 @@ $(VENV)/.runtime: pyproject.toml requirements.txt
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
 	@echo "Adding the tools for tests and lint (once) ..."
 	@$(PIP) install -r requirements-dev.txt
+	@touch $@
+
+# Apart from the rest: they stand on other releases of what the worker stands on.
+$(VENV)/.supply: $(VENV)/.runtime requirements-supply.txt
+	@echo "Setting up the tools for the supply chain (once) ..."
+	@$(RUN) -m venv --clear $(VENV)/supply
+	@$(VENV)/supply/bin/python -m pip --disable-pip-version-check --quiet --no-input install -r requirements-supply.txt
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.runtime requirements-docs.txt

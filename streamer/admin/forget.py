@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from features.times import MS_PER_DAY
+from streamer import log
+from streamer.clock import Clock, SystemClock
 from streamer.errors import StreamerError
 from streamer.kafka.reader import TopicReader
 from streamer.pipeline.erasures import Erasures, digest, erasure_headers, marker
@@ -15,6 +18,10 @@ from streamer.store.base import StateStore
 
 _TO: Final = "to_partition"
 _POLL_S: Final = 0.2
+# Clocks differ by less.
+_AHEAD_MS: Final = MS_PER_DAY
+
+_log = log.get(__name__)
 
 
 class NotForgottenYet(StreamerError):
@@ -109,15 +116,23 @@ async def applied(
 class KafkaErasures:
     """The erasures topic, read on from where it was read last."""
 
-    def __init__(self, reader: TopicReader, topic: str) -> None:
+    def __init__(self, reader: TopicReader, topic: str, clock: Clock | None = None) -> None:
         self._reader = reader
         self._topic = topic
+        self._clock = clock or SystemClock()
         self._next: dict[int, int] = {}
 
     async def read_into(self, forgotten: Erasures) -> None:
         """Adds all that the topic has by now. Raises LogUnavailable and ErasureKeyMissing."""
+        latest_ms = self._clock.now_ms() + _AHEAD_MS
         async for partition, records in self._reader.read_all(self._topic, since=self._next):
             for record in records:
-                forgotten.read(record.key, record.value)
+                if not forgotten.read(record.key, record.value, latest_ms):
+                    _log.warning(
+                        "erasure.refused",
+                        partition=partition.number,
+                        offset=record.offset,
+                        reason="dated more than a day ahead; run `forget` again",
+                    )
             self._next[partition.number] = records[-1].offset + 1
         forgotten.check_keys()

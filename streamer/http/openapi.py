@@ -129,7 +129,12 @@ def _predict() -> dict[str, Any]:
                 "The predictions.", {"type": "array", "items": _ref("Prediction"), "minItems": 1}
             ),
             **_refused(
-                "BadRequest", "TooSlow", "TooLarge", "UnsupportedMediaType", "Unprocessable"
+                "BadRequest",
+                "TooSlow",
+                "NoLength",
+                "TooLarge",
+                "UnsupportedMediaType",
+                "Unprocessable",
             ),
         },
     }
@@ -306,6 +311,7 @@ _STATUSES: Final = {
     "Forbidden": ("403", "A page of another site asked."),
     "NotFound": ("404", "No order of this customer was applied."),
     "TooSlow": ("408", "The body did not arrive within 5 seconds."),
+    "NoLength": ("411", "The body came in chunks: send it with Content-Length."),
     "TooLarge": ("413", "The body is too large: send fewer records at a time."),
     "UnsupportedMediaType": ("415", "The body is not application/json."),
     "Misdirected": ("421", "A worker without a token answers for 127.0.0.1 and localhost only."),

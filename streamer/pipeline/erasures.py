@@ -195,23 +195,27 @@ class Erasures:
     def _add(self, name: str, at_ms: int) -> None:
         self._at_ms[name] = max(at_ms, self._at_ms.get(name, at_ms))
 
-    def read(self, key: bytes | None, value: bytes | None) -> None:
-        """Takes a record of the erasures topic; ignores what is none of ours."""
+    def read(self, key: bytes | None, value: bytes | None, latest_ms: int | None = None) -> bool:
+        """Takes a record of the erasures topic; passes over what is none of ours. False for a
+        marker of after `latest_ms`, which is not taken: nobody is erased in the future, and the
+        customer's next orders would be left out."""
         try:
             name = (key or b"").decode()
             if value is None:
                 self._unkeyed.pop(name, None)
                 self._unknown.pop(name, None)
-                return
+                return True
             if name.startswith(_MOVE_KEY):
                 moved = msgspec.json.decode(value, type=Move)
                 if moved.schema == MOVE_SCHEMA:
                     self._moved |= {(moved.topic, n): end for n, end in moved.ends.items()}
                     self._partitioners[moved.topic] = moved.partitioner
-                return
+                return True
             found = msgspec.json.decode(value, type=Marker)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return
+            return True
+        if latest_ms is not None and found.at_ms > latest_ms:
+            return False
         if found.schema == UNKEYED_SCHEMA:
             self._unkeyed[name] = max(found.at_ms, self._unkeyed.get(name, found.at_ms))
             self._add(name, found.at_ms)
@@ -220,6 +224,7 @@ class Erasures:
             self._add(name, found.at_ms)
         elif found.schema == MARKER_SCHEMA and found.key not in self.keys.lost:
             self._unknown[name] = found.key
+        return True
 
     def check_keys(self) -> None:
         """Raises ErasureKeyMissing where a marker's hash was made with a key that is not known: its

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.admin import CreateAclsRequest
 
 from model.data.synthetic import write_csv
+from streamer.kafka.clients import ensure_topics
+from streamer.kafka.topics import TopicsError
 from streamer.orders import order_message
 from streamer.records import Message
+from streamer.settings import Settings
 from tests.conftest import required
 from tests.kafka.conftest import Deploy
 from tests.support import modelling
@@ -21,6 +26,7 @@ from tests.support.servers.cluster import ApacheKafka
 from tests.support.servers.deployment import Deployment
 from tests.support.servers.verifier import verify
 
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.kafka
 
 USER = "streamer"
@@ -283,3 +289,33 @@ async def test_the_largest_bad_record_that_kafka_takes_becomes_a_dead_letter(
     letters = await deployment.read(deployment.settings.dead_letter_topic)
     assert [letter.value for letter in letters] == [value]
     assert await worker.terminate() == 0
+
+
+async def test_the_broker_of_the_compose_file_takes_who_has_its_password_alone() -> None:
+    """Its listeners and logins as the image makes properties of its variables, on other ports."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    services = yaml.safe_load(re.sub(r"\$\{KAFKA_PASSWORD(:\?[^}]*)?\}", PASSWORD, text))[
+        "services"
+    ]
+    variables = services["kafka"]["environment"]
+    properties = {
+        name.removeprefix("KAFKA_").lower().replace("_", "."): value
+        for name, value in variables.items()
+        if "SASL" in name or name == "KAFKA_INTER_BROKER_LISTENER_NAME"
+    }
+    protocols = variables["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(",")
+    listeners = dict(one.split(":") for one in protocols if not one.startswith("CONTROLLER:"))
+    given = {
+        name: value
+        for name, value in services["worker"]["environment"].items()
+        if name.startswith("CLV_KAFKA_")
+    }
+    with required(ApacheKafka(listeners=listeners, properties=properties)) as kafka:
+        for listener in ("INSIDE", "HOST"):
+            given["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_of(listener)
+            assert (await ensure_topics(Settings.load(given, needs=())))["orders"] == 4
+            stranger = given | {"CLV_KAFKA_PASSWORD": "guessed"}
+            with pytest.raises(TopicsError, match="login"):
+                await ensure_topics(Settings.load(stranger, needs=()))
+            (client,) = re.findall(r'username="(\w+)" password="', variables["CLIENT_CONFIG"])
+            assert client == given["CLV_KAFKA_USERNAME"]

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OURS = {"sample", "train", "worker", "demo"}
 SERVERS = {"kafka", "redis"}
 OBSERVERS = {"prometheus", "grafana"}
+REQUIREMENTS = [f"requirements{kind}.txt" for kind in ("", "-dev", "-docs", "-supply")]
 ONE_SHOT = {"topics", "sample", "train", "demo"}
 
 
@@ -133,6 +134,9 @@ def test_nothing_that_keeps_customers_is_open_to_whoever_gets_there(
     assert re.fullmatch(r"\$\{REDIS_PASSWORD:\?.+\}", password)  # there is no default
     for name in ("worker", "demo"):
         assert services[name]["environment"]["REDIS_URL"] == f"redis://:{password}@redis:6379/0"
+        for secret in ("CLV_KAFKA_PASSWORD", "CLV_WEB_TOKEN", "CLV_ERASURE_KEY"):
+            given = services[name]["environment"].get(secret, "${X:?not asked for}")
+            assert re.fullmatch(r"\$\{[A-Z_]+:\?.+\}", given), (name, secret)
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
@@ -168,12 +172,13 @@ def test_what_is_mounted_into_observers_is_there(services: dict[str, Any]) -> No
     assert provider["options"]["path"] in folders
 
 
-def test_images_are_pinned_to_a_patch_release(
+def test_images_are_pinned_to_a_patch_release_and_its_bytes(
     services: dict[str, Any], dockerfile: list[tuple[str, str]]
 ) -> None:
     images = [service["image"] for name, service in services.items() if name not in OURS]
     images += [rest for name, rest in dockerfile if name == "FROM"]
-    assert all(re.search(r":v?\d+\.\d+\.\d+(-|$)", image) for image in images), images
+    pinned = r".+:v?\d+\.\d+\.\d+(-[a-z]+)*@sha256:[0-9a-f]{64}"
+    assert all(re.fullmatch(pinned, image) for image in images), images
 
 
 def test_our_image_carries_the_version_of_the_project(
@@ -282,7 +287,7 @@ def test_the_images_python_is_one_we_support(
 
 
 def test_pins_are_exact_and_say_which_bytes() -> None:
-    for name in ("requirements.txt", "requirements-dev.txt", "requirements-docs.txt"):
+    for name in REQUIREMENTS:
         for pin in pins(name).values():
             assert re.fullmatch(r"==[\w.]+", str(pin.specifier)), pin
         hashed = r"^[^#\s-][^\n]*( \\\n +--hash=sha256:[0-9a-f]{64})+$"

@@ -182,6 +182,18 @@ def test_hashes_of_before_are_obeyed_until_the_next_erasure_has_keyed_them() -> 
         assert not after.covers(Order("1", "bob", 8, 1))
 
 
+def test_nobody_is_erased_in_the_future() -> None:
+    forgotten = Erasures(ERASURE_KEYS)
+    for message in (marker(digest("ann"), 9, "t", ERASURE_KEYS), unkeyed("bob", 9)):
+        assert not forgotten.read(message.key, message.value, 8)
+        assert forgotten.read(message.key, b"{", 8)
+    assert not forgotten
+    assert forgotten.unkeyed == {}
+    message = marker(digest("ann"), 8, "t", ERASURE_KEYS)
+    assert forgotten.read(message.key, message.value, 8)
+    assert forgotten.covers(Order("1", "ann", 8, 1))
+
+
 @pytest.mark.parametrize("text", ["", "short", "x" * 31, "x" * 1025, "é" * 40, f"{'x' * 40},y"])
 def test_a_key_that_can_be_guessed_is_none(text: str) -> None:
     with pytest.raises(ValueError, match="openssl rand"):
