@@ -73,7 +73,7 @@ class Judge:
         ]
         if courses:
             self._judge_courses(courses, until_ms, judged)
-        judged.scorings.sort(key=telling_order)
+            judged.scorings.sort(key=telling_order)
         return judged
 
     def _judge_courses(

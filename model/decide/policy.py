@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -169,6 +171,11 @@ class Rules:
     def segment(self, clv_minor: int) -> str:
         """The value tier of a CLV: top, high, middle or low."""
         return _tier(clv_minor, self.segment_floors_minor, SEGMENTS)
+
+    def segments(self, clv_minor: Sequence[int]) -> list[str]:
+        """The value tiers of many CLVs."""
+        rising, names = self.segment_floors_minor[::-1], SEGMENTS[::-1]
+        return [names[bisect_right(rising, clv)] for clv in clv_minor]
 
     def severity(self, expected_loss_minor: float) -> str:
         """How bad a warning is, by P(churn) × the CLV that was there to lose: high, medium or low.

@@ -42,7 +42,7 @@ def judge_silences(
     tracks: Mapping[str, ScheduledCustomer], until_ms: int, scorer: Scorer, rules: Rules
 ) -> JudgedBatch:
     """The customers, all of them `is_plain`, after the instants that are due up to `until_ms`; but
-    for those who are to be judged step by step."""
+    for those who are to be judged step by step. Scorings are in the order of telling."""
     calendar, users = rules.calendar, list(tracks)
     customers = [track.customer for track in tracks.values()]
     due_ms = [track.due_ms or 0 for track in tracks.values()]
@@ -201,7 +201,11 @@ def _rated(spans: _Spans, at: _Midnights, scorer: Scorer, users: Sequence[str]) 
     sure = np.flatnonzero(at.decides & spans.rules.are_sure(silent, index))
     asked = np.zeros(len(at.day), bool)
     asked[sure[np.unique(at.customer[sure], return_index=True)[1]]] = True
-    wanted = at.refresh | asked
+    wanted = np.flatnonzero(at.refresh | asked)
+    # In the order in which they are told of (`model.decide.judged.telling_order`).
+    rank = np.empty(len(users), np.int64)
+    rank[sorted(range(len(users)), key=users.__getitem__)] = np.arange(len(users))
+    wanted = wanted[np.lexsort((rank[at.customer[wanted]], at.day[wanted]))]
     whose, day = at.customer[wanted], at.day[wanted]
     known = None if churn is None else churn[wanted]
     scores: list[Score] = []

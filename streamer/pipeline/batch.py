@@ -368,7 +368,7 @@ def _plan(
             warnings.append(writer.recovered(scoring))
         if scoring.notice:
             warnings.append(writer.warning(scoring, next(shares)))
-    scores = [writer.score(s) for s in judged.scorings] if pipeline.publish_scores else []
+    scores = writer.scores(judged.scorings) if pipeline.publish_scores else []
     outbox = [pack(message) for message in warnings]
     holdout = partial(in_holdout, share=writer.rules.policy.holdout_share)
     customers = judged.tracks

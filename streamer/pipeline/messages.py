@@ -15,7 +15,7 @@ from features.times import MS_PER_DAY, instant_ms, rfc3339
 from model.decide.history import Tenure, history_of
 from model.decide.judged import Scoring
 from model.decide.policy import Rules
-from model.decide.rule_state import RaisedWarning
+from model.decide.rule_state import RaisedWarning, Trigger
 from model.decide.scoring import Scorer
 from model.explain.reasons import Share
 from model.explain.summary import answer_sentence, warning_sentence
@@ -102,6 +102,8 @@ _COUNT_DIGITS: Final = 9
 
 # No value and no headers, in MessagePack.
 _NOTHING_ELSE: Final = b"\xc0\x90"
+# Reading the value of an enumeration's member costs more than looking it up.
+_TRIGGERS: Final = {trigger: trigger.value for trigger in Trigger}
 
 _json = msgspec.json.Encoder()
 _packed = msgspec.msgpack.Encoder()
@@ -162,21 +164,31 @@ class Writer:
         """The writer of a scorer's messages under some rules."""
         return cls(scorer, rules, topics, rules.policy.version)
 
-    def score(self, scoring: Scoring) -> Message:
-        """The clv-scores record of a scoring, keyed by user so that compaction keeps the last."""
-        reference = scoring.reference
-        record = ClvScore(
-            schema=SCORE_SCHEMA,
-            user_id=scoring.user_id,
-            as_of=rfc3339(scoring.as_of_ms),
-            clv=self.major(scoring.score.clv_minor),
-            segment=self.rules.segment(scoring.score.clv_minor),
-            churn_probability=scoring.score.churn_probability,
-            reference_clv=self.major(reference.clv_minor) if reference else None,
-            trigger=scoring.trigger.value,
-            model_version=self.scorer.model_version,
-        )
-        return Message(self.topics.scores, scoring.user_id.encode(), _json.encode(record))
+    def scores(self, scorings: Sequence[Scoring]) -> list[Message]:
+        """The clv-scores records of scorings, keyed by user so that compaction keeps the last."""
+        topic, version, scale = self.topics.scores, self.scorer.model_version, self._scale
+        stamps = {at_ms: rfc3339(at_ms) for at_ms in {scoring.as_of_ms for scoring in scorings}}
+        segments = self.rules.segments([scoring.score.clv_minor for scoring in scorings])
+        records = [
+            ClvScore(
+                SCORE_SCHEMA,
+                scoring.user_id,
+                stamps[scoring.as_of_ms],
+                scoring.score.clv_minor / scale,
+                segment,
+                scoring.score.churn_probability,
+                scoring.reference.clv_minor / scale if scoring.reference else None,
+                _TRIGGERS[scoring.trigger],
+                version,
+            )
+            for scoring, segment in zip(scorings, segments, strict=True)
+        ]
+        # In one go, a record a line; a newline within a text is written \\n.
+        lines = _json.encode_lines(records).split(b"\n")
+        return [
+            Message(topic, scoring.user_id.encode(), line)
+            for scoring, line in zip(scorings, lines, strict=False)
+        ]
 
     def warning(self, scoring: Scoring, shares: Sequence[Share]) -> Message:
         """The churn-warnings record of a scoring that raised a warning, or of a value drop."""
@@ -268,8 +280,12 @@ class Writer:
 
     def major(self, minor: int) -> float:
         """Minor units of the model's currency in major units."""
+        return minor / self._scale
+
+    @property
+    def _scale(self) -> int:
         scale: int = 10 ** minor_exponent(self.scorer.currency)
-        return minor / scale
+        return scale
 
 
 def in_holdout(user_id: str, share: float) -> bool:

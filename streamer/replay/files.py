@@ -34,15 +34,19 @@ class _Lines:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._held: list[tuple[str, str, int, bytes]] = []
+        self._held: list[tuple[str, int, bytes]] = []
         self._count = 0
-        self._head = msgspec.json.Decoder(_Head).decode
+        self._heads = msgspec.json.Decoder(list[_Head]).decode
 
-    def add(self, value: bytes) -> None:
-        head = self._head(value)
-        self._count += 1
+    def add(self, values: Sequence[bytes]) -> None:
+        first, self._count = self._count, self._count + len(values)
         # Without its Z, a stamp with milliseconds comes after the one without, as it must.
-        self._held.append((head.as_of[:-1], head.user_id, self._count, value))
+        self._held += [
+            (f"{head.as_of[:-1]}\0{head.user_id}", first + n, value)
+            for n, (head, value) in enumerate(
+                zip(self._heads(b"[" + b",".join(values) + b"]"), values, strict=True)
+            )
+        ]
 
     def release(self, before: str | None) -> None:
         """Writes what is as of an instant before this one; None: all that is held."""
@@ -50,8 +54,9 @@ class _Lines:
         end = len(self._held) if before is None else bisect_left(self._held, (before,))
         if len(self._held) - end > _MOST_HELD:
             end = len(self._held) - _MOST_HELD // 2
-        self._file.writelines(value + b"\n" for *_, value in self._held[:end])
-        del self._held[:end]
+        if end:
+            self._file.write(b"\n".join([value for *_, value in self._held[:end]]) + b"\n")
+            del self._held[:end]
         self._file.flush()
 
 
@@ -84,12 +89,14 @@ class LogFiles:
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Takes the messages; they are written by `release` and `end_page`."""
+        values: dict[str, list[bytes]] = {topic: [] for topic in self._lines}
         for message in messages:
-            lines = self._lines.get(message.topic)
-            if lines is None:
+            if message.topic not in values:
                 self._add_dead_letter(message)
             elif message.value is not None:
-                lines.add(message.value)
+                values[message.topic].append(message.value)
+        for topic, lines in self._lines.items():
+            lines.add(values[topic])
 
     def reject(self, row: RejectedRow) -> None:
         """Takes a row of an order log that is not a valid order."""
