@@ -7,13 +7,15 @@ shop's own calendar.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC as _UTC
 from datetime import date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from importlib import resources
 from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
+
+import numpy as np
 
 from features.errors import FactsError
 
@@ -306,3 +308,17 @@ def rfc3339(ts_ms: int, *, milliseconds: bool | None = None) -> str:
     stamp = datetime.fromtimestamp(seconds, _UTC).strftime("%Y-%m-%dT%H:%M:%S")
     with_ms = bool(ms) if milliseconds is None else milliseconds
     return f"{stamp}.{ms:03d}Z" if with_ms else f"{stamp}Z"
+
+
+def rfc3339_of(ts_ms: Collection[int]) -> dict[int, str]:
+    """`rfc3339` of many instants, by instant.
+
+    >>> rfc3339_of({852_076_800_000})
+    {852076800000: '1997-01-01T00:00:00Z'}
+    """
+    instants = list(ts_ms)
+    stamps = np.array(instants, np.int64).astype("M8[ms]").astype("U23").tolist()
+    return {
+        at_ms: f"{stamp[:-4]}Z" if stamp.endswith(".000") else f"{stamp}Z"
+        for at_ms, stamp in zip(instants, stamps, strict=True)
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,6 +45,15 @@ BEFORE_COLUMNS = {name: i for i, name in enumerate(Before.__struct_fields__)}
 _ZEROS = (0,) * len(BEFORE_COLUMNS)
 
 
+class Bought(NamedTuple):
+    """First and last purchase day of n customers, 0 without one, and on how many days they bought;
+    shape (n,)."""
+
+    first_day: Ints
+    last_day: Ints
+    days: Ints
+
+
 @dataclass(frozen=True, slots=True)
 class FactColumns:
     """The facts of n customers as arrays, to be looked at as of many instants each.
@@ -76,15 +86,19 @@ class FactColumns:
             before=_before(states),
         )
 
-    def purchases(self) -> tuple[Ints, Ints]:
-        """The last purchase day of each customer, 0 without one, and how many purchase days there
-        are; shape (n,)."""
+    def bought(self) -> Bought:
+        """When each customer bought."""
         bought = self.orders > 0
         owner = np.repeat(np.arange(len(self.count)), self.count)[bought]
-        last_day = self.before[:, BEFORE_COLUMNS["last_day"]].copy()
-        last_day[owner] = self.day[bought]  # the last of several counts
-        number = np.bincount(owner, minlength=len(self.count))
-        return last_day, number + self.before[:, BEFORE_COLUMNS["purchase_days"]]
+        day = self.day[bought]
+        before = {name: self.before[:, i] for name, i in BEFORE_COLUMNS.items()}
+        first_day, last_day = before["first_day"].copy(), before["last_day"].copy()
+        # Of several values for one element the last counts.
+        last_day[owner] = day
+        new = before["purchase_days"][owner] == 0
+        first_day[owner[new][::-1]] = day[new][::-1]
+        number = np.bincount(owner, minlength=len(self.count)) + before["purchase_days"]
+        return Bought(first_day, last_day, number)
 
     def at(self, customer: Ints, as_of_day: Ints) -> BucketTable:
         """The bucket table of some customers, by their place among the n, each as of a day. Buckets

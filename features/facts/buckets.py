@@ -47,6 +47,22 @@ def add(buckets: bytes, change: Bucket) -> bytes:
     return buckets + record if at == len(buckets) else buckets[:at] + record + buckets[after:]
 
 
+def with_order(buckets: bytes, day: int, gross: int, oldest_day: int) -> bytes | None:
+    """The buckets with one more order on their newest day or a later one, as `add` has them; None
+    where the day is an earlier one, or a bucket is older than `oldest_day`."""
+    if not buckets:
+        return _RECORD.pack(day, 1, gross, 0)
+    if _DAY.unpack_from(buckets)[0] < oldest_day:
+        return None
+    at = len(buckets) - RECORD_BYTES
+    newest, orders, old_gross, refunded = _RECORD.unpack_from(buckets, at)
+    if newest < day:
+        return buckets + _RECORD.pack(day, 1, gross, 0)
+    if newest > day:
+        return None
+    return buckets[:at] + _RECORD.pack(day, orders + 1, old_gross + gross, refunded)
+
+
 def read(buckets: bytes, at: int) -> Bucket:
     """The bucket that starts at a byte offset."""
     return Bucket(*_RECORD.unpack_from(buckets, at))

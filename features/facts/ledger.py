@@ -151,6 +151,21 @@ def add(ledger: bytes, entry: Entry, width: int = RECORD_BYTES) -> bytes:
     return ledger[: low * width] + record + ledger[low * width :]
 
 
+def appended(ledger: bytes, order: Order, order_hash: bytes, memory: IdMemory) -> bytes | None:
+    """A narrow ledger with an order that is in it in no version: what `add` and `forgetting` make
+    of one that is newer than all others and makes nothing be forgotten, as nearly every one is;
+    None for any other."""
+    ts_ms = order.ts_ms
+    record = _NARROW.pack(ts_ms << _TYPE_BITS | order.type, order_hash, order.amount_minor)
+    if ledger and (
+        ledger[-RECORD_BYTES:] > record
+        or len(ledger) >= memory.size * RECORD_BYTES
+        or _ts_ms(ledger, 0) <= ts_ms - memory.days * MS_PER_DAY
+    ):
+        return None
+    return ledger + record
+
+
 def remove(ledger: bytes, entry: Entry, width: int = RECORD_BYTES) -> bytes:
     """The ledger without one event that it holds."""
     record = _record(entry, width)

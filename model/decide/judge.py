@@ -17,9 +17,10 @@ from typing import NamedTuple
 import msgspec
 
 from features.facts.ledger import IdMemory
-from features.facts.state import DEFAULT_MEMORY, Applied, CustomerState, Effect, apply
+from features.facts.state import DEFAULT_MEMORY, Applied, CustomerState, apply
 from model.decide import rule, schedule
 from model.decide.codec import CustomerRecord
+from model.decide.folds import Fold, at_event, judge_events
 from model.decide.history import PurchaseHistory, history_of
 from model.decide.judged import (
     Contested,
@@ -29,12 +30,10 @@ from model.decide.judged import (
     Scoring,
     telling_order,
 )
-from model.decide.outcome import Answered
 from model.decide.policy import Rules
-from model.decide.rule import RuleEvent
 from model.decide.rule_state import RuleState, Trigger
 from model.decide.scoring import Score, Scorer
-from model.decide.silences import is_plain, judge_silences
+from model.decide.silences import is_settled, judge_silences
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +57,24 @@ class Judge:
         judged for it before anything later is: see `model.decide.budget`.
         """
         judged = JudgedBatch()
-        if until_ms is not None:
+        settled = {
+            user_id: track
+            for user_id, track in tracks.items()
+            if is_settled(track.customer.rule_state, self.scorer)
+        }
+        if until_ms is None:
+            with_events = {user_id: settled[user_id] for user_id in events if user_id in settled}
+            if with_events:
+                judged = judge_events(with_events, events, self.scorer, self.rules, self.memory)
+        else:
             silent = {
                 user_id: track
-                for user_id, track in tracks.items()
-                if user_id not in events and is_plain(track, self.scorer)
+                for user_id, track in settled.items()
+                if track.due_ms is not None and user_id not in events
             }
             if silent:
-                judged = judge_silences(silent, until_ms, self.scorer, self.rules)
+                until = dict.fromkeys(silent, until_ms)
+                judged = judge_silences(silent, until, self.scorer, self.rules)
         courses = [
             self._course(user_id, track, events.get(user_id, ()), until_ms)
             for user_id, track in tracks.items()
@@ -73,6 +82,7 @@ class Judge:
         ]
         if courses:
             self._judge_courses(courses, until_ms, judged)
+        if courses or events:
             judged.scorings.sort(key=telling_order)
         return judged
 
@@ -84,10 +94,7 @@ class Judge:
         before = _scores_before(self.scorer, courses, scores)
         for course in courses:
             judged.instants += sum(isinstance(step, _Instant) for step in course.steps)
-            for at, applied in course.applied:
-                judged.effects[at] = applied.effect
-                if applied.effect is Effect.BEYOND_MEMORY:
-                    judged.reach_ms[at] = applied.reach_ms
+            judged.note(course.applied)
         for course, of_course in zip(courses, scores, strict=True):
             decided = self._decide(course, of_course, before, until_ms)
             judged.tracks[course.user_id] = decided.track
@@ -176,7 +183,17 @@ class Judge:
             assert score is not None
             if isinstance(step, _Fold):
                 clv_before = before.get(step.event.offset)
-                rule_state, told = self._at_event(course, rule_state, step, score, clv_before)
+                fold = Fold(
+                    course.user_id,
+                    step.event,
+                    step.applied,
+                    step.before,
+                    step.facts,
+                    step.as_of_ms,
+                )
+                rule_state, told = at_event(
+                    rule_state, fold, score, clv_before, step.history, self.scorer, self.rules
+                )
                 scorings.append(told)
             else:
                 rule_state = self._rebased(rule_state, score)
@@ -226,48 +243,6 @@ class Judge:
             reference=rule_state.reference,
             facts=step.facts,
             raised=verdict.raised,
-        )
-
-    def _at_event(
-        self,
-        course: _Course,
-        rule_state: RuleState,
-        step: _Fold,
-        score: Score,
-        clv_before_minor: int | None,
-    ) -> tuple[RuleState, Scoring]:
-        order = step.event.order
-        event = RuleEvent(
-            type=order.type,
-            ts_ms=order.ts_ms,
-            order_hash=step.applied.order_hash,
-            late=order.ts_ms < step.event.watermark_ms,
-            void=step.facts.buckets == step.before.buckets,
-            known=step.applied.known,
-            version=(order.amount_minor, order.refund_id, order.updated_ms),
-        )
-        reference = rule_state.reference
-        as_of_ms, clv_minor, history = step.as_of_ms, score.clv_minor, step.history
-        verdict = rule.on_event(
-            rule_state, event, as_of_ms, clv_minor, clv_before_minor, history, self.rules
-        )
-        rule_state, version = verdict.rule_state, self.scorer.model_version
-        if not rule_state.model_version:
-            rule_state = msgspec.structs.replace(rule_state, model_version=version)
-        answered = None
-        if verdict.answered:
-            answered = Answered(verdict.answered, order.ts_ms, step.before.last_purchase_day)
-        return rule_state, Scoring(
-            user_id=course.user_id,
-            offset=step.event.offset,
-            as_of_ms=step.as_of_ms,
-            trigger=event.trigger,
-            score=score,
-            reference=reference,
-            facts=step.facts,
-            raised=None,
-            answered=answered,
-            value_drop=verdict.value_drop,
         )
 
 

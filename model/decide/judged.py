@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
 
 from features.events.orders import Order
-from features.facts.state import CustomerState, Effect
+from features.facts.state import Applied, CustomerState, Effect
 from model.decide.codec import CustomerRecord
 from model.decide.outcome import Answered
 from model.decide.rule_state import Peak, RaisedWarning, Trigger
@@ -80,6 +81,13 @@ class JudgedBatch:
     reach_ms: dict[int, int] = field(default_factory=dict)
     contested: dict[str, Contested] = field(default_factory=dict)
     instants: int = 0
+
+    def note(self, done: Iterable[tuple[int, Applied]]) -> None:
+        """Writes down what events did, by offset."""
+        for offset, applied in done:
+            self.effects[offset] = applied.effect
+            if applied.effect is Effect.BEYOND_MEMORY:
+                self.reach_ms[offset] = applied.reach_ms
 
 
 def telling_order(scoring: Scoring) -> tuple[int, int, str]:

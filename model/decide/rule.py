@@ -88,25 +88,11 @@ def on_event(
     that lowers the CLV itself is told of as a value drop; `clv_before_minor` is the CLV without it
     as of the same instant (None: not known to be lower).
     """
-    answered = None
-    # The shop may send an order again with another amount; that is no new one, and would open the
-    # episode of the first time once more, whose warning has its id already.
-    if event.type is OrderType.ORDER and not event.void and not event.known:
-        answered = None if rule_state.armed else rule_state.raised
-        rule_state = msgspec.structs.replace(
-            rule_state,
-            armed=True,
-            episode_ms=event.ts_ms,
-            episode_id=event.order_hash,
-            deferred_since_ms=-1,
-            quiet_until_day=-1,
-        )
-    rule_state = msgspec.structs.replace(rule_state, floor_minor=rules.floor_minor, swapped=False)
-    reference = rule_state.reference
+    reference, floor_minor = rule_state.reference, max(rules.floor_minor, 1)
     value_drop = None
     if (
         reference is not None
-        and reference.clv_minor >= rule_state.floor(rules)
+        and reference.clv_minor >= floor_minor
         and is_down_by(VALUE_DROP, clv_minor, reference.clv_minor)
         and clv_before_minor is not None
         and clv_minor < clv_before_minor
@@ -124,12 +110,28 @@ def on_event(
         )
     scored = Peak(rules.calendar.day_of(as_of_ms), clv_minor)
     last_day = scored.day if history is None else history.last_day
-    rule_state = msgspec.structs.replace(
-        rule_state,
-        as_of_ms=as_of_ms,
-        peaks=_with_peak(rule_state.peaks, scored, last_day - rules.horizon_days),
+    peaks = _with_peak(rule_state.peaks, scored, last_day - rules.horizon_days)
+    # The shop may send an order again with another amount; that is no new one, and would open the
+    # episode of the first time once more, whose warning has its id already.
+    if event.type is OrderType.ORDER and not event.void and not event.known:
+        after = msgspec.structs.replace(
+            rule_state,
+            as_of_ms=as_of_ms,
+            peaks=peaks,
+            armed=True,
+            episode_ms=event.ts_ms,
+            episode_id=event.order_hash,
+            deferred_since_ms=-1,
+            floor_minor=rules.floor_minor,
+            swapped=False,
+            quiet_until_day=-1,
+        )
+        answered = None if rule_state.armed else rule_state.raised
+        return Verdict(after, None, answered, value_drop)
+    after = msgspec.structs.replace(
+        rule_state, as_of_ms=as_of_ms, peaks=peaks, floor_minor=rules.floor_minor, swapped=False
     )
-    return Verdict(rule_state, None, answered, value_drop)
+    return Verdict(after, None, None, value_drop)
 
 
 def on_instant(

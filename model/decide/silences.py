@@ -21,7 +21,7 @@ from model.decide.history import history_of
 from model.decide.judged import JudgedBatch, ScheduledCustomer, Scoring
 from model.decide.policy import Rules
 from model.decide.rule import Verdict
-from model.decide.rule_state import Trigger
+from model.decide.rule_state import RuleState, Trigger
 from model.decide.scoring import Score, Scorer
 
 # Buckets looked at in one go: some MB of columns, however long the silences are.
@@ -30,28 +30,34 @@ _NEVER: Final = 2**40
 _DAY_BITS: Final = 24
 
 
-def is_plain(track: ScheduledCustomer, scorer: Scorer) -> bool:
-    """Whether a customer has a due time, and no other model to move to."""
-    state = track.customer.rule_state
-    if track.due_ms is None or state.swapped:
+def is_settled(rule_state: RuleState, scorer: Scorer) -> bool:
+    """Whether a customer has no other model to move to."""
+    if rule_state.swapped:
         return False
-    return not state.peaks or state.model_version == scorer.model_version
+    return not rule_state.peaks or rule_state.model_version == scorer.model_version
 
 
 def judge_silences(
-    tracks: Mapping[str, ScheduledCustomer], until_ms: int, scorer: Scorer, rules: Rules
+    tracks: Mapping[str, ScheduledCustomer],
+    until_ms: Mapping[str, int],
+    scorer: Scorer,
+    rules: Rules,
 ) -> JudgedBatch:
-    """The customers, all of them `is_plain`, after the instants that are due up to `until_ms`; but
-    for those who are to be judged step by step. Scorings are in the order of telling."""
+    """Customers who have a due time and are `is_settled`, after the instants that are due up to
+    `until_ms` of each; but for those who are to be judged step by step. Scorings are in the order
+    of telling."""
     calendar, users = rules.calendar, list(tracks)
     customers = [track.customer for track in tracks.values()]
     due_ms = [track.due_ms or 0 for track in tracks.values()]
     day_from = {at_ms: calendar.day_from(at_ms) for at_ms in set(due_ms)}
     since = np.array([day_from[at_ms] for at_ms in due_ms], np.int64)
-    until_day = calendar.day_of(until_ms)
-    spans = _Spans.of(customers, rules)
+    until_day = np.array([calendar.day_of(until_ms[user_id]) for user_id in users], np.int64)
+    facts = FactColumns.of([customer.facts for customer in customers])
+    bought = facts.bought()
+    states = [customer.rule_state for customer in customers]
+    spans = Spans.of(bought.last_day, bought.days, states, rules)
     at = spans.midnights(since, until_day)
-    rated = _rated(spans, at, scorer, users)
+    rated = _rated(facts, spans, at, scorer, users)
 
     start_ms = {day: calendar.start_ms(day) for day in set(rated.days)}
     verdicts = {
@@ -113,34 +119,32 @@ class _Rated(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Spans:
+class Spans:
     """The silences of n customers as arrays of shape (n,): the last purchase day, the last day on
     which anything is judged (-1: none), and whether and from which day on the rule could warn."""
 
     rules: Rules
-    facts: FactColumns
     last_day: Ints
     end_day: Ints
     may_warn: Bools
     warns_from: Ints
 
     @classmethod
-    def of(cls, customers: Sequence[CustomerRecord], rules: Rules) -> _Spans:
-        facts = FactColumns.of([customer.facts for customer in customers])
-        states = [customer.rule_state for customer in customers]
-        last_day, purchase_days = facts.purchases()
+    def of(
+        cls, last_day: Ints, purchase_days: Ints, states: Sequence[RuleState], rules: Rules
+    ) -> Spans:
+        """The silences of customers who bought last on these days, and on so many."""
         may_warn = np.array([state.may_warn(rules) for state in states], bool)
         quiet_until = np.array([state.quiet_until_day for state in states], np.int64)
         return cls(
             rules,
-            facts,
             last_day,
             end_day=np.where(purchase_days > 0, last_day + rules.horizon_days, -1),
             may_warn=may_warn & (purchase_days >= rules.policy.min_orders),
             warns_from=np.maximum(last_day + rules.first_silence_days, quiet_until),
         )
 
-    def midnights(self, since: Ints, until_day: int) -> _Midnights:
+    def midnights(self, since: Ints, until_day: Ints) -> _Midnights:
         """All that are a refresh or could decide something; of those so late that they warn in any
         case, the first of each customer."""
         rules, last_day = self.rules, self.last_day
@@ -163,10 +167,10 @@ class _Spans:
         )
         return _Midnights(customer, day, refresh, day >= first[customer])
 
-    def due(self, since_day: int) -> list[int | None]:
-        """The first day, not before `since_day`, on which each customer has to be judged; None:
+    def due(self, since: Ints) -> list[int | None]:
+        """The first day, not before that given, on which each customer has to be judged; None:
         there is none."""
-        since, every = np.full(len(self.last_day), since_day), self.rules.refresh_days
+        every = self.rules.refresh_days
         due = np.where(self.may_warn, np.maximum(since, self.warns_from), _NEVER)
         if every is not None:
             due = np.minimum(due, self._next_refresh(since, every))
@@ -187,14 +191,16 @@ def _days(first: Ints, last: Ints, step: int = 1) -> tuple[Ints, Ints]:
     return place, first[place] + step * number
 
 
-def _rated(spans: _Spans, at: _Midnights, scorer: Scorer, users: Sequence[str]) -> _Rated:
+def _rated(
+    facts: FactColumns, spans: Spans, at: _Midnights, scorer: Scorer, users: Sequence[str]
+) -> _Rated:
     """The scores of the midnights that are a refresh, and of the first of each customer of which
     the rule is sure enough to warn."""
     churn, index = None, np.full(len(at.day), -np.inf)
     if scorer.risk is not None:
         churn = np.empty(len(at.day))
-        for part in _parts(spans.facts.count[at.customer]):
-            risks = scorer.risks(spans.facts.at(at.customer[part], at.day[part]))
+        for part in _parts(facts.count[at.customer]):
+            risks = scorer.risks(facts.at(at.customer[part], at.day[part]))
             assert risks is not None
             churn[part], index[part] = risks
     silent = at.day - spans.last_day[at.customer]
@@ -209,9 +215,9 @@ def _rated(spans: _Spans, at: _Midnights, scorer: Scorer, users: Sequence[str]) 
     whose, day = at.customer[wanted], at.day[wanted]
     known = None if churn is None else churn[wanted]
     scores: list[Score] = []
-    for part in _parts(spans.facts.count[whose]):
+    for part in _parts(facts.count[whose]):
         of_part = [users[place] for place in whose[part].tolist()] if scorer.attributes else None
-        table = spans.facts.at(whose[part], day[part])
+        table = facts.at(whose[part], day[part])
         clv_minor, gone = scorer.rated(table, of_part, None if known is None else known[part])
         scores += map(Score, clv_minor.tolist(), gone.tolist())
     return _Rated(whose.tolist(), day.tolist(), scores, asked[wanted].tolist())

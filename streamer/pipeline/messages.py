@@ -11,7 +11,7 @@ import msgspec
 
 from features.events.money import minor_exponent
 from features.events.orders import Rejected
-from features.times import MS_PER_DAY, instant_ms, rfc3339
+from features.times import MS_PER_DAY, instant_ms, rfc3339, rfc3339_of
 from model.decide.history import Tenure, history_of
 from model.decide.judged import Scoring
 from model.decide.policy import Rules
@@ -167,7 +167,7 @@ class Writer:
     def scores(self, scorings: Sequence[Scoring]) -> list[Message]:
         """The clv-scores records of scorings, keyed by user so that compaction keeps the last."""
         topic, version, scale = self.topics.scores, self.scorer.model_version, self._scale
-        stamps = {at_ms: rfc3339(at_ms) for at_ms in {scoring.as_of_ms for scoring in scorings}}
+        stamps = rfc3339_of({scoring.as_of_ms for scoring in scorings})
         segments = self.rules.segments([scoring.score.clv_minor for scoring in scorings])
         records = [
             ClvScore(
