@@ -86,6 +86,15 @@ class FactColumns:
             before=_before(states),
         )
 
+    @classmethod
+    def together(cls, parts: Sequence[FactColumns]) -> FactColumns:
+        """The customers of several columns, one after the other."""
+        sizes = np.cumsum([0, *(len(part.day) for part in parts)])
+        start = [part.start + size for part, size in zip(parts, sizes, strict=False)]
+        names = ("count", "day", "orders", "gross", "refunded", "before")
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(start=np.concatenate(start), **joined)
+
     def bought(self) -> Bought:
         """When each customer bought."""
         bought = self.orders > 0

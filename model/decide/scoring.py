@@ -12,7 +12,7 @@ import numpy as np
 
 from features.arrays import Floats, Ints
 from features.columns.table import BucketTable, tabulate
-from features.columns.vector import FEATURE_NAMES, vectors, vectors_of
+from features.columns.vector import FEATURE_NAMES, vectors_of
 from features.events.money import minor_exponent
 from features.facts.state import CustomerState
 from features.times import UTC, Calendar
@@ -132,9 +132,7 @@ class Scorer:
 
         Raises ValueError where the model gives no number for one of them.
         """
-        X = vectors_of(table)
-        if self.attributes is not None:
-            X = self.attributes.beside(X, user_ids)
+        X = self.vectors(table, user_ids)
         if churn is None:
             risks = self.risks(table)
             churn = self.model.churn(X) if risks is None else risks[0]
@@ -152,7 +150,11 @@ class Scorer:
         self, pairs: Sequence[tuple[CustomerState, int]], user_ids: Sequence[str] | None = None
     ) -> Floats:
         """What the value model sees of the pairs, shape (n, k): feature vectors, and attributes."""
-        X = vectors(pairs, self.calendar)
+        return self.vectors(tabulate(pairs, self.calendar), user_ids)
+
+    def vectors(self, table: BucketTable, user_ids: Sequence[str] | None = None) -> Floats:
+        """`rows` of the rows of a bucket table."""
+        X = vectors_of(table)
         return X if self.attributes is None else self.attributes.beside(X, user_ids)
 
     def rate(

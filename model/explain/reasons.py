@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from features.facts import buckets as day_buckets
-from features.facts.state import CustomerState
+from features.arrays import Ints
+from features.columns.table import BEFORE_COLUMNS, FactColumns
 from model.decide.judged import Scoring
+from model.decide.rule_state import RaisedWarning
 from model.decide.scoring import Scorer
 
 _UNITS = 10_000
@@ -39,29 +41,40 @@ class Share(NamedTuple):
 
 def explain(scorer: Scorer, noticed: Sequence[Scoring]) -> list[tuple[Share, ...]]:
     """The shares behind each warning or value drop, largest first, zeros left out."""
-    pairs = [pair for scoring in noticed for pair in _counterfactuals(scorer, scoring)]
-    scores = iter(scorer.scores(pairs, [s.user_id for s in noticed for _ in range(3)]))
-    return [_shares(scoring, [next(scores).clv_minor for _ in range(3)]) for scoring in noticed]
-
-
-def _counterfactuals(scorer: Scorer, scoring: Scoring) -> list[tuple[CustomerState, int]]:
-    """The customer as of the last order, without the refunds since, with baskets as before."""
-    assert scoring.notice is not None
-    facts, since = scoring.facts, scoring.notice.reference.day
-    last_day = facts.last_purchase_day
-    awake_ms = scoring.as_of_ms if last_day is None else scorer.calendar.start_ms(last_day)
-    return [
-        (_with_refunds_by(facts, last_day), min(awake_ms, scoring.as_of_ms)),
-        (_without_refunds(facts, since), scoring.as_of_ms),
-        (_with_baskets_as_before(facts, since), scoring.as_of_ms),
+    if not noticed:
+        return []
+    n = len(noticed)
+    facts = FactColumns.of([scoring.facts for scoring in noticed])
+    bought = facts.bought()
+    day_of = scorer.calendar.day_of
+    as_of_day = np.array([day_of(scoring.as_of_ms) for scoring in noticed], np.int64)
+    since_day = np.array([_notice(scoring).reference.day for scoring in noticed], np.int64)
+    awake_day = np.where(bought.days > 0, np.minimum(bought.last_day, as_of_day), as_of_day)
+    owner = np.repeat(np.arange(n), facts.count)
+    # As of the last order, without the refunds since, with baskets as before.
+    parts = [
+        replace(facts, refunded=_refunded_by(facts, owner, awake_day)),
+        # A refund on the very day of the reference is more likely what it fell by than part of it.
+        replace(facts, refunded=np.where(facts.day >= since_day[owner], 0, facts.refunded)),
+        replace(facts, gross=_as_before(facts, owner, since_day)),
     ]
+    days = np.concatenate([awake_day, as_of_day, as_of_day])
+    table = FactColumns.together(parts).at(np.arange(3 * n), days)
+    X = scorer.vectors(table, [scoring.user_id for scoring in noticed] * 3)
+    clvs = scorer.clv_minor(X).reshape(3, n).T.tolist()
+    return [_shares(scoring, clv) for scoring, clv in zip(noticed, clvs, strict=True)]
+
+
+def _notice(scoring: Scoring) -> RaisedWarning:
+    assert scoring.notice is not None
+    return scoring.notice
 
 
 def _shares(scoring: Scoring, clvs: Sequence[int]) -> tuple[Share, ...]:
-    assert scoring.notice is not None
-    now = scoring.notice.clv_minor
+    notice = _notice(scoring)
+    now = notice.clv_minor
     silence, refunds, baskets = (max(clv - now, 0) for clv in clvs)
-    fall = scoring.notice.reference.clv_minor - now
+    fall = notice.reference.clv_minor - now
     frequency = max(fall - silence - refunds - baskets, 0)
     parts = {
         Factor.SILENCE: silence,
@@ -77,32 +90,26 @@ def _shares(scoring: Scoring, clvs: Sequence[int]) -> tuple[Share, ...]:
     return tuple(Share(factor, unit / _UNITS) for factor, unit in ordered if unit)
 
 
-def _with_refunds_by(facts: CustomerState, last_day: int | None) -> CustomerState:
-    """The facts with what was refunded since the last order refunded on its day: so that to look
-    back from there undoes the silence and nothing else."""
-    days = np.frombuffer(facts.buckets, day_buckets.DTYPE).copy()
-    if last_day is None or not (days["day"] == last_day).any():
-        return facts
-    days["refunded"][days["day"] == last_day] += days["refunded"][days["day"] > last_day].sum()
-    kept = days[days["day"] <= last_day]
-    return CustomerState(kept.tobytes(), facts.ledger, facts.before, facts.forgotten_ms)
+def _refunded_by(facts: FactColumns, owner: Ints, awake_day: Ints) -> Ints:
+    """What was refunded on each day, refunds since the last order counted on the day of it: so that
+    to look back from there undoes the silence and nothing else."""
+    since = np.where(facts.day > awake_day[owner], facts.refunded, 0)
+    later = np.zeros(len(awake_day), np.int64)
+    np.add.at(later, owner, since)
+    return np.where(facts.day == awake_day[owner], facts.refunded + later[owner], facts.refunded)
 
 
-def _without_refunds(facts: CustomerState, since_day: int) -> CustomerState:
-    """The facts as though nothing had been refunded from a day on: a refund on the very day of the
-    reference is more likely what it fell by than a part of it."""
-    days = np.frombuffer(facts.buckets, day_buckets.DTYPE).copy()
-    days["refunded"][days["day"] >= since_day] = 0
-    return CustomerState(days.tobytes(), facts.ledger, facts.before, facts.forgotten_ms)
-
-
-def _with_baskets_as_before(facts: CustomerState, since_day: int) -> CustomerState:
-    """The facts as though every order after a day had had the mean value of those up to it."""
-    days = np.frombuffer(facts.buckets, day_buckets.DTYPE).copy()
-    later = days["day"] > since_day
-    orders = int(days["orders"][~later].sum()) + facts.before.orders
-    gross = int(days["gross"][~later].sum()) + facts.before.gross
-    if orders:
-        # In Python's integers: a year's revenue times a day's orders outgrows the array's.
-        days["gross"][later] = [count * gross // orders for count in days["orders"][later].tolist()]
-    return CustomerState(days.tobytes(), facts.ledger, facts.before, facts.forgotten_ms)
+def _as_before(facts: FactColumns, owner: Ints, since_day: Ints) -> Ints:
+    """The gross of each day as though every order after `since_day` had had the mean value of those
+    up to it."""
+    later = facts.day > since_day[owner]
+    orders = facts.before[:, BEFORE_COLUMNS["orders"]].copy()
+    gross = facts.before[:, BEFORE_COLUMNS["gross"]].copy()
+    np.add.at(orders, owner, np.where(later, 0, facts.orders))
+    np.add.at(gross, owner, np.where(later, 0, facts.gross))
+    changed = facts.gross.copy()
+    # In Python's integers: a year's revenue times a day's orders outgrows the array's.
+    for at in np.flatnonzero(later & (orders[owner] > 0)).tolist():
+        who = owner[at]
+        changed[at] = int(facts.orders[at]) * int(gross[who]) // int(orders[who])
+    return changed
