@@ -180,6 +180,18 @@ def newest_ms(ledger: bytes, width: int = RECORD_BYTES) -> int:
     return _ts_ms(ledger, len(ledger) - width) if ledger else -1
 
 
+def newest_order_alone(ledger: bytes, width: int = RECORD_BYTES) -> int | None:
+    """Event time of the newest event, where that is an order of which no other event is remembered;
+    else None."""
+    at = len(ledger) - width
+    if at < 0:
+        return None
+    stamp = int.from_bytes(ledger[at : at + _STAMP_BYTES], "big")
+    hash_at = at + _STAMP_BYTES
+    alone = ledger.find(ledger[hash_at : hash_at + _STAMP_BYTES]) == hash_at
+    return stamp >> _TYPE_BITS if alone and _TYPE_OF[stamp & 3] is OrderType.ORDER else None
+
+
 def oldest_ms(ledger: bytes) -> int:
     """Event time of the oldest remembered event; -1 for an empty ledger."""
     return _ts_ms(ledger, 0) if ledger else -1

@@ -101,6 +101,9 @@ class CustomerState(msgspec.Struct, frozen=True, gc=False):
 
     def last_order_ms(self, calendar: Calendar = UTC) -> int | None:
         """Event time of the last order that was not taken back; None without one."""
+        newest = order_ledger.newest_order_alone(self.ledger, self.width)
+        if newest is not None:
+            return newest
         for entry in order_ledger.entries_newest_first(self.ledger, self.width):
             if entry.type is OrderType.ORDER and not _cancelled(
                 order_ledger.find(self.ledger, entry.id_hash, self.width)

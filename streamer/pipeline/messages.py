@@ -241,10 +241,7 @@ class Writer:
         self, scoring: Scoring, raised: RaisedWarning, kind: str, summary: str
     ) -> ChurnWarning:
         """A record about a customer as scored, against the reference of a warning."""
-        last_ms, last_day = (
-            scoring.facts.last_order_ms(self.rules.calendar),
-            scoring.facts.last_purchase_day,
-        )
+        last_ms = scoring.facts.last_order_ms(self.rules.calendar)
         history = history_of(scoring.facts)
         as_of_day = self.rules.calendar.day_of(scoring.as_of_ms)
         horizon_days = self.rules.horizon_days
@@ -267,7 +264,7 @@ class Writer:
             churn_probability=scoring.score.churn_probability,
             reasons=(),
             last_order_at=None if last_ms is None else rfc3339(last_ms),
-            days_since_last_order=None if last_day is None else as_of_day - last_day,
+            days_since_last_order=as_of_day - history.last_day if history else None,
             horizon_days=horizon_days,
             currency=self.scorer.currency,
             model_version=self.scorer.model_version,

@@ -19,6 +19,7 @@ from features.times import (
     instant_ms,
     iso_day,
     rfc3339,
+    rfc3339_of,
     text_ms,
     wire_ms,
 )
@@ -52,6 +53,11 @@ def test_a_day_and_its_date_are_the_same(ts_ms: int) -> None:
 )
 def test_an_instant_has_milliseconds_only_where_there_are_any(ts_ms: int, text: str) -> None:
     assert rfc3339(ts_ms) == text
+
+
+@given(st.sets(_INSTANTS, max_size=5))
+def test_many_instants_are_written_as_each_is(instants: set[int]) -> None:
+    assert rfc3339_of(instants) == {ts_ms: rfc3339(ts_ms) for ts_ms in instants}
 
 
 @given(ts_ms=_INSTANTS)

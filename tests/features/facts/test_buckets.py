@@ -70,3 +70,16 @@ def test_the_last_purchase_day_is_the_last_with_an_order() -> None:
 def test_refunds_alone_make_no_purchase_day() -> None:
     assert buckets.last_purchase_day(_filled([Bucket(7, 0, 0, 100)])) is None
     assert buckets.last_purchase_day(b"") is None
+
+
+@given(_CHANGES, st.integers(0, 7), st.integers(0, 500), st.integers(-1, 7))
+def test_one_more_order_on_the_newest_day_is_added_as_any(
+    changes: list[Bucket], day: int, gross: int, oldest_day: int
+) -> None:
+    filled = _filled(changes)
+    found = buckets.with_order(filled, day, gross, oldest_day)
+    if found is None:
+        first, newest = buckets.first_day(filled), buckets.read(filled, len(filled) - 24).day
+        assert first < oldest_day or newest > day
+    else:
+        assert found == buckets.add(filled, Bucket(day, 1, gross, 0))

@@ -80,3 +80,27 @@ def test_order_ids_that_differ_only_in_spelling_are_different_orders() -> None:
 def test_a_memory_that_could_not_recognise_repeats_is_refused(days: int, size: int) -> None:
     with pytest.raises(ValueError, match="must"):
         IdMemory(days, size)
+
+
+@given(_LEDGERS)
+def test_the_newest_order_is_alone_where_no_other_event_names_it(entries: list[Entry]) -> None:
+    written = _written(entries)
+    found = ledger.newest_order_alone(written)
+    newest = next(ledger.entries_newest_first(written), None)
+    if found is not None:
+        assert newest is not None
+        assert newest.type is OrderType.ORDER
+        assert found == newest.ts_ms
+        assert ledger.find(written, newest.id_hash) == [newest]
+
+
+@given(_LEDGERS, st.integers(0, _YEAR_9999_MS), st.integers(1, 400), st.integers(1, 12))
+def test_what_is_appended_is_what_is_added_where_nothing_is_forgotten(
+    entries: list[Entry], ts_ms: int, days: int, size: int
+) -> None:
+    written, memory = _written(entries), IdMemory(days, size)
+    order = Order("new", "ada", ts_ms, 100)
+    after = ledger.appended(written, order, ledger.id_hash("new"), memory)
+    added = ledger.add(written, ledger.entry_of(order))
+    if after is not None:
+        assert (after, -1) == ledger.forgetting(added, ledger.RECORD_BYTES, memory)

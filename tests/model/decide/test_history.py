@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.columns.table import FactColumns
 from features.events.orders import Order, OrderType
 from features.facts.state import EMPTY, CustomerState
-from model.decide.history import PurchaseHistory, Tenure, history_of
+from model.decide.history import PurchaseHistory, Tenure, histories_of, history_of
+from tests.support import strategies
 from tests.support.fakes import START_MS, an_order, at, facts_of
 
 DAY_0 = START_MS // 86_400_000
@@ -57,3 +59,9 @@ def test_two_orders_of_one_day_are_one_time() -> None:
     assert found is not None
     assert found.purchase_days == 1
     assert at(1) // 86_400_000 == found.first_day
+
+
+@given(st.lists(strategies.histories().map(facts_of), max_size=4), st.integers(2, 5))
+def test_the_histories_of_many_are_those_of_each(states: list[CustomerState], enough: int) -> None:
+    bought = FactColumns.of(states).bought()
+    assert histories_of(bought, enough) == [history_of(state, enough) for state in states]
