@@ -249,12 +249,12 @@ async def test_a_process_compares_real_models_and_another_model_is_compared_anew
 
 def _unknown():  # type: ignore[no-untyped-def]
     from model.decide.codec import UNKNOWN
-    from model.decide.judge import ScheduledCustomer
+    from model.decide.judged import ScheduledCustomer
 
     return ScheduledCustomer(UNKNOWN, None)
 
 
 def _event(place: int, order: Order):  # type: ignore[no-untyped-def]
-    from model.decide.judge import Event
+    from model.decide.judged import Event
 
     return Event(place, order, order.ts_ms)
