@@ -29,7 +29,7 @@ from model.decide.scoring import Score, Scorer
 from model.decide.silences import Spans, judge_silences
 
 
-class Fold(NamedTuple):
+class FoldedEvent(NamedTuple):
     """An event that changed the facts of a customer, these before and after it, and the instant as
     of which they are scored."""
 
@@ -51,7 +51,7 @@ def judge_events(
     """The customers, all of them `is_settled`, after their events; but for those who are to be
     judged step by step. Scorings are in no order, but those of one customer in theirs."""
     judged = JudgedBatch()
-    of_users: dict[str, list[Fold]] = {}
+    of_users: dict[str, list[FoldedEvent]] = {}
     closing: dict[str, int] = {}
     effects: dict[str, list[tuple[int, Applied]]] = {}
     for user_id, track in tracks.items():
@@ -87,11 +87,11 @@ def _folded(
     memory: IdMemory,
     rules: Rules,
     done: list[tuple[int, Applied]],
-) -> list[Fold] | None:
+) -> list[FoldedEvent] | None:
     """What a customer's events change, and in `done` what each did; None where a midnight lies
     between two of them."""
     facts, as_of_ms, calendar = customer.facts, customer.rule_state.as_of_ms, rules.calendar
-    folds: list[Fold] = []
+    folds: list[FoldedEvent] = []
     for event in events:
         order, before = event.order, facts
         applied = apply(before, order, memory, calendar)
@@ -102,12 +102,12 @@ def _folded(
         if folds and calendar.day_of(event.watermark_ms) > calendar.day_of(as_of_ms):
             return None
         as_of_ms = max(as_of_ms, order.ts_ms, event.watermark_ms)
-        folds.append(Fold(user_id, event, applied, before, facts, as_of_ms))
+        folds.append(FoldedEvent(user_id, event, applied, before, facts, as_of_ms))
     return folds
 
 
 def _decide(
-    of_users: Mapping[str, Sequence[Fold]], judged: JudgedBatch, scorer: Scorer, rules: Rules
+    of_users: Mapping[str, Sequence[FoldedEvent]], judged: JudgedBatch, scorer: Scorer, rules: Rules
 ) -> None:
     """Scores the folds, and asks the rule of each; `judged` has the customers before them, and has
     them after."""
@@ -143,12 +143,14 @@ def _decide(
 
 
 def _clvs_before(
-    customers: Iterable[tuple[RuleState, Sequence[Fold]]], scores: Sequence[Score], scorer: Scorer
+    customers: Iterable[tuple[RuleState, Sequence[FoldedEvent]]],
+    scores: Sequence[Score],
+    scorer: Scorer,
 ) -> dict[int, int]:
     """The CLVs without the event but as of its instant, by place, of the events that may be value
     drops: where the CLV is under what the highest reference of the customer, before or within the
     batch, allows."""
-    suspects: dict[int, Fold] = {}
+    suspects: dict[int, FoldedEvent] = {}
     at = 0
     for state, folds in customers:
         highest = max((peak.clv_minor for peak in state.peaks), default=0)
@@ -167,7 +169,7 @@ def _clvs_before(
 
 def at_event(
     rule_state: RuleState,
-    fold: Fold,
+    fold: FoldedEvent,
     score: Score,
     clv_before_minor: int | None,
     history: PurchaseHistory | None,

@@ -20,7 +20,7 @@ from features.facts.ledger import IdMemory
 from features.facts.state import DEFAULT_MEMORY, Applied, CustomerState, apply
 from model.decide import rule, schedule
 from model.decide.codec import CustomerRecord
-from model.decide.folds import Fold, at_event, judge_events
+from model.decide.folds import FoldedEvent, at_event, judge_events
 from model.decide.history import PurchaseHistory, history_of
 from model.decide.judged import (
     Contested,
@@ -183,7 +183,7 @@ class Judge:
             assert score is not None
             if isinstance(step, _Fold):
                 clv_before = before.get(step.event.offset)
-                fold = Fold(
+                fold = FoldedEvent(
                     course.user_id,
                     step.event,
                     step.applied,
