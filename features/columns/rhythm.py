@@ -32,6 +32,7 @@ _HALF_LIVES: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 _TRENDS: Final = ((0, 2), (1, 3), (2, 4))
 _SPENDS: Final = (1, 3)
 _FLOOR: Final = 0.03
+_NOTHING: Final = np.empty(0)
 
 RISING: Final = (
     "silence",
@@ -123,16 +124,21 @@ def gaps_of(table: BucketTable) -> Gaps:
     return Gaps(row, days, age, count)
 
 
-def rhythm(table: BucketTable, silent_days: Ints, horizon_days: int, typical: Typical) -> Floats:
+def rhythm(
+    table: BucketTable, silent_days: Ints | None, horizon_days: int, typical: Typical
+) -> Floats:
     """The columns of every row, shape (n, len(RHYTHM_NAMES)); `silent_days`, shape (n,), is for how
-    long each customer has been silent. Buckets after the last purchase day count as refunds.
+    long each customer has been silent, None: from the last purchase to the table's day. Buckets
+    after the last purchase day count as refunds.
 
     A row without a purchase has numbers that mean nothing.
     """
     if not table.rows:
         return np.empty((0, len(RHYTHM_NAMES)))
-    silence = np.maximum(silent_days, 0).astype(np.float64)
     bought = _bought(table)
+    if silent_days is None:
+        silent_days = table.as_of_day - bought.last_day
+    silence = np.maximum(silent_days, 0).astype(np.float64)
     pace = _pace(table, typical)
     orders, spends = _faded(table, bought.last_day, horizon_days)
     return np.column_stack(
@@ -176,21 +182,22 @@ def _bought(table: BucketTable) -> _Bought:
     last_day[has] = day[after[has] - 1]
     young = has & (before["purchase_days"] == 0)
     first_day[young] = day[(after - recent)[young]]
-    gross = table.sums(table.gross) + before["gross"]
-    refunded = table.sums(table.refunded) + before["refunded"]
+    net = table.sums(table.gross - table.refunded) + before["gross"] - before["refunded"]
     last_order = before["last_day_gross"].astype(np.float64)
     last_order[has] = table.gross[bought][after[has] - 1]
-    mean_order = np.maximum(gross - refunded, 0.0) / number
+    mean_order = np.maximum(net, 0.0) / number
     return _Bought(number, first_day, last_day, mean_order, last_order)
 
 
 def _pace(table: BucketTable, typical: Typical) -> _Pace:
     gaps = gaps_of(table)
-    log_days = np.log(gaps.days)
-    weight = 0.5 ** (gaps.age / _HALVED_EVERY)
+    # Days and ages are whole: looked up, a logarithm or power of each is computed once.
+    log_days = np.log(np.maximum(np.arange(gaps.days.max(initial=0) + 1), 1))[gaps.days]
+    weight = (0.5 ** (np.arange(gaps.age.max(initial=0) + 1) / _HALVED_EVERY))[gaps.age]
     total = _sums(gaps.row, weight, table.rows)
-    first_moment = _sums(gaps.row, weight * log_days, table.rows)
-    second_moment = _sums(gaps.row, weight * log_days**2, table.rows)
+    weighted = weight * log_days
+    first_moment = _sums(gaps.row, weighted, table.rows)
+    second_moment = _sums(gaps.row, weighted * log_days, table.rows)
     scatter = np.maximum(second_moment - first_moment**2 / np.maximum(total, 1e-9), 0.0)
     log_gap = (first_moment + _PRIOR_GAPS * typical.log_gap) / (total + _PRIOR_GAPS)
     spread = np.sqrt((scatter + _PRIOR_GAPS * typical.gap_variance) / (total + _PRIOR_GAPS))
@@ -207,12 +214,16 @@ def _faded(
 ) -> tuple[list[Floats], list[Floats]]:
     """Purchase days and net revenue, by half-life faded up to the last purchase day."""
     age_at_last = np.maximum(last_day[table.row] - table.day, 0)
+    bought = table.orders > 0
+    row, age = table.row[bought], age_at_last[bought]
     net = (table.gross - table.refunded).astype(np.float64)
     orders, spends = [], []
-    for part in _HALF_LIVES:
-        fading = 0.5 ** (age_at_last / (part * horizon_days))
-        orders.append(table.sums(fading * (table.orders > 0)))
-        spends.append(np.maximum(table.sums(fading * net), 0.0))
+    ages = np.arange(age_at_last.max(initial=0) + 1)
+    for at, part in enumerate(_HALF_LIVES):
+        fading = 0.5 ** (ages / (part * horizon_days))
+        orders.append(_sums(row, fading[age], table.rows))
+        spent = table.sums(fading[age_at_last] * net) if at in _SPENDS else _NOTHING
+        spends.append(np.maximum(spent, 0.0))
     return orders, spends
 
 
@@ -306,17 +317,20 @@ def _outlived(gaps: Gaps, log_days: Floats, silence: Floats, typical: Typical) -
 def _quantiles(gaps: Gaps, typical: Typical) -> tuple[Floats, Floats, Floats]:
     """Logarithms of the median, the 90 % quantile and the longest of each row's gaps; those of the
     typical customer where there are none."""
-    order = np.lexsort((gaps.days, gaps.row))
-    days = np.append(gaps.days[order], 0).astype(np.float64)
-    start = np.cumsum(gaps.number) - gaps.number
-    has = gaps.number > 0
+    # A row of a matrix each, which sort by themselves; the longest come last, and what is missing
+    # after them.
+    rows, most = len(gaps.number), int(gaps.number.max(initial=0))
+    days = np.full((rows, most + 1), np.iinfo(np.int32).max, np.int32)
+    days[gaps.row, gaps.number[gaps.row] - 1 - gaps.age] = gaps.days
+    days.sort(axis=1)
+    row, has = np.arange(rows), gaps.number > 0
 
     def at(share: float, without: float) -> Floats:
         place = share * np.maximum(gaps.number - 1, 0)
-        low = np.where(has, start + np.floor(place).astype(np.int64), 0)
-        high = np.where(has, start + np.ceil(place).astype(np.int64), 0)
-        found = days[low] + (days[high] - days[low]) * (place - np.floor(place))
-        return np.where(has, np.log(np.where(has, found, 1.0)), without)
+        low = days[row, np.floor(place).astype(np.int64)].astype(np.float64)
+        high = days[row, np.ceil(place).astype(np.int64)]
+        found = low + (high - low) * (place - np.floor(place))
+        return np.where(has, np.log(found), without)
 
     base = typical.log_gap
     return at(0.5, base), at(0.9, base + 0.7), at(1.0, base + 1.0)

@@ -32,7 +32,13 @@ from model.backtest.raised import LoggedWarning, RaisedWarnings, by_month, by_we
 from model.backtest.result import Backtest, BacktestError
 from model.backtest.silences import SilenceLog
 from model.backtest.simulate import Simulation
-from model.data.training_rows import TrainingConfig, known_states, population_of, training_set
+from model.data.training_rows import (
+    TrainingConfig,
+    carries,
+    known_states,
+    population_of,
+    training_set,
+)
 from model.decide.judge import Judge
 from model.decide.learn import learn
 from model.decide.policy import Policy, Rules
@@ -90,9 +96,19 @@ def backtest(orders: Sequence[Order], scorer: Scorer, plan: BacktestPlan) -> Bac
         raise BacktestError(
             f"the log ends {max(last_day + 1 - plan.from_day, 0)} days after"
             f" {iso_day(plan.from_day)}, where the judging begins; a horizon of"
-            f" {scorer.horizon_days} days needs more than that: train with an earlier --cutoff"
+            f" {scorer.horizon_days} days needs more than that: {_remedy(orders, scorer)}"
         )
     return BacktestRun(orders, scorer, plan).report()
+
+
+def _remedy(orders: Sequence[Order], scorer: Scorer) -> str:
+    """How a log that ends too early can be judged: by an earlier cutoff, or a shorter horizon."""
+    first, last = (scorer.calendar.day_of(orders[at].ts_ms) for at in (0, -1))
+    days, horizon = last + 1 - first, scorer.horizon_days
+    carried = carries(days)
+    if carried < horizon:
+        return f"its {days} days carry a horizon of {carried}: train with --horizon {carried}"
+    return f"train with --cutoff {iso_day(last - horizon)} or earlier"
 
 
 def _judge(scorer: Scorer, policy: Policy) -> Judge:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from model.data.columns import OrderColumns
 from model.data.training_rows import TrainingConfig, TrainingError, TrainingSet, default_cutoff_day
 from model.estimators.kinds import DEFAULT, KINDS, Option, options_of
 from model.evaluate.rolling import cutoff_days
+from model.training.auto import AUTO, auto, told
 from model.training.build import Choose, Made, made
 from model.training.search import (
     DEFAULT_FOLDS,
@@ -74,7 +76,8 @@ def _list_kinds(context: click.Context, _: click.Parameter, asked: bool) -> None
 @click.option(
     "--kind",
     metavar="KIND",
-    help=f"See --list-kinds. Default: {DEFAULT}; with --search, all.",
+    help=f"See --list-kinds; {AUTO}: the best on the past, {DEFAULT} where none surely is"
+    f". Default: {DEFAULT}; with --search, all.",
 )
 @click.option(
     "--list-kinds",
@@ -164,6 +167,7 @@ def train_command(
     """
     with one_line_errors():
         own, calendar = _given(given, columns, searched), reading.zone or UTC
+        asked, kind = kind, _named(kind, own, searched)
         config = TrainingConfig(
             horizon,
             currency=currency,
@@ -179,15 +183,14 @@ def train_command(
         log = found.orders
         known_customers(config.attributes, log)
         cutoff_day = _cutoff_day(log, horizon, cutoff, calendar)
-        earlier = (
-            cutoff_days(log, config, cutoffs, horizon, cutoff_day - horizon) if cutoffs else []
-        )
+        past = cutoff_days(log, config, cutoffs, horizon, cutoff_day - horizon) if cutoffs else []
         if searched:
             wanted = plan(trials, seed, kind)
-            result = made(log, config, cutoff_day, _searching(out, wanted, folds), earlier)
+            result = made(log, config, cutoff_day, _searching(out, wanted, folds), past)
         else:
             with step("training"):
-                result = made(log, config, cutoff_day, earlier=earlier)
+                choose = partial(auto, fold_count=folds) if asked == AUTO else None
+                result = made(log, config, cutoff_day, choose, past)
         manifest = _saved(out, result, found)
     tell(_told(result, manifest))
     tell(f"\n{found.report.text(currency)}\n\nWritten to {out}")
@@ -205,13 +208,29 @@ def _saved(out: Path, result: Made, found: Cleaned) -> Manifest:
 
 def _told(result: Made, manifest: Manifest) -> str:
     """What was trained, and how good it is."""
-    tried = "" if result.history is None else f"{table(result.history)}\n\n"
+    tried = ""
+    if result.history is not None:
+        by_itself = any(one.high is not None for one in result.history.trials)
+        tried = f"{(told if by_itself else table)(result.history)}\n\n"
     return (
         f"{tried}Model {manifest.model_version}: {manifest.training_rows:,} rows of"
         f" {manifest.training_customers:,} customers,\n"
         f"orders from {manifest.trained_from} to before {manifest.cutoff}\n"
         f"\n{result.fields.report}"
     )
+
+
+def _named(kind: str | None, own: Mapping[str, object], searched: bool) -> str | None:
+    """The kind that is named, the default for `auto`. Raises UsageError for what contradicts it."""
+    if kind != AUTO:
+        return kind
+    if searched:
+        raise click.UsageError(f"--search tries all kinds itself; leave out --kind {AUTO}")
+    if own:
+        raise click.UsageError(
+            f"--kind {AUTO} takes each kind as it comes; leave out {', '.join(own)}, or name a kind"
+        )
+    return DEFAULT
 
 
 def _cutoff_day(

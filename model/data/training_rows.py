@@ -186,7 +186,7 @@ def training_set(orders: Sequence[Order], config: TrainingConfig, cutoff_day: in
             f"the log has {there_are} {'day' if there_are == 1 else 'days'} before the cutoff"
             f" ({in_all} in all); a horizon of {config.horizon_days} days needs at least"
             f" {config.horizon_days + min(step, config.horizon_days)} before it: give a longer"
-            f" history or a shorter --horizon (this log carries {in_all * 3 // 7}), or a later"
+            f" history or a shorter --horizon (this log carries {carries(in_all)}), or a later"
             " --cutoff, after which less can be judged"
         )
     taken = _thinned(snapshots(orders, days, config.horizon_days, config.calendar), config.max_rows)
@@ -207,6 +207,12 @@ def training_set(orders: Sequence[Order], config: TrainingConfig, cutoff_day: in
     )
     check(rows, config)
     return rows
+
+
+def carries(days: int) -> int:
+    """The longest horizon that a log of so many days can train and judge: one and a third of it
+    before the cutoff, one after it."""
+    return days * 3 // 7
 
 
 def _thinned(taken: Sequence[Snapshot], max_rows: int) -> list[Snapshot]:

@@ -59,11 +59,13 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of value model: `make(**options)` is an unfitted one; `summary` is for people."""
+    """A kind of value model: `make(**options)` is an unfitted one; `summary` is for people;
+    `plain`: it is saved as parameters, which run nothing, and not as a pickle."""
 
     summary: str
     make: Callable[..., ValueModel]
     options: Mapping[str, Option] = field(default_factory=dict)
+    plain: bool = True
 
 
 _COLUMNS: Final = {
@@ -81,13 +83,15 @@ _TREES: Final = {
 }
 
 
-def _kind(summary: str, regressor: Callable[..., Any], **options: Option) -> Kind:
+def _kind(
+    summary: str, regressor: Callable[..., Any], plain: bool = True, **options: Option
+) -> Kind:
     """A kind whose pipeline ends in `regressor(**its own options)`."""
 
     def make(select: int, select_by: SelectBy, pca: int, **own: Any) -> ValueModel:
         return PipelineValue(partial(regressor, **own), select, select_by, pca)
 
-    return Kind(summary, make, {**options, **_COLUMNS})
+    return Kind(summary, make, {**options, **_COLUMNS}, plain)
 
 
 def _linear(alpha: float) -> Any:
@@ -172,6 +176,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "forest": _kind(
         "random forest",
         _forest,
+        plain=False,
         trees=Option(100, (50, 100), "number of trees", 1, 1_000),
         min_samples_leaf=Option(20, (10, 20, 50), "rows of a leaf at least", 1),
         max_features=Option(0.33, (0.2, 0.33, 0.6), "share of features tried at a split", 0.01, 1),
@@ -179,11 +184,13 @@ KINDS: Final[Mapping[str, Kind]] = {
     "boosting": _kind(
         "histogram gradient boosting, Poisson loss, monotone in the obvious features",
         _boosting,
+        plain=False,
         **_TREES,
     ),
     "mlp": _kind(
         "neural network (multi-layer perceptron), Poisson loss, scaled log features",
         _mlp,
+        plain=False,
         width=Option(32, (16, 32, 64), "neurons of a layer", 1, 1_024),
         layers=Option(2, (1, 2, 3), "hidden layers", 1, 8),
         alpha=Option(0.01, (0.001, 0.01, 0.1, 1.0), "L2 penalty"),
@@ -192,6 +199,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "hurdle": _kind(
         "P(any revenue) times the revenue if any, both boosted and monotone",
         _hurdle,
+        plain=False,
         parts=Option("boosting", ("boosting", "glm"), "what both parts are"),
         **_TREES,
     ),

@@ -65,8 +65,6 @@ class Risk(msgspec.Struct, frozen=True):
     def rows(self, table: BucketTable, silent_days: Ints | None = None) -> Floats:
         """What the regressions see, shape (n, k); `silent_days` None: from the last purchase to the
         table's day."""
-        if silent_days is None:
-            silent_days = table.as_of_day - last_days(table)
         found = rhythm(table, silent_days, self.horizon_days, self.typical)
         return np.clip(found, np.asarray(self.low), np.asarray(self.high))
 

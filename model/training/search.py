@@ -27,6 +27,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from features.arrays import Floats
 from features.times import iso_day
 from model.data.training_rows import (
     MIN_CUSTOMERS,
@@ -64,9 +65,14 @@ class Fold:
 
     def judge(self, config: TrainingConfig) -> ClvMetrics:
         """The metrics of the model that `config` asks for. Raises TrainingError."""
+        return clv_metrics(*self.predicted(config))
+
+    def predicted(self, config: TrainingConfig) -> tuple[Floats, Floats]:
+        """What the customers brought, and what that model said they would, in major units, shape
+        (n,). Raises TrainingError."""
         model: ClvModel = fit(self.training, config, self.validation.X)
         judged = examples(self.validation, config, self.validation.X)
-        return clv_metrics(judged.revenue, model.clv(judged.X))
+        return judged.revenue, model.clv(judged.X)
 
 
 def folds(rows: TrainingSet, config: TrainingConfig, count: int) -> list[Fold]:
@@ -142,7 +148,8 @@ class TrialOutcome(msgspec.Struct, frozen=True):
 
 class RankedTrial(msgspec.Struct, frozen=True):
     """An outcome and its criterion: 1 is as good as the default model, less is better. `mae`,
-    `rmse` and `gini` are means over the folds."""
+    `rmse` and `gini` are means over the folds. `high`, where it was asked for, is what the
+    criterion may be by chance."""
 
     kind: str
     options: dict[str, Setting]
@@ -151,6 +158,7 @@ class RankedTrial(msgspec.Struct, frozen=True):
     rmse: float | None
     gini: float | None
     failed: str = ""
+    high: float | None = None
 
 
 class SearchHistory(msgspec.Struct, frozen=True):
@@ -252,7 +260,7 @@ def _rank(outcome: TrialOutcome, reference: Sequence[FoldScore]) -> RankedTrial:
     if not scores:
         return RankedTrial(kind, options, None, None, None, None, outcome.failed)
     logs = [
-        math.log(max(found, _LEAST) / max(expected, _LEAST))
+        math.log(found / expected)
         for one, other in zip(scores, reference or scores, strict=True)
         for found, expected in zip(_losses(one), _losses(other), strict=True)
     ]
@@ -260,8 +268,14 @@ def _rank(outcome: TrialOutcome, reference: Sequence[FoldScore]) -> RankedTrial:
     return RankedTrial(kind, options, math.exp(sum(logs) / len(logs)), *means)
 
 
-def _losses(score: FoldScore) -> tuple[float, float, float]:
-    return score.mae, score.rmse, 1.0 - score.gini
+def losses(mae: Floats, rmse: Floats, gini: Floats) -> Floats:
+    """What the criterion is made of, shape (3, ...); less is better."""
+    return np.maximum(np.stack([mae, rmse, 1.0 - gini]), _LEAST)
+
+
+def _losses(score: FoldScore) -> list[float]:
+    found: list[float] = losses(*np.array([score.mae, score.rmse, score.gini])).tolist()
+    return found
 
 
 def _key(trial: Trial) -> bytes:

@@ -168,7 +168,7 @@ def test_a_precision_out_of_reach_is_said_to_be() -> None:
     ("orders", "message"),
     [
         ([], "no orders"),
-        ([an_order("ada", 0)], "the log ends 1 days after"),
+        ([an_order("ada", 0)], r"1 days after .* its 1 days carry a horizon of 0"),
         (by_time([an_order("ada", 0, 0)], [an_order("ben", 100, 0)]), "no silence of a customer"),
     ],
 )
