@@ -34,10 +34,10 @@ from features.events.orders import OrderRules
 from features.mapping.presets import preset
 from streamer.demo.embedded import EmbeddedKafka
 from streamer.ingest.plan import Decoders, IngestTerms, ingest_plan
-from streamer.ingest.reading import CanonicalReading, MappedReading
 from streamer.ingest.schemas import AVRO, Schema, decoder
 from streamer.kafka.publisher import KafkaPublisher
 from streamer.kafka.topics import Topic, ensure_topics
+from streamer.reading import CanonicalReading, MappedReading
 from streamer.records import Message, Partition
 
 BATCH = 1_000

@@ -15,6 +15,8 @@ from features.columns.vector import FEATURE_NAMES, FEATURE_VERSION
 from features.events.orders import MAX_ID_CHARS
 from streamer.http.answers import Prediction
 from streamer.http.customer_view import CustomerView
+from streamer.http.orders import Taken
+from streamer.http.orders_document import SIGNATURES, sending
 from streamer.http.requests import MAX_BODY_BYTES, MAX_FAULTS, Fault
 from streamer.http.schema import INSTANT, MAX_RECORDS, PredictRequest
 from streamer.store.base import FEED_SIZE
@@ -55,6 +57,17 @@ def _document() -> dict[str, Any]:
         # Without CLV_WEB_TOKEN nobody is asked.
         "security": [{"token": []}, {}],
         "paths": {
+            "/orders": {
+                "post": sending(
+                    _refused(
+                        "BadRequest",
+                        "TooSlow",
+                        "TooLarge",
+                        "UnsupportedMediaType",
+                        "Unprocessable",
+                    )
+                )
+            },
             "/predict": {"post": _predict()},
             "/customers/{user_id}": {"get": _customer(), "delete": _removal()},
             "/customers/{user_id}/history": {"get": _history()},
@@ -73,7 +86,8 @@ def _document() -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "CLV_WEB_TOKEN, where the worker has one.",
-                }
+                },
+                **SIGNATURES,
             },
             "responses": _problems(),
             "schemas": _schemas(),
@@ -375,6 +389,7 @@ def _schemas() -> dict[str, Any]:
             Status,
             Forgotten,
             Fault,
+            Taken,
         ],
         ref_template=template.format("{name}"),
     )

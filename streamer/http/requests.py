@@ -50,7 +50,12 @@ _FIELD_OF: Final[Mapping[Reason, str]] = {
     Reason.NAIVE_TS: "ts",
     Reason.FUTURE_TS: "ts",
     Reason.BEYOND_ID_MEMORY: "ts",
+    Reason.PLACEHOLDER_USER: "user_id",
+    Reason.PAST_TS: "ts",
+    Reason.BAD_UPDATED_AT: "updated_at",
     Reason.BAD_AMOUNT: "amount",
+    Reason.AMBIGUOUS_AMOUNT: "amount",
+    Reason.BAD_REFUND_ID: "refund_id",
     Reason.BAD_TYPE: "type",
     Reason.WRONG_CURRENCY: "currency",
 }
@@ -118,6 +123,13 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     order: int | None = None
     field: str | None = None
     value: str | None = None
+
+
+def field_of(rejected: Rejected) -> str | None:
+    """The field of an order that a rejection is about; None where it is about all of it."""
+    if rejected.reason is Reason.MISSING_FIELD:
+        return rejected.detail.split()[0]
+    return _FIELD_OF.get(rejected.reason)
 
 
 class BodyRefused(Exception):
@@ -349,11 +361,9 @@ class _Reader:
         return orders
 
     def _rejected(self, rejected: Rejected, raw: Raw, place: _Place, number: int) -> None:
-        name = _FIELD_OF.get(rejected.reason)
+        name = field_of(rejected)
         value = None
-        if rejected.reason is Reason.MISSING_FIELD:
-            name = rejected.detail.split()[0]
-        elif name is not None:
+        if name is not None and rejected.reason is not Reason.MISSING_FIELD:
             value = _shown(_fields.decode(raw).get(name, "null"))
         at = _Place(f"{place.pointer}/orders/{number}", place.record, number)
         self._add(at, name, rejected.detail, value)

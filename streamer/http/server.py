@@ -15,7 +15,14 @@ import base64
 import hashlib
 import hmac
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -80,23 +87,37 @@ class GuardedWeb(Web):
         self._taken: dict[str, set[_Handler]] = {path: set() for path in ("", *_APART)}
         # Set when streams have to end.
         self.closing = asyncio.Event()
+        # Paths whose handlers look themselves who asks: their senders sign, and have no token.
+        self._signed: set[str] = set()
+        self._token = None if token is None else _digest(token)
         guard = _asks_for_loopback if token is None else _asks_for(token)
-        self.web_app.middlewares.extend([_tells_problems(self._most_bytes), guard])
+        guards = [_tells_problems(self._most_bytes), _but_for(self._signed, guard)]
+        self.web_app.middlewares.extend(guards)
 
     def add_page(self, path: str, handler: Handler) -> None:
         """Answers GET; before the server starts."""
         self.web_app.router.add_get(path, handler, expect_handler=_expects)
 
-    def add_form(self, path: str, handler: Handler, max_body_bytes: int) -> None:
-        """Answers POST, of a body of so many bytes at most; before the server starts.
+    def add_form(
+        self, path: str, handler: Handler, max_body_bytes: int, *, signed: bool = False
+    ) -> None:
+        """Answers POST, of a body of so many bytes at most; before the server starts. `signed`: the
+        handler itself looks who asks, for it takes signatures as well as the token.
 
         The handler reads the body by `Bodies`, since aiohttp's own limit is one for all pages."""
         self._most_bytes[path] = max_body_bytes
+        if signed:
+            self._signed.add(path)
         self.web_app.router.add_post(path, handler, expect_handler=_expects)
 
     def add_removal(self, path: str, handler: Handler) -> None:
         """Answers DELETE; before the server starts."""
         self.web_app.router.add_delete(path, handler, expect_handler=_expects)
+
+    def shows_token(self, request: Request) -> bool:
+        """Whether the request has the token; False where the worker has none."""
+        given = _digest(_given(request.headers.get("Authorization", "")))
+        return self._token is not None and hmac.compare_digest(given, self._token)
 
     async def start_server(self) -> None:
         """Listens. Raises OSError where the address is taken."""
@@ -352,6 +373,14 @@ async def _asks_for_loopback(request: Request, handler: Handler) -> StreamRespon
     if not is_from_here(request):
         return problem(421, "ask for 127.0.0.1 or localhost, or set CLV_WEB_TOKEN")
     return await handler(request)
+
+
+def _but_for(signed: Collection[str], guard: Middleware) -> Middleware:
+    @middleware
+    async def guards(request: Request, handler: Handler) -> StreamResponse:
+        return await (handler(request) if request.path in signed else guard(request, handler))
+
+    return guards
 
 
 def _asks_for(token: str) -> Middleware:

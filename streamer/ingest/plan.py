@@ -16,12 +16,12 @@ import msgspec
 
 from features.events.orders import Order, Reason, Rejected
 from features.mapping.mapping import Skipped
-from streamer.ingest.reading import OrderReading, Outcome
 from streamer.ingest.schemas import Decode, Undecodable, schema_id
 from streamer.orders import order_message
 from streamer.pipeline.dead_letters import DeadLetterWindow, Exceeded, Limits, follow
 from streamer.pipeline.messages import dead_letter, times_redriven
 from streamer.pipeline.read import unreadable
+from streamer.reading import OrderReading, Outcome
 from streamer.records import Message, Partition, Record, Unreadable
 
 # Beyond that, headers are left out of a dead letter: with its own they would have no room.

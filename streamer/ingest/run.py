@@ -21,7 +21,6 @@ from streamer.ingest.decoders import DecoderCache
 from streamer.ingest.loop import IngestLoop, IngestOptions
 from streamer.ingest.metrics import IngestMetrics
 from streamer.ingest.plan import IngestTerms
-from streamer.ingest.reading import CanonicalReading, MappedReading
 from streamer.ingest.registry import Registry
 from streamer.kafka import clients as servers
 from streamer.kafka import topics
@@ -32,6 +31,7 @@ from streamer.process import life
 from streamer.process.hang import HangWatch
 from streamer.process.life import ProcessLife
 from streamer.process.outage import Outage
+from streamer.reading import CanonicalReading, MappedReading
 from streamer.settings import Settings
 
 _log = log.get(__name__)

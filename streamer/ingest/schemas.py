@@ -14,7 +14,6 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -22,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from streamer.errors import StreamerError
+from streamer.reading import read_json
 
 MAGIC: Final = 0
 PREFIX_BYTES: Final = 5
@@ -91,9 +91,6 @@ def decoder(schema: Schema) -> Decode:
 
 
 # --- JSON -------------------------------------------------------------------------------------
-
-# Digit by digit: no amount becomes a float on its way.
-read_json: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 def _json(value: bytes) -> Any:

@@ -40,6 +40,8 @@ _SECRET: Final = frozenset(
         "KAFKA_BOOTSTRAP_SERVERS",
         "CLV_KAFKA_PASSWORD",
         "CLV_SCHEMA_REGISTRY_URL",
+        "CLV_SHOPIFY_SECRET",
+        "CLV_STRIPE_SECRET",
         "CLV_WEB_TOKEN",
         "CLV_ERASURE_KEY",
     }
@@ -61,7 +63,7 @@ class Settings(WarningSettings, OrderSettings, ModelSettings, WorkerSettings, Se
     @property
     def secrets(self) -> tuple[str, ...]:
         """Texts that no log line may hold: passwords as they were written and as they are sent."""
-        given = (self.kafka_password, self.web_token)
+        given = (self.kafka_password, self.web_token, self.shopify_secret, self.stripe_secret)
         found = [secret.get_secret_value() for secret in given if secret is not None]
         found += [secret.decode() for secret in self.erasure_keys.secrets.values()]
         for url in (self.redis_url, self.schema_registry_url):

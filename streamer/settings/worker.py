@@ -13,6 +13,7 @@ from streamer.settings.fields import (
     DurationMs,
     ErasureKey,
     LogLevel,
+    Secret,
     Section,
     SessionTimeoutMs,
     ShareOrOff,
@@ -72,6 +73,10 @@ class WorkerSettings(Section):
     """Their port; 0 switches them off."""
     web_token: Token | None = None
     """Bearer token that all pages but `/healthz` ask for; a secret."""
+    shopify_secret: Secret | None = None
+    """Key by which Shopify signs its webhooks to `POST /orders`; a secret."""
+    stripe_secret: Secret | None = None
+    """Signing secret of Stripe's webhooks to `POST /orders` (`whsec_...`); a secret."""
     api: Switch = True
     """`off`: without the pages of the prediction API, which name customers."""
     log_level: LogLevel = "INFO"
@@ -80,6 +85,12 @@ class WorkerSettings(Section):
     """A worker without a heartbeat for this long loses its partitions; up to 30s."""
     watchdog_ms: DurationMs = Field("120s", validate_default=True)
     """Without progress for this long, a worker exits with code 70 and says why."""
+
+    @property
+    def webhook_secrets(self) -> dict[str, str]:
+        """The secrets that webhooks are signed with, by who signs."""
+        given = {"shopify": self.shopify_secret, "stripe": self.stripe_secret}
+        return {name: key.get_secret_value() for name, key in given.items() if key is not None}
 
     @property
     def dead_letter_limits(self) -> Limits:

@@ -15,6 +15,7 @@ from streamer import log
 from streamer.admin.forget import KafkaErasures
 from streamer.errors import StreamerError
 from streamer.http.live import Live
+from streamer.http.orders import OrdersPage, OrderTerms
 from streamer.http.predict import Api
 from streamer.http.server import GuardedWeb, answering, serve
 from streamer.kafka import clients as servers
@@ -25,7 +26,7 @@ from streamer.kafka.port import LaneOptions
 from streamer.kafka.reader import TopicReader
 from streamer.metrics import Metrics
 from streamer.pipeline.batch import Pipeline
-from streamer.records import Publisher
+from streamer.records import Publisher, PublishFailed
 from streamer.settings import Settings
 from streamer.store.base import StoreRefused, StoreUnavailable
 from streamer.store.redis_store import RedisStore
@@ -96,11 +97,15 @@ class Serving:
         self._watchdog = Watchdog(
             self._lane, loop, lambda: self._partitions.progress, end, settings.watchdog_ms / 1000
         )
+        # Of its own: what goes wrong with an order sent over HTTP disturbs no partition.
+        self._intake = servers.kafka_publisher(settings)
         self._app = faust_app(settings)
         install(self._app, self._lane)
 
     async def run(self) -> None:
         """Serves until cancelled; raises what crashed one of Faust's services."""
+        with suppress(PublishFailed):  # it starts itself when there is something to send
+            await self._intake.start()
         self._add_pages()
         self._watchdog.start()
         chores = [asyncio.create_task(self._guarded(chore)) for chore in self._chores()]
@@ -117,6 +122,7 @@ class Serving:
             await self._lane.close()
             await self._models.close()
             await self._forgetter.close()
+            await self._intake.close()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._app.stop(), STOP_WITHIN_S)
 
@@ -127,6 +133,13 @@ class Serving:
         assert isinstance(web, GuardedWeb)
         serve(web, self._unhealthy, self._unready, self._exposition)
         web.add_page("/model", answering(self._models.page))
+        terms = OrderTerms(
+            self._settings.order_rules,
+            self._settings.orders_topic,
+            self._settings.dead_letter_topic,
+            self._settings.webhook_secrets,
+        )
+        OrdersPage(web, self._intake, terms, self._metrics.api_answered).add()
         if self._settings.api:
             api = Api(
                 lambda: self._models.reloader.pipeline,

@@ -20,7 +20,13 @@ HERE: Final = Path(__file__).parent
 PARTS: Final = {
     "workers": ["test_workers.py"],
     "stores": ["test_stores.py", "test_clock.py"],
-    "topics": ["test_inputs.py", "test_network.py", "test_models.py", "test_covered.py"],
+    "topics": [
+        "test_inputs.py",
+        "test_network.py",
+        "test_models.py",
+        "test_covered.py",
+        "test_ingest.py",
+    ],
 }
 
 

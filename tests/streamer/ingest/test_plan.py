@@ -21,9 +21,9 @@ from streamer.ingest.plan import (
     ingest_plan,
     schema_ids,
 )
-from streamer.ingest.reading import CanonicalReading
 from streamer.ingest.schemas import Undecodable, read_json
 from streamer.pipeline.dead_letters import CLEAN, Limits
+from streamer.reading import CanonicalReading
 from streamer.records import Partition, Unreadable
 
 RULES = OrderRules(currency="USD")

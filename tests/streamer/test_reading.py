@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from features.events.orders import Order, OrderRules, OrderType, Reason, Rejected
 from features.mapping.mapping import OrderMapping, Skipped
-from streamer.ingest.reading import CanonicalReading, MappedReading, OrderReading, with_refund_ids
+from streamer.reading import CanonicalReading, MappedReading, OrderReading, with_refund_ids
 
 RULES = OrderRules(currency="EUR")
 NOW_MS = 1_750_000_000_000

@@ -1,0 +1,159 @@
+"""The walks of docs/your-orders.md, by the very commands that stand there: a topic keyed by order
+id to warnings, and a webhook to a warning."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+
+from features.events.orders import Order
+from model.artifact.artifact import save
+from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.kafka.topics import Topic, ensure_topics
+from streamer.records import Message
+from tests.conftest import required
+from tests.support import modelling
+from tests.support.servers.deployment import ROOT, Deployment, Servers
+from tests.support.servers.verifier import verify
+from tests.support.webhooks import SECRET, shopify_headers, shopify_order
+
+TOKEN = "a-token-of-the-web-pages"
+Deploy = Callable[..., Deployment]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("models") / "shop"
+    save(directory, modelling.model(), modelling.fields())
+    return directory
+
+
+@pytest.fixture
+def deploy(model: Path, embedded_kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Deploy]:
+    with ExitStack() as stack:
+
+        def make(name: str, **variables: str) -> Deployment:
+            redis = stack.enter_context(required(EmbeddedRedis()))
+            servers = Servers(embedded_kafka, redis)
+            return stack.enter_context(Deployment(name, servers, model, tmp_path, **variables))
+
+        yield make
+
+
+def command(begins: str) -> str:
+    """The command of the page that has these words."""
+    page = (ROOT / "docs/your-orders.md").read_text()
+    (found,) = [line.strip() for line in re.findall(r"^    (.+)$", page, re.M) if begins in line]
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def rfc3339(order: Order) -> str:
+    return datetime.fromtimestamp(order.ts_ms / 1000, UTC).isoformat()
+
+
+def segments(orders: Sequence[Order]) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "track",
+            "event": "Order Completed" if order.type.of_order else "Order Refunded",
+            "messageId": f"m-{number}",
+            "userId": order.user_id,
+            "timestamp": rfc3339(order),
+            "properties": {
+                "order_id": order.order_id,
+                "total": order.amount_minor / 100,
+                "currency": "USD",
+            },
+        }
+        for number, order in enumerate(orders)
+    ]
+
+
+async def test_a_topic_keyed_by_order_id_becomes_warnings(deploy: Deploy) -> None:
+    deployment = deploy("walk-topic")
+    *given, python, dash_m, module, name, topic, preset, known = shlex.split(
+        command("ingest shop-")
+    )
+    assert given == ["KAFKA_BOOTSTRAP_SERVERS=localhost:9092"]
+    assert (python, dash_m, module, name) == ("python", "-m", "streamer", "ingest")
+    await deployment.make_topics()
+    await ensure_topics(deployment.servers.kafka.bootstrap, [Topic(topic, 3)])
+    orders = modelling.orders()
+    records = [
+        Message(topic, event["properties"]["order_id"].encode(), json.dumps(event).encode())
+        for event in segments(orders)
+    ]
+    deployment.worker(module, name, topic, preset, known)
+    deployment.worker()
+    await deployment.publish(records)
+    async with asyncio.timeout(120):
+        while len(await deployment.read(deployment.settings.orders_topic)) < len(orders):
+            await asyncio.sleep(0.5)
+    await deployment.settled(within_s=120)
+    verdict = await verify(deployment)
+    assert verdict.faults == []
+    assert verdict.warnings > 0
+    assert await deployment.read(deployment.settings.dead_letter_topic) == []
+
+
+async def test_a_webhook_becomes_a_warning(deploy: Deploy) -> None:
+    port = free_port()
+    deployment = deploy(
+        "walk-webhook",
+        CLV_WEB_PORT=str(port),
+        CLV_WEB_TOKEN=TOKEN,
+        CLV_SHOPIFY_SECRET=SECRET,
+        CLV_FLOOR_PERCENTILE="0",
+        CLV_PARTITIONS="1",
+    )
+    worker = deployment.worker()
+    await deployment.logged(worker, "worker.ready")
+    # The page's own command, of one order.
+    process = await asyncio.create_subprocess_shell(
+        command("/orders -H").replace(":6066", f":{port}"),
+        env={**deployment.environ, "CLV_WEB_TOKEN": TOKEN},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    if process.returncode == 127:
+        pytest.skip("curl is not installed")
+    assert json.loads(out) == {"accepted": 1, "skipped": 0, "set_aside": 0}
+    # A regular customer who stays away: the orders of others tell that time goes on.
+    days = [*((day, 7) for day in range(0, 140, 10)), *((day, 8) for day in range(0, 360, 9))]
+    async with ClientSession(f"http://127.0.0.1:{port}") as session:
+        for number, (day, customer) in enumerate(sorted(days)):
+            at = datetime.fromtimestamp(1_740_873_600 + day * 86_400, UTC).isoformat()
+            times = dict.fromkeys(("created_at", "processed_at", "updated_at"), at)
+            body = json.dumps(
+                shopify_order(
+                    1_000 + number, customer={"id": customer}, total_price="90.00", **times
+                )
+            ).encode()
+            for _ in range(2):  # Shopify sends what it doubts again
+                async with session.post(
+                    "/orders", data=body, headers=shopify_headers(body)
+                ) as answer:
+                    assert answer.status == 200
+                    assert (await answer.json())["accepted"] == 1
+    await deployment.settled(2 * len(days) + 1, within_s=120)
+    verdict = await verify(deployment)
+    assert verdict.faults == []
+    warned = {record.key for record in await deployment.read(deployment.settings.warnings_topic)}
+    assert b"7" in warned
