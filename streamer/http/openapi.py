@@ -15,8 +15,7 @@ from features.columns.vector import FEATURE_NAMES, FEATURE_VERSION
 from features.events.orders import MAX_ID_CHARS
 from streamer.http.answers import Prediction
 from streamer.http.customer_view import CustomerView
-from streamer.http.orders import Taken
-from streamer.http.orders_document import SIGNATURES, sending
+from streamer.http.orders import SIGNATURES, Taken, sending
 from streamer.http.requests import MAX_BODY_BYTES, MAX_FAULTS, Fault
 from streamer.http.schema import INSTANT, MAX_RECORDS, PredictRequest
 from streamer.store.base import FEED_SIZE

@@ -127,9 +127,8 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def field_of(rejected: Rejected) -> str | None:
     """The field of an order that a rejection is about; None where it is about all of it."""
-    if rejected.reason is Reason.MISSING_FIELD:
-        return rejected.detail.split()[0]
-    return _FIELD_OF.get(rejected.reason)
+    missing = rejected.reason is Reason.MISSING_FIELD
+    return rejected.detail.split()[0] if missing else _FIELD_OF.get(rejected.reason)
 
 
 class BodyRefused(Exception):
