@@ -37,12 +37,14 @@ class CalledList:
 @dataclass(frozen=True, slots=True)
 class CallLists:
     """The lists of 00:00 UTC of a day: by the warnings and by simple sorts. `warnings`: the one
-    that stood then of each customer of `ours`."""
+    that stood then of each customer of `ours`; `lost_minor`: what everybody to choose among who
+    left had spent."""
 
     day: str
     ours: CalledList
     simple: tuple[CalledList, ...]
     warnings: Mapping[str, ChurnWarning]
+    lost_minor: int
 
 
 def call_lists(
@@ -97,7 +99,9 @@ def call_lists(
         called("fewest orders", better, [-len(days[user]) for user in better]),
         called("largest spend", better, [spent[user] for user in better]),
     )
-    return CallLists(iso_day(day), ours, simple, {user: standing[user] for user in ours.customers})
+    lost = sum(spent[u] for u in better if not _orders(after.get(u, ()), day, horizon_days))
+    named = {user: standing[user] for user in ours.customers}
+    return CallLists(iso_day(day), ours, simple, named, lost)
 
 
 def _ts_ms(order: Order) -> int:

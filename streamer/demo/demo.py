@@ -26,10 +26,13 @@ from features.times import MS_PER_DAY, day_of, rfc3339
 from model.artifact import artifact
 from model.data.loading import load
 from model.data.order_log import FileRules
+from model.decide.codec import CustomerRecord
+from model.report.slipping import SlippingList
 from streamer.admin.produce import produce
 from streamer.clock import SystemClock
 from streamer.demo.call_list import call_lists
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.demo.report import PAGE, customers, past_of, write_report
 from streamer.demo.sample import sample_orders
 from streamer.demo.summary import RunFigures, summary
 from streamer.errors import StreamerError
@@ -64,9 +67,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """What came of the stream: the warnings, each id once, and what it took."""
+    """What came of the stream: the warnings, each id once, the customers, and what it took."""
 
     warnings: list[ChurnWarning]
+    kept: list[tuple[str, CustomerRecord]]
     seconds: float
     first_order_s: float
     scores: int
@@ -89,7 +93,8 @@ def run_demo(directory: Path, *, keep: bool) -> None:
         worker = stack.enter_context(_worker(run))
         streamed = asyncio.run(_stream(run, worker, started))
         click.echo(f"\n{_look_back(run, model, streamed, cutoff_day)}\n")
-        click.echo(_where_next(sample.path, model, _CLOCK.monotonic_s() - began))
+        seconds = _CLOCK.monotonic_s() - began
+        click.echo(_where_next(sample.path, model, directory / PAGE, seconds))
         if keep:
             _stay(run, worker)
 
@@ -203,10 +208,12 @@ async def _stream(run: Run, worker: subprocess.Popen[bytes], started: float) -> 
         warnings = await _read_warnings(reader, topic, counts[topic], said)
         logs = await reader.ranges(settings.scores_topic, counts[settings.scores_topic])
         scores = sum(log.end for log in logs.values())
+        users = sorted({order.user_id for order in run.orders})
+        kept = await customers(store, settings.orders_topic, len(partitions), users)
     finally:
         await publisher.close()
         await store.close()
-    return Streamed(warnings, seconds, first_order_s, scores)
+    return Streamed(warnings, kept, seconds, first_order_s, scores)
 
 
 async def _until_applied(
@@ -282,10 +289,23 @@ def _look_back(run: Run, model: Path, streamed: Streamed, cutoff_day: int) -> st
         first_order_s=streamed.first_order_s,
         scores=streamed.scores,
     )
-    return summary(figures, since, len(warnings) - len(since), lists)
+    end_ms = (day_of(orders[-1].ts_ms) + 1) * MS_PER_DAY
+    past = past_of(streamed.warnings, cutoff, end_ms, lists)
+    policy, scorer = run.settings.policy, loaded.scorer()
+    now = write_report(run.directory, streamed.kept, scorer, policy, end_ms, past)
+    said = summary(figures, since, len(warnings) - len(since), lists)
+    return f"{said}\n\n{_now(now)}"
 
 
-def _where_next(log: Path, model: Path, seconds: float) -> str:
+def _now(found: SlippingList) -> str:
+    at_stake = sum(row.at_stake for row in found.customers)
+    return (
+        f"Slipping away now, {found.as_of}: {len(found.customers):,} customers,"
+        f" {at_stake:,.0f} {found.currency} at stake."
+    )
+
+
+def _where_next(log: Path, model: Path, report: Path, seconds: float) -> str:
     return "\n".join(
         [
             f"Done in {seconds:.0f} s. Where to go from here:",
@@ -295,6 +315,9 @@ def _where_next(log: Path, model: Path, seconds: float) -> str:
             "  this run          " + f"{model / 'report.txt'}, {log.parent / 'worker.log'}",
             "  keep it running   make demo KEEP=1",
             "  your own Kafka    README.md",
+            "",
+            "Who is slipping away, and how good such warnings were:",
+            f"  {report}",
         ]
     )
 

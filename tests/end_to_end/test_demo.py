@@ -37,10 +37,18 @@ def test_the_demo_trains_streams_and_looks_back(
             "Whom to call on",
             "It is history, so we know",
             "by the best simple sort",
+            "Slipping away now",
             "Where to go from here",
+            str(tmp_path / "demo" / "slipping.html"),
         )
     ]
     assert places == sorted(places)
+    assert said.endswith("slipping.html\n")
+    page = (tmp_path / "demo" / "slipping.html").read_text()
+    assert "Who is slipping away" in page
+    rows = (tmp_path / "demo" / "slipping.csv").read_text().splitlines()
+    named = said[said.index("Slipping away now") :].splitlines()[0]
+    assert f": {len(rows) - 1:,} customers" in named
     log_lines = (tmp_path / "demo" / "worker.log").read_text().splitlines()
     assert log_lines[-1].endswith("worker.ended")
     assert not [line for line in log_lines if " ERROR " in line]
