@@ -5,6 +5,7 @@ in `docs/warnings.md`."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -19,15 +20,18 @@ from model.backtest.panel import (
     ranking,
 )
 from model.backtest.purchases import Period
-from model.backtest.result import Baseline, Point, Suggestion
+from model.backtest.result import Baseline, MoneyPoint, Point, Suggestion
 from model.decide.budget import weights
-from model.decide.learned import EARLY
+from model.decide.learned import EARLY, Learned
 from model.decide.policy import Policy, Rules
 
 TOP_SHARE: Final = 0.10
 LEAST_RECALL: Final = 0.95
 _DRAWS: Final = 1_000
 _SEED: Final = 1
+# Fewer warnings than these say nothing of a rule.
+_FEWEST: Final = 10
+_MONEYS: Final = (0.0, 0.5, 2.0)
 
 # Call lists that need no churn probability: what a retention team could sort by without one.
 SIMPLE: Final = (
@@ -87,6 +91,38 @@ def baselines(panel: Panel, fires: Bools) -> list[Baseline]:
                 threshold, quality = best
                 gain, low, high = _gain(panel, fires, fires_at(threshold))
                 found.append(Baseline(name, threshold, what, quality, gain, low, high))
+    return found
+
+
+def few(panel: Panel, fires: Bools) -> list[Baseline]:
+    """Simple rules as most shops have them, which find few, at the median lead of the rule that
+    `fires`: own gaps and P(alive) alone. The rule is cut to as many warnings, those of the highest
+    index."""
+    lead = quality_of(panel, fires).median_lead_days
+    gap = panel.silences.median_gap[panel.silence]
+    gaps = np.where(gap > 0, panel.silent_days / np.where(gap > 0, gap, 1.0), 0.0)
+    candidates: dict[str, tuple[Sequence[float], Callable[[float], Bools]]] = {
+        "k own median gaps": (_levels(gaps[gaps > 0]), lambda k: np.asarray(gaps >= k)),
+        "P(alive) below p": (
+            _levels(panel.alive[~np.isnan(panel.alive)]),
+            lambda p: np.asarray(panel.alive <= p),
+        ),
+    }
+    rows = first_of_each(panel, fires)
+    rows = rows[panel.silences.counted[panel.silence[rows]]]
+    surest = rows[np.argsort(-panel.index[rows], kind="stable")]
+    found = []
+    for name, (thresholds, fires_at) in candidates.items():
+        every = [(t, quality_of(panel, fires_at(t))) for t in thresholds]
+        able = [(t, q) for t, q in every if q.judged >= _FEWEST and q.warnings < len(rows)]
+        within = max(1.0, panel.silences.horizon_days / 40)
+        best = None if lead is None else _closest(able, lead, "median", within)
+        if best is not None:
+            threshold, quality = best
+            ours = np.zeros(len(fires), bool)
+            ours[surest[: quality.warnings]] = True
+            gain, low, high = _gain(panel, ours, fires_at(threshold))
+            found.append(Baseline(name, threshold, "median", quality, gain, low, high, True))
     return found
 
 
@@ -193,6 +229,15 @@ def budget_weight(
     return weight
 
 
+def moneys(panel: Panel, policy: Policy, days: Sequence[int]) -> list[MoneyPoint]:
+    """The budget's call lists at several weights of money."""
+    found = []
+    for money in _MONEYS:
+        weight = budget_weight(panel, replace(policy, money=money), days)
+        found.append(MoneyPoint(money, ranking(panel, weight, days, TOP_SHARE)))
+    return found
+
+
 def points(panel: Panel, rules: Rules, period: Period, every: int) -> list[Point]:
     """The rule at every threshold that was learnt; the panel has one of `every` customers."""
     weeks = len(period.days) / 7
@@ -208,23 +253,33 @@ def points(panel: Panel, rules: Rules, period: Period, every: int) -> list[Point
     return found
 
 
-def suggestions(points: Sequence[Point], rules: Rules, precision: float | None) -> list[Suggestion]:
+def suggestions(
+    points: Sequence[Point], rules: Rules, learned: Learned, precision: float | None
+) -> list[Suggestion]:
     """Settings that keep to the policy's budget on average, and that reach a strict precision,
     where either is given."""
     found = []
     budget = rules.policy.budget_per_day
     if budget is not None:
         within = [point for point in points if point.per_week <= 7 * budget]
-        found.append(_suggestion(f"at most {budget} warnings a day on average", within))
+        settings = {"CLV_BUDGET_PER_DAY": str(budget)}
+        found.append(_suggestion(f"at most {budget} warnings a day", within, settings))
     if precision is not None:
+        wish = f"strict precision of {precision:.0%} or more"
         reaching = [p for p in points if (p.quality.strict_precision or 0.0) >= precision]
-        found.append(_suggestion(f"strict precision of {precision:.0%} or more", reaching))
+        # What the shop's past promises for this precision may keep it here too.
+        asked = learned.chosen(replace(rules.policy, precision=precision))
+        kept = [p for p in reaching if asked and p.early == asked.early]
+        if kept and asked and asked.precision >= precision:
+            found.append(Suggestion(wish, {"CLV_PRECISION": f"{precision:g}"}, kept[0]))
+        else:
+            found.append(_suggestion(wish, reaching, {}))
     return found
 
 
-def _suggestion(wish: str, fitting: Sequence[Point]) -> Suggestion:
+def _suggestion(wish: str, fitting: Sequence[Point], settings: dict[str, str]) -> Suggestion:
     """The fitting point that finds most, and of equals the one that warns earliest."""
     best = max(fitting, key=lambda p: (p.quality.value_captured or 0, p.early), default=None)
     if best is None:
-        return Suggestion(wish, {}, None)
-    return Suggestion(wish, {"CLV_EARLY": f"{best.early:g}"}, best)
+        return Suggestion(wish, settings, None)
+    return Suggestion(wish, {**settings, "CLV_EARLY": f"{best.early:g}"}, best)

@@ -15,8 +15,8 @@ class BacktestError(ModelError):
 
 class Baseline(msgspec.Struct, frozen=True):
     """A simple rule, its threshold set so that its `lead` (median or mean) comes closest to the
-    rule's. `gain`: by how much the rule's strict precision is above its own; `low` to `high`: the
-    95 % interval of that."""
+    rule's. `gain`: by how much the rule's strict precision is above its own, `as_many`: the rule
+    cut to as many warnings, the surest; `low` to `high`: the 95 % interval of that."""
 
     name: str
     threshold: float
@@ -25,6 +25,7 @@ class Baseline(msgspec.Struct, frozen=True):
     gain: float
     low: float
     high: float
+    as_many: bool = False
 
     @property
     def may_be_chance(self) -> bool:
@@ -65,9 +66,16 @@ class EndedWarnings(msgspec.Struct, frozen=True):
         return self.kept + self.recovered + self.lost
 
 
+class MoneyPoint(msgspec.Struct, frozen=True):
+    """A weight of money in the budget's ranking, and the call lists that it makes."""
+
+    money: float
+    list: CallList
+
+
 class Suggestion(msgspec.Struct, frozen=True):
     """Settings for what was wished for, and what they would have given; `settings` is empty where
-    nothing reaches it."""
+    nothing reaches it, and `point` None where no threshold alone does."""
 
     wish: str
     settings: dict[str, str]
@@ -78,12 +86,14 @@ class Backtest(msgspec.Struct, frozen=True):
     """The report. Days are ISO dates; the period is from 00:00 UTC of `start` to 00:00 of `end`.
 
     `rule` are the warnings as they would have been sent; `panel_rule` the same rule read off the
-    panel, which has `panel_share` of the customers. `learned` is what the model has learnt of when
-    to warn. `baselines` are simple rules at the rule's lead. `rankings` are call lists of a tenth
-    of the better half of the active customers, three times a horizon; `ranked_by` names that of the
-    budget. `order_only_recall` is that of a rule that scores only when orders arrive. `left_out`:
-    churns of customers whom the policy leaves out, by standing. `withheld`: episodes for which the
-    budget had no place at first. `months`: how the judged warnings of `rule` ended."""
+    panel, which has `panel_share` of the customers. `learned` is what the model has learnt of
+    when to warn. `baselines` are simple rules at the rule's lead that find nearly everybody,
+    `few` those that do not, beside the rule cut to as many warnings. `rankings` are call lists
+    of a tenth of the better half of the active customers, three times a horizon; `ranked_by`
+    names that of the budget. `order_only_recall` is that of a rule that scores only when orders
+    arrive. `left_out`: churns of customers whom the policy leaves out, by standing. `withheld`:
+    episodes for which the budget had no place at first. `months`: how the judged warnings of
+    `rule` ended."""
 
     model_version: str
     policy_version: str
@@ -110,10 +120,17 @@ class Backtest(msgspec.Struct, frozen=True):
     panel_rule: Quality
     learned: Learned
     baselines: list[Baseline]
+    few: list[Baseline]
     points: list[Point]
     ranked_by: str
+    moneys: list[MoneyPoint]
     rankings: dict[str, CallList]
     calibration: list[Bin]
     weeks: list[WarningWeek]
     months: list[EndedWarnings]
     suggestions: list[Suggestion]
+
+    @property
+    def simpler(self) -> list[Baseline]:
+        """All simple rules."""
+        return [*self.baselines, *self.few]

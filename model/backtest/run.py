@@ -19,6 +19,8 @@ from features.times import iso_day
 from model.backtest.baselines import (
     baselines,
     budget_name,
+    few,
+    moneys,
     points,
     rank_days,
     rankings,
@@ -238,13 +240,15 @@ class BacktestRun:
             panel_rule=quality_of(panel, fires),
             learned=self.scorer.learned,
             baselines=baselines(panel, fires),
+            few=few(panel, fires),
             points=found,
             ranked_by=budget_name(self.policy),
+            moneys=moneys(panel, self.policy, self.rank_days(panel)),
             rankings=rankings(panel, self.policy, self.rank_days(panel)),
             calibration=calibration(panel),
             weeks=by_week(everything, period, self.silent_days.active),
             months=by_month(sent.endings(silences, period.end_day)),
-            suggestions=suggestions(found, rules, self.plan.precision),
+            suggestions=suggestions(found, rules, self.scorer.learned, self.plan.precision),
         )
 
     def _per_1000(self, warnings: int) -> float | None:

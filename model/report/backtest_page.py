@@ -8,8 +8,8 @@ from typing import Final
 from markupsafe import Markup
 
 from model.backtest.panel import Quality
-from model.backtest.result import Backtest, Baseline, Point
-from model.report.backtest_text import named, sent, suggestions
+from model.backtest.result import Backtest, Point
+from model.report.backtest_text import held_against, named, sent, settings_rows, suggestions
 from model.report.format import ratio, share
 from model.report.html import render
 from model.report.plots import Axis, bars, plot
@@ -35,7 +35,13 @@ def page(report: Backtest) -> str:
         over_time=_over_time(report),
         level=_level(report),
         rules=_rules(report),
+        gains=_gains(report),
         rankings=_rankings(report),
+        settings=[(False, list(row)) for row in settings_rows(report)],
+        moneys=[
+            (False, [f"{m.money:g}", share(m.list.precision), share(m.list.value_captured)])
+            for m in report.moneys
+        ],
         suggestions=suggestions(report),
     )
 
@@ -55,7 +61,7 @@ def _precision_recall(report: Backtest) -> Markup:
         quality = baseline.quality
         # One that finds next to nobody is in the table, not a dot on the axis.
         if (quality.recall or 0.0) >= 0.01 and quality.strict_precision is not None:
-            dots.append((quality.recall or 0.0, quality.strict_precision, _briefly(baseline)))
+            dots.append((quality.recall or 0.0, quality.strict_precision, named(baseline)))
     if rule.recall is not None and rule.strict_precision is not None:
         # Last, so that it lies on top of a simpler one at the same place.
         dots.append((rule.recall, rule.strict_precision, "this rule"))
@@ -96,13 +102,16 @@ def _calibration(report: Backtest) -> Markup:
     )
 
 
-def _over_time(report: Backtest) -> Markup:
+def _over_time(report: Backtest) -> Markup | None:
+    if not report.months:
+        return None
     return bars(
-        [(week.start, [week.silence, week.order, week.refund]) for week in report.weeks],
-        x="week from",
+        [(each.month, [each.lost, each.recovered, each.kept]) for each in report.months],
+        x="month of the warning",
         y="warnings",
-        series=["silence", "order", "refund"],
-        title=f"Warnings in each of {len(report.weeks)} weeks, by what made the value fall.",
+        series=["lost", "recovered", "kept"],
+        title=f"How the warnings of {len(report.months)} months ended: "
+        + "; ".join(f"{each.month} {each.lost} lost of {each.ended}" for each in report.months),
     )
 
 
@@ -130,8 +139,23 @@ def _rules(report: Backtest) -> list[tuple[bool, list[str]]]:
         ]
 
     rows = [(True, cells("this rule, silence", report.panel_rule))]
-    rows += [(False, cells(_briefly(each), each.quality)) for each in report.baselines]
+    rows += [(False, cells(named(each), each.quality)) for each in report.simpler]
     return rows
+
+
+def _gains(report: Backtest) -> list[tuple[bool, list[str]]]:
+    return [
+        (
+            False,
+            [
+                f"{named(each)}, {held_against(each)}",
+                f"{100 * each.gain:+.1f}",
+                f"{100 * each.low:+.1f} to {100 * each.high:+.1f}",
+                "may be chance" if each.may_be_chance else "better" if each.gain > 0 else "worse",
+            ],
+        )
+        for each in report.simpler
+    ]
 
 
 def _rankings(report: Backtest) -> list[tuple[bool, list[str]]]:
@@ -148,13 +172,3 @@ def _sorted_by(name: str, report: Backtest) -> str:
     if name == report.ranked_by:
         return f"the budget: the surest and the largest ({name.removeprefix('budget: ')})"
     return _SORTED_BY.get(name.partition(":")[0], name)
-
-
-def _briefly(baseline: Baseline) -> str:
-    """A simple rule with its threshold in its name."""
-    number = f"{baseline.threshold:g}"
-    return {
-        "silent for D days": f"silent for {number} days",
-        "k x own median gap": f"{number} × own gap",
-        "P(alive) below p": f"P(alive) < {number}",
-    }.get(baseline.name, named(baseline))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from textwrap import wrap
 from typing import Final
 
+from tabulate import tabulate
+
 from model.backtest.panel import Quality
 from model.backtest.result import Backtest, Baseline
 from model.decide.learned import Learned
@@ -19,6 +21,7 @@ def text(report: Backtest) -> str:
         _rules(report),
         _counts(report),
         _rankings(report),
+        *_settings(report),
         *suggestions(report),
     ]
     return "\n\n".join(blocks)
@@ -90,8 +93,10 @@ def _rules(report: Backtest) -> str:
         lines.append(_row(f"silence, {sample}", report.panel_rule))
     else:
         lines.append(_row("its silence alone", report.panel_rule))
-    lines += [_row(named(baseline), baseline.quality) for baseline in report.baselines]
-    lines += [_over(baseline) for baseline in report.baselines]
+    lines += [
+        _row(f"{named(baseline)}; {baseline.lead}", baseline.quality) for baseline in report.simpler
+    ]
+    lines += [_over(baseline) for baseline in report.simpler]
     return "\n".join(
         [
             *lines,
@@ -117,14 +122,27 @@ def _row(name: str, found: Quality) -> str:
 
 
 def named(baseline: Baseline) -> str:
-    """A simple rule with its threshold and with what it has in common with the rule."""
-    return f"{baseline.name} ({baseline.threshold:g}; {baseline.lead})"
+    """A simple rule with its threshold."""
+    number = f"{baseline.threshold:.3g}"
+    return {
+        "silent for D days": f"silent for {number} days",
+        "k own median gaps": f"{number} own gaps",
+        "k own median gaps, or 5/6 H": f"{number} own gaps or 5/6 H",
+        "P(alive) below p": f"P(alive) < {number}",
+        "P(alive) below p, or 5/6 H": f"P(alive)<{number} or 5/6 H",
+    }.get(baseline.name, f"{baseline.name} ({number})")
+
+
+def held_against(baseline: Baseline) -> str:
+    """In what the rule and a simple one are alike, where their precision is compared."""
+    same = f"same {baseline.lead} lead"
+    return f"{same}, {baseline.quality.warnings:,} warnings each" if baseline.as_many else same
 
 
 def _over(baseline: Baseline) -> str:
     chance = ": may be chance" if baseline.may_be_chance else ""
     return (
-        f"over {baseline.name}, same {baseline.lead}: {100 * baseline.gain:+.1f}"
+        f"over {named(baseline)}, {held_against(baseline)}:\n  {100 * baseline.gain:+.1f}"
         f" ({100 * baseline.low:.1f} to {100 * baseline.high:.1f}){chance}"
     )
 
@@ -178,13 +196,55 @@ def _rankings(report: Backtest) -> str:
     )
 
 
+SHOWN_EARLY: Final = (0.25, 0.5, 0.75)
+
+
+def settings_rows(report: Backtest) -> list[tuple[str, ...]]:
+    """What each value of CLV_EARLY, and the CLV_PRECISION that asks for the same, gives here."""
+    promised = {each.early: each.precision for each in report.learned.thresholds}
+    return [
+        (
+            f"{point.early:g}",
+            ratio(promised.get(point.early), 2),
+            f"{point.per_week:,.0f}",
+            share(point.quality.strict_precision),
+            share(point.quality.recall),
+            ratio(point.quality.median_lead_days, 0),
+        )
+        for point in sorted(report.points, key=lambda each: each.early)
+        if point.early in SHOWN_EARLY
+    ]
+
+
+def _settings(report: Backtest) -> list[str]:
+    rows = settings_rows(report)
+    blocks = []
+    if rows:
+        heads = ("CLV_EARLY", "or CLV_PRECISION", "warnings a week", "strict", "recall", "lead")
+        blocks.append(tabulate([heads, *rows], (), "plain", colalign=("right",) * 6))
+    if any(each.list.precision is not None for each in report.moneys):
+        lines = [
+            f"  {f'CLV_MONEY={each.money:g}':<54}{share(each.list.precision):>10}"
+            f"{share(each.list.value_captured):>10}"
+            for each in report.moneys
+        ]
+        blocks.append("\n".join(["The same list with another weight on money:", *lines]))
+    return blocks
+
+
 def suggestions(report: Backtest) -> list[str]:
+    """What was wished for, as settings, and what those would have given."""
     lines = []
     for suggestion in report.suggestions:
-        if suggestion.point is None:
-            lines.append(f"For {suggestion.wish}: no threshold reaches it on this log")
-            continue
         settings = " ".join(f"{name}={value}" for name, value in suggestion.settings.items())
+        if suggestion.point is None:
+            told = (
+                f"\n  {settings}\n  (at any threshold more are due: the rest waits)"
+                if settings
+                else " no threshold reaches it on this log"
+            )
+            lines.append(f"For {suggestion.wish}:{told}")
+            continue
         found = suggestion.point.quality
         lines.append(
             f"For {suggestion.wish}:\n  {settings}\n"

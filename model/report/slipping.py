@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from typing import Final
 
-import numpy as np
-
-from features.columns.rhythm import gaps_of
-from features.columns.table import tabulate
 from features.events.money import minor_exponent
 from features.facts.state import CustomerState
 from features.times import iso_day
 from model.decide.budget import spent_minor
 from model.decide.codec import CustomerRecord
+from model.decide.history import history_of
 from model.decide.judged import Scoring
 from model.decide.outcome import Ending, ending
 from model.decide.policy import SEVERITIES, Rules
@@ -50,7 +48,7 @@ COLUMNS: Final = (
 class SlippingCustomer:
     """A customer who is slipping away, in the order of the columns.
 
-    `last_order`: ISO date. `usual_gap_days`: median of the days between orders, None for who bought
+    `last_order`: ISO date. `usual_gap_days`: mean of the days between orders, None for who bought
     on one day only; `days_overdue`: days since the last order beyond that, at least 0. `spend`: net
     revenue of the last H days, `at_stake`: P(churn) x reference CLV, both in major units.
     `churn_probability`: of no order in the next H days. `why`: one sentence. `offer`: what they are
@@ -123,12 +121,11 @@ def _rows(
     ]
     today, scale = scorer.calendar.day_of(as_of_ms), 10 ** minor_exponent(scorer.currency)
     rows = []
-    for scoring, shares, gap in zip(
-        now, explain(scorer, now), _usual_gaps(pairs, scorer), strict=True
-    ):
+    for scoring, shares in zip(now, explain(scorer, now), strict=True):
         assert scoring.raised is not None
         last = scoring.facts.last_purchase_day
         assert last is not None
+        gap = _usual_gap(scoring.facts)
         loss = scoring.score.churn_probability * scoring.raised.reference.clv_minor
         rows.append(
             SlippingCustomer(
@@ -164,11 +161,12 @@ def _scoring(user: str, record: CustomerRecord, score: Score, as_of_ms: int) -> 
     )
 
 
-def _usual_gaps(pairs: Sequence[tuple[CustomerState, int]], scorer: Scorer) -> list[float | None]:
-    """The median gap of each customer in days; None without two purchase days."""
-    gaps = gaps_of(tabulate(pairs, scorer.calendar))
-    each = np.split(gaps.days, np.cumsum(gaps.number)[:-1])
-    return [float(np.median(days)) if len(days) else None for days in each]
+def _usual_gap(facts: CustomerState) -> float | None:
+    """The mean days between purchase days, as the sentence says; None without two of them."""
+    history = history_of(facts, sys.maxsize)
+    if history is None or history.purchase_days < 2:
+        return None
+    return round((history.last_day - history.first_day) / (history.purchase_days - 1), 1)
 
 
 def slipping_csv(customers: Iterable[SlippingCustomer]) -> str:

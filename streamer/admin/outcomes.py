@@ -23,7 +23,12 @@ from model.report.format import share
 from streamer.errors import StreamerError
 from streamer.kafka import clients as servers
 from streamer.kafka.reader import TopicReader
-from streamer.pipeline.messages import RECOVERED_KIND, WARNING_KIND, ChurnWarning
+from streamer.pipeline.messages import (
+    RECOVERED_KIND,
+    VALUE_DROP_KIND,
+    WARNING_KIND,
+    ChurnWarning,
+)
 from streamer.records import Partition
 from streamer.settings import Settings
 
@@ -78,6 +83,17 @@ def endings(records: Sequence[ChurnWarning], as_of_ms: int | None = None) -> lis
         for warning_id, warning in warnings.items()
         if instant_ms(warning.as_of) <= now_ms
     ]
+
+
+def value_drops(records: Iterable[ChurnWarning], as_of_ms: int | None = None) -> dict[str, int]:
+    """How many orders and refunds lowered a CLV by themselves, each id once, by trigger."""
+    drops = {
+        record.warning_id: record.trigger
+        for record in records
+        if record.kind == VALUE_DROP_KIND
+        and (as_of_ms is None or instant_ms(record.as_of) <= as_of_ms)
+    }
+    return dict(sorted(Counter(drops.values()).items()))
 
 
 def newest_ms(records: Iterable[ChurnWarning]) -> int:

@@ -13,16 +13,31 @@ from streamer.admin.outcomes import WeekOutcomes
 
 
 class Outcomes(msgspec.Struct, frozen=True):
-    """Warnings by week, and what acting on them brought; None where nobody was held out."""
+    """Warnings by week, what acting on them brought (None where nobody was held out), and how many
+    orders and refunds lowered a CLV, by trigger."""
 
     weeks: list[WeekOutcomes]
     acting: Acting | None
+    value_drops: dict[str, int]
 
 
 def text(found: Outcomes) -> str:
     """Both for a terminal, under 80 columns."""
-    weeks = outcomes.text(found.weeks)
-    return f"{weeks}\n\n{acting.text(found.acting)}" if found.weeks else weeks
+    parts = [outcomes.text(found.weeks)]
+    if found.value_drops:
+        parts.append(dropped(found))
+    if found.weeks:
+        parts.append(acting.text(found.acting))
+    return "\n\n".join(parts)
+
+
+def dropped(found: Outcomes) -> str:
+    """What the value drops were, in a sentence."""
+    counts = " and ".join(
+        f"{count:,} {trigger}{'s' if count != 1 else ''}"
+        for trigger, count in found.value_drops.items()
+    )
+    return f"Value drops, which are no warnings: {counts} lowered a CLV."
 
 
 def page(found: Outcomes) -> str:
@@ -35,6 +50,7 @@ def page(found: Outcomes) -> str:
         acting=[(False, cells) for cells in acting.cells(found.acting)],
         heads=acting.HEADS,
         said=acting.sentences(found.acting),
+        dropped=dropped(found) if found.value_drops else "",
     )
 
 

@@ -95,6 +95,7 @@ def outcomes_command(
         found = outcomes_page.Outcomes(
             outcomes.by_week(sent, calendar),
             acting.acting(firsts, later, revenue, today, points, amount),
+            outcomes.value_drops(records, as_of_ms),
         )
         if html is not None:
             write_page(html, outcomes_page.page(found))

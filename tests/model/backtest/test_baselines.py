@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,11 +14,15 @@ from model.backtest.baselines import (
     baselines,
     budget_name,
     budget_weight,
+    few,
+    moneys,
     rank_days,
     rankings,
     silence_fires,
+    suggestions,
 )
 from model.backtest.panel import Panel, Quality, first_of_each, quality_of
+from model.backtest.result import Point
 from model.decide.budget import weights
 from model.decide.learned import NOTHING_LEARNED
 from model.decide.policy import Policy, Rules
@@ -83,6 +88,79 @@ def test_a_gain_has_an_interval_and_may_be_chance(panel: Panel) -> None:
         (each, each.quality) for each in baselines(panel, fires) if each.name[:6] == "silent"
     ]
     assert (same.gain, same.low, same.high, same.may_be_chance) == (0, 0, 0, True)
+
+
+def test_a_rule_that_finds_few_is_held_against_as_many_of_the_surest() -> None:
+    panel = many_silences()
+    fires = panel.silent_days >= 15
+    (found,) = [each for each in few(panel, fires) if each.name == "k own median gaps"]
+    assert found.as_many
+    assert found.quality.warnings < quality_of(panel, fires).warnings
+    assert found.quality.recall is not None
+    assert found.quality.recall < 0.95
+    # The index knows who is gone; the gaps do not.
+    assert found.gain > 0
+    assert found.low <= found.gain <= found.high
+
+
+def many_silences() -> Panel:
+    """Forty silences of a row every five days: half are churns, of which the index knows; half have
+    a usual gap that their silence outlasts, of which it is no sign."""
+    base = a_panel()
+    count, days = 40, np.arange(105, 141, 5)
+    gone = np.arange(count) % 2 == 0
+    silence = np.repeat(np.arange(count), len(days))
+    return replace(
+        base,
+        silences=replace(
+            base.silences,
+            user=[f"user-{n}" for n in range(count)],
+            since=np.full(count, 100),
+            until=np.where(gone, 180, 142),
+            reference=np.ones(count),
+            orders=np.full(count, 3),
+            median_gap=np.where(np.arange(count) // 2 % 2 == 0, 5.0, 0.0),
+            counted=np.ones(count, bool),
+        ),
+        silence=silence,
+        day=np.tile(days, count),
+        clv=np.ones(len(silence)),
+        reference=np.full(len(silence), 2.0),
+        churn=np.full(len(silence), 0.5),
+        index=gone[silence].astype(np.float64),
+        alive=np.full(len(silence), np.nan),
+        spend=np.ones(len(silence)),
+        better=np.ones(len(silence), bool),
+        model=np.zeros(len(silence), np.int64),
+    )
+
+
+def test_suggestions_are_plain_settings(panel: Panel) -> None:
+    quality = quality_of(panel, panel.silent_days >= 15)
+    good = replace_quality(quality, strict_precision=0.72)
+    points = [Point(0.9, 30.0, quality), Point(0.1, 10.0, good)]
+    rules = Rules(Policy(budget_per_day=2), 40, 0, (), ())
+    budget, sure = suggestions(points, rules, learned(20), 0.7)
+    assert budget.settings == {"CLV_BUDGET_PER_DAY": "2", "CLV_EARLY": "0.1"}
+    # The past promises 0.7 at the threshold that keeps it here.
+    assert sure.settings == {"CLV_PRECISION": "0.7"}
+    (nothing,) = suggestions(points, Rules(Policy(), 40, 0, (), ()), learned(20), 0.99)
+    assert (nothing.settings, nothing.point) == ({}, None)
+    # Promised for less than what is wished, but reached here.
+    points = [Point(0.5, 30.0, replace_quality(quality, strict_precision=0.75))]
+    (other,) = suggestions(points, Rules(Policy(), 40, 0, (), ()), learned(20), 0.74)
+    assert other.settings == {"CLV_EARLY": "0.5"}
+
+
+def replace_quality(quality: Quality, **changes: float) -> Quality:
+    return msgspec.structs.replace(quality, **changes)
+
+
+def test_lists_are_made_at_several_weights_of_money(panel: Panel) -> None:
+    found = moneys(panel, Policy(), [15])
+    assert [each.money for each in found] == [0.0, 0.5, 2.0]
+    weighed = rankings(panel, Policy(money=2), [15])
+    assert found[-1].list == weighed[budget_name(Policy(money=2))]
 
 
 def test_a_rule_that_warns_much_later_is_not_one_of_the_same_lead() -> None:

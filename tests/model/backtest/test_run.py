@@ -146,7 +146,9 @@ def test_a_budget_is_kept_and_withholds() -> None:
     found = report(orders, policy=policy)
     assert found.most_on_a_day == 2
     assert (found.rule.warnings, found.withheld) == (6, 4)
-    assert [s.wish for s in found.suggestions] == ["at most 2 warnings a day on average"]
+    (suggestion,) = found.suggestions
+    assert suggestion.wish == "at most 2 warnings a day"
+    assert suggestion.settings["CLV_BUDGET_PER_DAY"] == "2"
 
 
 def test_silence_rules_are_read_off_at_the_same_lead() -> None:
@@ -276,7 +278,9 @@ def test_the_command_prints_a_table_and_writes_a_page(
     assert max(map(len, ran.stdout.splitlines()[:-1])) <= 80  # the last names a path
     for part in (
         "strict",
-        "silent for D days",
+        "silent for ",
+        "CLV_PRECISION",
+        "CLV_MONEY=2",
         "Warnings per 1,000",
         "Learned on",
         "over silent for D days, same mean",
@@ -285,6 +289,8 @@ def test_the_command_prints_a_table_and_writes_a_page(
         assert part in ran.output
     written = html.read_text()
     assert written.count("<svg") == 4
+    for part in ("points", "95 % interval", "CLV_EARLY", "CLV_MONEY", "month of the warning"):
+        assert part in written
     assert re.findall(r'(?:src|href)="?https?:', written) == []
     assert "nan" not in written.lower().replace("finance", "")
 

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from streamer.admin.outcomes import OutcomesRefused, by_week, endings, read_file, text
+from features.events.orders import OrderType
+from streamer.admin.outcomes import OutcomesRefused, by_week, endings, read_file, text, value_drops
 from streamer.commands.cli import cli
 from tests.support.fakes import (
     an_order,
@@ -58,6 +59,22 @@ def test_the_answer_names_the_warning_and_the_outcome() -> None:
     )
     assert answer.reasons == ()
     assert answer.reference_clv == warning.reference_clv
+
+
+def test_value_drops_are_counted_apart_from_warnings(tmp_path: Path) -> None:
+    orders = every("ada", 7, 3, 15_000)
+    back = [
+        an_order("ada", 15.5 + n / 10, 15_000, OrderType.REFUND, id=order.order_id)
+        for n, order in enumerate(orders)
+    ]
+    records_ = warned([*orders, *back, an_order("ada", 16.5, 100)])
+    assert value_drops(records_ * 2) == {"order": 1, "refund": 1}
+    assert value_drops(records_, at(16)) == {"refund": 1}
+    assert all(one.warning.kind == "warning" for one in endings(records_))
+    file = tmp_path / "warnings.jsonl"
+    file.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in records_))
+    said = CliRunner().invoke(cli, ["outcomes", str(file)]).output
+    assert "Value drops, which are no warnings: 1 order and 1 refund lowered a CLV." in said
 
 
 def test_a_redelivered_record_counts_once() -> None:
