@@ -283,7 +283,7 @@ def test_the_command_prints_a_table_and_writes_a_page(
         "CLV_MONEY=2",
         "Warnings per 1,000",
         "Learned on",
-        "over silent for D days, same mean",
+        "same mean lead",
         "For strict",
     ):
         assert part in ran.output
