@@ -9,7 +9,6 @@ judged step by step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -29,7 +28,7 @@ from model.decide.scoring import Score, Scorer
 from model.decide.silences import Spans, judge_silences
 
 
-class FoldedEvent(NamedTuple):
+class FoldedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event that changed the facts of a customer, these before and after it, and the instant as
     of which they are scored."""
 

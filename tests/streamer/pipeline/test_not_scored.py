@@ -14,7 +14,9 @@ from features.facts.state import CustomerState
 from features.times import MS_PER_DAY
 from model.decide import codec as customer
 from model.decide.policy import Policy
+from streamer.listing.tally import NOTHING
 from streamer.pipeline.dead_letters import DeadLettersExceeded, Limits
+from streamer.pipeline.messages import unpack
 from streamer.pipeline.partition import PartitionRunner
 from streamer.records import MemoryPublisher, Message
 from streamer.store.memory import MemoryStore
@@ -75,6 +77,8 @@ def of_others(found: Left) -> Left:
             topic: {message for message in messages if message.key != b"ada"}
             for topic, messages in found.messages.items()
         },
+        listed={entry for entry in found.listed if unpack(entry).key != b"ada"},
+        tally=NOTHING,  # of everybody, and not to be told apart
     )
 
 
