@@ -359,11 +359,13 @@ def _plan(
 ) -> Plan:
     """What was judged, as messages and a write."""
     writer = pipeline.writer
-    raised = [scoring for scoring in judged.scorings if scoring.raised]
-    noticed = [scoring for scoring in judged.scorings if scoring.notice]
+    # Nearly every scoring is a score and nothing else.
+    told = [s for s in judged.scorings if s.raised or s.value_drop or s.answered]
+    raised = [scoring for scoring in told if scoring.raised]
+    noticed = [scoring for scoring in told if scoring.notice]
     shares = iter(explain(pipeline.judge.scorer, noticed))
     warnings: list[Message] = []
-    for scoring in judged.scorings:
+    for scoring in told:
         if scoring.answered:
             warnings.append(writer.recovered(scoring))
         if scoring.notice:
@@ -387,10 +389,10 @@ def _plan(
             outbox=outbox,
             next_offset=None,
             high_ts_ms=None,
-            listing=listing(judged.scorings, outbox) if outbox else {},
+            listing=listing(told, outbox) if outbox else {},
         ),
         customers=customers,
-        tally=tally_of(judged.scorings, writer.rules, holdout) if outbox else NOTHING,
+        tally=tally_of(told, writer.rules, holdout) if outbox else NOTHING,
         counters=Counters(
             duplicates=sum(effect is Effect.REPEAT for effect in judged.effects.values()),
             scores=len(scores),
