@@ -21,6 +21,7 @@ from model.decide.learned import EARLY, FALLBACK_MONEY, Learned, Threshold
 from model.decide.policy import Policy
 from model.estimators.risk import index
 from tests.support.fakes import TYPICAL, an_order, every, facts_of
+from tests.support.shops import orders_of
 
 HORIZON = 60
 
@@ -194,6 +195,31 @@ def test_at_any_horizon_nearly_everybody_who_leaves_is_warned_of_in_time(
 ) -> None:
     shop = Shop(250, days, days // 2, rate_days=horizon / 3, drop_b=5.0, seed=horizon)
     orders = generate(shop).orders
+    day = day_of(orders[-1].ts_ms) + 1 - horizon - horizon // 2
+    by = trained(orders, day, TrainingConfig(horizon_days=horizon, kind="poisson"))
+    found = backtest(orders, by, BacktestPlan(day)).rule
+    assert found.churners >= 5
+    assert (found.recall or 0) >= 0.9
+    assert (found.median_lead_days or 0) >= horizon / 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "horizon", "customers", "days"),
+    [
+        ("growing", 90, 250, 600),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("subscription", 60, 200, 600),
+                ("grocery", 30, 150, 300),
+                ("shrinking", 90, 250, 600),
+                ("gifts", 365, 200, 2_300),
+            )
+        ),
+    ],
+)
+def test_in_shops_of_other_kinds_too(kind: str, horizon: int, customers: int, days: int) -> None:
+    orders = orders_of(kind, customers, days)
     day = day_of(orders[-1].ts_ms) + 1 - horizon - horizon // 2
     by = trained(orders, day, TrainingConfig(horizon_days=horizon, kind="poisson"))
     found = backtest(orders, by, BacktestPlan(day)).rule
