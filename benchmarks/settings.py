@@ -25,7 +25,6 @@ TRIED = (
     ("CLV_BUDGET_PER_DAY=5", Policy(budget_per_day=5)),
     ("CLV_BUDGET_PER_DAY=5 CLV_MONEY=0", Policy(budget_per_day=5, money=0.0)),
     ("CLV_BUDGET_PER_DAY=5 CLV_MONEY=2", Policy(budget_per_day=5, money=2.0)),
-    ("CLV_MIN_ORDERS=2", Policy(min_orders=2)),
     ("CLV_FLOOR_PERCENTILE=90", Policy(floor_percentile=90.0)),
 )
 HORIZON = 90
