@@ -80,7 +80,7 @@ def outcomes_command(
         else:
             records = asyncio.run(_warnings(settings))
         sent = outcomes.endings(records, as_of_ms)
-        calendar = calendar_of(settings.timezone)
+        calendar = reading.zone or calendar_of(settings.timezone)
         firsts, later = acting.first_warnings(sent, calendar)
         if orders and firsts:
             rules = replace(settings.order_rules, currency=firsts[-1].warning.currency)

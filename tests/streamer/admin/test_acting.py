@@ -204,3 +204,15 @@ def test_without_orders_the_command_says_how_to_get_revenue(tmp_path: Path) -> N
     ran = CliRunner().invoke(cli, ["outcomes", str(warnings), "--as-of", "2025-06-01"])
     assert ran.exit_code == 0, ran.output
     assert "For revenue give --orders, or set REDIS_URL." in ran.output
+
+
+def test_weeks_and_horizons_are_of_the_zone_that_is_named(tmp_path: Path) -> None:
+    warnings = tmp_path / "warnings.jsonl"
+    record = next(r for r in warned(SHOP) if r.holdout)
+    # Midnight of a Monday in Berlin, when it is Sunday in UTC.
+    berlin = msgspec.structs.replace(record, as_of="2025-02-02T23:00:00Z")
+    warnings.write_bytes(msgspec.json.encode(berlin))
+    for zone, week in (("UTC", "2025-01-27"), ("Europe/Berlin", "2025-02-03")):
+        ran = CliRunner().invoke(cli, ["outcomes", str(warnings), "--timezone", zone, "--json"])
+        assert ran.exit_code == 0, ran.output
+        assert [one["week"] for one in msgspec.json.decode(ran.stdout)["weeks"]] == [week]
