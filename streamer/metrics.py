@@ -165,6 +165,12 @@ API_REQUESTS: Final = _counter(
     page=None,
     status=None,
 )
+WEBHOOK_POSTS: Final = _counter(
+    "webhook_posts", "posts", "POSTs to the webhook, by outcome.", status=("taken", "refused")
+)
+WEBHOOK_LAG: Final = _gauge(
+    "webhook_lag", "records", "Records that the webhook has not taken yet.", partition=None
+)
 PARTITIONS: Final = _gauge("partitions_owned", "partitions", "Partitions claimed.")
 LAG: Final = _gauge(
     "lag_records",
@@ -295,6 +301,11 @@ class Metrics:
 
     def api_answered(self, page: str, status: int) -> None:
         self.count(API_REQUESTS, page=page, status=str(status))
+
+    def webhook_stands(self, lag: Mapping[int, int]) -> None:
+        self._gauges[WEBHOOK_LAG].clear()
+        for number, records in lag.items():
+            self._gauges[WEBHOOK_LAG].labels(partition=str(number)).set(records)
 
     def forgotten(self, customers: int) -> None:
         self._gauges[FORGOTTEN].set(customers)

@@ -44,6 +44,8 @@ _SECRET: Final = frozenset(
         "CLV_STRIPE_SECRET",
         "CLV_WEB_TOKEN",
         "CLV_ERASURE_KEY",
+        "CLV_WEBHOOK_URL",
+        "CLV_WEBHOOK_SECRET",
     }
 )
 
@@ -63,7 +65,8 @@ class Settings(WarningSettings, OrderSettings, ModelSettings, WorkerSettings, Se
     @property
     def secrets(self) -> tuple[str, ...]:
         """Texts that no log line may hold: passwords as they were written and as they are sent."""
-        given = (self.kafka_password, self.web_token, self.shopify_secret, self.stripe_secret)
+        hooks = (self.webhook_url, self.webhook_secret, self.shopify_secret, self.stripe_secret)
+        given = (self.kafka_password, self.web_token, *hooks)
         found = [secret.get_secret_value() for secret in given if secret is not None]
         found += [secret.decode() for secret in self.erasure_keys.secrets.values()]
         for url in (self.redis_url, self.schema_registry_url):
@@ -157,6 +160,7 @@ def _together(given: Mapping[str, str], known: Mapping[str, FieldInfo]) -> list[
         *_kafka_faults(given),
         *_redis_faults(given),
         *_web_faults(given),
+        *_lone(given, "CLV_WEBHOOK_URL", "CLV_WEBHOOK_SECRET"),
         *_signature_faults(given),
     ]
 

@@ -25,6 +25,7 @@ from pydantic import (
 from features.times import MS_PER_DAY, calendar_of, day_of_date
 from model.artifact.signature import SigningError, read_keys
 from streamer.pipeline.erasures import ErasureKeys
+from streamer.standard_webhooks import key_of
 
 PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT")
 PERCENTILES: Final = {2: "95,85", 3: "90,70,40"}
@@ -185,6 +186,24 @@ def _registry_url(value: object) -> object:
     return value
 
 
+def _webhook_url(value: object) -> object:
+    if isinstance(value, str):
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
+            # The value is not repeated: receivers have secrets in their paths.
+            raise ValueError("write http(s)://host/path of the receiver")
+        if parts.username is not None:
+            raise ValueError("write it without a login: the signature says who sends")
+        return SecretStr(value)
+    return value
+
+
+def _webhook_secret(value: object) -> object:
+    if isinstance(value, str):
+        key_of(value)
+    return value
+
+
 def _currency(value: object) -> object:
     if isinstance(value, str) and not re.fullmatch("[A-Z]{3}", value):
         raise ValueError("write an ISO 4217 code: USD, EUR, ...")
@@ -237,6 +256,8 @@ Protocol = Annotated[str, _one_of(PROTOCOLS)]
 Mechanism = Annotated[str, _one_of(_MECHANISMS)]
 Servers = Annotated[str, BeforeValidator(_servers)]
 RedisUrl = Annotated[SecretStr, BeforeValidator(_redis_url)]
+WebhookUrl = Annotated[SecretStr, BeforeValidator(_webhook_url)]
+WebhookSecret = Annotated[SecretStr, BeforeValidator(_webhook_secret)]
 RegistryUrl = Annotated[SecretStr, BeforeValidator(_registry_url)]
 Secret = Annotated[SecretStr, BeforeValidator(_token)]
 Token = Annotated[SecretStr, BeforeValidator(_token)]

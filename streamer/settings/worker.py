@@ -20,6 +20,8 @@ from streamer.settings.fields import (
     Switch,
     Token,
     Topic,
+    WebhookSecret,
+    WebhookUrl,
 )
 from streamer.store.base import StartAt
 
@@ -79,6 +81,10 @@ class WorkerSettings(Section):
     """Signing secret of Stripe's webhooks to `POST /orders` (`whsec_...`); a secret."""
     api: Switch = True
     """`off`: without the pages of the prediction API, which name customers."""
+    webhook_url: WebhookUrl | None = None
+    """Receiver of every record of the warnings topic, as a signed POST; a secret."""
+    webhook_secret: WebhookSecret | None = None
+    """Key of the signatures: `whsec_` and 24 to 64 bytes in base64; a secret."""
     log_level: LogLevel = "INFO"
     """`DEBUG`, `INFO`, `WARNING` or `ERROR`."""
     session_timeout_ms: SessionTimeoutMs = Field("10s", validate_default=True)

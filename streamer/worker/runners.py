@@ -10,7 +10,7 @@ from streamer.kafka.reader import TopicReader
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.erasures import Erasures
 from streamer.pipeline.partition import Observer, PartitionRunner, RunnerOptions
-from streamer.records import Partition, Publisher
+from streamer.records import Message, Partition, Publisher
 from streamer.settings import Settings
 from streamer.store.base import StateStore
 
@@ -45,6 +45,10 @@ class Runners:
     def records_read(self) -> int:
         """A count that moves while a log is read again."""
         return 0 if self._history is None else self._history.records_read
+
+    def erased(self, message: Message) -> bool:
+        """Whether a warning is of a customer who is known to have been erased since."""
+        return self._forgotten.covers_warning(message)
 
     @property
     def forgotten(self) -> int:

@@ -12,7 +12,7 @@ from typing import Final
 import faust
 
 from streamer import log
-from streamer.admin.forget import KafkaErasures
+from streamer.admin.forget import Forgetter, KafkaErasures
 from streamer.errors import StreamerError
 from streamer.http.live import Live
 from streamer.http.orders import OrdersPage, OrderTerms
@@ -30,7 +30,7 @@ from streamer.records import Publisher, PublishFailed
 from streamer.settings import Settings
 from streamer.store.base import StoreRefused, StoreUnavailable
 from streamer.store.redis_store import RedisStore
-from streamer.worker.forgetter import Forgetter
+from streamer.webhook.start import webhook_of
 from streamer.worker.lister import LIST_S, UNLIST_S, Lister
 from streamer.worker.models import Models
 from streamer.worker.partitions import Partitions
@@ -91,6 +91,7 @@ class Serving:
         self._models.attach(self._partitions, store)
         self._lister = Lister(self._partitions, store, settings.orders_topic)
         self._forgetter = Forgetter(settings)
+        self._webhook = webhook_of(settings, runners.erased, self._metrics)
         options = LaneOptions(settings.batch)
         self._lane = Lane(settings.orders_topic, self._partitions, stop_for, options)
         self._partitions.lane = self._lane
@@ -174,6 +175,8 @@ class Serving:
         return complaints
 
     def _exposition(self) -> bytes:
+        if self._webhook is not None:
+            self._metrics.webhook_stands(self._webhook.lag())
         return self._metrics.exposition(self._partitions.gauges(self._watchdog.vitals.ends))
 
     # --- chores -----------------------------------------------------------------------------
@@ -189,7 +192,9 @@ class Serving:
             (UNLIST_S, self._lister.unlist),
             *self._models.looks(),
         ]
-        return [self._read_model(), *(_every(interval_s, look) for interval_s, look in repeated)]
+        chores: list[Awaitable[None]] = [self._read_model()]
+        chores += [_every(interval_s, look) for interval_s, look in repeated]
+        return chores if self._webhook is None else [*chores, self._webhook.run()]
 
     async def _guarded(self, chore: Awaitable[None]) -> None:
         try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from streamer.demo.embedded import EmbeddedRedis
-from tests.support.shown import Shop, shop
+from tests.support.servers.shown import Shop, shop
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 

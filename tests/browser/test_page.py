@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.shown import HOSTILE, RETURNED, Shop
+from tests.support.servers.shown import HOSTILE, RETURNED, Shop
 
 if TYPE_CHECKING:
     from tests.browser.conftest import Watched

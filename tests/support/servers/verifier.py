@@ -367,15 +367,18 @@ def _list_faults(
     """Who is listed as warned of must be who is, and everything that was said once in the feed."""
     listed = {user.decode() for user in cast(list[bytes], client.hkeys(f"{prefix}open"))}
     warned = {user for user, state in kept.states.items() if is_warned(state)}
+    feed = cast(list[bytes], client.lrange(f"{prefix}feed", 0, -1))
+    said = [unpack(entry) for entry in feed if entry]  # nothing stands for who was erased
+    ids = [msgspec.json.decode(one.value or b"{}", type=_Id).warning_id for one in said]
+    if len(feed) != min(kept.warnings, FEED_SIZE) or len(set(ids)) != len(ids):
+        yield f"{prefix}feed has {len(feed)} of {kept.warnings} messages, {len(set(ids))} different"
+    if b"open" not in meta:
+        return  # the list is being made again: customers have moved
+    if meta[b"open"] != str(len(listed)).encode():
+        yield f"{prefix}meta: open is {meta[b'open']!r}, listed are {len(listed)}"
     # Whose horizon is over may be on the list, or not any more.
     for user in sorted(listed - warned):
         yield f"{prefix}open: {user} is listed, and was not warned of or has ordered since"
-    if meta.get(b"open") != str(len(listed)).encode():
-        yield f"{prefix}meta: open is {meta.get(b'open')!r}, listed are {len(listed)}"
-    said = [unpack(entry) for entry in cast(list[bytes], client.lrange(f"{prefix}feed", 0, -1))]
-    ids = [msgspec.json.decode(one.value or b"{}", type=_Id).warning_id for one in said]
-    if len(ids) != min(kept.warnings, FEED_SIZE) or len(set(ids)) != len(ids):
-        yield f"{prefix}feed has {len(ids)} of {kept.warnings} messages, {len(set(ids))} different"
     end_ms = kept.high_ts_ms or 0
     for user in sorted(warned - listed):
         if warned_until(kept.states[user], said) > end_ms:

@@ -1,0 +1,1 @@
+"""Warnings for who has no Kafka consumer: each as a signed POST."""
