@@ -58,6 +58,9 @@ class Unfit:
     detail: str
 
 
+OF_UNKNOWN_ORDER: Final = Skipped("a refund that names no customer, of an unknown order")
+
+
 class _Broken(Exception):
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -116,6 +119,12 @@ class OrderMapping:
             return Skipped(str(nothing))
         except _Broken as broken:
             return broken.unfit
+
+    def order_ids(self, record: Mapping[str, Any]) -> frozenset[str]:
+        """The order ids that a record names, whether its customer is known or not."""
+        asked: list[str] = []
+        self.orders(record, asked.append)
+        return frozenset(asked)
 
     def _of_no_shape(self, record: Mapping[str, Any]) -> Unfit:
         there = ", ".join(repr(name)[:40] for name in list(record)[:12]) or "nothing"
@@ -268,7 +277,7 @@ class _Reading:
         if _is_blank(value):
             if template.user_of_order:
                 known = self.users(order_id) if self.users is not None else None
-                return known or Skipped("a refund that names no customer, of an unknown order")
+                return known or OF_UNKNOWN_ORDER
             self._broken(
                 Reason.PLACEHOLDER_USER, template.user_id.place, "names no customer: a guest"
             )

@@ -49,12 +49,14 @@ class FileRules:
     """What a file's orders must satisfy (`orders`), and how its times are read.
 
     `now_ms`: the clock that orders may not be ahead of; None: any. `zone`: that of times without an
-    offset; None: they are set aside.
+    offset; None: they are set aside. `reader` gives the rows of files that need a mapping
+    (`model.intake`).
     """
 
     orders: OrderRules = field(default_factory=OrderRules)
     now_ms: int | None = None
     zone: Calendar | None = None
+    reader: Callable[[FileRules], Iterator[Row]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,8 @@ def read_orders(paths: Sequence[str | Path], rules: OrderRules | FileRules) -> I
     missing, empty, of an unknown kind, without a required column, or damaged.
     """
     given = rules if isinstance(rules, FileRules) else FileRules(rules)
+    if given.reader is not None:
+        return given.reader(given)
     readers = check_paths(paths)
     return (row for path, reader in readers for row in reader(path, given))
 

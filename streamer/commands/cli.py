@@ -14,6 +14,7 @@ _MODULES: Final = {
     "demo": "run",
     "forget": "admin",
     "ingest": "ingest",
+    "mapping": "files",
     "outcomes": "outcomes",
     "produce": "topics",
     "rebuild": "admin",
@@ -23,6 +24,7 @@ _MODULES: Final = {
     "replay": "replay",
     "retrain": "topics",
     "show": "topics",
+    "try": "files",
     "worker": "run",
 }
 """Where each command is: `NAME_command` of a module of `streamer.commands`."""

@@ -38,7 +38,7 @@ CODE = sources(ROOT, *PACKAGES)
 # Everything in features and model decides: given the same state and time, the same answer on any
 # machine on any day. Listed are the rooms of model that touch files and processes; a file that is
 # new, moved or renamed belongs to the rest until somebody says otherwise.
-SHELLS = {"artifact", "commands", "data", "shadow", "training", "__main__"}
+SHELLS = {"artifact", "commands", "data", "intake", "shadow", "training", "__main__"}
 # The same of the streamer's pipeline: what is not listed decides, and waits for nobody.
 EFFECTS = {"claim", "customers", "outbox", "partition", "rebuild"}
 WORLD = {

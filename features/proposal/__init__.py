@@ -1,0 +1,1 @@
+"""A mapping proposed from a sample of a shop's own records."""

@@ -1,0 +1,1 @@
+"""Files as shops export them: opened, understood, and read with a mapping."""
