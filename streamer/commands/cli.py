@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 _MODULES: Final = {
+    "at-risk": "at_risk",
     "demo": "run",
     "forget": "admin",
     "ingest": "ingest",
@@ -38,7 +39,7 @@ class _Lazy(click.Group):
         if cmd_name not in _MODULES:
             return None
         module = import_module(f"streamer.commands.{_MODULES[cmd_name]}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
 
 

@@ -144,7 +144,8 @@ def _topic_orders(settings: Settings, rules: OrderRules) -> tuple[list[Order], C
 @click.argument("user_id", metavar="USER")
 @click.option("--as-of", metavar="T", help="Score as of T. Default: the last scoring; or 'now'.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def show_command(user_id: str, as_of: str | None, as_json: bool) -> None:
+@click.option("--why-not", is_flag=True, help="Also why it is not warned of, and when it would be.")
+def show_command(user_id: str, as_of: str | None, as_json: bool, why_not: bool) -> None:
     """Show a customer: what is known, CLV and churn probability, the last warning.
 
     The CLV comes as a sum: that of the model's typical customer, and what silence, baskets and so
@@ -162,10 +163,14 @@ def show_command(user_id: str, as_of: str | None, as_json: bool) -> None:
         partition, state, due_ms = asyncio.run(_found(user_id, settings))
         shown = customer_view.view(user_id, partition, state, due_ms, pipeline, as_of_ms)
         features = customer_view.features_of(user_id, state, pipeline, as_of_ms)
+        quiet = customer_view.quiet(user_id, state, pipeline, as_of_ms) if why_not else None
     if as_json:
-        tell(msgspec.json.encode(msgspec.to_builtins(shown) | {"features": features}))
-    else:
-        tell(customer_view.text(shown, features))
+        more = {"features": features} | ({"why_not": quiet} if quiet else {})
+        tell(msgspec.json.encode(msgspec.to_builtins(shown) | more))
+        return
+    tell(customer_view.text(shown, features))
+    if quiet is not None:
+        tell(f"\n{quiet.text}")
 
 
 async def _found(user_id: str, settings: Settings) -> customer_view.Found:

@@ -18,6 +18,7 @@ from model.decide import codec as customer_bytes
 from model.decide.codec import CustomerRecord
 from model.decide.outcome import Ending, ending
 from model.decide.scoring import score
+from model.explain.quiet import Quiet, why_quiet
 from model.explain.tree_shap import FeaturePart, by_feature
 from model.report.escape import line
 from streamer.errors import StreamerError
@@ -132,6 +133,12 @@ def features_of(
     scorer = pipeline.judge.scorer
     found = by_feature(scorer, scorer.rows([pair], [user_id]))
     return None if found is None else found[0]
+
+
+def quiet(user_id: str, state: bytes, pipeline: Pipeline, as_of_ms: int | None) -> Quiet:
+    """Why no warning of the customer is raised, and when one would be."""
+    customer = customer_bytes.decode(state)
+    return why_quiet(user_id, customer, pipeline.judge, _instant_ms(customer, as_of_ms))
 
 
 def _instant_ms(customer: CustomerRecord, as_of_ms: int | None) -> int:
