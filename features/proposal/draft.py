@@ -62,7 +62,7 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class SampleColumn:
     """The values of a path in the sample: blank ones left out, but counted in `rows`."""
 
     path: str
@@ -84,7 +84,7 @@ class Draft:
     """A proposal in the making. `lines` of the mapping by key, `blocks` are its tables; `taken` are
     the paths that have a meaning already."""
 
-    columns: dict[str, Column]
+    columns: dict[str, SampleColumn]
     rows: int
     answers: Answers
     guesses: list[Guess] = field(default_factory=list)
@@ -95,7 +95,7 @@ class Draft:
     events: list[str] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
 
-    def named(self, which: str) -> Column | None:
+    def named(self, which: str) -> SampleColumn | None:
         """The column that an answer names for a field; a question where there is none of that
         name."""
         said = self.answers.columns.get(which)
@@ -106,14 +106,14 @@ class Draft:
                 return column
         there = ", ".join(one.name for one in self.columns.values())[:200]
         self.ask(f"--column {which}=NAME", f"there is no column {said!r}; there is {there}")
-        return Column(said, said, [], self.rows)
+        return SampleColumn(said, said, [], self.rows)
 
-    def best(self, scores: Mapping[str, float]) -> list[tuple[float, Column]]:
+    def best(self, scores: Mapping[str, float]) -> list[tuple[float, SampleColumn]]:
         """The columns by their scores, the best first, those of less than LEAST left out."""
         ranked = sorted(((found, path) for path, found in scores.items()), key=lambda r: -r[0])
         return [(found, self.columns[path]) for found, path in ranked if found >= LEAST]
 
-    def take(self, which: str, column: Column, sure: float, why: str) -> None:
+    def take(self, which: str, column: SampleColumn, sure: float, why: str) -> None:
         """A field is a column."""
         self.taken.add(column.path)
         self.guesses.append(Guess(which, column.path, min(sure, 1.0), why))
@@ -132,7 +132,7 @@ class Draft:
         self.notes.append(f"left out are {reason}")
 
 
-def columns_of(sample: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
+def columns_of(sample: Sequence[Mapping[str, Any]]) -> dict[str, SampleColumn]:
     """The columns of a sample by their paths, those within objects too."""
     values: dict[str, list[Any]] = defaultdict(list)
     names: dict[str, str] = {}
@@ -142,7 +142,9 @@ def columns_of(sample: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
             found = values[path]
             if value is not None and str(value).strip():
                 found.append(value)
-    return {path: Column(path, names[path], found, len(sample)) for path, found in values.items()}
+    return {
+        path: SampleColumn(path, names[path], found, len(sample)) for path, found in values.items()
+    }
 
 
 def _leaves(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from features.proposal.draft import Column, Draft, toml_text
+from features.proposal.draft import Draft, SampleColumn, toml_text
 from features.proposal.formats import MOSTLY, times_of
 from features.proposal.names import plain, score
 
@@ -35,7 +35,7 @@ def find_ids(draft: Draft) -> None:
         draft.notes.append("rows have no order id: each row is an order, numbered")
 
 
-def _user(draft: Draft) -> Column | None:
+def _user(draft: Draft) -> SampleColumn | None:
     scores: dict[str, float] = {}
     for path, column in draft.columns.items():
         if path in draft.taken or column.filled < 0.3:
@@ -58,7 +58,7 @@ def _user(draft: Draft) -> Column | None:
     return column
 
 
-def _order(draft: Draft, user: Column | None) -> Column | None:
+def _order(draft: Draft, user: SampleColumn | None) -> SampleColumn | None:
     scores: dict[str, float] = {}
     for path, column in draft.columns.items():
         if path in draft.taken or column.filled < MOSTLY:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from features.proposal.draft import NO_CURRENCY, Column, Draft, toml_text
+from features.proposal.draft import NO_CURRENCY, Draft, SampleColumn, toml_text
 from features.proposal.formats import AmountsFound, amounts_of, code_in
 from features.proposal.names import LINES, plain, score
 
@@ -54,9 +54,11 @@ def find_amount(draft: Draft) -> AmountsFound | None:
     return amounts
 
 
-def _by_line(draft: Draft, found: Mapping[str, AmountsFound]) -> tuple[Column, Column] | None:
+def _by_line(
+    draft: Draft, found: Mapping[str, AmountsFound]
+) -> tuple[SampleColumn, SampleColumn] | None:
     """Quantity and unit price, where rows are lines."""
-    best: dict[str, tuple[float, Column]] = {}
+    best: dict[str, tuple[float, SampleColumn]] = {}
     for path in found:
         for which in ("quantity", "price"):
             mark = score(draft.columns[path].name, which)
@@ -68,7 +70,7 @@ def _by_line(draft: Draft, found: Mapping[str, AmountsFound]) -> tuple[Column, C
 
 
 def _write_by_line(
-    draft: Draft, quantity: Column, price: Column, found: Mapping[str, AmountsFound]
+    draft: Draft, quantity: SampleColumn, price: SampleColumn, found: Mapping[str, AmountsFound]
 ) -> AmountsFound:
     why = f"{quantity.name} x {price.name}: rows are lines of orders"
     draft.take("amount", price, 0.8, why)
@@ -80,7 +82,7 @@ def _write_by_line(
     return amounts
 
 
-def _write_amount(draft: Draft, column: Column, amounts: AmountsFound, times: str) -> None:
+def _write_amount(draft: Draft, column: SampleColumn, amounts: AmountsFound, times: str) -> None:
     decimal = draft.answers.decimal or amounts.decimal
     if decimal is None:
         draft.ask(
@@ -108,7 +110,7 @@ def _write_amount(draft: Draft, column: Column, amounts: AmountsFound, times: st
     draft.lines["amount"] = f"{{ {', '.join(parts)} }}"
 
 
-def _may_be_cents(draft: Draft, column: Column) -> bool:
+def _may_be_cents(draft: Draft, column: SampleColumn) -> bool:
     numbers = sorted(abs(int(re.sub(r"\D", "", text) or 0)) for text in column.texts)
     code = draft.answers.currency or code_in(column.name)
     whole = code in ("JPY", "KRW", "VND", "CLP", "ISK", "IDR", "HUF")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from features.proposal.draft import LEAST, Column, Draft, raw, toml_text
+from features.proposal.draft import LEAST, Draft, SampleColumn, raw, toml_text
 from features.proposal.formats import amounts_of
 from features.proposal.names import TRUE_WORDS, meaning, plain, score
 
@@ -18,7 +18,7 @@ def find_statuses(draft: Draft) -> None:
     """Takes what says of a row that it is no order, or none any more. Values that the sample has
     not are set aside, not guessed."""
     said = draft.named("type")
-    statuses: list[tuple[Column, Mapping[str, str]]] = []
+    statuses: list[tuple[SampleColumn, Mapping[str, str]]] = []
     for path, column in draft.columns.items():
         if path in draft.taken or not column.values:
             continue
@@ -38,7 +38,7 @@ def find_statuses(draft: Draft) -> None:
     _refunded(draft)
 
 
-def _flags(draft: Draft, column: Column) -> bool:
+def _flags(draft: Draft, column: SampleColumn) -> bool:
     """Whether a column marks tests, which are left out."""
     if not {plain(text) for text in column.texts} <= {*TRUE_WORDS, "false", "no", "0", "nein"}:
         return False
@@ -50,7 +50,7 @@ def _flags(draft: Draft, column: Column) -> bool:
     return True
 
 
-def _type(draft: Draft, column: Column, known: Mapping[str, str]) -> None:
+def _type(draft: Draft, column: SampleColumn, known: Mapping[str, str]) -> None:
     groups: dict[str, list[str]] = {kind: [] for kind in _TYPE_OF.values()}
     for value, means in known.items():
         if means in _TYPE_OF:
@@ -65,7 +65,7 @@ def _type(draft: Draft, column: Column, known: Mapping[str, str]) -> None:
         )
 
 
-def _write_type(draft: Draft, column: Column, groups: Mapping[str, list[str]]) -> None:
+def _write_type(draft: Draft, column: SampleColumn, groups: Mapping[str, list[str]]) -> None:
     parts = [f"path = {toml_text(column.path)}"]
     for kind, values in groups.items():
         if values:
@@ -73,7 +73,7 @@ def _write_type(draft: Draft, column: Column, groups: Mapping[str, list[str]]) -
     draft.lines["type"] = f"{{ {', '.join(parts)} }}"
 
 
-def _status(draft: Draft, column: Column, known: Mapping[str, str]) -> None:
+def _status(draft: Draft, column: SampleColumn, known: Mapping[str, str]) -> None:
     draft.taken.add(column.path)
     left_out = sorted(value for value, means in known.items() if means in ("unpaid", "cancelled"))
     counting = sorted(known.keys() - set(left_out))
@@ -95,7 +95,7 @@ def _status(draft: Draft, column: Column, known: Mapping[str, str]) -> None:
         draft.notes.append(f"{column.name} {', '.join(back)}: refunded in full at the order's time")
 
 
-def _refunded_column(draft: Draft) -> Column | None:
+def _refunded_column(draft: Draft) -> SampleColumn | None:
     for path, column in draft.columns.items():
         if (
             path in draft.taken

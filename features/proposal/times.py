@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import date, datetime, time
 
-from features.proposal.draft import LEAST, Column, Draft, toml_text
+from features.proposal.draft import LEAST, Draft, SampleColumn, toml_text
 from features.proposal.formats import MOSTLY, TimesFound, times_of
 from features.proposal.names import plain, score
 
@@ -42,7 +42,7 @@ def find_time(draft: Draft) -> None:
     _write_time(draft, column, found)
 
 
-def _write_time(draft: Draft, column: Column, found: TimesFound) -> None:
+def _write_time(draft: Draft, column: SampleColumn, found: TimesFound) -> None:
     formats, naive = list(found.formats), found.naive
     if draft.answers.time_format:
         formats, naive = [draft.answers.time_format], "%z" not in draft.answers.time_format
@@ -81,7 +81,7 @@ def _write_time(draft: Draft, column: Column, found: TimesFound) -> None:
     draft.lines["ts"] = f"{{ {', '.join(parts)} }}" if len(parts) > 1 else toml_text(path)
 
 
-def _clock(draft: Draft, date_column: Column) -> Column | None:
+def _clock(draft: Draft, date_column: SampleColumn) -> SampleColumn | None:
     """The column that has the time of day, where the date has none."""
     if any(":" in text for text in date_column.texts[:50]):
         return None
@@ -93,7 +93,7 @@ def _clock(draft: Draft, date_column: Column) -> Column | None:
     return None
 
 
-def _has_clock(column: Column) -> bool:
+def _has_clock(column: SampleColumn) -> bool:
     """Whether any of its times is of another time of day than midnight."""
     midnight = time()
     for value in column.values:

@@ -24,7 +24,7 @@ _CHUNK: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FilePart:
     """One table of a file: the file itself, or a member of an archive."""
 
     path: Path
@@ -39,7 +39,7 @@ class Part:
 class _Bounded(io.RawIOBase):
     """The unpacked bytes of a compressed file; raises where they are out of all proportion."""
 
-    def __init__(self, raw: IO[bytes] | gzip.GzipFile, packed_bytes: int, part: Part) -> None:
+    def __init__(self, raw: IO[bytes] | gzip.GzipFile, packed_bytes: int, part: FilePart) -> None:
         self._raw, self._part = raw, part
         self._left = max(_ALWAYS_ALLOWED, packed_bytes * _MOST_GROWTH)
 
@@ -56,7 +56,7 @@ class _Bounded(io.RawIOBase):
         return len(chunk)
 
 
-def parts_of(path: Path) -> list[Part]:
+def parts_of(path: Path) -> list[FilePart]:
     """The tables in a file. Raises OrderLogError for a file that is not there, empty, locked with a
     password, or of a kind that is not read."""
     if not path.exists():
@@ -76,15 +76,15 @@ def parts_of(path: Path) -> list[Part]:
             " save it as .xlsx without a password"
         )
     if head.startswith(b"PAR1"):
-        return [Part(path, kind="parquet")]
+        return [FilePart(path, kind="parquet")]
     if head.startswith(b"%PDF"):
         raise OrderLogError(f"{path} is a PDF; export the orders as CSV")
     if head.startswith(b"PK"):
         return _of_archive(path)
-    return [Part(path)]
+    return [FilePart(path)]
 
 
-def _of_archive(path: Path) -> list[Part]:
+def _of_archive(path: Path) -> list[FilePart]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [info for info in archive.infolist() if not info.is_dir()]
@@ -103,14 +103,14 @@ def _of_archive(path: Path) -> list[Part]:
         raise OrderLogError(f"{path} is damaged: {error}; copy or export it again") from None
     if not wanted:
         raise OrderLogError(f"{path} holds no file; export it again")
-    return [Part(path, info.filename) for info in wanted]
+    return [FilePart(path, info.filename) for info in wanted]
 
 
 def _is_clutter(name: str) -> bool:
     return name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith(".")
 
 
-def _workbook(path: Path, archive: zipfile.ZipFile) -> Part:
+def _workbook(path: Path, archive: zipfile.ZipFile) -> FilePart:
     """The workbook, once all that is in it was unpacked with bounds."""
     names = {info.filename for info in archive.infolist()}
     if any(name.endswith("vbaProject.bin") for name in names):
@@ -119,7 +119,7 @@ def _workbook(path: Path, archive: zipfile.ZipFile) -> Part:
         )
     if "xl/workbook.xml" not in names:
         raise OrderLogError(f"{path} is a document of another kind; export the orders as CSV")
-    part, total = Part(path, kind="workbook"), 0
+    part, total = FilePart(path, kind="workbook"), 0
     for info in archive.infolist():
         # What the archive says of its sizes may be a lie: they are counted.
         packed, info.file_size = info.compress_size, MAX_SHEETS_BYTES + 1
@@ -134,7 +134,7 @@ def _workbook(path: Path, archive: zipfile.ZipFile) -> Part:
     return part
 
 
-def _bomb(part: Part) -> OrderLogError:
+def _bomb(part: FilePart) -> OrderLogError:
     return OrderLogError(
         f"{part} unpacks to more than {_MOST_GROWTH} times its size, as no export does; unpack it"
         " yourself if you trust it"
@@ -142,7 +142,7 @@ def _bomb(part: Part) -> OrderLogError:
 
 
 @contextmanager
-def unpacked(part: Part) -> Iterator[IO[bytes]]:
+def unpacked(part: FilePart) -> Iterator[IO[bytes]]:
     """The bytes of a text. Raises OrderLogError where they are damaged, whenever that shows."""
     try:
         if part.member:

@@ -28,7 +28,8 @@ from model.data.order_log import FileRules, RejectedRow, Row
 from model.data.rows import RowsAre
 from model.data.text_files import OrderLogError
 from model.intake.containers import parts_of
-from model.intake.tables import Record, Table, tables_of
+from model.intake.table import Record, Table
+from model.intake.tables import tables_of
 
 # Rows that are looked at to propose a mapping: of a large file, every so many of its first rows.
 _FIRST, _EVERY, _MOST_SCANNED, _MOST_SAMPLED = 2_000, 40, 400_000, 8_000
@@ -44,7 +45,7 @@ class Unanswered(OrderLogError):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Told:
     """What a person said of their files: a preset or the file of a mapping, or answers for one that
     is proposed."""
 
@@ -55,7 +56,7 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Intake:
+class Understood:
     """Files that were understood. `guesses` and `notes` are for people; `skipped` counts, while
     rows are read, records that are no orders."""
 
@@ -130,7 +131,7 @@ def _aside(table: Table, line: int, reason: Reason, detail: str) -> RejectedRow:
     return RejectedRow(Path(str(table.part)), line, Rejected(reason, detail))
 
 
-def understood(paths: Sequence[Path], asked: Asked) -> Intake:
+def understood(paths: Sequence[Path], asked: Told) -> Understood:
     """The files with the mapping that reads them. Raises OrderLogError for what cannot be read,
     MappingError for a mapping at fault, and Unanswered where a question has to be answered."""
     tables = [
@@ -170,7 +171,7 @@ def _sample(tables: Sequence[Table]) -> list[Record]:
     return found
 
 
-def _with_mapping(tables: Sequence[Table], sample: Sequence[Record], asked: Asked) -> Intake:
+def _with_mapping(tables: Sequence[Table], sample: Sequence[Record], asked: Told) -> Understood:
     timezone = asked.answers.timezone
     if asked.mapping is not None:
         try:
@@ -178,7 +179,7 @@ def _with_mapping(tables: Sequence[Table], sample: Sequence[Record], asked: Aske
         except (OSError, UnicodeDecodeError) as error:
             raise MappingError(f"mapping {asked.mapping} cannot be read: {error}") from None
         mapping = OrderMapping.from_toml(text, name=str(asked.mapping), timezone=timezone)
-        return Intake(tables, mapping, "", f"mapping {asked.mapping}", text)
+        return Understood(tables, mapping, "", f"mapping {asked.mapping}", text)
     name = asked.preset or _recognised(sample, asked.answers)
     if name is not None:
         mapping = preset(name, timezone)
@@ -189,12 +190,12 @@ def _with_mapping(tables: Sequence[Table], sample: Sequence[Record], asked: Aske
         }
         said = "" if asked.preset else ", recognised by its fields"
         toml = "\n".join(text_of(shape) for shape in sorted(shapes))
-        return Intake(tables, mapping, "", f"preset {' and '.join(sorted(shapes))}{said}", toml)
+        return Understood(tables, mapping, "", f"preset {' and '.join(sorted(shapes))}{said}", toml)
     proposal = propose([inner for record in sample if (inner := _inner(record))], asked.answers)
     if proposal.questions:
         raise Unanswered(_questions(proposal))
     mapping = OrderMapping.from_toml(proposal.toml, name="proposed", timezone=timezone)
-    return Intake(
+    return Understood(
         tables, mapping, "", "proposed", proposal.toml, proposal.guesses, list(proposal.notes)
     )
 
@@ -233,7 +234,7 @@ def _questions(proposal: Proposal) -> str:
     )
 
 
-def _check(found: Intake, sample: Sequence[Record], asked: Asked) -> None:
+def _check(found: Understood, sample: Sequence[Record], asked: Told) -> None:
     """Raises OrderLogError where the mapping makes no order of any record of the sample, and
     Unanswered where it lacks a zone."""
     unfit: Unfit | None = None
@@ -269,7 +270,7 @@ def _shown(record: Mapping[str, Any]) -> str:
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 
 
-def _currency(found: Intake, sample: Sequence[Record], asked: Asked) -> str:
+def _currency(found: Understood, sample: Sequence[Record], asked: Told) -> str:
     """That of most orders of the sample; else what was said; else none."""
     codes: Counter[str] = Counter()
     for record in sample[:_TRIED]:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from model.data.text_files import OrderLogError, unreadable
-from model.intake.containers import Part
-from model.intake.tables import ROW_NUMBER, Record, Table
+from model.intake.containers import FilePart
+from model.intake.table import ROW_NUMBER, Record, Table
 
 _BATCH_ROWS: Final = 10_000
 _MOST_GROUP_BYTES: Final = 1 << 30
 
 
-def parquet_table(part: Part) -> Table:
+def parquet_table(part: FilePart) -> Table:
     """The table in a Parquet file. Raises OrderLogError."""
     try:
         import pyarrow as pa

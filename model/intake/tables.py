@@ -6,21 +6,18 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import IO, Any, Final, TypeAlias
+from typing import IO, Any, Final
 
 import msgspec
 
 from model.data.text_files import MAX_LINE, OrderLogError
-from model.intake.containers import Part, unpacked
+from model.intake.containers import FilePart, unpacked
 from model.intake.layout import SEPARATORS, Layout, layout_of
+from model.intake.table import ROW_NUMBER, Record, Table
 
-Record: TypeAlias = dict[str, Any]
-
-ROW_NUMBER: Final = "#"
-"""The key under which a record of a table has its row's number, for rows without ids."""
 _SAMPLE_LINES: Final = 200
 _CHUNK: Final = 1 << 20
 # A JSON document that is not one object a line has to be held whole.
@@ -34,24 +31,7 @@ _BOMS: Final = (
 )
 
 
-@dataclass(slots=True)
-class Table:
-    """A table that was looked at: `about` says how it is written, `names` are its columns (none of
-    JSON). `records` reads it from its start; a text instead of a record is a row that is none, and
-    says why. `lines` is the line read last."""
-
-    part: Part
-    about: str
-    names: tuple[str, ...]
-    reader: Callable[[], Iterator[tuple[int, Record | str]]]
-    notes: list[str] = field(default_factory=list)
-
-    def records(self) -> Iterator[tuple[int, Record | str]]:
-        """Each record with its line."""
-        return self.reader()
-
-
-def tables_of(part: Part, encoding: str | None = None) -> list[Table]:
+def tables_of(part: FilePart, encoding: str | None = None) -> list[Table]:
     """The tables of one part of a file. Raises OrderLogError."""
     if part.kind == "workbook":
         from model.intake.workbook import sheets
@@ -78,7 +58,7 @@ def tables_of(part: Part, encoding: str | None = None) -> list[Table]:
     return [_table(part, chosen, layout)]
 
 
-def _encoding(part: Part) -> str:
+def _encoding(part: FilePart) -> str:
     """By byte order mark, else UTF-8 where the whole file is, else what Windows writes."""
     with unpacked(part) as binary:
         head = binary.read(_CHUNK)
@@ -107,7 +87,7 @@ def _encoding(part: Part) -> str:
 class _Text:
     """The text of a part, in a `with`."""
 
-    def __init__(self, part: Part, encoding: str) -> None:
+    def __init__(self, part: FilePart, encoding: str) -> None:
         self._part, self._encoding = part, encoding
         self._binary = unpacked(part)
 
@@ -120,7 +100,7 @@ class _Text:
         return self._binary.__exit__(*error)
 
 
-def _lines(text: IO[str], part: Part) -> Iterator[str]:
+def _lines(text: IO[str], part: FilePart) -> Iterator[str]:
     number = 0
     while line := text.readline(MAX_LINE):
         number += 1
@@ -132,7 +112,7 @@ def _lines(text: IO[str], part: Part) -> Iterator[str]:
         yield line
 
 
-def _table(part: Part, encoding: str, layout: Layout) -> Table:
+def _table(part: FilePart, encoding: str, layout: Layout) -> Table:
     where = f"header in line {layout.above + 1}" if layout.has_header else "no header"
     about = f"CSV in {_shown(encoding)}, separated by {SEPARATORS.get(layout.separator, '?')}"
 
@@ -168,7 +148,7 @@ class _Physical:
             yield line
 
 
-def _rows(part: Part, encoding: str, layout: Layout) -> Iterator[tuple[int, Record | str]]:
+def _rows(part: FilePart, encoding: str, layout: Layout) -> Iterator[tuple[int, Record | str]]:
     names, width = layout.names, len(layout.names)
     with _Text(part, encoding) as text:
         physical = _Physical(_lines(text, part))
@@ -205,7 +185,7 @@ def _rows(part: Part, encoding: str, layout: Layout) -> Iterator[tuple[int, Reco
 
 
 def _check_spanning(
-    part: Part, begins: int, lines: list[str], row: list[str], layout: Layout
+    part: FilePart, begins: int, lines: list[str], row: list[str], layout: Layout
 ) -> None:
     """Raises OrderLogError where a quote swallowed rows: what it holds looks like rows itself."""
     swallowed = [line.split(layout.separator) for line in lines[1:]]
@@ -220,7 +200,7 @@ def _check_spanning(
         )
 
 
-def _json(part: Part, encoding: str, sample: list[str]) -> Table:
+def _json(part: FilePart, encoding: str, sample: list[str]) -> Table:
     lined = _is_lines(sample)
     if lined:
         return Table(part, "JSON, an object a line", (), lambda: _json_lines(part, encoding))
@@ -247,7 +227,7 @@ def _is_json(text: str) -> bool:
 _decode = msgspec.json.Decoder(float_hook=str).decode
 
 
-def _json_lines(part: Part, encoding: str) -> Iterator[tuple[int, Record | str]]:
+def _json_lines(part: FilePart, encoding: str) -> Iterator[tuple[int, Record | str]]:
     with _Text(part, encoding) as text:
         for number, line in enumerate(_lines(text, part), start=1):
             if not line.strip():
@@ -263,7 +243,7 @@ def _json_lines(part: Part, encoding: str) -> Iterator[tuple[int, Record | str]]
                 yield number, f"the line is a JSON {type(document).__name__}; write an object"
 
 
-def _document(part: Part, encoding: str) -> Iterator[tuple[int, Record | str]]:
+def _document(part: FilePart, encoding: str) -> Iterator[tuple[int, Record | str]]:
     with _Text(part, encoding) as text:
         content = text.read(_MOST_DOCUMENT + 1)
     if len(content) > _MOST_DOCUMENT:

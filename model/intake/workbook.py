@@ -13,16 +13,16 @@ from openpyxl import load_workbook
 from openpyxl.utils.exceptions import InvalidFileException
 
 from model.data.text_files import OrderLogError
-from model.intake.containers import Part
+from model.intake.containers import FilePart
 from model.intake.layout import layout_of, unique
-from model.intake.tables import ROW_NUMBER, Record, Table
+from model.intake.table import ROW_NUMBER, Record, Table
 
 _MOST_COLUMNS: Final = 1_000
 _MOST_BLANK_ROWS: Final = 1_000
 _SAMPLE_ROWS: Final = 50
 
 
-def sheets(part: Part) -> list[Table]:
+def sheets(part: FilePart) -> list[Table]:
     """The sheets of a workbook that are tables: the first one, and those with the same header.
     Raises OrderLogError."""
     found: list[Table] = []
@@ -41,7 +41,9 @@ def sheets(part: Part) -> list[Table]:
     return found
 
 
-def _sheet(part: Part, name: str, above: int, names: tuple[str, ...], has_header: bool) -> Table:
+def _sheet(
+    part: FilePart, name: str, above: int, names: tuple[str, ...], has_header: bool
+) -> Table:
     def records() -> Iterator[tuple[int, Record | str]]:
         for count, (number, row) in enumerate(_numbered(part, name, above + has_header), start=1):
             if any(cell != "" for cell in row[len(names) :]):
@@ -74,7 +76,7 @@ def _shape(sample: list[list[Any]]) -> tuple[int, tuple[str, ...], bool] | None:
     return layout.above, unique(header), True
 
 
-def _sheet_names(part: Part) -> list[str]:
+def _sheet_names(part: FilePart) -> list[str]:
     book = _open(part)
     try:
         return [sheet.title for sheet in book.worksheets]
@@ -82,7 +84,7 @@ def _sheet_names(part: Part) -> list[str]:
         book.close()
 
 
-def _numbered(part: Part, name: str, skipped: int) -> Iterator[tuple[int, list[Any]]]:
+def _numbered(part: FilePart, name: str, skipped: int) -> Iterator[tuple[int, list[Any]]]:
     blank = 0
     for number, row in enumerate(_cells(part, name), start=1):
         if number <= skipped:
@@ -97,7 +99,7 @@ def _numbered(part: Part, name: str, skipped: int) -> Iterator[tuple[int, list[A
         yield number, row
 
 
-def _cells(part: Part, name: str) -> Iterator[list[Any]]:
+def _cells(part: FilePart, name: str) -> Iterator[list[Any]]:
     book = _open(part)
     try:
         sheet = book[name]
@@ -116,7 +118,7 @@ def _cells(part: Part, name: str) -> Iterator[list[Any]]:
         book.close()
 
 
-def _open(part: Part) -> Any:
+def _open(part: FilePart) -> Any:
     try:
         with warnings.catch_warnings():
             # Of styles and validations that it does not know.
@@ -128,7 +130,7 @@ def _open(part: Part) -> Any:
         raise _damaged(part, error) from None
 
 
-def _damaged(part: Part, error: Exception) -> OrderLogError:
+def _damaged(part: FilePart, error: Exception) -> OrderLogError:
     fault = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
     return OrderLogError(f"{part} cannot be read as a workbook: {fault}; save it again as .xlsx")
 

@@ -44,7 +44,7 @@ Stage: TypeAlias = Callable[[str], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True)
-class PastWarning:
+class EndedPast:
     """A warning that would have been sent on an ISO date, and what came of it: the next order
     (None: none yet) and how that counts."""
 
@@ -57,7 +57,7 @@ class PastWarning:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class FirstLook:
     """What a log gives: the scorer of all of it, the list as of its end, and the backtest of its
     twin, None where the log has no room for one; `why_not` then says what is missing. `every`: one
     of so many customers was judged."""
@@ -66,7 +66,7 @@ class Trial:
     customers: Mapping[str, CustomerRecord]
     slipping: SlippingList
     judged: Backtest | None
-    past: Sequence[PastWarning]
+    past: Sequence[EndedPast]
     why_not: str
     every: int
 
@@ -106,7 +106,7 @@ def tried(
     config: TrainingConfig,
     stage: Stage = lambda name: nullcontext(),
     progress: Callable[[int], None] = lambda days: None,
-) -> Trial:
+) -> FirstLook:
     """Everything that a log gives for a horizon; `orders` in event time. `stage` is entered for
     each step, `progress` hears of days that were judged. Raises TrainingError."""
     config = replace(config, max_rows=min(config.max_rows, _MAX_ROWS))
@@ -123,8 +123,8 @@ def tried(
         with stage("judging"):
             judged, past = _judged(orders, config, today, every, progress)
     except (TrainingError, BacktestError, EvaluationError, FitError) as error:
-        return Trial(scorer, customers, found, None, (), str(error), every)
-    return Trial(scorer, customers, found, judged, past, "", every)
+        return FirstLook(scorer, customers, found, None, (), str(error), every)
+    return FirstLook(scorer, customers, found, judged, past, "", every)
 
 
 def _records(
@@ -161,7 +161,7 @@ def _judged(
     today: int,
     every: int,
     progress: Callable[[int], None],
-) -> tuple[Backtest, list[PastWarning]]:
+) -> tuple[Backtest, list[EndedPast]]:
     """How good the warnings of a model would have been that was trained two horizons ago."""
     cutoff = today - 2 * config.horizon_days
     scorer = trained(orders, cutoff, config)
@@ -188,7 +188,7 @@ def _judged(
             calendar,
         )
         past.append(
-            PastWarning(
+            EndedPast(
                 iso_day(warning.day),
                 warning.user_id,
                 "" if warning.since is None else iso_day(warning.since),

@@ -26,12 +26,12 @@ from model.data.order_log import FileRules, Rejections
 from model.data.rows import RowsAre
 from model.data.summary import NOBODY_TWICE
 from model.data.text_files import OrderLogError, for_spreadsheets
-from model.intake.intake import Asked, Intake, understood
+from model.intake.intake import Told, Understood, understood
 from streamer.clock import SystemClock
 from streamer.errors import StreamerError
 
 if TYPE_CHECKING:
-    from model.training.trial import PastWarning, Trial
+    from model.training.trial import EndedPast, FirstLook
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 FILES: Final = click.argument(
@@ -73,7 +73,7 @@ def asking_options(command: _F) -> _F:
         columns = dict(_column(text) for text in options.pop("columns"))
         names = ("timezone", "time_format", "currency", "decimal", "unit", "rows")
         answers = Answers(columns, **{name: options.pop(name) for name in names})
-        asked = Asked(
+        asked = Told(
             options.pop("preset"), options.pop("mapping"), options.pop("encoding"), answers
         )
         if answers.timezone is not None:
@@ -101,7 +101,7 @@ def _column(text: str) -> tuple[str, str]:
 @click.command("mapping")
 @FILES
 @asking_options
-def mapping_command(files: tuple[Path, ...], asked: Asked) -> None:
+def mapping_command(files: tuple[Path, ...], asked: Told) -> None:
     """Propose how to read files: prints a mapping (TOML), and says why on stderr.
 
     What changes money or time and cannot be seen from the files is asked, never guessed.
@@ -117,7 +117,7 @@ def mapping_command(files: tuple[Path, ...], asked: Asked) -> None:
     tell(found.toml.rstrip())
 
 
-def _guessed(found: Intake) -> Iterator[str]:
+def _guessed(found: Understood) -> Iterator[str]:
     for one in found.guesses:
         yield f"{one.field}: {one.path}, {one.sure:.0%} sure: {one.why}"
 
@@ -135,7 +135,7 @@ def _guessed(found: Intake) -> Iterator[str]:
 @click.option("--why-not", metavar="USER", help="Say why a customer is not warned of, and when.")
 @asking_options
 def try_command(
-    files: tuple[Path, ...], out: Path, horizon: int | None, why_not: str | None, asked: Asked
+    files: tuple[Path, ...], out: Path, horizon: int | None, why_not: str | None, asked: Told
 ) -> None:
     """See who is slipping away, from a shop's export as it is.
 
@@ -153,7 +153,7 @@ def try_command(
         _report(loaded, found, asked, out, horizon, why_not)
 
 
-def read(found: Intake, asked: Asked, files: tuple[Path, ...]) -> Loaded:
+def read(found: Understood, asked: Told, files: tuple[Path, ...]) -> Loaded:
     """The orders of files that were understood; rows that are set aside are told on stderr."""
     rules = FileRules(
         OrderRules(currency=found.currency), now_ms=SystemClock().now_ms(), reader=found.rows
@@ -179,7 +179,7 @@ def _counted(rows: Any, bar: tqdm[Any]) -> Iterator[Any]:
         yield row
 
 
-def _understanding(found: Intake, loaded: Loaded, net: int) -> str:
+def _understanding(found: Understood, loaded: Loaded, net: int) -> str:
     """In five lines: files, mapping, time, money, what does not count."""
     orders, summary = loaded.orders, loaded.summary
     files = "; ".join(f"{table.part}: {table.about}" for table in found.tables[:3])
@@ -203,7 +203,12 @@ def _understanding(found: Intake, loaded: Loaded, net: int) -> str:
 
 
 def _report(
-    loaded: Loaded, found: Intake, asked: Asked, out: Path, horizon: int | None, why_not: str | None
+    loaded: Loaded,
+    found: Understood,
+    asked: Told,
+    out: Path,
+    horizon: int | None,
+    why_not: str | None,
 ) -> None:
     """Trains, judges, and writes the page and the files beside it."""
     # Plots bring matplotlib along, training scikit-learn.
@@ -232,7 +237,7 @@ def _report(
         tell(f"\n{why_not}: " + ("there is no such customer" if quiet is None else quiet.text))
 
 
-def _write(trial: Trial, found: Intake, out: Path) -> None:
+def _write(trial: FirstLook, found: Understood, out: Path) -> None:
     from model.report.slipping import slipping_csv
     from model.report.slipping_page import PastWarnings, past_of, slipping_page
 
@@ -249,18 +254,18 @@ def _write(trial: Trial, found: Intake, out: Path) -> None:
         replace_durably(out / name, text.encode(errors="replace"))
 
 
-def _past_csv(past: Sequence[PastWarning]) -> str:
-    from model.training.trial import PastWarning
+def _past_csv(past: Sequence[EndedPast]) -> str:
+    from model.training.trial import EndedPast
 
     written = io.StringIO()
     rows = csv.writer(written, lineterminator="\r\n")
-    rows.writerow(field.name for field in fields(PastWarning))
+    rows.writerow(field.name for field in fields(EndedPast))
     for one in past:
         rows.writerow(for_spreadsheets(str(value)) for value in astuple(one))
     return written.getvalue()
 
 
-def _told(trial: Trial, out: Path) -> str:
+def _told(trial: FirstLook, out: Path) -> str:
     """What came of it, for a terminal."""
     found, judged = trial.slipping, trial.judged
     stake = sum(one.at_stake for one in found.customers)

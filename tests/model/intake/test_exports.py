@@ -12,14 +12,14 @@ from features.proposal.draft import Answers
 from features.times import calendar_of
 from model.data.loading import Loaded, load
 from model.data.order_log import FileRules
-from model.intake.intake import Asked, Unanswered, understood
+from model.intake.intake import Told, Unanswered, understood
 from model.training.trial import net_minor
 from tests.support.exports.files import ASKS, EXPORTS, net_cents, shop
 
 ORDERS = shop()
 
 
-def loaded(path: Path, asked: Asked) -> Loaded:
+def loaded(path: Path, asked: Told) -> Loaded:
     found = understood([path], asked)
     rules = FileRules(OrderRules(currency=found.currency), reader=found.rows)
     return load([path], rules, found.rows_are)
@@ -34,8 +34,8 @@ def test_an_export_is_understood_and_its_sum_is_equal_to_the_cent(
     zone = ASKS.get(name)
     if zone is not None:
         with pytest.raises(Unanswered, match="--timezone"):
-            understood([path], Asked())
-    read = loaded(path, Asked(answers=Answers(timezone=zone)))
+            understood([path], Told())
+    read = loaded(path, Told(answers=Answers(timezone=zone)))
     assert not read.summary.set_aside
     assert net_minor(read.orders, calendar_of("UTC")) == net_cents(ORDERS)
     assert read.summary.customers == len({one.customer for one in ORDERS})
@@ -49,6 +49,6 @@ def test_files_of_one_shop_are_read_together(tmp_path: Path) -> None:
     paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
     for path, part in zip(paths, (ORDERS[:30], ORDERS[30:]), strict=True):
         EXPORTS["orders_export.csv"](path, part)
-    found = understood(paths, Asked())
+    found = understood(paths, Told())
     read = load(paths, FileRules(OrderRules(currency="EUR"), reader=found.rows), None)
     assert net_minor(read.orders, calendar_of("UTC")) == net_cents(ORDERS)

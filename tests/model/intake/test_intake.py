@@ -17,7 +17,7 @@ from features.proposal.draft import Answers
 from model.data.loading import load
 from model.data.order_log import FileRules
 from model.data.text_files import OrderLogError
-from model.intake.intake import Asked, Unanswered, understood
+from model.intake.intake import Told, Unanswered, understood
 from tests.support.exports.files import german, shop, shopify
 from tests.support.exports.records import SHOPIFY_REFUND, shopify_order
 
@@ -26,9 +26,9 @@ PLAIN = (
 )
 
 
-def fault(path: Path, asked: Asked | None = None) -> str:
+def fault(path: Path, asked: Told | None = None) -> str:
     def read() -> None:
-        found = understood([path], asked or Asked())
+        found = understood([path], asked or Told())
         list(found.rows(FileRules()))
 
     with pytest.raises(OrderLogError) as caught:
@@ -43,7 +43,7 @@ def test_a_wrong_preset_is_told_with_the_first_record_and_what_it_looks_like(
 ) -> None:
     path = tmp_path / "orders.csv"
     shopify(path, shop())
-    message = fault(path, Asked(preset="stripe"))
+    message = fault(path, Told(preset="stripe"))
     assert "stripe-charge needs id, amount" in message
     assert "--preset shopify" in message
     assert '"#1001"' in message
@@ -53,7 +53,7 @@ def test_a_mapping_that_matches_nothing_shows_the_first_record(tmp_path: Path) -
     path, mapping = tmp_path / "orders.csv", tmp_path / "shop.toml"
     path.write_text(PLAIN)
     mapping.write_text('order_id = "id"\nuser_id = "user_id"\nts = "ts"\namount = "amount"\n')
-    message = fault(path, Asked(mapping=mapping))
+    message = fault(path, Told(mapping=mapping))
     assert "line 1: id is missing" in message
     assert '"user_id": "kim"' in message
 
@@ -65,7 +65,7 @@ def test_a_faulty_mapping_and_one_that_is_not_there_are_named(tmp_path: Path) ->
         if text is not None:
             mapping.write_text(text)
         with pytest.raises(MappingError, match=r"shop\.toml"):
-            understood([path], Asked(mapping=mapping))
+            understood([path], Told(mapping=mapping))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_workbooks_with_macros_and_archives_that_explode_are_not_opened(tmp_path
 def test_half_a_row_at_the_end_is_set_aside_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "half.csv"
     path.write_text(PLAIN + "3,kim,2024-11")
-    found = understood([path], Asked())
+    found = understood([path], Told())
     *_, last = found.rows(FileRules(OrderRules(currency=found.currency)))
     assert "line 4: missing_field: the row has 3 fields where the header has 4" in str(last)
 
@@ -130,8 +130,8 @@ def test_a_day_and_month_that_cannot_be_told_apart_are_asked_and_the_answer_coun
     path = tmp_path / "orders.csv"
     path.write_text("order,customer,date,total\n1,kim,03/04/2024,5.00\n2,kim,05/06/2024,6.50\n")
     with pytest.raises(Unanswered, match="--time-format '%d/%m/%Y' or --time-format '%m/%d/%Y'"):
-        understood([path], Asked())
-    found = understood([path], Asked(answers=Answers(time_format="%d/%m/%Y", currency="EUR")))
+        understood([path], Told())
+    found = understood([path], Told(answers=Answers(time_format="%d/%m/%Y", currency="EUR")))
     rows = load([path], FileRules(OrderRules(currency="EUR"), reader=found.rows))
     assert [one.ts_ms // 86_400_000 for one in rows.orders] == [19816, 19879]
 
@@ -141,7 +141,7 @@ def test_values_of_a_status_that_the_sample_has_not_are_set_aside_and_told(
 ) -> None:
     path = tmp_path / "orders.csv"
     german(path, shop())
-    found = understood([path], Asked(answers=Answers(timezone="Europe/Berlin")))
+    found = understood([path], Told(answers=Answers(timezone="Europe/Berlin")))
     with path.open(encoding="cp1252") as file:
         rows = list(csv.reader(file, delimiter=";"))
     rows[3][rows[0].index("Status")] = "Umtausch"
@@ -156,7 +156,7 @@ def test_values_of_a_status_that_the_sample_has_not_are_set_aside_and_told(
 def test_refunds_that_name_no_customer_are_of_that_of_their_order(tmp_path: Path) -> None:
     path = tmp_path / "hooks.jsonl"
     path.write_text(f"{json.dumps(SHOPIFY_REFUND)}\n{json.dumps(shopify_order())}\n")
-    found = understood([path], Asked())
+    found = understood([path], Told())
     rows = load([path], FileRules(OrderRules(currency="USD"), reader=found.rows))
     assert {one.user_id for one in rows.orders} == {"115310627314723954"}
     assert sorted(one.type.wire for one in rows.orders) == ["order", "refund"]
