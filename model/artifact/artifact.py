@@ -31,6 +31,7 @@ from model.artifact.card import card
 from model.artifact.files import (
     ARTIFACT_FILES,
     CARD_FILE,
+    JUDGED,
     MANIFEST_FILE,
     MAX_BYTES,
     MODEL_FILE,
@@ -276,7 +277,7 @@ def version_of(
 def _replace(target: Path, files: Mapping[str, bytes]) -> None:
     """Puts the files where `target` is, through a directory beside it and a rename."""
     strangers = (
-        sorted(p.name for p in target.iterdir() if p.name not in ARTIFACT_FILES)
+        sorted(p.name for p in target.iterdir() if p.name not in (*ARTIFACT_FILES, JUDGED))
         if target.exists()
         else []
     )

@@ -9,8 +9,10 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from features.times import day_of_date, iso_day
+from features.events.orders import Order
+from features.times import calendar_of, day_of_date, iso_day
 from model.artifact import artifact
+from model.artifact.files import JUDGED
 from model.artifact.signature import Trust
 from model.backtest.result import BacktestError
 from model.backtest.run import BacktestPlan, backtest
@@ -26,6 +28,7 @@ from model.commands.shared import (
     one_line_errors,
     reading_options,
     say,
+    tell,
     trust_options,
     write_page,
 )
@@ -86,8 +89,10 @@ def backtest_command(
     """
     with one_line_errors():
         loaded = artifact.load(model_path, trust)
+        log = reading.load(orders, reading.rules_of(loaded.manifest)).orders
+        if from_day is None:
+            loaded = _judged(loaded, model_path, log, trust)
         manifest, scorer = loaded.manifest, loaded.scorer(attributes)
-        log = reading.load(orders, reading.rules_of(manifest)).orders
         known_customers(scorer.attributes, log)
         cutoff_day = day_of_date(manifest.cutoff)
         if from_day is not None and from_day < cutoff_day:
@@ -118,6 +123,24 @@ def backtest_command(
 
             write_page(html, page(report))
     say(report, lambda: text(report), html, as_json=as_json)
+
+
+def _judged(
+    loaded: artifact.Artifact, path: Path, log: Sequence[Order], trust: Trust
+) -> artifact.Artifact:
+    """The model, or its twin where the log ends too soon after the model's own cutoff."""
+    manifest = loaded.manifest
+    end_day = calendar_of(manifest.timezone).day_of(log[-1].ts_ms) + 1
+    known = end_day - day_of_date(manifest.cutoff)
+    if known > manifest.horizon_days or not (path / JUDGED).is_dir():
+        return loaded
+    twin = artifact.load(path / JUDGED, trust)
+    tell(
+        f"The log ends {known} days after the model's cutoff, so its twin is judged, trained up to"
+        f" {twin.manifest.cutoff}",
+        err=True,
+    )
+    return twin
 
 
 def _policy(settings: Sequence[str], budget: int | None) -> Policy:

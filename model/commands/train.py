@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ from tqdm import tqdm
 from features.events.orders import FreeOrders
 from features.times import UTC, Calendar, iso_day
 from model.artifact import artifact
+from model.artifact.files import JUDGED
 from model.artifact.manifest import Manifest
 from model.commands.shared import (
     ATTRIBUTES,
@@ -31,6 +34,7 @@ from model.commands.shared import (
 from model.data.attributes import read_attributes
 from model.data.columns import OrderColumns
 from model.data.training_rows import TrainingConfig, TrainingError, TrainingSet, default_cutoff_day
+from model.errors import ModelError
 from model.estimators.kinds import DEFAULT, KINDS, Option, options_of
 from model.evaluate.rolling import cutoff_days
 from model.training.auto import AUTO, auto, told
@@ -155,8 +159,9 @@ def train_command(
 ) -> None:
     """Train a model, compare it on the time after the cutoff, and write it to --out.
 
-    With --search, trials are judged at earlier days, none of which trains on its own
-    future. A search that was interrupted goes on where it was when run again.
+    Without --cutoff, --out/judged gets the same of a horizon earlier, for `backtest`. With
+    --search, trials are judged at earlier days, none of which trains on its own future. A
+    search that was interrupted goes on where it was when run again.
 
     \b
     Example:
@@ -184,26 +189,38 @@ def train_command(
         known_customers(config.attributes, log)
         cutoff_day = _cutoff_day(log, horizon, cutoff, calendar)
         past = cutoff_days(log, config, cutoffs, horizon, cutoff_day - horizon) if cutoffs else []
+        choose: Choose | None = partial(auto, fold_count=folds) if asked == AUTO else None
         if searched:
-            wanted = plan(trials, seed, kind)
-            result = made(log, config, cutoff_day, _searching(out, wanted, folds), past)
-        else:
-            with step("training"):
-                choose = partial(auto, fold_count=folds) if asked == AUTO else None
-                result = made(log, config, cutoff_day, choose, past)
-        manifest = _saved(out, result, found)
+            choose = _searching(out, plan(trials, seed, kind), folds)
+        with nullcontext() if searched else step("training"):
+            result = made(log, config, cutoff_day, choose, past)
+        twin = _twin(log, config, result, cutoff_day) if cutoff is None else None
+        manifest = _saved(out, result, found, twin)
     tell(_told(result, manifest))
     tell(f"\n{found.report.text(currency)}\n\nWritten to {out}")
 
 
-def _saved(out: Path, result: Made, found: Cleaned) -> Manifest:
-    """The manifest of the model, written to `out` with what was found in its log."""
+def _saved(out: Path, result: Made, found: Cleaned, twin: Made | None) -> Manifest:
+    """The manifest of the model, written to `out` with what was found in its log, and its twin."""
     cleaning = msgspec.to_builtins(found.report)
     fields = msgspec.structs.replace(result.fields, cleaning=cleaning)
     manifest = artifact.save(out, result.model, fields)
+    if twin is not None:
+        artifact.save(out / JUDGED, twin.model, twin.fields)
     # What it holds is in the manifest now.
     journal_of(out).unlink(missing_ok=True)
     return manifest
+
+
+def _twin(log: OrderColumns, config: TrainingConfig, result: Made, cutoff_day: int) -> Made | None:
+    """The same model trained a horizon earlier, so that `backtest` has warnings with an end to
+    judge; None where the log is too short for one."""
+    config = replace(config, kind=result.model.kind, options=result.model.options)
+    try:
+        with step("training its twin"):
+            return made(log, config, cutoff_day - config.horizon_days)
+    except ModelError:
+        return None
 
 
 def _told(result: Made, manifest: Manifest) -> str:
