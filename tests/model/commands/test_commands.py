@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from click.testing import CliRunner, Result
 
+from features.events.orders import FreeOrders
 from model.artifact.artifact import load
 from model.commands.cli import cli
 from model.data.synthetic import write_csv
@@ -332,3 +335,30 @@ def test_help_has_an_example(command: str) -> None:
     assert result.exit_code == 0
     assert f"python -m model {command} orders.csv.gz" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_a_model_has_its_zone_and_free_orders_and_is_judged_by_the_same(
+    shop: Path, tmp_path: Path
+) -> None:
+    naive = tmp_path / "naive.csv"
+    with (shop / "orders.csv").open() as file, naive.open("w") as out:
+        out.write("order_id,user_id,ts,amount,type\n")
+        for row in csv.DictReader(file):
+            when = datetime.fromisoformat(row["ts"]) if "T" in row["ts"] else None
+            when = when or datetime.fromtimestamp(int(row["ts"]) / 1000, UTC)
+            local = when.astimezone(ZoneInfo("America/New_York"))
+            cells = row["order_id"], row["user_id"], f"{local:%Y-%m-%d %H:%M:%S}", row["amount"]
+            out.write(",".join([*cells, row.get("type") or "order"]) + "\n")
+    refused = _run("train", naive, "--out", tmp_path / "no", "--horizon", 60)
+    assert "name the zone of such times (--timezone)" in _error(refused)
+    trained = _run(
+        *("train", naive, "--out", tmp_path / "model", "--horizon", 60),
+        *("--timezone", "America/New_York", "--free-orders", "ignore"),
+    )
+    assert trained.exit_code == 0, trained.output
+    manifest = load(tmp_path / "model").manifest
+    assert (manifest.timezone, manifest.free_orders) == ("America/New_York", FreeOrders.IGNORE)
+    judged = ("evaluate", naive, "--model", tmp_path / "model", "--timezone", "America/New_York")
+    assert _run(*judged).exit_code == 0
+    other = _error(_run(*judged, "--free-orders", "count"))
+    assert "--free-orders count: the model was trained with ignore" in other

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.events.orders import Order, OrderRules, OrderType
-from features.times import MS_PER_DAY
+from features.times import MS_PER_DAY, calendar_of
 from model.artifact.artifact import load
 from model.commands.cli import cli
 from model.data.cleaning import Cleaned, cleaned, write_orders
@@ -104,6 +104,15 @@ def test_an_outlier_is_told_and_stays_unless_asked() -> None:
     assert "; kept)" in kept.report.text("USD")
     assert "; left out)" in dropped.report.text("USD")
     assert 0.8 < kept.report.outlier_share < 1
+
+
+def test_an_outlying_day_is_one_of_the_shops_own() -> None:
+    evening = _order("big", 70.1, 90_000_00)  # 02:24 UTC
+    los_angeles = cleaned(
+        OrderColumns([*_shop(), evening]), "USD", calendar=calendar_of("America/Los_Angeles")
+    )
+    assert [one.day for one in _cleaned(evening).outliers] == ["2024-05-27"]
+    assert [one.day for one in los_angeles.outliers] == ["2024-05-26"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from features.events.orders import Order, OrderType
-from features.times import MS_PER_DAY
+from features.events.orders import FreeOrders, Order, OrderRules, OrderType
+from features.times import MS_PER_DAY, calendar_of
 from model.artifact import artifact, registry, signature
 from model.artifact.artifact import Artifact, load
 from model.artifact.signature import Trust
@@ -286,9 +287,27 @@ def test_what_cannot_be_compared_is_a_mistake(tmp_path: Path, bad: Path) -> None
     for asked, message in (
         (RetrainRequest(horizon_days=30), "--horizon 30: the current model has 60"),
         (RetrainRequest(currency="EUR"), "--currency EUR: the current model has USD"),
+        (RetrainRequest(free_orders=FreeOrders.IGNORE), "CLV_FREE_ORDERS ignore: the current"),
     ):
         with pytest.raises(RetrainError, match=message):
             _run(tmp_path, asked=asked)
+
+
+def test_a_first_model_has_the_zone_and_the_free_orders_that_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    berlin = calendar_of("Europe/Berlin")
+    asked = replace(ASKED, free_orders=FreeOrders.IGNORE, calendar=berlin)
+    read: list[OrderRules] = []
+
+    def orders(rules: OrderRules) -> tuple[Sequence[Order], Counter[str]]:
+        read.append(rules)
+        return modelling.orders(), Counter()
+
+    retrain(tmp_path / "models", orders, asked)
+    manifest = load(tmp_path / "models").manifest
+    assert (manifest.timezone, manifest.free_orders) == ("Europe/Berlin", FreeOrders.IGNORE)
+    assert read[0].free_orders is FreeOrders.IGNORE
 
 
 def test_where_models_must_be_signed_the_candidate_is(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from features.events.orders import OrderType
+from features.times import calendar_of
 from streamer.admin.outcomes import OutcomesRefused, by_week, endings, read_file, text, value_drops
 from streamer.commands.cli import cli
 from tests.support.fakes import (
@@ -93,6 +95,17 @@ def test_weeks_have_precision_apart_for_the_held_out() -> None:
     (kept,) = [week for week in first if week.kept]
     ended = kept.kept + kept.lost
     assert kept.strict_precision == (kept.lost / ended if ended else None)
+
+
+def test_weeks_are_those_of_the_shops_own_days() -> None:
+    at_midnight = endings(warned(every("ada", 7, 3)))  # at 00:00 UTC of Tuesday, 2025-02-04
+    shifted = [
+        replace(sent, warning=msgspec.structs.replace(sent.warning, as_of="2025-02-03T02:00:00Z"))
+        for sent in at_midnight
+    ]
+    assert [week.week for week in by_week(shifted)] == ["2025-02-03"]
+    chicago = calendar_of("America/Chicago")
+    assert [week.week for week in by_week(shifted, chicago)] == ["2025-01-27"]
 
 
 def test_the_command_reads_what_replay_writes(tmp_path: Path) -> None:
