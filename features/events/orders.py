@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any, Final, Literal
@@ -130,7 +130,8 @@ class OrderRules:
     `max_future_ms`: how far event time may lie ahead of the clock, and of the record's timestamp.
     `earliest_ms`: the first instant that an order may be of. `free_orders`: what an order of amount
     0 is. `placeholders`: customer ids that name nobody (`features.events.ids`); `merge_ids`: those
-    that differ only in case, blanks at the ends or a trailing `.0` are one.
+    that differ only in case, blanks at the ends or a trailing `.0` are one, and `same_as` has the
+    id under which others count, as accounts were merged.
     """
 
     currency: str = "USD"
@@ -139,10 +140,12 @@ class OrderRules:
     free_orders: FreeOrders = FreeOrders.COUNT
     placeholders: frozenset[str] = PLACEHOLDERS
     merge_ids: bool = False
+    same_as: Mapping[str, str] = field(default_factory=dict)
 
     def customer(self, user_id: str) -> str:
         """The id under which a customer counts."""
-        return plain_id(user_id) if self.merge_ids else user_id
+        plain = plain_id(user_id) if self.merge_ids else user_id
+        return self.same_as.get(plain, plain)
 
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
@@ -301,11 +304,8 @@ def _check_names(value: bytes) -> None:
 def _check_user(user_id: str, rules: OrderRules) -> None:
     """Raises _Broken for an id that names nobody: all guests would be one customer."""
     if is_placeholder(user_id, rules.placeholders):
-        raise _Broken(
-            Reason.PLACEHOLDER_USER,
-            f"user_id {_shown(user_id)} names no customer; leave such orders out, or take the word"
-            " off the list (CLV_PLACEHOLDERS)",
-        )
+        fault = f"user_id {_shown(user_id)} names no customer; leave such orders out, or take the"
+        raise _Broken(Reason.PLACEHOLDER_USER, f"{fault} word off the list (CLV_PLACEHOLDERS)")
 
 
 def _check_bounds(
@@ -421,11 +421,11 @@ def _diagnose(value: bytes) -> Rejected:
 
 
 def _find_fault(document: Mapping[str, Any]) -> None:
-    for field in ("order_id", "user_id", "ts", "amount"):
-        if field not in document:
+    for name in ("order_id", "user_id", "ts", "amount"):
+        if name not in document:
             what = around(document)
             hint = f"the record is {what}" if what else "it is required"
-            raise _Broken(Reason.MISSING_FIELD, f"{field} is missing; {hint}")
+            raise _Broken(Reason.MISSING_FIELD, f"{name} is missing; {hint}")
     _id(document["order_id"], "order_id", Reason.BAD_ORDER_ID)
     _id(document["user_id"], "user_id", Reason.BAD_USER_ID)
     _ts(document["ts"], wire_ms)

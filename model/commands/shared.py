@@ -25,6 +25,7 @@ from model.artifact.signature import Trust
 from model.data.attributes import Attributes
 from model.data.columns import OrderColumns
 from model.data.loading import Loaded, OrderStream, load, streamed
+from model.data.merged_accounts import read_accounts
 from model.data.order_log import REJECTED_FILE, FileRules, Rejections, Row
 from model.data.rows import RowsAre
 from model.data.summary import NOBODY_TWICE, Summary
@@ -263,6 +264,13 @@ _READING: Final = (
         help="Customer ids that differ only in case, blanks at the ends or .0 are one.",
     ),
     click.option(
+        "--merged-accounts",
+        type=click.Path(path_type=Path),
+        envvar="CLV_MERGED_ACCOUNTS",
+        metavar="FILE",
+        help="A CSV of user_id and same_as: accounts that the shop has merged.",
+    ),
+    click.option(
         "--timezone",
         "zone",
         metavar="ZONE",
@@ -302,6 +310,7 @@ def reading_options(command: _F) -> _F:
         *arguments: Any,
         rows_are: str | None,
         merge_ids: bool,
+        merged_accounts: Path | None,
         zone: Calendar | None,
         placeholders: str | None,
         free_orders: str | None,
@@ -310,6 +319,9 @@ def reading_options(command: _F) -> _F:
         **more: Any,
     ) -> Any:
         changes: dict[str, Any] = {"merge_ids": True} if merge_ids else {}
+        if merged_accounts is not None:
+            with one_line_errors():
+                changes["same_as"] = read_accounts(merged_accounts, merge_ids=merge_ids)
         if placeholders:
             changes["placeholders"] = placeholders_of(placeholders.split(","))
         if free_orders is not None:

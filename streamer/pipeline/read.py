@@ -60,8 +60,8 @@ def outcome_of(
     if count > 1 and isinstance(outcome, Order):
         if record.key is None:
             return _NO_KEY
-        if rules.merge_ids and record.key != (own := outcome.user_id.encode()):
-            # The other spellings of the customer lie where its id as it counts does, or nowhere.
+        if record.key != (own := outcome.user_id.encode()):
+            # Merged with another id: all of the customer lies where the id does that counts.
             home = partition_for(own, count)
             return outcome if home == number else _spelt_elsewhere(home)
     return outcome
@@ -96,8 +96,9 @@ _NO_KEY = Rejected(
 def _spelt_elsewhere(home: int) -> Rejected:
     return Rejected(
         Reason.KEY_MISMATCH,
-        f"with CLV_MERGE_IDS this customer is in partition {home}, under the id in small letters,"
-        " without blanks at the ends or .0; key every order by that",
+        "the customer's ids are merged (CLV_MERGE_IDS, CLV_MERGED_ACCOUNTS), and the one that"
+        f" counts is at home in partition {home}; key every order by that id, or let `ingest` do"
+        " it",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from pydantic import Field
 from features.events.ids import PLACEHOLDERS, placeholders_of
 from features.events.orders import FreeOrders, OrderRules
 from features.facts.ledger import MAX_EVENTS, MAX_MEMORY_DAYS, IdMemory
+from model.data.merged_accounts import read_accounts
 from streamer.settings.fields import (
     Currency,
     DateMs,
@@ -40,6 +42,8 @@ class OrderSettings(Section):
     default one."""
     merge_ids: Switch = False
     """Customer ids that differ only in case, blanks at the ends or a trailing `.0` are one."""
+    merged_accounts: Path | None = None
+    """CSV of `user_id` and `same_as`, accounts that the shop has merged, read at the start."""
     allowed_lateness_ms: DurationMs = Field("1h", validate_default=True)
     """How long late orders are waited for before an instant is scored."""
     idle_after_ms: DurationMsOrOff = Field("60s", validate_default=True)
@@ -60,6 +64,11 @@ class OrderSettings(Section):
                 placeholders_of(self.placeholders.split(",")) if self.placeholders else PLACEHOLDERS
             ),
             merge_ids=self.merge_ids,
+            same_as=(
+                {}
+                if self.merged_accounts is None
+                else read_accounts(self.merged_accounts, merge_ids=self.merge_ids)
+            ),
         )
 
     @property

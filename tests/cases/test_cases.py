@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -140,6 +141,14 @@ def test_no_instant_moves_to_the_next_day() -> None:
 def test_spellings_of_one_person_are_one_with_the_option() -> None:
     days = counted(read("C17-same-person-spelt.csv", merge_ids=True))
     assert len(days) == 2
+
+
+def test_accounts_that_the_shop_merged_are_one_customer(tmp_path: Path) -> None:
+    records = map(json.loads, (CASES / "C20-merged-customer.jsonl").read_text().splitlines())
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps(record["value"]) + "\n" for record in records))
+    rules = OrderRules(same_as={"kim-old": "kim-new"})
+    assert counted(load([log], FileRules(rules, NOW_MS))) == {"kim-new": (24, 144_000)}
 
 
 def test_an_evening_is_of_the_shops_own_day() -> None:

@@ -115,6 +115,23 @@ def test_merged_ids_are_one_customer_in_one_partition(
         assert parsed.outcome.reason is reason
 
 
+def test_a_merged_account_is_read_where_the_other_one_is_at_home() -> None:
+    through = pipeline()
+    rules = replace(through.order_rules, same_as={"kim-old": "kim-new"})
+    through = replace(through, order_rules=rules)
+    home = partition_for(b"kim-new", 4)
+    (record,) = records([an_order("kim-old", 1)])
+    for number, found in ((home, "kim-new"), (home ^ 1, Reason.KEY_MISMATCH)):
+        position = Position(replace(ORDERS_0, number=number), partition_count=4)
+        (parsed,) = read([record], position, through, Erasures(), NOW_MS)
+        outcome = parsed.outcome
+        if isinstance(outcome, Order):
+            assert outcome.user_id == found
+        else:
+            assert isinstance(outcome, Rejected)
+            assert outcome.reason is found
+
+
 def test_tombstones_are_passed_over_and_count_towards_no_limit() -> None:
     through = replace(pipeline(), dead_letter_limits=Limits(max_run=2, max_ratio=0.2, window=10))
     log = [Rec(n, b"ada", None, at(1)) for n in range(500)]
