@@ -90,10 +90,12 @@ def test_the_codes_are_those_that_are_documented() -> None:
         "naive_ts",
         "no_key",
         "not_an_object",
+        "not_decoded",
         "not_json",
         "not_scored",
         "past_ts",
         "placeholder_user",
+        "unknown_schema",
         "wrong_currency",
         "wrong_partition",
     ]
