@@ -305,7 +305,7 @@ def rfc3339(ts_ms: int, *, milliseconds: bool | None = None) -> str:
     ('1997-01-01T00:00:00Z', '1997-01-01T00:00:00.000Z')
     """
     seconds, ms = divmod(ts_ms, 1000)
-    stamp = datetime.fromtimestamp(seconds, _UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    stamp = datetime.fromtimestamp(seconds, _UTC).isoformat()[:19]
     with_ms = bool(ms) if milliseconds is None else milliseconds
     return f"{stamp}.{ms:03d}Z" if with_ms else f"{stamp}Z"
 

@@ -10,11 +10,12 @@ from typing import TypeVar
 import pytest
 
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis, EmbeddedUnavailable
+from tests.support.schemas.apicurio import Apicurio
 from tests.support.servers.cluster import ApacheKafka
 
 pytest_plugins = ["streamer.testing"]
 
-Server = TypeVar("Server", EmbeddedKafka, EmbeddedRedis, ApacheKafka)
+Server = TypeVar("Server", EmbeddedKafka, EmbeddedRedis, ApacheKafka, Apicurio)
 
 
 @contextmanager

@@ -111,6 +111,7 @@ class IngestLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         self._windows: dict[TopicPartition, DeadLetterWindow] = {}
         self._next: dict[TopicPartition, int] = {}
         self._busy = asyncio.Lock()
+        self._begun = asyncio.Event()
 
     @property
     def progress(self) -> int:
@@ -132,13 +133,16 @@ class IngestLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer.subscribe([self._options.topic], listener=self)
         while True:
             found = await self._fetched()
-            async with self._busy:
-                if found:
+            if found:
+                # Records may come before it is known what was committed with their partition.
+                await self._begun.wait()
+                async with self._busy:
                     await self._bring(found)
 
     # --- the group --------------------------------------------------------------------------
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        self._begun.clear()
         try:
             async with asyncio.timeout(REVOKE_WITHIN_S), self._busy:
                 pass
@@ -155,6 +159,7 @@ class IngestLoop(ConsumerRebalanceListener):  # type: ignore[misc]
                 _log.warning("ingest.failing", error=type(error).__name__)
                 await asyncio.sleep(ERROR_WAIT_S)
         self.assigned = True
+        self._begun.set()
         _log.info("partitions.assigned", count=len(assigned))
 
     async def _begin(self, assigned: Collection[TopicPartition]) -> None:

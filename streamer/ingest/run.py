@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -99,6 +100,9 @@ async def _work(
             await web.start_server()
             stack.push_async_callback(_closed, web.stop_server)
         HangWatch(lambda: loop.progress, own.end, settings.watchdog_ms / 1000, clock).start()
+        # What was imported stays: the garbage collector need not go through it over and over.
+        gc.collect()
+        gc.freeze()
         _log.info("ingest.ready")
         await loop.run()
 

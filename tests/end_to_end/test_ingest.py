@@ -17,6 +17,7 @@ from aiohttp import ClientSession
 
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.records import Message
+from tests.support.schemas.loopback import ORDER_AVRO, avro, prefixed, serving_schemas
 from tests.support.servers.cluster import ApacheKafka
 from tests.support.servers.deployment import Deployment, Servers
 from tests.support.servers.ingesting import (
@@ -29,7 +30,6 @@ from tests.support.servers.ingesting import (
     raw_messages,
     raw_topic,
 )
-from tests.support.servers.schema_registry import ORDER_AVRO, avro, prefixed, serving_schemas
 
 Deploy = Callable[..., Deployment]
 BATCH = {"CLV_BATCH": "50"}

@@ -15,7 +15,7 @@ from streamer.ingest.registry import Registry, UnknownSchema
 from streamer.ingest.schemas import AVRO, Schema, SchemaRefused
 from streamer.process.outage import Outage
 from streamer.records import RegistryUnavailable
-from tests.support.servers.schema_registry import ORDER_AVRO, serving_schemas
+from tests.support.schemas.loopback import ORDER_AVRO, serving_schemas
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from streamer.ingest.schemas import (
     decoder,
     schema_id,
 )
-from tests.support.servers.schema_registry import ORDER_AVRO, ORDER_PROTO, avro, prefixed
+from tests.support.schemas.loopback import ORDER_AVRO, ORDER_PROTO, avro, prefixed
 
 RECORD = {
     "order_id": "1",
