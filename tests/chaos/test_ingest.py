@@ -6,6 +6,8 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.conftest import SetStage, named
 from tests.support.chaos.deployment import WITHIN_S, size
 from tests.support.chaos.ingest_faults import STEPS
@@ -62,8 +64,7 @@ async def test_a_broker_that_ends_under_an_ingester(
     mapping.write_text(MAPPING)
     kafka = stage.servers.kafka
     if named(kafka) == "embedded":
-        # It holds everything in memory: stopped, it answers nothing, and goes on with what it had.
-        return
+        pytest.skip("what the embedded broker holds ends with it")
     with book.entry(
         "F42", "the broker ends and starts again under two ingesters", named(kafka)
     ) as entry:
