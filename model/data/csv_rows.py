@@ -148,11 +148,12 @@ class CsvRows:
 
     def _physical(self) -> Iterator[str]:
         """The file's lines, those of the present row kept beside."""
-        record = self._record
+        record, chars = self._record, 0
         for line in self.lines:
             self.line += 1
+            chars = chars + len(line) if record else len(line)
             record.append(line)
-            if len(record) > 1 and sum(map(len, record)) >= MAX_LINE:
+            if len(record) > 1 and chars >= MAX_LINE:
                 raise csv.Error(f"a row of more than {MAX_LINE:,} characters")
             yield line
 

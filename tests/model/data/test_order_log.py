@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from features.events.orders import Order, OrderRules, OrderType, Reason
+from model.data.csv_rows import CsvRows
 from model.data.order_log import OrderLogError, RejectedRow, Row, read_orders
 
 _RULES = OrderRules()
@@ -216,6 +217,23 @@ def test_an_unclosed_quote_does_not_swallow_the_log_in_silence(tmp_path: Path) -
     log = _CSV + '"o5,ann,' + "2026-03-04T00:00:00Z,1,,\n" * 10_000
     with pytest.raises(OrderLogError, match="unclosed quote"):
         _rows(_file(tmp_path, "log.csv", log))
+
+
+def test_what_stands_within_a_quote_is_measured_once_a_line(tmp_path: Path) -> None:
+    measured = 0
+
+    class Line(str):
+        def __len__(self) -> int:
+            nonlocal measured
+            measured += 1
+            return super().__len__()
+
+    lines = [Line(line) for line in ["order_id,user_id,ts,amount\n", 'o1,"', *["x\n"] * 5_000]]
+    rows = CsvRows(tmp_path / "log.csv", iter(lines), ("order_id", "ts"), ())
+    rows.read_header()
+    with pytest.raises(OrderLogError, match="unclosed quote"):
+        list(rows)
+    assert measured < 3 * len(lines)
 
 
 @pytest.mark.parametrize("name", ["log.txt", "log.parquet.gz", "log"])
