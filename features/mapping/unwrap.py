@@ -22,6 +22,8 @@ _NAIVE: Final = {
     "org.apache.kafka.connect.data.Timestamp": 1_000,
     "org.apache.kafka.connect.data.Date": 86_400_000_000,
 }
+# Reading digits takes the square of their number: a megabyte of them, minutes.
+_MOST_DECIMAL_CHARS: Final = 128
 _DECIMAL: Final = "org.apache.kafka.connect.data.Decimal"
 
 
@@ -96,7 +98,7 @@ def _of_connect(schema: Any, payload: Any) -> Any:
 
 def _value(schema: Mapping[str, Any], value: Any) -> Any:
     kind = schema.get("name")
-    if kind == _DECIMAL and isinstance(value, str):
+    if kind == _DECIMAL and isinstance(value, str) and len(value) <= _MOST_DECIMAL_CHARS:
         try:
             scale = int((schema.get("parameters") or {}).get("scale", 0))
             digits = int.from_bytes(base64.b64decode(value, validate=True), "big", signed=True)

@@ -14,6 +14,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -29,6 +30,7 @@ AVRO, PROTOBUF, JSON = "AVRO", "PROTOBUF", "JSON"
 # protoc takes a fraction of a second.
 _COMPILE_WITHIN_S: Final = 30.0
 _SHOWN_CHARS: Final = 200
+_MOST_DECIMAL_BYTES: Final = 96
 
 Decode = Callable[[bytes], Any]
 """A record's bytes, prefix included, as the document that they are. Raises Undecodable."""
@@ -107,6 +109,7 @@ def _avro(schema: Schema) -> Decode:
     import fastavro
     from fastavro.schema import SchemaParseException, UnknownType
 
+    _bound_decimals()
     known: dict[str, Any] = {}
     try:
         for _, part in schema.named():
@@ -134,6 +137,24 @@ def _avro(schema: Schema) -> Decode:
         return _without_uuids(document) if ids_are_objects else document
 
     return decode
+
+
+@cache
+def _bound_decimals() -> None:
+    """Has a decimal of more bytes than any amount has refused: reading one of a megabyte, a
+    stranger's, takes minutes."""
+    from fastavro.read import LOGICAL_READERS
+
+    def bounded(read: Callable[..., Any]) -> Callable[..., Any]:
+        def reads(data: bytes, *schemas: Any) -> Any:
+            if len(data) > _MOST_DECIMAL_BYTES:
+                raise ValueError("a decimal of too many digits")
+            return read(data, *schemas)
+
+        return reads
+
+    for name in ("bytes-decimal", "fixed-decimal"):
+        LOGICAL_READERS[name] = bounded(LOGICAL_READERS[name])
 
 
 def _weightless(schema: Any, known: Mapping[str, Any]) -> bool:

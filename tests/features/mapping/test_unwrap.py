@@ -62,6 +62,10 @@ def test_a_schema_says_what_decimals_and_times_are() -> None:
     }
     # A column without a zone has none here either: the mapping has to say it.
     assert unwrapped(record) == {"total": "12.50", "at": "2024-11-27T05:01:49"}
+    # Digits take the square of their number: a megabyte of them, minutes.
+    bomb = base64.b64encode(b"\1" * 700_000).decode()
+    record["payload"] = {"op": "c", "after": {"total": bomb}}
+    assert unwrapped(record) == {"total": bomb}
 
 
 def test_properties_that_were_written_as_text_are_read() -> None:

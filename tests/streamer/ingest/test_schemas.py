@@ -126,6 +126,18 @@ def test_a_schema_that_cannot_be_used_is_refused_with_the_reason(schema: Schema,
         decoder(schema)
 
 
+def test_a_decimal_of_a_megabyte_is_no_bomb(decoders: dict[str, Decode]) -> None:
+    """It would take minutes: digits take the square of their number."""
+    digits = b"\1" * 1_000_000
+    kind = {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 2}
+    schema = {"type": "record", "name": "r", "fields": [{"name": "amount", "type": kind}]}
+    decode = decoder(Schema(AVRO, json.dumps(schema)))
+    with pytest.raises(Undecodable, match="does not fit its Avro schema"):
+        decode(bytes(5) + varint(len(digits)) + digits)
+    small = (1250).to_bytes(2, "big")
+    assert decode(bytes(5) + varint(2) + small) == {"amount": Decimal("12.50")}
+
+
 def test_a_list_of_something_is_no_bomb() -> None:
     schema = {"type": "array", "items": "string"}
     assert decoder(Schema(AVRO, json.dumps(schema)))(avro(1, ["a"], schema)) == ["a"]  # type: ignore[arg-type]
