@@ -80,7 +80,7 @@ sbom: $(VENV)/.supply
 	  --mc-type application --output-reproducible --of JSON -o out/sbom.json
 	@echo "out/sbom.json"
 
-audit: $(VENV)/.supply
+audit: $(VENV)/.supply $(VENV)/.dev
 	@$(VENV)/supply/bin/python -m pip_audit --requirement requirements.txt --disable-pip --progress-spinner off --format json 2>/dev/null \
 	  | $(RUN) -m tests.support.audit
 
