@@ -61,7 +61,7 @@ format: $(VENV)/.dev
 	@$(RUN) -m ruff check --fix .
 
 shape: $(VENV)/.dev
-	@$(RUN) -m tests.support.shape
+	@$(RUN) -m tests.support.project.shape
 
 # The site's theme speaks of its own successor at every build.
 docs: $(VENV)/.docs
@@ -72,7 +72,7 @@ bench: $(VENV)/.dev
 	@$(RUN) -m benchmarks $(ARGS)
 
 package: $(VENV)/.dev
-	@$(RUN) -m tests.support.package
+	@$(RUN) -m tests.support.project.package
 
 sbom: $(VENV)/.supply
 	@mkdir -p out
@@ -82,7 +82,7 @@ sbom: $(VENV)/.supply
 
 audit: $(VENV)/.supply $(VENV)/.dev
 	@$(VENV)/supply/bin/python -m pip_audit --requirement requirements.txt --disable-pip --progress-spinner off --format json 2>/dev/null \
-	  | $(RUN) -m tests.support.audit
+	  | $(RUN) -m tests.support.project.audit
 
 clean:
 	@rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist out artifacts *.egg-info

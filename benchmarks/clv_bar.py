@@ -29,7 +29,6 @@ import numpy as np
 from features.columns.vector import vectors
 from features.events.orders import Order, OrderRules
 from features.times import MS_PER_DAY, day_of
-from model.data.order_log import RejectedRow, read_orders
 from model.data.training_rows import (
     TooLittleData,
     TrainingConfig,
@@ -43,6 +42,7 @@ from model.estimators.clv import ClvModel
 from model.estimators.kinds import fit
 from model.evaluate.holdout import BGNBD_GG, MODEL, SAME_AGAIN, evaluate
 from model.evaluate.metrics import ClvMetrics
+from model.files.order_log import RejectedRow, read_orders
 
 HORIZON_DAYS = 90
 PUBLISHED_DAYS = {"online_retail_ii": (528, 588, 648), "cdnow": (335, 395, 455)}

@@ -25,10 +25,10 @@ import numpy as np
 from features.events.orders import Order, OrderRules
 from features.times import day_of, iso_day
 from model.backtest.run import trained
-from model.data.order_log import read_orders
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import TrainingConfig, sorted_orders
 from model.decide.scoring import Scorer
+from model.files.order_log import read_orders
 from model.monitor.drift import MATERIAL_PSI, base, buyers, drifts, rows_of
 from model.monitor.result import DriftReference, MonitoredWeek
 from model.monitor.weekly import (

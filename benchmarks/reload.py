@@ -27,10 +27,10 @@ from model.artifact.manifest import ManifestFields
 from model.artifact.registry import promote, publish
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import TrainingConfig, population, training_set
-from model.decide.judge import Judge
 from model.decide.policy import Policy
 from model.estimators.kinds import fit
 from model.evaluate.holdout import score_quantiles
+from model.judge.judge import Judge
 from streamer.metrics import Metrics
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.messages import Writer

@@ -26,10 +26,10 @@ from model.backtest.baselines import SIMPLE
 from model.backtest.panel import CallList
 from model.backtest.result import Backtest, Baseline
 from model.backtest.run import BacktestPlan, BacktestRun, trained
-from model.data.order_log import RejectedRow, read_orders
 from model.data.training_rows import TrainingConfig, sorted_orders
 from model.decide.policy import Policy
 from model.errors import ModelError
+from model.files.order_log import RejectedRow, read_orders
 
 
 class Cell(NamedTuple):

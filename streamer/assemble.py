@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.decide.judge import Judge
+from model.judge.judge import Judge
 from streamer.errors import StreamerError
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.event_time import MAX_LEAD_MS

@@ -21,9 +21,9 @@ from model.backtest.panel import (
 )
 from model.backtest.purchases import Period
 from model.backtest.result import Baseline, MoneyPoint, Point, Suggestion
-from model.decide.budget import weights
 from model.decide.learned import EARLY, Learned
 from model.decide.policy import Policy, Rules
+from model.judge.budget import weights
 
 TOP_SHARE: Final = 0.10
 LEAST_RECALL: Final = 0.95

@@ -19,12 +19,12 @@ from model.backtest.purchases import Period, Purchases
 from model.backtest.result import BacktestError
 from model.backtest.silences import LoggedSilence
 from model.backtest.simulate import Simulation
-from model.decide.budget import spent_minor
 from model.decide.history import history_of
-from model.decide.judged import ScheduledCustomer
 from model.decide.scoring import Scorer
 from model.estimators.bgnbd import BGNBD, FitError
 from model.estimators.risk import index
+from model.judge.budget import spent_minor
+from model.judge.judged import ScheduledCustomer
 
 MAX_ROWS: Final = 400_000
 _RFM: Final = tuple(FEATURE_NAMES.index(n) for n in ("frequency", "recency_days", "T_days"))

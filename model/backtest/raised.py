@@ -16,10 +16,10 @@ from model.backtest.purchases import Period
 from model.backtest.result import EndedWarnings, WarningWeek
 from model.backtest.silences import LoggedSilence
 from model.decide.history import Tenure, history_of
-from model.decide.judged import Scoring
 from model.decide.outcome import Ending
 from model.decide.policy import Rules
 from model.decide.rule_state import Trigger
+from model.judge.judged import Scoring
 
 
 class LoggedWarning(msgspec.Struct, frozen=True, gc=False):

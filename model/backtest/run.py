@@ -41,13 +41,13 @@ from model.data.training_rows import (
     population_of,
     training_set,
 )
-from model.decide.judge import Judge
-from model.decide.learn import learn
 from model.decide.policy import Policy, Rules
 from model.decide.rule_state import Trigger
 from model.decide.scoring import Scorer
 from model.estimators.kinds import DEFAULT, fit
 from model.evaluate.holdout import score_quantiles
+from model.evaluate.learn import learn
+from model.judge.judge import Judge
 
 Progress = Callable[[int], None]
 

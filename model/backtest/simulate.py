@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from features.events.orders import Order
-from model.decide.budget import joined, settle, share, split
 from model.decide.codec import UNKNOWN
-from model.decide.judge import Judge
-from model.decide.judged import Event, JudgedBatch, ScheduledCustomer, Scoring
+from model.judge.budget import joined, settle, share, split
+from model.judge.judge import Judge
+from model.judge.judged import Event, JudgedBatch, ScheduledCustomer, Scoring
 
 
 class Simulation:

@@ -20,7 +20,7 @@ from model.commands.shared import (
     reading_options,
     tell,
 )
-from model.data.order_log import REJECTED_FILE
+from model.files.order_log import REJECTED_FILE
 from model.report.escape import is_formula
 from model.words import counted
 

@@ -23,14 +23,14 @@ from features.times import MS_PER_DAY, UTC, Calendar, CalendarError, calendar_of
 from model.artifact.files import replace_durably
 from model.artifact.signature import Trust
 from model.data.attributes import Attributes
-from model.data.columns import OrderColumns
-from model.data.loading import Loaded, OrderStream, load, streamed
-from model.data.merged_accounts import read_accounts
-from model.data.order_log import REJECTED_FILE, FileRules, Rejections, Row
-from model.data.rows import RowsAre
-from model.data.summary import NOBODY_TWICE, Summary
-from model.data.text_files import OrderLogError
 from model.errors import ModelError
+from model.files.columns import OrderColumns
+from model.files.loading import Loaded, OrderStream, load, streamed
+from model.files.merged_accounts import read_accounts
+from model.files.order_log import REJECTED_FILE, FileRules, Rejections, Row
+from model.files.rows import RowsAre
+from model.files.summary import NOBODY_TWICE, Summary
+from model.files.text_files import OrderLogError
 from model.report.escape import terminal
 
 if TYPE_CHECKING:

@@ -32,11 +32,11 @@ from model.commands.shared import (
     tell,
 )
 from model.data.attributes import read_attributes
-from model.data.columns import OrderColumns
 from model.data.training_rows import TrainingConfig, TrainingError, TrainingSet, default_cutoff_day
 from model.errors import ModelError
 from model.estimators.kinds import DEFAULT, KINDS, Option, options_of
 from model.evaluate.rolling import cutoff_days
+from model.files.columns import OrderColumns
 from model.training.auto import AUTO, auto, told
 from model.training.build import Choose, Made, made
 from model.training.search import (

@@ -32,8 +32,8 @@ import pandas as pd
 from features.events.money import amount_text, minor_exponent, money_text
 from features.events.orders import Order, OrderType
 from features.times import MS_PER_DAY, UTC, Calendar, iso_day, rfc3339
-from model.data.columns import Ints, OrderColumns, OrderRows
-from model.data.text_files import for_spreadsheets
+from model.files.columns import Ints, OrderColumns, OrderRows
+from model.files.text_files import for_spreadsheets
 from model.words import counted, inflected
 
 OUTLIERS_FILE: Final = "outliers.csv"

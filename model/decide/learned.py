@@ -30,7 +30,7 @@ FALLBACK_MONEY: Final = 0.5
 
 
 class Ranking(msgspec.Struct, frozen=True):
-    """How much a budget weighs money (`model.decide.budget.weights`), and what call lists of the
+    """How much a budget weighs money (`model.judge.budget.weights`), and what call lists of the
     past, made on the days `since` to `until` (ISO dates), would have held with it: `precision`, the
     share of those called who ordered nothing in the horizon after; `value`, their share of what all
     such customers of those days had spent in the horizon before (`left`: how many these were); and

@@ -25,7 +25,6 @@ from model.data.training_rows import (
     population_of,
     training_set,
 )
-from model.decide.learn import learned_risk
 from model.estimators.clv import ClvModel
 from model.estimators.kinds import fit
 from model.estimators.risk import Risk
@@ -38,6 +37,7 @@ from model.evaluate.holdout import (
     evaluation_of,
     predicted,
 )
+from model.evaluate.learn import learned_risk
 
 _CHURN_MEANS: Final = (
     "base_rate", "mean_predicted", "roc_auc", "pr_auc", "brier", "calibration_error", "f1",

@@ -9,9 +9,9 @@ from features.events.money import minor_exponent, money_text
 from features.times import iso_day
 from model.decide.codec import CustomerRecord
 from model.decide.history import history_of
-from model.decide.judge import Judge
-from model.decide.judged import ScheduledCustomer
 from model.decide.scoring import score
+from model.judge.judge import Judge
+from model.judge.judged import ScheduledCustomer
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ import numpy as np
 
 from features.arrays import Ints
 from features.columns.table import BEFORE_COLUMNS, FactColumns
-from model.decide.judged import Scoring
 from model.decide.rule_state import RaisedWarning
 from model.decide.scoring import Scorer
+from model.judge.judged import Scoring
 
 _UNITS = 10_000
 

@@ -9,10 +9,10 @@ from typing import Final
 from features.events.money import minor_exponent, money_text
 from features.times import UTC, Calendar
 from model.decide.history import history_of
-from model.decide.judged import Scoring
 from model.decide.outcome import Answered, Ending
 from model.decide.rule_state import Trigger
 from model.explain.reasons import Factor, Share
+from model.judge.judged import Scoring
 
 _THROUGH: Final = {
     Factor.SILENCE: "silence",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from model.data.text_files import OrderLogError
+from model.files.text_files import OrderLogError
 
 # Order logs shrink to a tenth. A file that grows this much further holds nothing but repetition.
 _MOST_GROWTH: Final = 200

@@ -24,9 +24,9 @@ from features.mapping.presets import PRESETS, preset, text_of
 from features.mapping.unwrap import Nothing, unwrapped
 from features.proposal.draft import NO_CURRENCY, Answers, Guess, Proposal
 from features.proposal.propose import propose
-from model.data.order_log import FileRules, RejectedRow, Row
-from model.data.rows import RowsAre
-from model.data.text_files import OrderLogError
+from model.files.order_log import FileRules, RejectedRow, Row
+from model.files.rows import RowsAre
+from model.files.text_files import OrderLogError
 from model.intake.containers import parts_of
 from model.intake.table import Record, Table
 from model.intake.tables import tables_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from model.data.text_files import OrderLogError, unreadable
+from model.files.text_files import OrderLogError, unreadable
 from model.intake.containers import FilePart
 from model.intake.table import ROW_NUMBER, Record, Table
 

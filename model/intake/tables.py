@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from model.data.text_files import MAX_LINE, OrderLogError
+from model.files.text_files import MAX_LINE, OrderLogError
 from model.intake.containers import FilePart, unpacked
 from model.intake.layout import SEPARATORS, Layout, layout_of
 from model.intake.table import ROW_NUMBER, Record, Table

@@ -12,7 +12,7 @@ from xml.etree.ElementTree import ParseError
 from openpyxl import load_workbook
 from openpyxl.utils.exceptions import InvalidFileException
 
-from model.data.text_files import OrderLogError
+from model.files.text_files import OrderLogError
 from model.intake.containers import FilePart
 from model.intake.layout import layout_of, unique
 from model.intake.table import ROW_NUMBER, Record, Table

@@ -16,16 +16,16 @@ from typing import Final
 from features.events.money import minor_exponent
 from features.facts.state import CustomerState
 from features.times import iso_day
-from model.decide.budget import spent_minor
 from model.decide.codec import CustomerRecord
 from model.decide.history import history_of
-from model.decide.judged import Scoring
 from model.decide.outcome import Ending, ending
 from model.decide.policy import SEVERITIES, Rules
 from model.decide.rule_state import RaisedWarning, Trigger
 from model.decide.scoring import Score, Scorer
 from model.explain.reasons import explain
 from model.explain.summary import warning_sentence
+from model.judge.budget import spent_minor
+from model.judge.judged import Scoring
 from model.report.escape import cell
 
 OFFERS: Final = dict(zip(SEVERITIES, ("call", "offer", "reminder"), strict=True))

@@ -17,9 +17,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from features.times import MS_PER_DAY
-from model.decide.judge import Judge
-from model.decide.judged import Event, JudgedBatch, ScheduledCustomer, Scoring
 from model.evaluate.metrics import spearman
+from model.judge.judge import Judge
+from model.judge.judged import Event, JudgedBatch, ScheduledCustomer, Scoring
 from model.shadow.protocol import MIN_PAIRS, QUANTILES, Agreement, Step
 
 # Episodes whose warnings are matched; the oldest go first.

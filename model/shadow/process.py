@@ -20,9 +20,9 @@ from features.facts.ledger import IdMemory
 from model.artifact.files import ArtifactRefused
 from model.artifact.signature import Trust
 from model.decide.codec import decode
-from model.decide.judge import Judge
-from model.decide.judged import ScheduledCustomer
 from model.decide.policy import Policy
+from model.judge.judge import Judge
+from model.judge.judged import ScheduledCustomer
 from model.shadow.protocol import Agreement, Step
 
 if TYPE_CHECKING:

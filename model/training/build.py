@@ -29,7 +29,6 @@ from model.data.training_rows import (
     population_of,
     training_set,
 )
-from model.decide.learn import learn
 from model.decide.policy import Policy
 from model.decide.scoring import Scorer
 from model.estimators.clv import ClvModel
@@ -41,6 +40,7 @@ from model.evaluate.holdout import (
     evaluate,
     score_quantiles,
 )
+from model.evaluate.learn import learn
 from model.evaluate.rolling import rolled
 from model.explain.shapley import typical
 from model.monitor.result import DriftReference

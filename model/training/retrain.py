@@ -37,7 +37,6 @@ from model.artifact.manifest import libraries
 from model.artifact.signature import ANYBODY, Trust
 from model.data.attributes import attributes_for, read_attributes
 from model.data.cleaning import Cleaned, cleaned
-from model.data.columns import OrderColumns
 from model.data.fingerprint import Data, data_of
 from model.data.training_rows import TrainingConfig, default_cutoff_day
 from model.errors import ModelError
@@ -47,6 +46,7 @@ from model.estimators.risk import Risk
 from model.evaluate.bootstrap import RESAMPLES, SEED, Difference, Predictions, differences
 from model.evaluate.holdout import Holdout, chance_of, predicted
 from model.evaluate.metrics import clv_metrics
+from model.files.columns import OrderColumns
 from model.training.build import Made, made
 
 Read: TypeAlias = Callable[[OrderRules], tuple[Iterable[Order], Counter[str]]]

@@ -19,17 +19,17 @@ from features.times import Calendar, day_of_date, iso_day
 from model.backtest.result import Backtest, BacktestError
 from model.backtest.run import BacktestPlan, BacktestRun, trained
 from model.backtest.simulate import Simulation
-from model.data.columns import OrderColumns
 from model.data.training_rows import TrainingConfig, TrainingError
 from model.decide.codec import CustomerRecord
-from model.decide.judge import Judge
-from model.decide.judged import ScheduledCustomer
 from model.decide.outcome import Ending, ending
 from model.decide.policy import Policy
 from model.decide.scoring import Scorer
 from model.estimators.bgnbd import FitError
 from model.evaluate.holdout import EvaluationError
 from model.explain.quiet import Quiet, why_quiet
+from model.files.columns import OrderColumns
+from model.judge.judge import Judge
+from model.judge.judged import ScheduledCustomer
 from model.report.slipping import SlippingList, slipping
 
 HORIZONS: Final = (90, 60, 45, 30, 21, 14)

@@ -21,11 +21,11 @@ from features.proposal.draft import FIELDS, Answers
 from features.times import CalendarError, calendar_of, rfc3339
 from model.artifact.files import replace_durably
 from model.commands.shared import one_line_errors, step, tell
-from model.data.loading import Loaded, load
-from model.data.order_log import FileRules, Rejections
-from model.data.rows import RowsAre
-from model.data.summary import NOBODY_TWICE
-from model.data.text_files import OrderLogError, for_spreadsheets
+from model.files.loading import Loaded, load
+from model.files.order_log import FileRules, Rejections
+from model.files.rows import RowsAre
+from model.files.summary import NOBODY_TWICE
+from model.files.text_files import OrderLogError, for_spreadsheets
 from model.intake.intake import Told, Understood, understood
 from streamer.clock import SystemClock
 from streamer.errors import StreamerError

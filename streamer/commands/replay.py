@@ -13,8 +13,8 @@ from typing import Final
 import click
 
 from model.commands.shared import ORDERS, Reading, reading_options, tell
-from model.data.loading import OrderStream
-from model.data.order_log import Rejections, check_paths
+from model.files.loading import OrderStream
+from model.files.order_log import Rejections, check_paths
 from model.words import counted, inflected
 from streamer.commands.shared import (
     MODEL,

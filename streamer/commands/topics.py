@@ -15,9 +15,9 @@ import msgspec
 from features.events.orders import Order, OrderRules
 from features.times import calendar_of
 from model.commands.shared import ORDERS, Reading, reading_options, tell
-from model.data.columns import OrderRows
-from model.data.rows import Arranged
-from model.data.summary import summary_of
+from model.files.columns import OrderRows
+from model.files.rows import Arranged
+from model.files.summary import summary_of
 from model.words import counted
 from streamer.admin import topic_orders
 from streamer.admin.produce import produce

@@ -17,9 +17,9 @@ from features.events.orders import Order, OrderType
 from features.times import MS_PER_DAY, day_of, instant_ms, iso_day
 from model.backtest.purchases import purchase_days
 from model.data.training_rows import known_states
-from model.decide.budget import weights
 from model.decide.policy import Policy
 from model.decide.scoring import Scorer
+from model.judge.budget import weights
 from streamer.pipeline.messages import ChurnWarning
 
 

@@ -24,9 +24,9 @@ from tqdm import tqdm
 from features.events.orders import Order, OrderRules
 from features.times import MS_PER_DAY, day_of, rfc3339
 from model.artifact import artifact
-from model.data.loading import load
-from model.data.order_log import FileRules
 from model.decide.codec import CustomerRecord
+from model.files.loading import load
+from model.files.order_log import FileRules
 from model.report.slipping import SlippingList
 from streamer.admin.produce import produce
 from streamer.clock import SystemClock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from model.decide.judged import Scoring
+from model.judge.judged import Scoring
 
 
 def listing(scorings: Iterable[Scoring], entries: Sequence[bytes]) -> dict[str, bytes | None]:

@@ -13,9 +13,9 @@ from typing import Final, TypeAlias
 import msgspec
 
 from features.times import day_of
-from model.decide.judged import Scoring
 from model.decide.outcome import Ending
 from model.decide.policy import Rules
+from model.judge.judged import Scoring
 
 MAX_WEEKS: Final = 104
 """Weeks that are kept, of those in which there were warnings."""

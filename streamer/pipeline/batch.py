@@ -4,7 +4,7 @@ records, customers and instants come in, a `Plan` comes out.
 `streamer.pipeline.partition` has records read (`streamer.pipeline.read`), takes them in the `steps`
 given here, loads the customers that each step names, and carries out what is planned for them. A
 batch with too many bad records (`streamer.pipeline.dead_letters`) is planned up to the last that is
-allowed. A customer whom the model cannot score is left out (`model.decide.isolate`): their orders
+allowed. A customer whom the model cannot score is left out (`model.judge.isolate`): their orders
 become dead letters, what is due is rescheduled for the next day, and everybody else goes on.
 """
 
@@ -22,11 +22,11 @@ from features.events.orders import Order, OrderRules, Reason, Rejected
 from features.facts.state import Effect
 from features.times import rfc3339
 from model.decide import codec
-from model.decide.budget import pieces, settle, share, split
-from model.decide.isolate import Isolated, judge_isolated
-from model.decide.judge import Judge
-from model.decide.judged import Event, JudgedBatch, ScheduledCustomer
 from model.explain.reasons import explain
+from model.judge.budget import pieces, settle, share, split
+from model.judge.isolate import Isolated, judge_isolated
+from model.judge.judge import Judge
+from model.judge.judged import Event, JudgedBatch, ScheduledCustomer
 from streamer.errors import where
 from streamer.listing.listing import listing
 from streamer.listing.tally import NOTHING, Tally, bad_records, tally_of

@@ -9,7 +9,7 @@ from cachetools import LRUCache
 
 from model.decide import codec
 from model.decide.codec import CustomerDamaged, CustomerNewer
-from model.decide.judged import ScheduledCustomer
+from model.judge.judged import ScheduledCustomer
 from streamer import log
 from streamer.clock import Clock
 from streamer.pipeline.batch import Counters, Pipeline

@@ -13,12 +13,12 @@ from features.events.money import minor_exponent
 from features.events.orders import Rejected
 from features.times import MS_PER_DAY, instant_ms, rfc3339, rfc3339_of
 from model.decide.history import Tenure, history_of
-from model.decide.judged import Scoring
 from model.decide.policy import Rules
 from model.decide.rule_state import RaisedWarning, Trigger
 from model.decide.scoring import Scorer
 from model.explain.reasons import Share
 from model.explain.summary import answer_sentence, warning_sentence
+from model.judge.judged import Scoring
 from streamer.records import Message, Topics
 
 WARNING_SCHEMA: Final = "churn-warning/1"

@@ -29,8 +29,8 @@ from functools import partial
 from typing import Protocol
 
 from features.times import rfc3339
-from model.decide.budget import joined
-from model.decide.judged import JudgedBatch
+from model.judge.budget import joined
+from model.judge.judged import JudgedBatch
 from streamer import log
 from streamer.clock import Clock
 from streamer.errors import StreamerError, where

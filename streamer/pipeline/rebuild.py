@@ -19,9 +19,9 @@ from features.events.orders import Order
 from features.facts.state import StateError
 from model.decide import codec
 from model.decide.codec import UNKNOWN, CustomerDamaged
-from model.decide.judged import Event, ScheduledCustomer, Scoring
 from model.decide.rule_state import RaisedWarning
 from model.explain.reasons import explain
+from model.judge.judged import Event, ScheduledCustomer, Scoring
 from streamer.pipeline.batch import Pipeline, Position
 from streamer.pipeline.erasures import Erasure, Erasures
 from streamer.pipeline.event_time import START, EventClock

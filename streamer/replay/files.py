@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from features.times import rfc3339
-from model.data.order_log import RejectedRow
+from model.files.order_log import RejectedRow
 from streamer.records import Message, Topics
 
 # Lines held back at most for a partition that has fallen silent, some 60 MB.

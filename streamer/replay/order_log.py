@@ -22,9 +22,9 @@ from model.artifact import artifact
 from model.artifact.artifact import Artifact
 from model.artifact.files import MANIFEST_FILE
 from model.artifact.registry import resolve
-from model.data.loading import load
-from model.data.order_log import FileRules, RejectedRow, Rejections
-from model.data.rows import RowsAre
+from model.files.loading import load
+from model.files.order_log import FileRules, RejectedRow, Rejections
+from model.files.rows import RowsAre
 from streamer.assemble import as_trained, pipeline_of
 from streamer.http import customer_view as show
 from streamer.pipeline.batch import Pipeline

@@ -4,7 +4,7 @@ Customers are spread over as many partitions as the worker's topic has, by the s
 partition's watermark closes its instants: so a replay gives what the live run of the log gave.
 
 Memory grows with the customers, each as the bytes that Redis would hold, beside what bringing a
-file into event time takes (`model.data.loading`).
+file into event time takes (`model.files.loading`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pydantic import Field
 from features.events.ids import PLACEHOLDERS, placeholders_of
 from features.events.orders import FreeOrders, OrderRules
 from features.facts.ledger import MAX_EVENTS, MAX_MEMORY_DAYS, IdMemory
-from model.data.merged_accounts import read_accounts
+from model.files.merged_accounts import read_accounts
 from streamer.settings.fields import (
     Currency,
     DateMs,

@@ -21,7 +21,7 @@ import msgspec
 from features.times import UTC, Calendar
 from model.artifact.files import ArtifactRefused
 from model.decide import codec as customer_bytes
-from model.decide.judged import ScheduledCustomer
+from model.judge.judged import ScheduledCustomer
 from model.shadow.process import ShadowMessage, ShadowTask, command, frame
 from model.shadow.protocol import Agreement, Step
 from streamer import log

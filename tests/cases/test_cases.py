@@ -12,10 +12,10 @@ from features.columns.table import tabulate
 from features.events.orders import FreeOrders, OrderRules
 from features.facts.state import EMPTY, apply
 from features.times import calendar_of
-from model.data.loading import Loaded, load
-from model.data.order_log import FileRules
-from model.data.rows import RowsAre
-from model.data.text_files import OrderLogError
+from model.files.loading import Loaded, load
+from model.files.order_log import FileRules
+from model.files.rows import RowsAre
+from model.files.text_files import OrderLogError
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"
 NOW_MS = 1_790_000_000_000  # 2026-09-21

@@ -13,8 +13,8 @@ from features.facts.buckets import RECORD_BYTES, read
 from features.facts.fold import LogFold
 from features.facts.state import CustomerState, encode
 from features.times import calendar_of
-from model.data.columns import OrderColumns
 from model.decide import codec
+from model.files.columns import OrderColumns
 from streamer.pipeline.event_time import MAX_LEAD_MS
 from streamer.pipeline.partition import PartitionRunner, RunnerOptions
 from streamer.pipeline.partitioner import partition_for

@@ -12,7 +12,7 @@ import pytest
 from features.facts.state import EMPTY, CustomerState, apply
 from model.data.synthetic import Shop, generate
 from model.decide import codec as customer
-from model.decide.judge import Judge
+from model.judge.judge import Judge
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import Partition
 from tests.chaos.conftest import SetStage, named

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.times import calendar_of
-from model.data.loading import load
-from model.data.order_log import FileRules, Rejections
-from model.data.rows import RowsAre
-from model.data.text_files import OrderLogError
+from model.files.loading import load
+from model.files.order_log import FileRules, Rejections
+from model.files.rows import RowsAre
+from model.files.text_files import OrderLogError
 from tests.fuzz.mutate import fuzzed, mutated, seeds_of
 
 SEEDS = seeds_of("order_file")

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.shape import (
+from tests.support.project.shape import (
     CLASS_LINES,
     FILE_LINES,
+    FOLDER_FILES,
     FUNCTION_LINES,
     PACKAGES,
     PARAMETERS,
@@ -24,6 +25,7 @@ from tests.support.shape import (
     classes,
     constructors,
     files,
+    folders,
     functions,
     imports,
     module_arrows,
@@ -38,7 +40,7 @@ CODE = sources(ROOT, *PACKAGES)
 # Everything in features and model decides: given the same state and time, the same answer on any
 # machine on any day. Listed are the rooms of model that touch files and processes; a file that is
 # new, moved or renamed belongs to the rest until somebody says otherwise.
-SHELLS = {"artifact", "commands", "data", "intake", "shadow", "training", "__main__"}
+SHELLS = {"artifact", "commands", "data", "files", "intake", "shadow", "training", "__main__"}
 # The same of the streamer's pipeline: what is not listed decides, and waits for nobody.
 EFFECTS = {"claim", "customers", "outbox", "partition", "rebuild"}
 WORLD = {
@@ -231,6 +233,7 @@ def test_only_one_module_knows_what_faust_looks_like_inside() -> None:
 @pytest.mark.parametrize(
     ("measure", "limit"),
     [
+        (folders, FOLDER_FILES),
         (files, FILE_LINES),
         (classes, CLASS_LINES),
         (functions, FUNCTION_LINES),

@@ -13,7 +13,7 @@ from streamer.pipeline.claim import CustomersMoved, LogTooShort, LostWrites, Ret
 from streamer.pipeline.rebuild import CustomerUnrecoverable, StoreDamaged
 from streamer.records import Partition
 from streamer.store.base import NewerSchema, PartitionCountChanged, TopicRecreated
-from tests.support.licences import pins
+from tests.support.project.licences import pins
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md"))

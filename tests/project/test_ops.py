@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from streamer.metrics import DECLARED
-from tests.support.promtool import promtool
+from tests.support.project.promtool import promtool
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "ops" / "prometheus"

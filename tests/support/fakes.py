@@ -18,11 +18,11 @@ from features.events.orders import Order, OrderRules, OrderType
 from features.facts.ledger import IdMemory
 from features.facts.state import EMPTY, CustomerState, apply
 from features.times import MS_PER_DAY, UTC, Calendar
-from model.decide.judge import Judge
 from model.decide.learned import NOTHING_LEARNED, Learned, Threshold
 from model.decide.policy import Policy
 from model.decide.scoring import Scorer
 from model.estimators.risk import OddsRegression, Risk
+from model.judge.judge import Judge
 from streamer.listing import tally
 from streamer.listing.tally import Tally
 from streamer.pipeline.batch import Pipeline

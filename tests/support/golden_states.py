@@ -16,7 +16,7 @@ import msgspec
 from features.events.orders import Order, OrderType
 from features.facts.ledger import IdMemory
 from model.decide.codec import CUSTOMER_VERSION, UNKNOWN, CustomerRecord, encode
-from model.decide.judged import Event, ScheduledCustomer
+from model.judge.judged import Event, ScheduledCustomer
 from tests.support.fakes import an_order, at, every, judge, scorer
 
 STATES = Path(__file__).parents[1] / "data" / "states"

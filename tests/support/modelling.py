@@ -14,7 +14,6 @@ from features.events.orders import Order, OrderRules
 from features.times import day_of
 from model.artifact.manifest import ManifestFields
 from model.backtest.panel import NEVER, Panel, Silences
-from model.data.order_log import read_orders
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import (
     Labels,
@@ -30,6 +29,7 @@ from model.estimators.clv import ClvModel
 from model.estimators.kinds import fit
 from model.evaluate.holdout import score_quantiles
 from model.explain.shapley import typical
+from model.files.order_log import read_orders
 
 SHOP = Shop(customers=400, days=420, arrival_days=300, seed=7)
 CONFIG = TrainingConfig(horizon_days=60, snapshot_every_days=30)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from model.decide.judge import Judge
 from model.decide.policy import Policy
+from model.judge.judge import Judge
 from model.shadow.compare import ShadowComparison
 from model.shadow.process import ShadowMessage, follow
 from model.shadow.protocol import Agreement

@@ -23,9 +23,9 @@ from model.backtest.baselines import (
 )
 from model.backtest.panel import Panel, Quality, first_of_each, quality_of
 from model.backtest.result import Point
-from model.decide.budget import weights
 from model.decide.learned import NOTHING_LEARNED
 from model.decide.policy import Policy, Rules
+from model.judge.budget import weights
 from tests.support.fakes import learned
 from tests.support.modelling import a_panel
 

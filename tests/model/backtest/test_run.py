@@ -19,8 +19,8 @@ from model.backtest.simulate import Simulation
 from model.commands.cli import cli
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import sorted_orders
-from model.decide.judge import Judge
 from model.decide.policy import Policy
+from model.judge.judge import Judge
 from model.report.backtest_page import page
 from model.report.backtest_text import text
 from streamer.records import MemoryPublisher

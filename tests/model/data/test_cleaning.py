@@ -19,10 +19,10 @@ from features.times import MS_PER_DAY, calendar_of
 from model.artifact.artifact import load
 from model.commands.cli import cli
 from model.data.cleaning import Cleaned, cleaned, write_orders
-from model.data.columns import OrderColumns
-from model.data.order_log import read_orders
 from model.data.synthetic import write_csv
 from model.data.training_rows import population
+from model.files.columns import OrderColumns
+from model.files.order_log import read_orders
 from tests.support import modelling
 
 _DAY = 19_800

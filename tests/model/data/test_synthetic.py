@@ -7,8 +7,8 @@ from pathlib import Path
 
 from features.events.orders import OrderRules, OrderType
 from features.times import MS_PER_DAY
-from model.data.order_log import read_orders
 from model.data.synthetic import Shop, generate, write_csv
+from model.files.order_log import read_orders
 
 _SHOP = Shop(customers=60, days=200, arrival_days=100)
 

@@ -13,8 +13,8 @@ from features.events.orders import Order
 from features.times import MS_PER_DAY, iso_day
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import TrainingConfig, known_states
-from model.decide.learn import learned_risk
 from model.evaluate.holdout import BGNBD_GG, MODEL, SAME_AGAIN, EvaluationError, evaluate
+from model.evaluate.learn import learned_risk
 from model.evaluate.rolling import Rolled, as_it_is, cutoff_days, rolled
 from model.report.evaluation_text import text
 from tests.support import modelling

@@ -12,9 +12,9 @@ from model.backtest.simulate import Simulation
 from model.data.synthetic import generate
 from model.data.training_rows import TrainingConfig
 from model.decide.codec import CustomerRecord
-from model.decide.judge import Judge
 from model.decide.policy import Policy
 from model.explain.quiet import why_quiet
+from model.judge.judge import Judge
 from model.training.build import SHOP
 
 ORDERS = generate(SHOP).orders

@@ -9,11 +9,11 @@ from hypothesis import given
 
 from features.events.orders import Order, OrderType
 from model.decide.codec import UNKNOWN
-from model.decide.judge import Judge
-from model.decide.judged import ScheduledCustomer, Scoring
 from model.decide.policy import Policy
 from model.decide.rule_state import Trigger
 from model.explain.reasons import Factor, explain
+from model.judge.judge import Judge
+from model.judge.judged import ScheduledCustomer, Scoring
 from tests.support.fakes import LinearModel, an_order, at, every, judge, scorer
 from tests.support.logs import shop_logs
 from tests.support.twins.judge import events_of

@@ -10,8 +10,8 @@ import pytest
 from features.events.orders import OrderRules
 from features.proposal.draft import Answers
 from features.times import calendar_of
-from model.data.loading import Loaded, load
-from model.data.order_log import FileRules
+from model.files.loading import Loaded, load
+from model.files.order_log import FileRules
 from model.intake.intake import Told, Unanswered, understood
 from model.training.trial import net_minor
 from tests.support.exports.files import ASKS, EXPORTS, net_cents, shop

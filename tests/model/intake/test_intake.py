@@ -14,9 +14,9 @@ from openpyxl import Workbook
 from features.events.orders import OrderRules
 from features.mapping.mapping import MappingError
 from features.proposal.draft import Answers
-from model.data.loading import load
-from model.data.order_log import FileRules
-from model.data.text_files import OrderLogError
+from model.files.loading import load
+from model.files.order_log import FileRules
+from model.files.text_files import OrderLogError
 from model.intake.intake import Told, Unanswered, understood
 from tests.support.exports.files import german, shop, shopify
 from tests.support.exports.records import SHOPIFY_REFUND, shopify_order

@@ -17,8 +17,8 @@ from model.backtest.simulate import Simulation
 from model.data.synthetic import generate
 from model.data.training_rows import TrainingConfig
 from model.decide import codec as customer_bytes
-from model.decide.judge import Judge
 from model.decide.policy import Policy
+from model.judge.judge import Judge
 from model.report.slipping import slipping, slipping_csv
 from model.training.build import SHOP
 from streamer.admin.at_risk import at_risk

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from model.data.synthetic import Shop, generate, write_csv
-from tests.support.shape import ROOT
+from tests.support.project.shape import ROOT
 
 PAGE = ROOT / "docs/your-orders.md"
 

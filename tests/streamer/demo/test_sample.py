@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from features.events.orders import Order, OrderRules
-from model.data.order_log import read_orders
+from model.files.order_log import read_orders
 from streamer.demo import sample
 from streamer.demo.sample import SampleRefused, SampleUnavailable, convert, sample_orders
 

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from features.events.orders import Order, OrderRules
 from features.facts.ledger import IdMemory
 from model.artifact import artifact
-from model.data.order_log import OrderLogError, Row, read_orders
 from model.data.synthetic import Shop, generate, write_csv
+from model.files.order_log import OrderLogError, Row, read_orders
 from streamer.commands.cli import cli
 from streamer.pipeline.batch import Pipeline
 from streamer.records import MemoryPublisher, Message

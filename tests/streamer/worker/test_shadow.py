@@ -12,8 +12,8 @@ import pytest
 from features.events.orders import Order
 from model.artifact.artifact import save
 from model.artifact.registry import promote, publish
-from model.decide.judge import Judge
 from model.decide.policy import Policy
+from model.judge.judge import Judge
 from model.shadow.process import ShadowTask
 from model.shadow.protocol import Step
 from streamer.metrics import Metrics
@@ -249,12 +249,12 @@ async def test_a_process_compares_real_models_and_another_model_is_compared_anew
 
 def _unknown():  # type: ignore[no-untyped-def]
     from model.decide.codec import UNKNOWN
-    from model.decide.judged import ScheduledCustomer
+    from model.judge.judged import ScheduledCustomer
 
     return ScheduledCustomer(UNKNOWN, None)
 
 
 def _event(place: int, order: Order):  # type: ignore[no-untyped-def]
-    from model.decide.judged import Event
+    from model.judge.judged import Event
 
     return Event(place, order, order.ts_ms)

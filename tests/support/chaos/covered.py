@@ -102,7 +102,7 @@ COVERED: Final = (
     Covered(
         "F20",
         "a customer who cannot be scored, however batches are cut and whatever fails",
-        ("tests/model/decide/test_isolate.py", "tests/streamer/pipeline/test_not_scored.py"),
+        ("tests/model/judge/test_isolate.py", "tests/streamer/pipeline/test_not_scored.py"),
     ),
     Covered(
         "F26",

@@ -30,7 +30,7 @@ from typing import Any, Final
 
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 
-from model.decide.judge import Judge
+from model.judge.judge import Judge
 from streamer.commands.cli import cli
 from streamer.kafka.faust_consumer import LaneThread
 from streamer.kafka.lane import Lane

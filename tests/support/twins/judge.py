@@ -18,12 +18,12 @@ from features.facts.state import Effect, apply
 from model.decide import rule
 from model.decide.codec import UNKNOWN, CustomerRecord
 from model.decide.history import PurchaseHistory
-from model.decide.judge import Judge
-from model.decide.judged import Event, ScheduledCustomer, Scoring
 from model.decide.outcome import Answered
 from model.decide.rule import RuleEvent
 from model.decide.rule_state import Peak, RaisedWarning, Trigger
 from model.decide.scoring import Score
+from model.judge.judge import Judge
+from model.judge.judged import Event, ScheduledCustomer, Scoring
 
 
 class TwinCustomer:

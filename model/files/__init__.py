@@ -1,0 +1,1 @@
+"""Order files read: strictly, every row accounted for."""

@@ -1,0 +1,1 @@
+"""A batch judged: its orders and silences in, scorings and warnings out. Pure."""
