@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from streamer.commands.cli import cli
-from tests.support import audit, package
+from tests.support.project import audit, package
 
 ROOT = package.ROOT
 

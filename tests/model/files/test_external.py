@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.events.orders import Order, OrderRules
-from model.data import external, loading
 from model.data.cleaning import write_orders
+from model.files import external, loading
 from model.files.loading import load, streamed
 from model.files.order_log import FileRules
 from model.files.rows import RowsAre

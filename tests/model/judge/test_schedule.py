@@ -173,7 +173,7 @@ ARMED = RuleState(armed=True, peaks=(Peak(LAST_DAY, 100),))
 
 
 def of(policy: Policy, threshold: float | None = None, *, refreshes: bool = True) -> Rules:
-    return Rules(policy, 42, 100, (3, 2, 1), (2, 1), threshold, refreshes)
+    return Rules(policy, 42, 100, (3, 2, 1), (2, 1), threshold, refreshes=refreshes)
 
 
 def test_a_customer_is_due_every_twelfth_of_the_horizon_and_from_a_third_of_it_daily() -> None:
