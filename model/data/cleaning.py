@@ -94,7 +94,7 @@ class Cleaning(msgspec.Struct, frozen=True):
             (self.cancellations_without_order, "cancellation{} without an order"),
             (
                 self.outliers,
-                f"outlying day{{}} of customers, above"
+                f"outlying day{{}} above"
                 f" {money_text(self.outlier_from or 0, currency)} {currency} net"
                 f" ({share}; {'left out' if self.outliers_dropped else 'kept'})",
             ),

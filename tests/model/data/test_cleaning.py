@@ -100,7 +100,7 @@ def test_an_outlier_is_told_and_stays_unless_asked() -> None:
     assert [(o.user_id, o.day, o.orders, o.net) for o in kept.outliers] == [
         ("ann", "2024-05-27", 1, 90_000.0)
     ]
-    assert "1 outlying day of customers" in kept.report.text("USD")
+    assert "1 outlying day above" in kept.report.text("USD")
     assert "; kept)" in kept.report.text("USD")
     assert "; left out)" in dropped.report.text("USD")
     assert 0.8 < kept.report.outlier_share < 1
