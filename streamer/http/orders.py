@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -79,6 +78,7 @@ class OrdersPage:
     bodies: Bodies = field(
         default_factory=lambda: Bodies(MAX_BODY_BYTES, MAX_WAITING * MAX_BODY_BYTES)
     )
+    _mapped: dict[str, MappedReading] = field(default_factory=dict, init=False)
 
     def add(self) -> None:
         """Adds the page to the server, before it starts."""
@@ -129,7 +129,9 @@ class OrdersPage:
     def _reading(self, known: str) -> OrderReading:
         if not known:
             return CanonicalReading(self.terms.rules)
-        return _mapped(known, self.terms.rules)
+        if known not in self._mapped:
+            self._mapped[known] = MappedReading(preset(known), self.terms.rules)
+        return self._mapped[known]
 
     async def _of_client(self, body: bytes, reading: OrderReading) -> Response:
         """All orders of the body, or every fault of it."""
@@ -206,11 +208,6 @@ def _unknown(detail: str) -> Response:
     refused = problem(401, detail)
     refused.headers["WWW-Authenticate"] = "Bearer"
     return refused
-
-
-@lru_cache(maxsize=2 * len(PRESETS))
-def _mapped(known: str, rules: OrderRules) -> MappedReading:
-    return MappedReading(preset(known), rules)
 
 
 def _fault(rejected: Rejected, number: int | None, *, as_sent: bool) -> Fault:

@@ -65,15 +65,20 @@ class RedisAdmin(RedisStore):
             reply = await self.server.run("reset", [prefix + b"meta"], [SCHEMA])
             if reply[0] == b"SCHEMA":
                 raise NewerSchema(f"{prefix.decode()}meta", int(reply[1]), SCHEMA)
-            found: list[bytes] = []
+            theirs: list[bytes] = []
+            others = []
+            # A scan may name a key twice: counted is what was deleted.
             async for key in self.server.client.scan_iter(match=pattern, count=1_000):
-                if key != prefix + b"meta":
-                    customers += key.startswith(prefix + b"c:")
-                    found.append(key)
-                if len(found) >= _RESET_CHUNK:
-                    await self.server.client.unlink(*found)
-                    found = []
-            await self.server.client.unlink(*found, prefix + b"meta")
+                if key.startswith(prefix + b"c:"):
+                    theirs.append(key)
+                elif key != prefix + b"meta":
+                    others.append(key)
+                if len(theirs) >= _RESET_CHUNK:
+                    customers += await self.server.client.unlink(*theirs)
+                    theirs = []
+            if theirs:
+                customers += await self.server.client.unlink(*theirs)
+            await self.server.client.unlink(*others, prefix + b"meta")
         return customers
 
     async def scan(
