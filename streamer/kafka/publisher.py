@@ -48,6 +48,44 @@ Route = Callable[["Message", int], int | None]
 """The partition for a message, of so many; None: as its key says."""
 
 
+class _Line:
+    """A producer, and whether it was given up: what it has not answered by then it never will."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self.producer = producer
+        self._given_up = asyncio.Event()
+
+    async def answers(self, batches: Sequence[tuple[str, int, Any]]) -> list[Any]:
+        """What each batch came to, an exception where it failed. Raises TimeoutError where the
+        producer is given up before."""
+        asked = asyncio.create_task(self._ask(batches))
+        over = asyncio.create_task(self._given_up.wait())
+        try:
+            await asyncio.wait((asked, over), return_when=asyncio.FIRST_COMPLETED)
+            if asked.done():
+                return asked.result()
+            raise TimeoutError("the producer was replaced before the broker had answered")
+        finally:
+            asked.cancel()
+            over.cancel()
+
+    async def _ask(self, batches: Sequence[tuple[str, int, Any]]) -> list[Any]:
+        acks = [
+            await self.producer.send_batch(batch, topic, partition=partition)
+            for topic, partition, batch in batches
+        ]
+        return await asyncio.gather(*acks, return_exceptions=True)
+
+    async def give_up(self) -> None:
+        """Ends the producer, with what it can still send, and whoever waits for it."""
+        try:
+            with suppress(Exception):
+                async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                    await self.producer.stop()
+        finally:
+            self._given_up.set()
+
+
 class KafkaPublisher:
     """Publishes to Kafka with acks from all in-sync replicas.
 
@@ -67,53 +105,55 @@ class KafkaPublisher:
         self._route = route
         self._servers = bootstrap_servers
         self._security = dict(security or {})
-        self._producer: AIOKafkaProducer | None = None
+        self._line: _Line | None = None
+        # All partitions publish through one producer: one of them replaces it at a time.
+        self._changing = asyncio.Lock()
         self._turn = 0
         self._failures = 0
 
     async def start(self) -> None:
         """Connects. Raises PublishFailed when no broker answers."""
-        try:
-            self._producer = await self._connect()
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise PublishFailed(
-                f"KAFKA_BOOTSTRAP_SERVERS={self._servers!r}: no broker answers "
-                f"({type(error).__name__}); check the address and that the broker runs"
-            ) from error
+        await self._current()
 
     async def close(self) -> None:
         """Sends what waits and disconnects; at most the request timeout."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await producer.stop()
+        line, self._line = self._line, None
+        if line is not None:
+            await line.give_up()
 
     async def publish(self, messages: Sequence[Message]) -> None:
         if not messages:
             return
-        if self._producer is None:
-            await self.start()
-        assert self._producer is not None
-        failed = await self._send(self._producer, messages)
+        line = await self._current()
+        failed = await self._send(line, messages)
         if failed is None:
             self._failures = 0
             return
         self._failures += 1
         if self._failures % RENEW_AFTER == 0 or not failed.retriable:
-            await self._renew()
+            await self._renew(line)
         raise failed
 
-    async def _send(
-        self, producer: AIOKafkaProducer, messages: Sequence[Message]
-    ) -> PublishFailed | None:
+    async def _current(self) -> _Line:
+        async with self._changing:
+            return self._line or await self._opened()
+
+    async def _opened(self) -> _Line:
+        try:
+            self._line = _Line(await self._connect())
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise PublishFailed(
+                f"KAFKA_BOOTSTRAP_SERVERS={self._servers!r}: no broker answers "
+                f"({type(error).__name__}); check the address and that the broker runs"
+            ) from error
+        return self._line
+
+    async def _send(self, line: _Line, messages: Sequence[Message]) -> PublishFailed | None:
         """What went wrong, once every batch has been answered or given up; of several things, one
         that repeating does not cure."""
         try:
-            batches = await self._batches(producer, messages)
-            acks = [
-                await producer.send_batch(batch, topic, partition=partition)
-                for topic, partition, batch in batches
-            ]
-            results = await asyncio.gather(*acks, return_exceptions=True)
+            batches = await self._batches(line.producer, messages)
+            results = await line.answers(batches)
         except (KafkaError, OSError, TimeoutError) as error:
             return _failed(error)
         failures = [
@@ -123,14 +163,15 @@ class KafkaPublisher:
         ]
         return min(failures, key=lambda failed: failed.retriable, default=None)
 
-    async def _renew(self) -> None:
-        """Another producer: aiokafka's stays broken after some errors (a lost producer id)."""
-        old, self._producer = self._producer, None
-        if old is not None:
-            with suppress(Exception):
-                async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                    await old.stop()
-        await self.start()
+    async def _renew(self, line: _Line) -> None:
+        """Another producer than this one, unless somebody has made one since: aiokafka's stays
+        broken after some errors (a lost producer id)."""
+        async with self._changing:
+            if self._line is not line:
+                return
+            self._line = None
+            await line.give_up()
+            await self._opened()
 
     async def _connect(self) -> AIOKafkaProducer:
         for idempotent in (True, False):

@@ -139,6 +139,8 @@ class Producer:
     def __init__(self, *_: object, **__: object) -> None:
         Producer.made.append(self)
         self.ends: list[BaseException | None] = []
+        self.answers = True
+        self.asked = 0
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
@@ -151,8 +153,11 @@ class Producer:
 
     async def send_batch(self, batch: Any, topic: str, partition: int) -> asyncio.Future[None]:
         batch.close()
+        self.asked += 1
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         end = self.ends.pop(0) if self.ends else None
+        if end is None and not self.answers:
+            return future
         future.set_result(None) if end is None else future.set_exception(end)
         return future
 
@@ -185,5 +190,30 @@ async def test_a_failure_says_whether_and_how_it_can_be_cured(
     assert failed.value.retriable is retriable
     # What another producer may cure is tried with another one.
     assert len(Producer.made) == (1 if retriable else 2)
+    await publisher.publish([Message("a", b"k", b"v")])
+    await publisher.close()
+
+
+async def test_who_waits_for_a_producer_that_another_partition_replaces_is_told_to_try_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(publishing, "AIOKafkaProducer", Producer)
+    Producer.made.clear()
+    publisher = KafkaPublisher("broker:1")
+    await publisher.start()
+    (first,) = Producer.made
+    first.answers = False  # to all but what it is told to fail
+    waiting = [asyncio.create_task(publisher.publish([Message("a", b"k", b"v")])) for _ in range(3)]
+    while first.asked < len(waiting):
+        await asyncio.sleep(0)
+    first.ends = [MessageSizeTooLargeError(), OutOfOrderSequenceNumber()]
+    failing = [publisher.publish([Message("b", b"k", b"v")]) for _ in range(2)]
+    ends = await asyncio.gather(*failing, *waiting, return_exceptions=True)
+    assert all(isinstance(end, PublishFailed) for end in ends)
+    assert [end.retriable for end in ends if isinstance(end, PublishFailed)] == [False] * 2 + [
+        True
+    ] * 3
+    # One in its place, whoever else met the error of the first.
+    assert len(Producer.made) == 2
     await publisher.publish([Message("a", b"k", b"v")])
     await publisher.close()
