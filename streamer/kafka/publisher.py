@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -34,6 +34,7 @@ from streamer.pipeline.partitioner import partition_for
 from streamer.records import Message, MessageTooLarge, PublishFailed
 
 _log = log.get(__name__)
+_T = TypeVar("_T")
 
 DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
 # Below that, the brokers' default for a topic, which counts the whole batch.
@@ -55,10 +56,10 @@ class _Line:
         self.producer = producer
         self._given_up = asyncio.Event()
 
-    async def answers(self, batches: Sequence[tuple[str, int, Any]]) -> list[Any]:
-        """What each batch came to, an exception where it failed. Raises TimeoutError where the
-        producer is given up before."""
-        asked = asyncio.create_task(self._ask(batches))
+    async def unless_given_up(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """What the work with the producer comes to. Raises TimeoutError where the producer is given
+        up before: its metadata and its acks are waited for in vain then."""
+        asked = asyncio.create_task(work)
         over = asyncio.create_task(self._given_up.wait())
         try:
             await asyncio.wait((asked, over), return_when=asyncio.FIRST_COMPLETED)
@@ -68,13 +69,6 @@ class _Line:
         finally:
             asked.cancel()
             over.cancel()
-
-    async def _ask(self, batches: Sequence[tuple[str, int, Any]]) -> list[Any]:
-        acks = [
-            await self.producer.send_batch(batch, topic, partition=partition)
-            for topic, partition, batch in batches
-        ]
-        return await asyncio.gather(*acks, return_exceptions=True)
 
     async def give_up(self) -> None:
         """Ends the producer, with what it can still send, and whoever waits for it."""
@@ -152,8 +146,7 @@ class KafkaPublisher:
         """What went wrong, once every batch has been answered or given up; of several things, one
         that repeating does not cure."""
         try:
-            batches = await self._batches(line.producer, messages)
-            results = await line.answers(batches)
+            batches, results = await line.unless_given_up(self._asked(line.producer, messages))
         except (KafkaError, OSError, TimeoutError) as error:
             return _failed(error)
         failures = [
@@ -162,6 +155,17 @@ class KafkaPublisher:
             if isinstance(result, BaseException)
         ]
         return min(failures, key=lambda failed: failed.retriable, default=None)
+
+    async def _asked(
+        self, producer: AIOKafkaProducer, messages: Sequence[Message]
+    ) -> tuple[list[tuple[str, int, Any]], list[Any]]:
+        """The messages' batches, and what each came to: an exception where it failed."""
+        batches = await self._batches(producer, messages)
+        acks = [
+            await producer.send_batch(batch, topic, partition=partition)
+            for topic, partition, batch in batches
+        ]
+        return batches, await asyncio.gather(*acks, return_exceptions=True)
 
     async def _renew(self, line: _Line) -> None:
         """Another producer than this one, unless somebody has made one since: aiokafka's stays
