@@ -88,6 +88,18 @@ class OrderMapping:
         None where no mapping says so."""
         return next((one.rows for one in self.documents if one.rows), None)
 
+    @property
+    def zones(self) -> frozenset[str]:
+        """The zones of times without an offset, as the mapping says or was told."""
+        fields = [
+            field
+            for document in self.documents
+            for template in document.templates
+            for field in (template.ts, template.updated_at)
+        ]
+        zones = [field.format.zone for field in fields if field is not None]
+        return frozenset(str(zone) for zone in zones if zone is not None)
+
     def document_of(self, record: Mapping[str, Any]) -> Document | None:
         """The first shape that a record is of; None if it is of none."""
         for document in self.documents:

@@ -35,7 +35,7 @@ from model.words import counted
 def clean_command(
     orders: tuple[Path, ...],
     out: Path,
-    currency: str,
+    currency: str | None,
     drop_outliers: bool,
     as_json: bool,
     reading: Reading,
@@ -54,6 +54,7 @@ def clean_command(
     with one_line_errors():
         if (out / ORDERS_FILE).resolve() in [path.resolve() for path in orders]:
             raise click.UsageError(f"--out {out} would overwrite {out / ORDERS_FILE}; name another")
+        reading, currency = reading.settled(orders, currency)
         found = read_clean_log(orders, reading, currency, out, drop_outliers=drop_outliers)
         formulas = Counter[bool]()
         write_orders(out / ORDERS_FILE, _counted(found.orders, formulas), currency)

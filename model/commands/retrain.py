@@ -83,6 +83,8 @@ def retrain_command(
     Example:
       python -m model retrain models --orders orders.csv.gz
     """
+    with one_line_errors():
+        reading, currency = reading.understood(orders, currency)
     asked = RetrainRequest(
         horizon,
         currency,

@@ -19,9 +19,12 @@ from tqdm import tqdm
 
 from features.events.ids import placeholders_of
 from features.events.orders import FreeOrders, OrderRules
+from features.mapping.mapping import MappingError
+from features.proposal.draft import NO_CURRENCY
 from features.times import MS_PER_DAY, UTC, Calendar, CalendarError, calendar_of, day_of_date
 from model.artifact.files import replace_durably
 from model.artifact.signature import Trust
+from model.commands.mapping import mapping_options
 from model.data.attributes import Attributes
 from model.errors import ModelError
 from model.files.columns import OrderColumns
@@ -31,6 +34,14 @@ from model.files.order_log import REJECTED_FILE, FileRules, Rejections, Row
 from model.files.rows import RowsAre
 from model.files.summary import NOBODY_TWICE, Summary
 from model.files.text_files import OrderLogError
+from model.intake.agreed import (
+    accounted,
+    agreed_currency,
+    agreed_rows,
+    agreed_zone,
+    understood_in,
+)
+from model.intake.intake import NO_CURRENCY_NAMED, Told, Understood
 from model.report.escape import terminal
 
 if TYPE_CHECKING:
@@ -47,7 +58,7 @@ ORDERS = click.argument(
 @contextmanager
 def one_line_errors(*also: type[Exception]) -> Iterator[None]:
     """What a person can fix ends as one line and exit code 1, never as a traceback."""
-    told: tuple[type[Exception], ...] = (ModelError, OSError, *also)
+    told: tuple[type[Exception], ...] = (ModelError, MappingError, OSError, *also)
     try:
         yield
     except told as error:
@@ -165,8 +176,8 @@ def write_page(path: Path, page: str) -> None:
     replace_durably(path, page.encode(errors="replace"))
 
 
-def _currency(_: click.Context, __: click.Parameter, value: str) -> str:
-    if not re.fullmatch("[A-Z]{3}", value):
+def _currency(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch("[A-Z]{3}", value):
         raise click.BadParameter(f"{value!r} is no ISO 4217 code; write three capitals, like USD")
     return value
 
@@ -179,7 +190,10 @@ def _timezone(_: click.Context, __: click.Parameter, value: str | None) -> Calen
 
 
 CURRENCY = click.option(
-    "--currency", default="USD", show_default=True, callback=_currency, help="Of all amounts."
+    "--currency",
+    metavar="CODE",
+    callback=_currency,
+    help="Of all amounts. Default: USD, or what the rows say that a mapping reads.",
 )
 
 
@@ -187,12 +201,14 @@ CURRENCY = click.option(
 class Reading:
     """How order files are read: what several rows of one id are, and of which zone times without an
     offset are. `strict`: what looks odd is an error. `changes`: fields of the rules of orders that
-    options change."""
+    options change. `asked`: the mapping that reads the files, `found` once they are understood."""
 
     rows_are: RowsAre | None = None
     zone: Calendar | None = None
     strict: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)
+    asked: Told | None = None
+    found: Understood | None = None
 
     @property
     def free_orders(self) -> FreeOrders | None:
@@ -212,7 +228,25 @@ class Reading:
 
     def rules(self, orders: OrderRules) -> FileRules:
         """The rules of a file with such orders, none of which may be ahead of this clock."""
-        return FileRules(replace(orders, **self.changes), int(time.time() * 1000), self.zone)
+        reader = None if self.found is None else self.found.rows
+        now_ms = int(time.time() * 1000)
+        return FileRules(replace(orders, **self.changes), now_ms, self.zone, reader)
+
+    def understood(self, paths: Sequence[Path], currency: str | None) -> tuple[Reading, str | None]:
+        """This, made one with what a mapping says of the files, and the currency; None: neither
+        they nor `currency` name one. Raises OrderLogError where they contradict each other."""
+        if self.asked is None:
+            return self, currency
+        found = self.found or understood_in(paths, self.asked, self.zone)
+        rows, zone = agreed_rows(found, self.rows_are), agreed_zone(found, self.zone)
+        currency = agreed_currency(found, currency)
+        found.currency = currency or found.currency
+        return replace(self, rows_are=rows, zone=zone, found=found), currency
+
+    def settled(self, paths: Sequence[Path], currency: str | None) -> tuple[Reading, str]:
+        """As `understood`, with a currency where none is named."""
+        reading, currency = self.understood(paths, currency)
+        return reading, currency or ("USD" if self.asked is None else NO_CURRENCY)
 
     def load(
         self, paths: Sequence[Path], orders: OrderRules, rejections: Rejections | None = None
@@ -220,8 +254,9 @@ class Reading:
         """The orders of files; says at the command's end, on stderr, what was read. Raises
         OrderLogError."""
         taken = rejections or Rejections()
-        loaded = load(paths, self.rules(orders), self.rows_are, rejections=taken, shown=_shown)
-        self._tell(loaded.summary, taken)
+        how, _ = self.understood(paths, orders.currency)
+        loaded = load(paths, how.rules(orders), how.rows_are, rejections=taken, shown=_shown)
+        how._tell(loaded.summary, taken)
         return loaded
 
     @contextmanager
@@ -230,12 +265,19 @@ class Reading:
     ) -> Iterator[OrderStream]:
         """As `load`, for orders that are read once, however many there are."""
         taken = rejections or Rejections()
-        rules = self.rules(orders)
-        with streamed(paths, rules, self.rows_are, rejections=taken, shown=_shown) as found:
-            self._tell(found.summary, taken)
+        how, _ = self.understood(paths, orders.currency)
+        rules = how.rules(orders)
+        with streamed(paths, rules, how.rows_are, rejections=taken, shown=_shown) as found:
+            how._tell(found.summary, taken)
             yield found
 
     def _tell(self, summary: Summary, taken: Rejections) -> None:
+        if self.found is not None:
+            summary = accounted(self.found, summary)
+            tell(self.found.source, err=True)
+            for note in self.found.notes:
+                if note != NO_CURRENCY_NAMED or self.found.currency == NO_CURRENCY:
+                    tell(note, err=True)
         if taken.counts:
             tell(taken.text(), err=True)
         if self.strict and summary.odd:
@@ -305,9 +347,12 @@ _READING: Final = (
 def reading_options(command: _F) -> _F:
     """The command with the options that say how order files are read, given to it as `reading`."""
 
+    @mapping_options
     @functools.wraps(command)
     def with_reading(
         *arguments: Any,
+        preset: str | None,
+        mapping: Path | None,
         rows_are: str | None,
         merge_ids: bool,
         merged_accounts: Path | None,
@@ -329,7 +374,8 @@ def reading_options(command: _F) -> _F:
         if earliest is not None:
             changes["earliest_ms"] = day_of_date(earliest.date()) * MS_PER_DAY
         rows = None if rows_are is None else RowsAre(rows_are)
-        return command(*arguments, reading=Reading(rows, zone, strict, changes), **more)
+        asked = Told(preset, mapping) if preset or mapping else None
+        return command(*arguments, reading=Reading(rows, zone, strict, changes, asked), **more)
 
     decorated: Any = with_reading
     for option in reversed(_READING):

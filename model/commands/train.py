@@ -143,7 +143,7 @@ def train_command(
     out: Path,
     horizon: int,
     cutoff: int | None,
-    currency: str,
+    currency: str | None,
     attributes: Path | None,
     kind: str | None,
     given: tuple[str, ...],
@@ -171,12 +171,13 @@ def train_command(
       python -m model train orders.csv.gz --out models/best --search --trials 40
     """
     with one_line_errors():
-        own, calendar = _given(given, columns, searched), reading.zone or UTC
+        own = _given(given, columns, searched)
         asked, kind = kind, _named(kind, own, searched)
+        reading, currency = reading.settled(orders, currency)
         config = TrainingConfig(
             horizon,
             currency=currency,
-            calendar=calendar,
+            calendar=reading.zone or UTC,
             free_orders=reading.free_orders or FreeOrders.COUNT,
             kind=kind or DEFAULT,
             options=options_of(kind or DEFAULT, own),
@@ -187,7 +188,7 @@ def train_command(
         )
         log = found.orders
         known_customers(config.attributes, log)
-        cutoff_day = _cutoff_day(log, horizon, cutoff, calendar)
+        cutoff_day = _cutoff_day(log, horizon, cutoff, config.calendar)
         past = cutoff_days(log, config, cutoffs, horizon, cutoff_day - horizon) if cutoffs else []
         choose: Choose | None = partial(auto, fold_count=folds) if asked == AUTO else None
         if searched:
@@ -196,8 +197,7 @@ def train_command(
             result = made(log, config, cutoff_day, choose, past)
         twin = _twin(log, config, result, cutoff_day) if cutoff is None else None
         manifest = _saved(out, result, found, twin)
-    tell(_told(result, manifest))
-    tell(f"\n{found.report.text(currency)}\n\nWritten to {out}")
+    tell(f"{_told(result, manifest)}\n\n{found.report.text(currency)}\n\nWritten to {out}")
 
 
 def _saved(out: Path, result: Made, found: Cleaned, twin: Made | None) -> Manifest:

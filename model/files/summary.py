@@ -43,7 +43,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What was read. `rows` are all of the files: `lines_added_up` of them went into
     `orders_of_lines`, `set_aside` (by reason) count for nothing, and the others are orders, refunds
     and cancellations, of which `corrections`, `repeats` and `ids_reused` change or repeat others.
-    `twice_shown`: times without an offset that clocks showed twice.
+    `twice_shown`: times without an offset that clocks showed twice. Files read with a mapping have
+    `records`, of which some are no orders (`skipped`, by reason) and some are several rows.
     """
 
     rows: int
@@ -60,7 +61,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     free_orders: int = 0
     out_of_order: int = 0
     twice_shown: int = 0
+    records: int = 0
     set_aside: dict[str, int] = {}
+    skipped: dict[str, int] = {}
     odd: list[Odd] = []
 
     @property
@@ -77,7 +80,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     def accounted(self) -> int:
         """Rows as the sum of what became of them; `rows`, or some vanished."""
         became = self.orders + self.refunds + self.cancellations + self.lines_in_others
-        return became + sum(self.set_aside.values())
+        return became + sum(self.set_aside.values()) + sum(self.skipped.values())
 
     def text(self) -> str:
         """The summary for a terminal, under 80 columns but for examples."""
@@ -90,15 +93,20 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
                     (self.cancellations, "cancellation", ""),
                     (self.lines_in_others, "further line", ""),
                     (sum(self.set_aside.values()), "set aside", "set aside"),
+                    (sum(self.skipped.values()), "skipped", "skipped"),
                 )
                 if count
             ),
         ]
         customers = counted(self.customers, "customer")
-        read = f"{counted(self.rows, 'row')} = {' + '.join(parts)}; {customers}"
+        rows = counted(self.rows, "row")
+        if self.records not in (0, self.rows):
+            rows = f"{counted(self.records, 'record')} as {rows}"
+        read = f"{rows} = {' + '.join(parts)}; {customers}"
         told = [
             *((getattr(self, name), text) for name, text in _TOLD),
             *((count, f"set aside: {reason}") for reason, count in self.set_aside.items()),
+            *((count, f"skipped: {reason}") for reason, count in self.skipped.items()),
         ]
         lines = [read, *(f"{n:>9,} {inflected(text, n)}" for n, text in told if n)]
         return "\n".join([*lines, *(f"  looks odd: {odd.detail}" for odd in self.odd)])
@@ -122,7 +130,7 @@ def added(parts: Sequence[Summary], odd: Sequence[Odd], **whole: Any) -> Summary
     sums = {
         name: sum(getattr(part, name) for part in parts)
         for name in Summary.__struct_fields__
-        if name not in ("set_aside", "odd")
+        if name not in ("set_aside", "skipped", "odd")
     }
     found: dict[str, Odd] = {}
     for part in parts:

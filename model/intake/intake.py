@@ -38,6 +38,9 @@ _SHOWN_CHARS: Final = 300
 # Presets whose shape any table may have are taken only when they are named.
 _ONLY_NAMED: Final = frozenset({"cdnow", "rudderstack"})
 _MOST_HELD: Final = 1_000_000
+NO_CURRENCY_NAMED: Final = (
+    f"no currency is named, so amounts are in {NO_CURRENCY}, none; --currency EUR"
+)
 
 
 class Unanswered(OrderLogError):
@@ -57,8 +60,9 @@ class Told:
 
 @dataclass(slots=True)
 class Understood:
-    """Files that were understood. `guesses` and `notes` are for people; `skipped` counts, while
-    rows are read, records that are no orders."""
+    """Files that were understood. `guesses` and `notes` are for people; `named` are the currencies
+    that orders have. While rows are read, `records` counts them, `skipped` those that are no
+    orders, and `further` the events of a record beyond its first."""
 
     tables: Sequence[Table]
     mapping: OrderMapping
@@ -69,6 +73,8 @@ class Understood:
     notes: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     records: int = 0
+    further: int = 0
+    named: frozenset[str] = frozenset()
 
     @property
     def rows_are(self) -> RowsAre | None:
@@ -80,7 +86,7 @@ class Understood:
         counted. Refunds that name no customer come last, as their orders say whose they are."""
         rules = replace(rules, orders=replace(rules.orders, currency=self.currency))
         self.skipped.clear()
-        self.records = 0
+        self.records = self.further = 0
         held: list[tuple[Table, int, Record]] = []
         for table in self.tables:
             for line, record in table.records():
@@ -107,6 +113,7 @@ class Understood:
         elif isinstance(found, Unfit):
             yield _aside(table, line, found.reason, found.detail)
         else:
+            self.further += len(found) - 1
             for event in found:
                 order = from_fields(event, rules.orders, rules.now_ms)
                 if isinstance(order, Order):
@@ -190,6 +197,9 @@ def _with_mapping(tables: Sequence[Table], sample: Sequence[Record], asked: Told
         }
         said = "" if asked.preset else ", recognised by its fields"
         toml = "\n".join(text_of(shape) for shape in sorted(shapes))
+        if timezone is not None and "\nzone = " not in toml:
+            # What was answered is part of the mapping, or it would be asked again.
+            toml = f'zone = "{timezone}"\n{toml}'
         return Understood(tables, mapping, "", f"preset {' and '.join(sorted(shapes))}{said}", toml)
     proposal = propose([inner for record in sample if (inner := _inner(record))], asked.answers)
     if proposal.questions:
@@ -277,13 +287,12 @@ def _currency(found: Understood, sample: Sequence[Record], asked: Told) -> str:
         events = found.mapping.orders(record)
         if isinstance(events, list):
             codes.update(event["currency"] for event in events if "currency" in event)
+    found.named = frozenset(codes)
     said = asked.answers.currency
     if said:
         return said
     if not codes:
         if found.source != "proposed":
-            found.notes.append(
-                f"no currency is named, so amounts are in {NO_CURRENCY}, none; --currency EUR"
-            )
+            found.notes.append(NO_CURRENCY_NAMED)
         return NO_CURRENCY
     return codes.most_common(1)[0][0]

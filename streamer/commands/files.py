@@ -16,10 +16,10 @@ from tqdm import tqdm
 from features.errors import FactsError
 from features.events.money import amount_text, money_text
 from features.events.orders import OrderRules
-from features.mapping.presets import PRESETS
 from features.proposal.draft import FIELDS, Answers
 from features.times import CalendarError, calendar_of, rfc3339
 from model.artifact.files import replace_durably
+from model.commands.mapping import mapping_options
 from model.commands.shared import one_line_errors, step, tell
 from model.files.loading import Loaded, load
 from model.files.order_log import FileRules, Rejections
@@ -44,10 +44,7 @@ MAPPING_FILE: Final = "mapping.toml"
 def asking_options(command: _F) -> _F:
     """The command with the options that answer what a file leaves open, given to it as `asked`."""
 
-    @click.option("--preset", type=click.Choice([*PRESETS]), help="Whose export or topic it is.")
-    @click.option(
-        "--mapping", type=click.Path(path_type=Path), help="A mapping of your own (TOML)."
-    )
+    @mapping_options
     @click.option(
         "--timezone", metavar="ZONE", help="Of times without one, and of the shop's days."
     )

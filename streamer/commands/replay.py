@@ -67,13 +67,15 @@ def replay_command(
       python -m streamer replay orders.csv.gz --model models/shop --out replayed
     """
     with one_line_errors():
-        check_paths(orders)
+        if reading.asked is None:
+            check_paths(orders)
         environ = dict(os.environ)
         if model_path is not None:
             environ[MODEL] = str(model_path)
         if reading.free_orders is not None:
             environ["CLV_FREE_ORDERS"] = reading.free_orders.value
         settings, pipeline = loaded_pipeline(environ, needs=(MODEL,))
+        reading, _ = reading.understood(orders, settings.currency)
         replayed = _replay(
             partial(reading.streamed, orders, settings.order_rules),
             settings,

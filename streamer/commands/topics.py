@@ -18,6 +18,7 @@ from model.commands.shared import ORDERS, Reading, reading_options, tell
 from model.files.columns import OrderRows
 from model.files.rows import Arranged
 from model.files.summary import summary_of
+from model.files.text_files import OrderLogError
 from model.words import counted
 from streamer.admin import topic_orders
 from streamer.admin.produce import produce
@@ -54,6 +55,13 @@ def produce_command(orders: tuple[Path, ...], speed: float | None, reading: Read
     """
     with one_line_errors():
         settings = Settings.load(os.environ, needs=(KAFKA,))
+        said = settings.currency if os.environ.get("CLV_CURRENCY", "").strip() else None
+        reading, currency = reading.understood(orders, said)
+        if currency is None and reading.asked is not None:
+            raise OrderLogError(
+                "the files name no currency, which each record has: set CLV_CURRENCY"
+            )
+        settings = settings.model_copy(update={"currency": currency or settings.currency})
         with reading.streamed(orders, settings.order_rules) as found:
             sent = asyncio.run(_produce(found.orders, settings, speed))
     tell(f"{counted(sent, 'order')} acknowledged by {settings.orders_topic}")
