@@ -26,6 +26,7 @@ _MODULES: Final = {
     "retrain": "topics",
     "show": "topics",
     "try": "files",
+    "up": "up",
     "worker": "run",
 }
 """Where each command is: `NAME_command` of a module of `streamer.commands`."""

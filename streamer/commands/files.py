@@ -6,7 +6,7 @@ import csv
 import functools
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -17,7 +17,7 @@ from features.errors import FactsError
 from features.events.money import amount_text, money_text
 from features.events.orders import OrderRules
 from features.proposal.draft import FIELDS, Answers
-from features.times import CalendarError, calendar_of, rfc3339
+from features.times import Calendar, CalendarError, calendar_of, rfc3339
 from model.artifact.files import replace_durably
 from model.commands.mapping import mapping_options
 from model.commands.shared import one_line_errors, step, tell
@@ -31,6 +31,7 @@ from streamer.clock import SystemClock
 from streamer.errors import StreamerError
 
 if TYPE_CHECKING:
+    from model.data.training_rows import TrainingConfig
     from model.training.trial import EndedPast, FirstLook
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -199,6 +200,32 @@ def _understanding(found: Understood, loaded: Loaded, net: int) -> str:
     )
 
 
+def tell_read(loaded: Loaded, found: Understood, calendar: Calendar) -> None:
+    """Says how the files were understood, and what looks odd in them."""
+    from model.training.trial import net_minor
+
+    tell(_understanding(found, loaded, net_minor(loaded.orders, calendar)))
+    for odd in loaded.summary.odd:
+        tell(f"Odd       {odd.detail}")
+
+
+def training_of(
+    loaded: Loaded, found: Understood, calendar: Calendar, horizon: int | None
+) -> TrainingConfig:
+    """How to train on the orders, by default as far ahead as they allow. Raises OrderLogError where
+    nobody ordered twice, and TrainingError."""
+    from model.data.training_rows import TrainingConfig
+    from model.training.trial import horizon_for
+
+    for odd in loaded.summary.odd:
+        if odd.code == NOBODY_TWICE:
+            raise OrderLogError(f"nothing can be learned from {odd.detail}")
+    config = TrainingConfig(horizon or 1, currency=found.currency, calendar=calendar)
+    if horizon is not None:
+        return config
+    return replace(config, horizon_days=horizon_for(loaded.orders, config))
+
+
 def _report(
     loaded: Loaded,
     found: Understood,
@@ -209,21 +236,12 @@ def _report(
 ) -> None:
     """Trains, judges, and writes the page and the files beside it."""
     # Plots bring matplotlib along, training scikit-learn.
-    from model.data.training_rows import TrainingConfig
-    from model.training.trial import horizon_for, net_minor, tried
+    from model.training.trial import tried
 
     calendar = calendar_of(asked.answers.timezone or "UTC")
     orders = loaded.orders
-    tell(_understanding(found, loaded, net_minor(orders, calendar)))
-    for odd in loaded.summary.odd:
-        if odd.code == NOBODY_TWICE:
-            raise OrderLogError(f"nothing can be learned from {odd.detail}")
-        tell(f"Odd       {odd.detail}")
-    config = TrainingConfig(horizon or 1, currency=found.currency, calendar=calendar)
-    if horizon is None:
-        config = TrainingConfig(
-            horizon_for(orders, config), currency=found.currency, calendar=calendar
-        )
+    tell_read(loaded, found, calendar)
+    config = training_of(loaded, found, calendar, horizon)
     days = calendar.day_of(orders[-1].ts_ms) - calendar.day_of(orders[0].ts_ms) + 1
     with tqdm(total=days, desc="days judged", disable=None, leave=False) as bar:
         trial = tried(orders, config, step, bar.update)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
-import socket
+import shlex
 import subprocess
 import sys
 import uuid
@@ -31,7 +30,8 @@ from model.report.slipping import SlippingList
 from streamer.admin.produce import produce
 from streamer.clock import SystemClock
 from streamer.demo.call_list import call_lists
-from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis, Guarded, free_port
+from streamer.demo.guardian import END
 from streamer.demo.report import PAGE, customers, past_of, write_report
 from streamer.demo.sample import sample_orders
 from streamer.demo.summary import RunFigures, summary
@@ -88,7 +88,9 @@ def run_demo(directory: Path, *, keep: bool) -> None:
     cutoff_day = _cutoff_day(orders)
     model = _train(sample.path, directory / "model", cutoff_day)
     with ExitStack() as stack:
-        run = Run(directory, *_servers(stack, model, keep=keep), orders)
+        port = str(free_port()) if keep else "0"
+        also = {"CLV_CURRENCY": _CURRENCY, "CLV_MODEL": str(model), "CLV_WEB_PORT": port}
+        run = Run(directory, *servers_for(stack, "clv-demo", also), orders)
         started = _CLOCK.monotonic_s()
         worker = stack.enter_context(_worker(run))
         streamed = asyncio.run(_stream(run, worker, started))
@@ -123,32 +125,32 @@ def _train(log: Path, out: Path, cutoff_day: int) -> Path:
     return out
 
 
-def _servers(stack: ExitStack, model: Path, *, keep: bool) -> tuple[Settings, dict[str, str]]:
-    """Settings and environment of the worker, with servers that run."""
-    given = {name: os.environ[name] for name in _SERVERS if os.environ.get(name)}
+def servers_for(
+    stack: ExitStack, name: str, also: Mapping[str, str]
+) -> tuple[Settings, dict[str, str]]:
+    """Settings and environment of a worker that has `also`, with servers that run. On somebody's
+    own servers topics and keys begin with `name`, so that nothing of theirs is touched."""
+    given = {name: os.environ[name] for name in SERVERS if os.environ.get(name)}
     if len(given) == 1:
-        missing = next(name for name in _SERVERS if name not in given)
-        raise DemoFailed(f"{missing} is not set; set both {' and '.join(_SERVERS)}, or neither")
-    environ = {**os.environ, **_DEMO_SETTINGS, "CLV_MODEL": str(model)}
-    environ["CLV_WEB_PORT"] = str(_free_port()) if keep else "0"
+        missing = next(name for name in SERVERS if name not in given)
+        raise DemoFailed(f"{missing} is not set; set both {' and '.join(SERVERS)}, or neither")
+    environ = {**os.environ, **_SETTINGS, **also}
     if given:
-        # Somebody's own servers: topics and keys of our own, so that nothing of theirs is touched.
-        run = f"clv-demo-{uuid.uuid4().hex[:8]}"
+        run = f"{name}-{uuid.uuid4().hex[:8]}"
         environ |= {f"CLV_{t}_TOPIC": f"{run}-{t.lower()}" for t in _TOPICS}
         environ |= {"CLV_GROUP": run, "CLV_STATE_NAMESPACE": run}
-        click.echo(f"\nKafka at {given[_SERVERS[0]]}; topics and keys are named {run}-...")
+        click.echo(f"\nKafka at {given[SERVERS[0]]}; topics and keys are named {run}-...")
     else:
         kafka = stack.enter_context(EmbeddedKafka())
         redis = stack.enter_context(EmbeddedRedis())
-        environ |= {_SERVERS[0]: kafka.bootstrap, _SERVERS[1]: redis.url}
+        environ |= {SERVERS[0]: kafka.bootstrap, SERVERS[1]: redis.url}
         click.echo(f"\nEmbedded Kafka at {kafka.bootstrap}, embedded Redis on a socket")
     return Settings.load(environ), environ
 
 
-_SERVERS: Final = ("KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL")
+SERVERS: Final = ("KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL")
 _TOPICS: Final = ("ORDERS", "WARNINGS", "SCORES", "DEAD_LETTER")
-_DEMO_SETTINGS: Final = {
-    "CLV_CURRENCY": _CURRENCY,
+_SETTINGS: Final = {
     # Orders of the past must not be judged by today's clock.
     "CLV_IDLE_AFTER": "off",
     # The embedded broker assigns partitions after half of it.
@@ -156,31 +158,25 @@ _DEMO_SETTINGS: Final = {
 }
 
 
+def start_worker(environ: Mapping[str, str], log: Path) -> Guarded:
+    """A worker process that does not outlive us; its log goes on in a file."""
+    command = [sys.executable, "-m", "streamer", "worker"]
+    return Guarded(command, log, environ, grace_s=_END_WITHIN_S)
+
+
 @contextlib.contextmanager
-def _worker(run: Run) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker process, told to end when the block ends; its log goes to a file."""
+def _worker(run: Run) -> Iterator[Guarded]:
+    """A worker process, told to end when the block ends."""
     log = run.directory / "worker.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamer", "worker"],
-            env=dict(run.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_END_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    log.unlink(missing_ok=True)
+    worker = start_worker(run.environ, log)
+    try:
+        yield worker
+    finally:
+        worker.end(END)
 
 
-async def _stream(run: Run, worker: subprocess.Popen[bytes], started: float) -> Streamed:
+async def _stream(run: Run, worker: Guarded, started: float) -> Streamed:
     """Sends the orders, waits until all are applied and judged, and reads the warnings."""
     settings = run.settings
     counts = await servers.ensure_topics(settings)
@@ -220,7 +216,7 @@ async def _until_applied(
     run: Run,
     store: RedisStore,
     partitions: list[Partition],
-    worker: subprocess.Popen[bytes],
+    worker: Guarded,
     started: float,
 ) -> float:
     """Returns when every order is applied and nobody is due any more; seconds to the first one."""
@@ -228,7 +224,7 @@ async def _until_applied(
     # disable=None: a bar on a terminal, nothing when piped.
     with tqdm(total=len(run.orders), desc="orders applied", unit="", disable=None) as bar:
         while True:
-            if worker.poll() is not None:
+            if not worker.alive:
                 raise DemoFailed(f"the worker ended; see {run.directory / 'worker.log'}")
             claims = [await store.peek(partition) for partition in partitions]
             applied = sum(claim.next_offset or 0 for claim in claims if claim)
@@ -322,22 +318,23 @@ def _where_next(log: Path, model: Path, report: Path, seconds: float) -> str:
     )
 
 
-def _stay(run: Run, worker: subprocess.Popen[bytes]) -> None:
+def _stay(run: Run, worker: Guarded) -> None:
     """Leaves the worker running until Ctrl-C."""
-    variables = " ".join(
-        f"{name}={run.environ[name]}" for name in (*_SERVERS, "CLV_MODEL", *_DEMO_SETTINGS)
-    )
-    example = run.orders[0].user_id
     click.echo(
         f"\nThe worker runs on (http://127.0.0.1:{run.environ['CLV_WEB_PORT']}/readyz);"
         " Ctrl-C ends it.\nIn another terminal:\n"
-        f"  {variables} \\\n    .venv/bin/python -m streamer show {example}"
+        f"  {show_command(run.environ, run.orders[0].user_id)}"
     )
     with contextlib.suppress(KeyboardInterrupt):
         worker.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def show_command(environ: Mapping[str, str], user_id: str) -> str:
+    """What shows a customer in another terminal, with the variables that are not set there."""
+    variables = " ".join(
+        f"{name}={shlex.quote(value)}"
+        for name, value in environ.items()
+        if os.environ.get(name) != value
+    )
+    command = shlex.join([sys.executable, "-m", "streamer", "show", user_id])
+    return f"{variables} \\\n    {command}"

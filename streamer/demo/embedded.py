@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -46,18 +46,27 @@ class EmbeddedUnavailable(StreamerError):
     """Name servers of your own in KAFKA_BOOTSTRAP_SERVERS and REDIS_URL."""
 
 
-class _Guarded:
-    """A server process under its guardian."""
+class Guarded:
+    """A process under its guardian, its output in `log`. When we end, `run_dir` goes with it."""
 
-    def __init__(self, command: Sequence[str], run_dir: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        environ: Mapping[str, str],
+        *,
+        run_dir: Path | None = None,
+        grace_s: float = GRACE_S,
+    ) -> None:
+        self._grace_s = grace_s
+        given = [str(run_dir or ""), str(log), str(grace_s), *command]
         self._guardian = subprocess.Popen(
-            [sys.executable, "-I", "-S", guardian.__file__, str(run_dir), *command],
+            [sys.executable, "-I", "-S", guardian.__file__, *given],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            # Both servers take settings from the environment too, and none there is meant for them.
-            env={name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ},
+            env=dict(environ),
             start_new_session=True,
         )
         assert self._guardian.stdout is not None
@@ -67,15 +76,19 @@ class _Guarded:
     def alive(self) -> bool:
         return self._guardian.poll() is None
 
+    def wait(self) -> None:
+        """Returns when the process has ended by itself."""
+        self._guardian.wait()
+
     def end(self, how: bytes) -> None:
-        """Returns when the server is gone."""
+        """Returns when the process is gone."""
         process = self._guardian
         assert process.stdin is not None
         assert process.stdout is not None
         with contextlib.suppress(OSError):
             process.stdin.write(how)
         try:
-            process.wait(2 * GRACE_S)
+            process.wait(2 * self._grace_s)
         except subprocess.TimeoutExpired:
             if self.pid:
                 os.kill(self.pid, signal.SIGKILL)
@@ -92,7 +105,7 @@ class _Server:
     setting: str
 
     def __init__(self) -> None:
-        self._running: _Guarded | None = None
+        self._running: Guarded | None = None
         self._run_dir: Path | None = None
 
     def __enter__(self) -> Self:
@@ -163,7 +176,9 @@ class _Server:
         """Whether the server came to answer; False where it ended first."""
         run_dir = self._directory()
         (run_dir / "log").unlink(missing_ok=True)
-        running = _Guarded(command, run_dir)
+        # Both servers take settings from the environment too, and none there is meant for them.
+        environ = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+        running = Guarded(command, run_dir / "log", environ, run_dir=run_dir)
         deadline = _CLOCK.monotonic_s() + timeout_s
         try:
             while running.alive:
@@ -212,7 +227,7 @@ class EmbeddedKafka(_Server):
     def _start(self) -> None:
         binary = self._binary()
         for _ in range(_PORT_TRIES):
-            port = self._port or _free_port()
+            port = self._port or free_port()
             cluster_id = uuid.uuid4().hex
             url = f"tcp://127.0.0.1:{port}"
             command = [binary, "broker", "--listener-url", url, "--advertised-listener-url", url]
@@ -303,7 +318,7 @@ def _executable(binary: Path, run_dir: Path) -> str:
     return str(copy)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,5 +1,5 @@
-"""The parent of an embedded server: ends it when whoever started it is gone. Run as a script, with
-nothing but the standard library on its path."""
+"""The parent of an embedded server or a worker: ends it when whoever started it is gone. Run as a
+script, with nothing but the standard library on its path."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ KILL: Final = b"K"
 END: Final = b"E"
 
 
-def guard(run_dir: str, command: list[str]) -> None:
-    """Runs the server until told to end it, or until whoever started it is gone."""
+def guard(run_dir: str, log: str, grace_s: float, command: list[str]) -> None:
+    """Runs the server until told to end it, or until whoever started it is gone; then `run_dir`,
+    if it is named, goes too."""
     parent = os.getppid()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -40,7 +41,7 @@ def guard(run_dir: str, command: list[str]) -> None:
         os.environ,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, f"{run_dir}/log", os.O_WRONLY | os.O_CREAT, 0o600),
+            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ],
     )
@@ -60,14 +61,14 @@ def guard(run_dir: str, command: list[str]) -> None:
             how = END
 
     os.kill(server, signal.SIGKILL if how == KILL else signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_S
+    deadline = time.monotonic() + grace_s
     while not os.waitpid(server, os.WNOHANG)[0]:
         if time.monotonic() > deadline:
             os.kill(server, signal.SIGKILL)
         time.sleep(POLL_S)
-    if not how:
+    if run_dir and not how:
         shutil.rmtree(run_dir, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    guard(sys.argv[1], sys.argv[2:])
+    guard(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4:])

@@ -171,9 +171,9 @@ def test_a_server_that_does_not_start_says_why_and_leaves_nothing(tmp_path: Path
 def test_a_broker_on_a_port_taken_meanwhile_is_not_taken_for_ours(
     embedded_kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken, free = int(embedded_kafka.bootstrap.rpartition(":")[2]), embedded._free_port()
+    taken, free = int(embedded_kafka.bootstrap.rpartition(":")[2]), embedded.free_port()
     ports = iter([taken, free])
-    monkeypatch.setattr(embedded, "_free_port", lambda: next(ports))
+    monkeypatch.setattr(embedded, "free_port", lambda: next(ports))
     with EmbeddedKafka() as kafka:
         assert kafka.bootstrap == f"127.0.0.1:{free}"
         assert kafka.cluster_id != embedded_kafka.cluster_id

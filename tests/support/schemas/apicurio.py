@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from streamer.demo.embedded import EmbeddedUnavailable, _free_port, _Server
+from streamer.demo.embedded import EmbeddedUnavailable, _Server, free_port
 from tests.support.servers.jars import ROOT, ApacheKafkaMissing, JarsNotFetched, java
 
 VERSION: Final = "3.0.9"
@@ -65,7 +65,7 @@ class Apicurio(_Server):
 
     def __init__(self) -> None:
         super().__init__()
-        self._port = _free_port()
+        self._port = free_port()
 
     @property
     def url(self) -> str:

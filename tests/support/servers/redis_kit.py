@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from streamer.demo.embedded import EmbeddedRedis, _free_port
+from streamer.demo.embedded import EmbeddedRedis, free_port
 from tests.conftest import required
 
 SLOTS = 16_384
@@ -31,7 +31,7 @@ class Node:
 
 @contextmanager
 def listening(options: Sequence[str] = ()) -> Iterator[Node]:
-    port = _free_port()
+    port = free_port()
     more = ("--port", str(port), "--bind", "127.0.0.1", *options)
     with required(EmbeddedRedis(options=more)) as server:
         yield Node(server, port)
@@ -48,7 +48,7 @@ def cluster_nodes(count: int) -> Iterator[list[Node]]:
     with contextlib.ExitStack() as stack:
         nodes = []
         for _ in range(count):
-            bus = ("--cluster-port", str(_free_port()))
+            bus = ("--cluster-port", str(free_port()))
             nodes.append(stack.enter_context(listening((*options, *bus))))
         yield nodes
 
