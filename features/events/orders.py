@@ -205,6 +205,8 @@ def parse(
         return _accept(wire, key, record_ts_ms, rules, now_ms)
     except _Broken as broken:
         return broken.rejected
+    except UnicodeDecodeError:  # in a name that is none of ours: the decoder passes over it unread
+        return Rejected(Reason.NOT_JSON, "value is not valid JSON in UTF-8; send a JSON object")
 
 
 def from_fields(
@@ -284,20 +286,17 @@ def _accept(
     if amount < 0 and kind is OrderType.ORDER:
         raise _bad_amount(raw.decode(), 'is negative; send what goes back as type "refund"')
     updated_ms = -1 if wire.updated_at is None else _updated_ms(wire.updated_at, wire_ms)
-    refund_id = wire.refund_id or ""
-    order = Order(wire.order_id, user_id, ts_ms, abs(amount), kind, refund_id, updated_ms, rounded)
-    return _counted(order, rules)
+    facts = (ts_ms, abs(amount), kind, wire.refund_id or "", updated_ms, rounded)
+    return _counted(Order(wire.order_id, user_id, *facts), rules)
 
 
 def _check_names(value: bytes) -> None:
     """Raises _Broken for an optional field in other letters, which would be passed over."""
     if found := field_otherwise(value):
         plain, written = found
-        reason = {
-            "type": Reason.BAD_TYPE,
-            "currency": Reason.WRONG_CURRENCY,
-            "refund_id": Reason.BAD_REFUND_ID,
-        }.get(plain, Reason.BAD_UPDATED_AT)
+        reasons = {"type": Reason.BAD_TYPE, "currency": Reason.WRONG_CURRENCY}
+        reasons["refund_id"] = Reason.BAD_REFUND_ID
+        reason = reasons.get(plain, Reason.BAD_UPDATED_AT)
         raise _Broken(reason, f"field {written} is not read as {plain}; name it {plain}")
 
 

@@ -187,6 +187,11 @@ def _check_risk(path: Path, risk: Risk, horizon_days: int) -> None:
         raise ArtifactRefused(path, "columns of risk", found, expected, RETRAIN)
     if sizes != [k] * len(sizes) or not risk.typical.survival:
         raise ArtifactRefused(path, "numbers of risk", sizes, f"{k} of each", RETRAIN)
+    typical = risk.typical
+    in_range = 0 <= typical.log_gap <= 20 and 0.01 <= typical.gap_variance <= 1_000
+    if not in_range or not 0 < typical.order_minor <= 1e15:
+        found_typical = (typical.log_gap, typical.gap_variance, typical.order_minor)
+        raise ArtifactRefused(path, "typical of risk", found_typical, "gaps of days", RETRAIN)
     if risk.horizon_days != horizon_days:
         found_days = risk.horizon_days
         raise ArtifactRefused(path, "horizon_days of risk", found_days, horizon_days, RETRAIN)

@@ -3,14 +3,14 @@
 A record is a customer's orders, in the very form of the orders topic and folded by the very fold of
 the stream, or ready features by their names; and what the shop knows of the customer besides.
 
-JSON is cut into pieces before any of it becomes values, and a piece that is too large to be what it
-should be is refused unread: a body of a stranger costs no more than a good one.
+JSON is cut into pieces before any becomes values; one too large to be what it should is refused.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final, TypeVar
@@ -344,8 +344,7 @@ class _Reader:
                 at = _Place(f"{place.pointer}/orders/{number}", place.record, number)
                 self._add(at, None, f"the order has over {_MAX_VALUE_BYTES:,} bytes; send less")
                 continue
-            outcome = parse(bytes(raw), None, now_ms, rules)
-            if isinstance(outcome, Rejected):
+            if isinstance(outcome := parse(bytes(raw), None, now_ms, rules), Rejected):
                 self._rejected(outcome, raw, place, number)
                 continue
             orders.append(outcome)
@@ -363,7 +362,8 @@ class _Reader:
         name = field_of(rejected)
         value = None
         if name is not None and rejected.reason is not Reason.MISSING_FIELD:
-            value = _shown(_fields.decode(raw).get(name, "null"))
+            with suppress(UnicodeDecodeError):  # in a name that is none of ours
+                value = _shown(_fields.decode(raw).get(name, "null"))
         at = _Place(f"{place.pointer}/orders/{number}", place.record, number)
         self._add(at, name, rejected.detail, value)
 

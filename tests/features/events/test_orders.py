@@ -583,3 +583,10 @@ def test_a_reason_never_quotes_an_id(changes: dict[str, object], key: bytes | No
     rejected = parse(as_json(**changes), key, TS_MS, _RULES)
     assert isinstance(rejected, Rejected)
     assert "canary" not in rejected.detail
+
+
+@pytest.mark.parametrize("name", [b"\x80 order_id", b"Type\xff", b"\xc3"])
+def test_a_name_that_is_no_text_sets_a_record_aside_or_is_none_of_ours(name: bytes) -> None:
+    plain = b'{"order_id": "1", "user_id": "ada", "ts": "2025-03-01T12:00:00Z", "amount": 12.5'
+    outcome = parse(plain + b', "' + name + b'": "1"}', b"ada", None, OrderRules())
+    assert isinstance(outcome, Order) or outcome.reason is Reason.NOT_JSON
