@@ -58,7 +58,7 @@ class Calendar:
         self._zone: tzinfo = _UTC
         self._start_ms = None
         if name != "UTC":
-            self._zone = _zone_of(name)
+            self._zone = zone_named(name)
             self._start_ms = lru_cache(maxsize=65_536)(_midnights(self._zone))
 
     def day_of(self, ts_ms: int) -> int:
@@ -118,7 +118,8 @@ class CalendarError(FactsError):
     """There is no such zone: name one of the IANA database, such as Europe/Berlin."""
 
 
-def _zone_of(name: str) -> ZoneInfo:
+def zone_named(name: str) -> ZoneInfo:
+    """The zone of an IANA name, as the tzdata package has it. Raises CalendarError."""
     folder, _, last = f"tzdata.zoneinfo/{name}".rpartition("/")
     try:
         with resources.files(folder.replace("/", ".")).joinpath(last).open("rb") as file:

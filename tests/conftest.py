@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+from model.artifact.artifact import save
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis, EmbeddedUnavailable
+from tests.support import modelling
 from tests.support.schemas.apicurio import Apicurio
 from tests.support.servers.cluster import ApacheKafka
+from tests.support.servers.deployment import Deployment, Servers
 
 pytest_plugins = ["streamer.testing"]
 
+Deploy = Callable[..., Deployment]
 Server = TypeVar("Server", EmbeddedKafka, EmbeddedRedis, ApacheKafka, Apicurio)
 
 
@@ -61,3 +67,28 @@ def kafka(request: pytest.FixtureRequest) -> EmbeddedKafka | ApacheKafka:
     found = request.getfixturevalue(f"{request.param}_kafka")
     assert isinstance(found, EmbeddedKafka | ApacheKafka)
     return found
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model, for all tests to read; who damages one takes a copy."""
+    directory = tmp_path_factory.mktemp("models") / "shop"
+    save(directory, modelling.model(), modelling.fields())
+    return directory
+
+
+@pytest.fixture
+def deploy_on(model: Path, tmp_path: Path) -> Iterator[Deploy]:
+    """Makes deployments on a broker, each with a Redis to itself."""
+    with ExitStack() as stack:
+
+        def make(kafka: EmbeddedKafka | ApacheKafka, name: str, **variables: str) -> Deployment:
+            servers = Servers(kafka, stack.enter_context(required(EmbeddedRedis())))
+            return stack.enter_context(Deployment(name, servers, model, tmp_path, **variables))
+
+        yield make
+
+
+@pytest.fixture
+def deploy(deploy_on: Deploy, kafka: EmbeddedKafka | ApacheKafka) -> Deploy:
+    return partial(deploy_on, kafka)

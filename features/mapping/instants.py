@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
-from importlib import resources
 from typing import Final
-from zoneinfo import ZoneInfo
 
-from features.times import CalendarError, InstantError, NaiveInstant, epoch_ms, wire_ms
+from features.times import InstantError, NaiveInstant, epoch_ms, wire_ms, zone_named
 
 ISO: Final = "iso"
 # Milliseconds are so many times as much, divided by so much.
@@ -51,20 +49,12 @@ class TimeFormat:
 
 
 def zone_of(name: str) -> tzinfo:
-    """The zone of an IANA name, as the tzdata package has it, or of an offset such as +02:00.
-    Raises CalendarError."""
+    """The zone of an IANA name, or of an offset such as +02:00. Raises CalendarError."""
     if name in ("UTC", "Z"):
         return UTC
     if name[:1] in "+-" and (offset := _offset(name)) is not None:
         return offset
-    folder, _, last = f"tzdata.zoneinfo/{name}".rpartition("/")
-    try:
-        with resources.files(folder.replace("/", ".")).joinpath(last).open("rb") as file:
-            return ZoneInfo.from_file(file, name)
-    except (ImportError, OSError, ValueError, TypeError):
-        raise CalendarError(
-            f"{name!r} is not a time zone; name one of the IANA database, such as Europe/Berlin"
-        ) from None
+    return zone_named(name)
 
 
 def _offset(name: str) -> tzinfo | None:

@@ -4,48 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable
 
-import pytest
 from msgspec.structs import replace
 
 from features.events.orders import Order
 from features.times import MS_PER_DAY
-from model.artifact.artifact import save
 from model.decide import codec
 from streamer.commands.admin import UNKNOWN_CUSTOMER
-from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.orders import order_message
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import Message, Partition
-from tests.conftest import required
-from tests.support import modelling
-from tests.support.servers.cluster import ApacheKafka
-from tests.support.servers.deployment import Deployment, Servers
+from tests.support.servers.deployment import Deployment
 from tests.support.servers.redis_kit import cluster, cluster_url
 
 Deploy = Callable[..., Deployment]
 FIRST_MS = 1_700_000_000_000
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("models") / "shop"
-    save(directory, modelling.model(), modelling.fields())
-    return directory
-
-
-@pytest.fixture
-def deploy(model: Path, tmp_path: Path, kafka: EmbeddedKafka | ApacheKafka) -> Iterator[Deploy]:
-    with ExitStack() as stack:
-
-        def make(name: str, **variables: str) -> Deployment:
-            servers = Servers(kafka, stack.enter_context(required(EmbeddedRedis())))
-            return stack.enter_context(Deployment(name, servers, model, tmp_path, **variables))
-
-        yield make
 
 
 def orders_of(user: str, count: int) -> list[Order]:

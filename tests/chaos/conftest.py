@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from features.events.orders import Order
-from model.artifact.artifact import save
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from tests.conftest import required
 from tests.support import modelling
@@ -35,13 +34,6 @@ def book() -> Book:
     size = "full" if FULL else "small"
     name = os.environ.get("CHAOS_RESULTS", size)
     return Book(RESULTS / f"{name}.json", size)
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("models") / "shop"
-    save(directory, modelling.model(), modelling.fields())
-    return directory
 
 
 def a_broker() -> EmbeddedKafka | ApacheKafka:

@@ -21,7 +21,6 @@ from yarl import URL
 
 from features.events.orders import Order, Reason
 from features.times import MS_PER_DAY
-from model.artifact.artifact import save
 from model.data.synthetic import write_csv
 from streamer.admin.outcomes import by_week, endings
 from streamer.admin.outcomes_page import Outcomes
@@ -39,13 +38,6 @@ from tests.support.servers.verifier import Verdict, verify
 # A year's orders in some two seconds: long enough to be interrupted.
 PACE = "18000000"
 Deploy = Callable[..., Deployment]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("models") / "shop"
-    save(directory, modelling.model(), modelling.fields())
-    return directory
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from redis.asyncio import Redis
 
 from features.events.orders import Order
 from features.times import MS_PER_DAY
-from model.artifact.artifact import save
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.orders import order_message
 from streamer.records import Message
@@ -37,13 +36,6 @@ NAME = "secrecy"
 def redis() -> Iterator[EmbeddedRedis]:
     with required(EmbeddedRedis()) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("models") / "shop"
-    save(directory, modelling.model(), modelling.fields())
-    return directory
 
 
 def some_orders(first: int, count: int) -> list[Order]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,49 +15,21 @@ from click.testing import CliRunner
 from features.columns.vector import FEATURE_NAMES, vectors
 from features.events.orders import Order
 from features.times import MS_PER_DAY
-from model.artifact.artifact import save
 from model.decide import codec as customer_bytes
 from streamer.commands.admin import UNKNOWN_CUSTOMER
 from streamer.commands.cli import cli
-from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.kafka.topics import Topic, ensure_topics
 from streamer.orders import order_message
 from streamer.pipeline.erasures import digest, keyed
 from streamer.records import Message
-from tests.conftest import required
-from tests.support import modelling
 from tests.support.fakes import ERASURE_KEYS
 from tests.support.servers.cluster import ApacheKafka
-from tests.support.servers.deployment import Deployment, Ran, Servers, WorkerProcess
+from tests.support.servers.deployment import Deployment, Ran, WorkerProcess
 from tests.support.servers.kafka_kit import administrating
 
 Deploy = Callable[..., Deployment]
 CANARY = "canary-7f3a@example.com"
 EXIT_CODE = 70
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("models") / "shop"
-    save(directory, modelling.model(), modelling.fields())
-    return directory
-
-
-@pytest.fixture
-def deploy_on(model: Path, tmp_path: Path) -> Iterator[Deploy]:
-    """Makes deployments on a broker, each with a Redis to itself."""
-    with ExitStack() as stack:
-
-        def make(kafka: EmbeddedKafka | ApacheKafka, name: str, **variables: str) -> Deployment:
-            servers = Servers(kafka, stack.enter_context(required(EmbeddedRedis())))
-            return stack.enter_context(Deployment(name, servers, model, tmp_path, **variables))
-
-        yield make
-
-
-@pytest.fixture
-def deploy(deploy_on: Deploy, kafka: EmbeddedKafka | ApacheKafka) -> Deploy:
-    return partial(deploy_on, kafka)
 
 
 def now_ms() -> int:

@@ -8,23 +8,20 @@ import json
 import re
 import shlex
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 
 from features.events.orders import Order
-from model.artifact.artifact import save
-from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.demo.embedded import EmbeddedKafka
 from streamer.kafka.topics import Topic, ensure_topics
 from streamer.records import Message
-from tests.conftest import required
 from tests.support import modelling
-from tests.support.servers.deployment import ROOT, Deployment, Servers
+from tests.support.servers.deployment import ROOT, Deployment
 from tests.support.servers.verifier import verify
 from tests.support.webhooks import SECRET, shopify_headers, shopify_order
 
@@ -32,23 +29,9 @@ TOKEN = "a-token-of-the-web-pages"
 Deploy = Callable[..., Deployment]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("models") / "shop"
-    save(directory, modelling.model(), modelling.fields())
-    return directory
-
-
 @pytest.fixture
-def deploy(model: Path, embedded_kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Deploy]:
-    with ExitStack() as stack:
-
-        def make(name: str, **variables: str) -> Deployment:
-            redis = stack.enter_context(required(EmbeddedRedis()))
-            servers = Servers(embedded_kafka, redis)
-            return stack.enter_context(Deployment(name, servers, model, tmp_path, **variables))
-
-        yield make
+def deploy(deploy_on: Deploy, embedded_kafka: EmbeddedKafka) -> Deploy:
+    return partial(deploy_on, embedded_kafka)
 
 
 def command(begins: str) -> str:

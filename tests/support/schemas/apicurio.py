@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tarfile
 import tempfile
 import urllib.request
@@ -14,12 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from streamer.demo.embedded import EmbeddedUnavailable, _Server, free_port
-from tests.support.servers.jars import ROOT, ApacheKafkaMissing, JarsNotFetched, java
+from tests.support.servers.jars import ROOT, JarsNotFetched, java, maven
 
 VERSION: Final = "3.0.9"
 CACHE: Final = ROOT / ".cache" / "apicurio"
 START_S: Final = 120.0
-FETCH_WITHIN_S: Final = 900.0
 
 
 @cache
@@ -31,24 +29,14 @@ def distribution() -> Path:
         return directory
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
-        command = ["mvn", "--quiet", "--batch-mode", "--no-transfer-progress"]
-        command += ["dependency:copy", f"-DoutputDirectory={temporary}"]
-        command += [f"-Dartifact=io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"]
-        try:
-            run = subprocess.run(
-                command,
-                cwd=temporary,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=FETCH_WITHIN_S,
-            )
-        except FileNotFoundError:
-            raise ApacheKafkaMissing("needs Maven, and there is no mvn on PATH") from None
+        artifact = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"
+        maven(
+            ["dependency:copy", f"-DoutputDirectory={temporary}", f"-Dartifact={artifact}"],
+            temporary,
+        )
         packed = next(Path(temporary).glob("*.tar.gz"), None)
-        if run.returncode or packed is None:
-            raise JarsNotFetched(f"mvn ended with code {run.returncode}: {run.stdout[:300]}")
+        if packed is None:
+            raise JarsNotFetched("mvn brought no registry")
         whole = Path(temporary) / "whole"
         with tarfile.open(packed) as archive:
             archive.extractall(whole, filter="data")

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -54,35 +55,41 @@ def jars() -> Path:
     directory = CACHE / hashlib.sha256(POM.read_bytes()).hexdigest()[:16]
     if directory.is_dir():
         return directory
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise ApacheKafkaMissing(_needs("there is no mvn on PATH"))
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
         # Under its own name only once it is complete; whoever else does the same brings the same.
         fetched = Path(temporary) / "jars"
-        command = [maven, "--quiet", "--batch-mode", "--no-transfer-progress", f"--file={POM}"]
-        command += ["dependency:copy-dependencies", "-DincludeScope=runtime"]
-        command += [f"-DoutputDirectory={fetched}"]
-        try:
-            run = subprocess.run(
-                command,
-                cwd=temporary,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=MAVEN_WITHIN_S,
-            )
-        except subprocess.TimeoutExpired:
-            raise JarsNotFetched(f"mvn was not done within {MAVEN_WITHIN_S:g} s") from None
-        if run.returncode or not list(fetched.glob("kafka_*.jar")):
-            errors = [line for line in run.stdout.splitlines() if line.startswith("[ERROR]")]
-            said = errors[0].removeprefix("[ERROR] ") if errors else run.stderr.strip()
-            raise JarsNotFetched(f"mvn ended with code {run.returncode}: {said}")
+        goal = ["dependency:copy-dependencies", "-DincludeScope=runtime"]
+        maven([f"--file={POM}", *goal, f"-DoutputDirectory={fetched}"], temporary)
+        if not list(fetched.glob("kafka_*.jar")):
+            raise JarsNotFetched("mvn brought no broker")
         if not directory.exists():
             fetched.rename(directory)
     return directory
+
+
+def maven(arguments: Sequence[str], cwd: str) -> None:
+    """Runs Maven in a directory. Raises ApacheKafkaMissing where there is none, and JarsNotFetched
+    with what it said."""
+    command = shutil.which("mvn")
+    if command is None:
+        raise ApacheKafkaMissing(_needs("there is no mvn on PATH"))
+    try:
+        run = subprocess.run(
+            [command, "--quiet", "--batch-mode", "--no-transfer-progress", *arguments],
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=MAVEN_WITHIN_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise JarsNotFetched(f"mvn was not done within {MAVEN_WITHIN_S:g} s") from None
+    if run.returncode:
+        errors = [line for line in run.stdout.splitlines() if line.startswith("[ERROR]")]
+        said = errors[0].removeprefix("[ERROR] ") if errors else run.stderr.strip()
+        raise JarsNotFetched(f"mvn ended with code {run.returncode}: {said}")
 
 
 def _needs(why: str) -> str:
