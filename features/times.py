@@ -114,6 +114,11 @@ class Calendar:
         return f"Calendar({self.name!r})"
 
 
+def monday_of(day: int) -> int:
+    """The Monday of the week that a day is in; day 0 was a Thursday."""
+    return day - (day + 3) % 7
+
+
 class CalendarError(FactsError):
     """There is no such zone: name one of the IANA database, such as Europe/Berlin."""
 

@@ -19,8 +19,8 @@ class BucketTable:
     """The buckets of n customers, each as of an instant of its own.
 
     `row`, `day`, `age_days`, `orders`, `gross` and `refunded` have one element for each bucket that
-    is not later than its customer's `as_of` day, in order of row and day; the `before_…` arrays and
-    `as_of_day` have one for each of the n rows. Money in minor units.
+    is not later than its customer's `as_of` day, in order of row and day; `before` and
+    `as_of_day` have a row for each of the n. Money in minor units.
     """
 
     rows: int

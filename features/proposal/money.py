@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from features.proposal.draft import NO_CURRENCY, Draft, SampleColumn, toml_text
+from features.proposal.draft import NO_CURRENCY, NO_CURRENCY_NAMED, Draft, SampleColumn, toml_text
 from features.proposal.formats import AmountsFound, amounts_of, code_in
 from features.proposal.names import LINES, plain, score
 
@@ -140,5 +140,5 @@ def find_currency(draft: Draft, amounts: AmountsFound | None) -> None:
     code = draft.answers.currency or (amounts.currency if amounts else None) or header
     if code is None:
         code = NO_CURRENCY
-        draft.notes.append(f"no currency is named, so amounts are in {code}, none; --currency EUR")
+        draft.notes.append(NO_CURRENCY_NAMED)
     draft.lines["currency"] = toml_text(code)

@@ -22,9 +22,9 @@ MANIFEST_FILE: Final = "manifest.json"
 REPORT_FILE: Final = "report.txt"
 CARD_FILE: Final = "MODEL_CARD.md"
 SIGNATURE_FILE: Final = "signature.json"
-# All that may be in the directory of an artifact, the manifest last: without it, there is none.
 JUDGED: Final = "judged"
 """Where, beside a model, its twin is: the same trained a horizon earlier, to be judged."""
+# All that may be in the directory of an artifact, the manifest last: without it, there is none.
 ARTIFACT_FILES: Final = (
     MODEL_FILE,
     PICKLE_FILE,

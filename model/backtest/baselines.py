@@ -23,9 +23,9 @@ from model.backtest.purchases import Period
 from model.backtest.result import Baseline, MoneyPoint, Point, Suggestion
 from model.decide.learned import EARLY, Learned
 from model.decide.policy import Policy, Rules
+from model.evaluate.learn import TOP_SHARE
 from model.judge.budget import weights
 
-TOP_SHARE: Final = 0.10
 LEAST_RECALL: Final = 0.95
 _DRAWS: Final = 1_000
 _SEED: Final = 1

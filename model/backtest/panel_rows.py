@@ -22,7 +22,6 @@ from model.backtest.simulate import Simulation
 from model.decide.history import history_of
 from model.decide.scoring import Scorer
 from model.estimators.bgnbd import BGNBD, FitError
-from model.estimators.risk import index
 from model.judge.budget import spent_minor
 from model.judge.judged import ScheduledCustomer
 
@@ -121,13 +120,12 @@ class SilentDays:
         as_of_ms = self._simulation.judge.rules.calendar.start_ms(day)
         scorer = self._simulation.judge.scorer
         pairs = [(track.customer.facts, as_of_ms) for track in tracks]
-        X = scorer.rows(pairs, users)
-        clv, risk = scorer.clv_minor(X), scorer.risk
-        if risk is None:
-            churn, found = scorer.churn(X, pairs), np.full(len(pairs), -np.inf)
-        else:
-            churn, soon = risk.predict(risk.rows(tabulate(pairs, scorer.calendar)))
-            found = index(churn, soon)
+        table = tabulate(pairs, scorer.calendar)
+        X = scorer.vectors(table, users)
+        clv, risks = scorer.clv_minor(X), scorer.risks(table)
+        if risks is None:
+            risks = scorer.churn(X, pairs), np.full(len(pairs), -np.inf)
+        churn, found = risks
         references = np.array(self._references(logged, tracks, users), np.float64)
         better = np.zeros(len(logged), bool)
         better[np.argsort(-references, kind="stable")[: (active + 1) // 2]] = True

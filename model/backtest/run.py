@@ -113,8 +113,8 @@ def _remedy(orders: Sequence[Order], scorer: Scorer) -> str:
     return f"train with --cutoff {iso_day(last - horizon)} or earlier"
 
 
-def _judge(scorer: Scorer, policy: Policy) -> Judge:
-    """What is published between decisions decides nothing."""
+def deciding_judge(scorer: Scorer, policy: Policy) -> Judge:
+    """A judge who scores to decide only: what is published between decisions decides nothing."""
     return Judge(scorer, replace(scorer.rules(policy), refreshes=False))
 
 
@@ -133,7 +133,7 @@ class BacktestRun:
             end_day=day_of(orders[-1].ts_ms) + 1,
             horizon_days=scorer.horizon_days,
         )
-        self.simulation = Simulation(orders, _judge(scorer, self.policy))
+        self.simulation = Simulation(orders, deciding_judge(scorer, self.policy))
         self.purchases = Purchases(orders)
         self.silence_log = SilenceLog(self.simulation, self.purchases, self.period)
         self.silent_days = SilentDays(
@@ -178,7 +178,7 @@ class BacktestRun:
         scorer = trained(self.orders, day, config)
         self.swap_days.add(day)
         # As live: every customer moves to the new scale when it is next judged.
-        self.simulation.judge = _judge(scorer, self.policy)
+        self.simulation.judge = deciding_judge(scorer, self.policy)
         self.silent_days.rescale()
         self.silent_days.fit_alive(day)
 

@@ -39,7 +39,7 @@ from model.report.backtest_text import text
 @click.command("backtest")
 @ORDERS
 @MODEL
-@from_option("Judge from 00:00 UTC of this day.")
+@from_option("Judge from 00:00 of this day, in the shop's zone.")
 @click.option(
     "--retrain-every",
     type=click.IntRange(min=1),

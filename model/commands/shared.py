@@ -20,7 +20,7 @@ from tqdm import tqdm
 from features.events.ids import placeholders_of
 from features.events.orders import FreeOrders, OrderRules
 from features.mapping.mapping import MappingError
-from features.proposal.draft import NO_CURRENCY
+from features.proposal.draft import NO_CURRENCY, NO_CURRENCY_NAMED
 from features.times import MS_PER_DAY, UTC, Calendar, CalendarError, calendar_of, day_of_date
 from model.artifact.files import replace_durably
 from model.artifact.signature import Trust
@@ -41,7 +41,7 @@ from model.intake.agreed import (
     agreed_zone,
     understood_in,
 )
-from model.intake.intake import NO_CURRENCY_NAMED, Told, Understood
+from model.intake.intake import Told, Understood
 from model.report.escape import terminal
 
 if TYPE_CHECKING:

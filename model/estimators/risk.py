@@ -18,7 +18,7 @@ import numpy as np
 
 from features.arrays import Bools, Floats, Ints
 from features.columns.rhythm import GROUP_OF, GROUPS, RHYTHM_NAMES, RISING, Typical, rhythm
-from features.columns.table import BEFORE_COLUMNS, BucketTable
+from features.columns.table import BucketTable
 from model.data.customer_days import CustomerDays
 from model.estimators.glm import SignedLogisticRegression
 
@@ -98,14 +98,6 @@ def index(churn: Floats, soon: Floats) -> Floats:
     """ln P(churn) - ln P(an order soon), shape (n,), to six decimals."""
     ratio = np.log(np.maximum(churn, 10.0**-_DECIMALS)) - np.log(np.maximum(soon, _LEAST_SOON))
     return np.asarray(np.round(ratio, _DECIMALS))
-
-
-def last_days(table: BucketTable) -> Ints:
-    """The last purchase day of every row; 0 without one."""
-    found = table.before[:, BEFORE_COLUMNS["last_day"]].copy()
-    bought = table.orders > 0
-    found[table.row[bought]] = table.day[bought]
-    return found
 
 
 def fit_risk(days: CustomerDays, typical: Typical) -> Risk | None:

@@ -24,7 +24,7 @@ import numpy as np
 from features.events.orders import Order, OrderType
 from model.files.columns import OrderRows
 from model.files.rows import Arranged, RowsAre, Several, arranged, several
-from model.files.summary import Summary, added, odd_customers, orders_of, summary_of
+from model.files.summary import Summary, added, odd_customers, orders_of, summary_of_part
 from model.files.text_files import OrderLogError
 
 _FILES: Final = 64
@@ -71,6 +71,8 @@ class Dealt:
             file.close()
         if rows_are is None and (found := self._several(currency)) is not None:
             raise OrderLogError(found.question(where, self.rows))
+        # Asked of all of it, so that no part asks again.
+        rows_are = rows_are or RowsAre.CORRECTIONS
         parts: list[Summary] = []
         orders: Counter[str] = Counter()
         for number in range(_FILES):
@@ -81,7 +83,7 @@ class Dealt:
                     " more than are sorted at once; is order_id an id of the order?"
                 )
             how = arranged(rows, rows_are, where, currency)
-            parts.append(summary_of(rows, how, {}, currency))
+            parts.append(summary_of_part(rows, how, {}, currency))
             for user, count in zip(rows.users, orders_of(rows, how.kept).tolist(), strict=True):
                 orders[user] += count
             with self._path(number).open("wb") as file:

@@ -75,12 +75,9 @@ class RejectedRow:
 @dataclass(frozen=True, slots=True)
 class DoubtedRow:
     """An order of a time without an offset that came twice, as clocks were put back: it is taken
-    for the first. `text` is that time as it was written."""
+    for the first."""
 
-    path: Path
-    line: int
     order: Order
-    text: str
 
 
 Row: TypeAlias = Order | RejectedRow | DoubtedRow
@@ -97,7 +94,6 @@ class Rejections:
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, RejectedRow] = field(default_factory=dict)
     doubted: int = 0
-    first_doubted: DoubtedRow | None = None
     _file: Any = None
     _rows: Any = None
 
@@ -124,7 +120,6 @@ class Rejections:
                 self._take(row)
             else:
                 self.doubted += 1
-                self.first_doubted = self.first_doubted or row
                 yield row.order
 
     def _take(self, row: RejectedRow) -> None:
@@ -394,7 +389,7 @@ def _row(fields: dict[str, Any], path: Path, line: int, rules: FileRules) -> Row
     if isinstance(order, Rejected):
         return RejectedRow(path, line, order)
     if rules.zone is not None and comes_twice(fields["ts"], rules.zone):
-        return DoubtedRow(path, line, order, fields["ts"])
+        return DoubtedRow(order)
     return order
 
 

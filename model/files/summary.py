@@ -147,6 +147,15 @@ def summary_of(
     currency: str,
 ) -> Summary:
     """The summary of rows that were accepted, and of those that were set aside by reason."""
+    found = summary_of_part(rows, how, set_aside, currency)
+    odd = odd_customers(rows.users, orders_of(rows, how.kept))
+    return msgspec.structs.replace(found, odd=[*odd, *found.odd])
+
+
+def summary_of_part(
+    rows: OrderRows, how: Arranged, set_aside: Mapping[str, int], currency: str
+) -> Summary:
+    """The same of a part of a log: what is odd about customers is seen in the whole only."""
     kept = how.kept if how.kept is not None else np.ones(len(rows), bool)
     kind, ts = rows.column("type")[kept], rows.column("ts")
     of_order = np.isin(kind, (OrderType.ORDER, OrderType.FREE))
@@ -167,7 +176,7 @@ def summary_of(
         free_orders=int((of_order & (rows.column("amount")[kept] == 0)).sum()),
         out_of_order=int((ts < newest).sum()),
         set_aside=dict(sorted(set_aside.items())),
-        odd=[*odd_customers(rows.users, orders_of(rows, kept)), *_odd(rows, how, currency)],
+        odd=list(_odd(rows, how, currency)),
     )
 
 

@@ -22,8 +22,7 @@ from features.mapping.mapping import (
 )
 from features.mapping.presets import PRESETS, preset, text_of
 from features.mapping.unwrap import Nothing, unwrapped
-from features.proposal.draft import NO_CURRENCY, Answers, Guess, Proposal
-from features.proposal.propose import propose
+from features.proposal.draft import NO_CURRENCY, NO_CURRENCY_NAMED, Answers, Guess, Proposal
 from model.files.order_log import FileRules, RejectedRow, Row
 from model.files.rows import RowsAre
 from model.files.text_files import OrderLogError
@@ -38,9 +37,6 @@ _SHOWN_CHARS: Final = 300
 # Presets whose shape any table may have are taken only when they are named.
 _ONLY_NAMED: Final = frozenset({"cdnow", "rudderstack"})
 _MOST_HELD: Final = 1_000_000
-NO_CURRENCY_NAMED: Final = (
-    f"no currency is named, so amounts are in {NO_CURRENCY}, none; --currency EUR"
-)
 
 
 class Unanswered(OrderLogError):
@@ -201,6 +197,9 @@ def _with_mapping(tables: Sequence[Table], sample: Sequence[Record], asked: Told
             # What was answered is part of the mapping, or it would be asked again.
             toml = f'zone = "{timezone}"\n{toml}'
         return Understood(tables, mapping, "", f"preset {' and '.join(sorted(shapes))}{said}", toml)
+    # It knows the words of many exports: read by those who have to guess, and not by every command.
+    from features.proposal.propose import propose
+
     proposal = propose([inner for record in sample if (inner := _inner(record))], asked.answers)
     if proposal.questions:
         raise Unanswered(_questions(proposal))

@@ -17,8 +17,8 @@ ROW_NUMBER: Final = "#"
 @dataclass(slots=True)
 class Table:
     """A table that was looked at: `about` says how it is written, `names` are its columns (none of
-    JSON). `records` reads it from its start; a text instead of a record is a row that is none, and
-    says why. `lines` is the line read last."""
+    JSON). `reader` reads it from its start; a text instead of a record is a row that is none, and
+    says why."""
 
     part: FilePart
     about: str

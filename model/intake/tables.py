@@ -138,12 +138,14 @@ class _Physical:
     lines: Iterator[str]
     number: int = 0
     row: list[str] = field(default_factory=list)
+    chars: int = 0  # of it
 
     def __iter__(self) -> Iterator[str]:
         for line in self.lines:
             self.number += 1
+            self.chars = self.chars + len(line) if self.row else len(line)
             self.row.append(line)
-            if len(self.row) > 1 and sum(map(len, self.row)) >= MAX_LINE:
+            if len(self.row) > 1 and self.chars >= MAX_LINE:
                 raise csv.Error(f"a row of more than {MAX_LINE:,} characters")
             yield line
 

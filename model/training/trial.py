@@ -17,7 +17,7 @@ from features.facts import buckets
 from features.facts.fold import LogFold
 from features.times import Calendar, day_of_date, iso_day
 from model.backtest.result import Backtest, BacktestError
-from model.backtest.run import BacktestPlan, BacktestRun, trained
+from model.backtest.run import BacktestPlan, BacktestRun, deciding_judge, trained
 from model.backtest.simulate import Simulation
 from model.data.training_rows import TrainingConfig, TrainingError
 from model.decide.codec import CustomerRecord
@@ -75,7 +75,7 @@ class FirstLook:
         record = self.customers.get(user_id)
         if record is None:
             return None
-        judge = Judge(self.scorer, replace(self.scorer.rules(Policy()), refreshes=False))
+        judge = deciding_judge(self.scorer, Policy())
         return why_quiet(
             user_id, record, judge, calendar.start_ms(day_of_date(self.slipping.as_of))
         )
@@ -113,11 +113,11 @@ def tried(
     today = config.calendar.day_of(orders[-1].ts_ms) + 1
     with stage("training"):
         scorer = trained(orders, today, config)
-    rules = replace(scorer.rules(Policy()), refreshes=False)
+    judge = deciding_judge(scorer, Policy())
     with stage("listing"):
-        customers = dict(_records(orders, Judge(scorer, rules), today))
+        customers = dict(_records(orders, judge, today))
         today_ms = config.calendar.start_ms(today)
-        found = slipping(customers.items(), scorer, rules, today_ms)
+        found = slipping(customers.items(), scorer, judge.rules, today_ms)
     every = _every(orders)
     try:
         with stage("judging"):

@@ -17,7 +17,7 @@ import msgspec
 from aiokafka import ConsumerRecord
 from tabulate import tabulate
 
-from features.times import MS_PER_DAY, UTC, Calendar, instant_ms, iso_day
+from features.times import UTC, Calendar, instant_ms, iso_day, monday_of
 from model.decide.outcome import Ending
 from model.report.format import share
 from streamer.errors import StreamerError
@@ -28,6 +28,7 @@ from streamer.pipeline.messages import (
     VALUE_DROP_KIND,
     WARNING_KIND,
     ChurnWarning,
+    horizon_end_ms,
 )
 from streamer.records import Partition
 from streamer.settings import Settings
@@ -79,7 +80,11 @@ def endings(records: Sequence[ChurnWarning], as_of_ms: int | None = None) -> lis
             answers.setdefault(record.closes, record)
     now_ms = newest_ms(records) if as_of_ms is None else as_of_ms
     return [
-        Sent(warning, _ending(warning, answers.get(warning_id), now_ms), _end_ms(warning) <= now_ms)
+        Sent(
+            warning,
+            _ending(warning, answers.get(warning_id), now_ms),
+            horizon_end_ms(warning) <= now_ms,
+        )
         for warning_id, warning in warnings.items()
         if instant_ms(warning.as_of) <= now_ms
     ]
@@ -104,12 +109,7 @@ def newest_ms(records: Iterable[ChurnWarning]) -> int:
 def _ending(warning: ChurnWarning, answer: ChurnWarning | None, now_ms: int) -> Ending:
     if answer and answer.outcome and instant_ms(answer.as_of) <= now_ms:
         return Ending(answer.outcome)
-    return Ending.LOST if now_ms >= _end_ms(warning) else Ending.OPEN
-
-
-def _end_ms(warning: ChurnWarning) -> int:
-    """When the horizon after a warning is over."""
-    return instant_ms(warning.as_of) + warning.horizon_days * MS_PER_DAY
+    return Ending.LOST if now_ms >= horizon_end_ms(warning) else Ending.OPEN
 
 
 def by_week(sent: Iterable[Sent], calendar: Calendar = UTC) -> list[WeekOutcomes]:
@@ -202,5 +202,4 @@ def _decoded(record: ConsumerRecord, partition: Partition) -> ChurnWarning:
 
 
 def _monday(instant: str, calendar: Calendar) -> str:
-    day = calendar.day_of(instant_ms(instant))
-    return iso_day(day - (day + 3) % 7)  # the day 0 was a Thursday
+    return iso_day(monday_of(calendar.day_of(instant_ms(instant))))

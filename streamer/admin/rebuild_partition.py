@@ -16,7 +16,6 @@ from streamer.admin.redrive import Choice, Redriven
 from streamer.admin.repartition import KafkaLog, Moved, Repartition
 from streamer.errors import StreamerError
 from streamer.kafka import clients as servers
-from streamer.kafka.publisher import KafkaPublisher, Route
 from streamer.kafka.reader import TopicReader
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.erasures import Erasures
@@ -40,7 +39,7 @@ async def redrive_letters(
     counts = await servers.ensure_topics(settings)
     letters_topic = settings.dead_letter_topic
     route = redrive.to_source if to_source else None
-    async with _store(settings) as store, _publisher(settings, route) as publisher:
+    async with _store(settings) as store, servers.opened_publisher(settings, route) as publisher:
         return await redrive.redrive(
             _reader(settings).read_all(letters_topic, counts[letters_topic]),
             store,
@@ -72,7 +71,7 @@ async def forget_customer(
         for number in range(count):
             (kept,) = await store.load(Partition(topic, number), [user_id])
             known += kept.state is not None
-        async with _publisher(settings, forget.to_its_partition) as publisher:
+        async with servers.opened_publisher(settings, forget.to_its_partition) as publisher:
             forgot = await forget.announce(
                 user_id,
                 at_ms,
@@ -98,7 +97,7 @@ async def move_customers(
     topic = settings.orders_topic
     reader = _reader(settings)
     log = KafkaLog(reader, topic, counts[topic])
-    async with _store(settings) as store, _publisher(settings) as publisher:
+    async with _store(settings) as store, servers.opened_publisher(settings) as publisher:
         drain = None
         if pipeline is not None:
             forgotten = Erasures(settings.erasure_keys)
@@ -203,21 +202,6 @@ def _reader(settings: Settings) -> TopicReader:
 
 @asynccontextmanager
 async def _store(settings: Settings) -> AsyncIterator[RedisAdmin]:
-    store = servers.redis_store(settings, await servers.cluster_id(settings))
-    try:
+    async with servers.opened_store(settings) as store:
         await store.check_server()
         yield store
-    finally:
-        await store.close()
-
-
-@asynccontextmanager
-async def _publisher(
-    settings: Settings, route: Route | None = None
-) -> AsyncIterator[KafkaPublisher]:
-    publisher = servers.kafka_publisher(settings, route)
-    await publisher.start()
-    try:
-        yield publisher
-    finally:
-        await publisher.close()

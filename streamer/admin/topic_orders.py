@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from features.events.orders import Order, OrderRules, Reason, Rejected
 from streamer.admin import forget
@@ -21,9 +20,6 @@ from streamer.pipeline.read import outcome_of
 from streamer.pipeline.rebuild import History
 from streamer.records import Partition
 from streamer.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 
 Progress = Callable[[int], object]
 

@@ -14,8 +14,14 @@ from model.commands.shared import tell
 from model.report.escape import line
 from model.report.slipping import SlippingList, slipping_csv
 from streamer.admin.at_risk import at_risk
-from streamer.clock import SystemClock
-from streamer.commands.shared import KAFKA, MODEL, REDIS, instant, loaded_pipeline, one_line_errors
+from streamer.commands.shared import (
+    KAFKA,
+    MODEL,
+    REDIS,
+    instant_or_now,
+    loaded_pipeline,
+    one_line_errors,
+)
 from streamer.kafka import clients as servers
 from streamer.pipeline.batch import Pipeline
 from streamer.settings import Settings
@@ -35,7 +41,7 @@ def at_risk_command(top: int | None, as_csv: bool, as_of: str | None) -> None:
     """
     with one_line_errors():
         settings, pipeline = loaded_pipeline(dict(os.environ), needs=(KAFKA, REDIS, MODEL))
-        as_of_ms = SystemClock().now_ms() if as_of == "now" else instant(as_of)
+        as_of_ms = instant_or_now(as_of)
         found = asyncio.run(_at_risk(settings, pipeline, as_of_ms))
     shown = replace(found, customers=found.customers[:top])
     if as_csv:
@@ -46,12 +52,9 @@ def at_risk_command(top: int | None, as_csv: bool, as_of: str | None) -> None:
 
 async def _at_risk(settings: Settings, pipeline: Pipeline, as_of_ms: int | None) -> SlippingList:
     counts = await servers.ensure_topics(settings)
-    store = servers.redis_store(settings, await servers.cluster_id(settings))
-    try:
+    async with servers.opened_store(settings) as store:
         topic = settings.orders_topic
         return await at_risk(store, pipeline, topic, counts[topic], as_of_ms)
-    finally:
-        await store.close()
 
 
 def _text(found: SlippingList, total: int) -> str:

@@ -13,8 +13,7 @@ import click
 from features.times import Calendar, calendar_of
 from model.commands.shared import HTML, Reading, reading_options, say, write_page
 from streamer.admin import acting, outcomes, outcomes_page
-from streamer.clock import SystemClock
-from streamer.commands.shared import KAFKA, instant, one_line_errors
+from streamer.commands.shared import KAFKA, instant_or_now, one_line_errors
 from streamer.kafka import clients as servers
 from streamer.pipeline.messages import ChurnWarning
 from streamer.settings import Settings
@@ -72,7 +71,7 @@ def outcomes_command(
       python -m streamer outcomes
       python -m streamer outcomes replayed/warnings.jsonl --orders orders.csv
     """
-    as_of_ms = SystemClock().now_ms() if as_of == "now" else instant(as_of)
+    as_of_ms = instant_or_now(as_of)
     with one_line_errors():
         settings = Settings.load(os.environ, needs=() if files else (KAFKA,))
         if files:
@@ -111,9 +110,6 @@ async def _revenue(
     settings: Settings, firsts: Sequence[acting.First], calendar: Calendar
 ) -> dict[str, int | None]:
     counts = await servers.ensure_topics(settings)
-    store = servers.redis_store(settings, await servers.cluster_id(settings))
-    try:
+    async with servers.opened_store(settings) as store:
         topic = settings.orders_topic
         return await acting.revenue_of_store(store, topic, counts[topic], firsts, calendar)
-    finally:
-        await store.close()

@@ -13,6 +13,7 @@ from features.facts.state import StateError
 from features.times import instant_ms
 from model.commands.shared import one_line_errors as refusals_as_lines
 from streamer.assemble import as_trained, pipeline_of
+from streamer.clock import SystemClock
 from streamer.errors import StreamerError
 from streamer.settings import Settings
 
@@ -54,6 +55,11 @@ def loaded_pipeline(environ: dict[str, str], needs: tuple[str, ...]) -> tuple[Se
         return settings, pipeline_of(settings, loaded)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+
+
+def instant_or_now(text: str | None) -> int | None:
+    """`instant`, and `now` for the clock."""
+    return SystemClock().now_ms() if text == "now" else instant(text)
 
 
 def instant(text: str | None) -> int | None:

@@ -22,13 +22,12 @@ from model.files.text_files import OrderLogError
 from model.words import counted
 from streamer.admin import topic_orders
 from streamer.admin.produce import produce
-from streamer.clock import SystemClock
 from streamer.commands.shared import (
     KAFKA,
     MODEL,
     REDIS,
     SPEED,
-    instant,
+    instant_or_now,
     loaded_pipeline,
     one_line_errors,
     progress_bar,
@@ -69,9 +68,7 @@ def produce_command(orders: tuple[Path, ...], speed: float | None, reading: Read
 
 async def _produce(orders: Iterable[Order], settings: Settings, speed: float | None) -> int:
     await servers.ensure_topics(settings)
-    publisher = servers.kafka_publisher(settings)
-    await publisher.start()
-    try:
+    async with servers.opened_publisher(settings) as publisher:
         with progress_bar("producing") as bar:
             return await produce(
                 orders,
@@ -81,8 +78,6 @@ async def _produce(orders: Iterable[Order], settings: Settings, speed: float | N
                 pace=Pace(speed),
                 progress=bar.update,
             )
-    finally:
-        await publisher.close()
 
 
 @click.command("retrain")
@@ -166,7 +161,7 @@ def show_command(user_id: str, as_of: str | None, as_json: bool, why_not: bool) 
     """
     with one_line_errors():
         settings, pipeline = loaded_pipeline(dict(os.environ), needs=(KAFKA, REDIS, MODEL))
-        as_of_ms = SystemClock().now_ms() if as_of == "now" else instant(as_of)
+        as_of_ms = instant_or_now(as_of)
         user_id = settings.order_rules.customer(user_id)
         partition, state, due_ms = asyncio.run(_found(user_id, settings))
         shown = customer_view.view(user_id, partition, state, due_ms, pipeline, as_of_ms)
@@ -183,9 +178,6 @@ def show_command(user_id: str, as_of: str | None, as_json: bool, why_not: bool) 
 
 async def _found(user_id: str, settings: Settings) -> customer_view.Found:
     counts = await servers.ensure_topics(settings)
-    store = servers.redis_store(settings, await servers.cluster_id(settings))
-    try:
+    async with servers.opened_store(settings) as store:
         topic = settings.orders_topic
         return await customer_view.find_customer(user_id, store, topic, counts[topic])
-    finally:
-        await store.close()

@@ -36,8 +36,8 @@ from streamer.demo import guardian
 from streamer.demo.guardian import END, GRACE_S, KILL, POLL_S
 from streamer.errors import StreamerError
 
-# sun_path is 104 bytes on macOS and 108 on Linux, with a final zero.
 _CLOCK: Final = SystemClock()
+# sun_path is 104 bytes on macOS and 108 on Linux, with a final zero.
 _SOCKET_PATH_MAX: Final = 103
 _PORT_TRIES: Final = 5
 

@@ -172,12 +172,8 @@ async def _fill(place: _Up) -> None:
     """Sends the orders, waits for the worker, and says where everything is."""
     settings = place.settings
     await servers.ensure_topics(settings)
-    publisher = servers.kafka_publisher(settings)
-    await publisher.start()
-    try:
+    async with servers.opened_publisher(settings) as publisher:
         sent = await produce(place.orders, publisher, settings.orders_topic, settings.currency)
-    finally:
-        await publisher.close()
     await _answers(f"{place.page}/readyz")
     own = os.environ.get("REDIS_URL")
     tell(

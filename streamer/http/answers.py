@@ -95,13 +95,13 @@ def predictions(
     """
     scorer = pipeline.judge.scorer
     X = _matrix(scorer, rows)
-    clv_minor, churn = _rated(scorer, rows, X)
+    pairs = [(r.facts, r.as_of_ms) if isinstance(r, FromOrders) else None for r in rows]
+    clv_minor, churn = _rated(scorer, rows, X, pairs)
     parts: list[Parts] = []
     for start in range(0, len(rows), _EXPLAINED_AT_ONCE) if contributions else ():
         between()
         parts += explained(pipeline, X[start : start + _EXPLAINED_AT_ONCE])
     between()
-    pairs = [(r.facts, r.as_of_ms) if isinstance(r, FromOrders) else None for r in rows]
     nothing: list[None] = [None] * len(rows)
     churn_parts: Sequence[ChurnParts] = churn_explained(scorer, pairs) if contributions else nothing
     return [
@@ -189,7 +189,7 @@ def _matrix(scorer: Scorer, rows: Sequence[Row]) -> Floats:
     at = [i for i, row in enumerate(rows) if isinstance(row, FromOrders)]
     pairs = [(row.facts, row.as_of_ms) for row in rows if isinstance(row, FromOrders)]
     if pairs:
-        X[at] = vectors(pairs)
+        X[at] = vectors(pairs, scorer.calendar)
     for i, row in enumerate(rows):
         if isinstance(row, FromFeatures):
             X[i] = row.vector
@@ -198,12 +198,16 @@ def _matrix(scorer: Scorer, rows: Sequence[Row]) -> Floats:
     return np.hstack([X, np.array([row.attributes for row in rows])])
 
 
-def _rated(scorer: Scorer, rows: Sequence[Row], X: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+def _rated(
+    scorer: Scorer,
+    rows: Sequence[Row],
+    X: Floats,
+    pairs: Sequence[tuple[CustomerState, int] | None],
+) -> tuple[npt.NDArray[np.int64], Floats]:
     """CLVs in minor units, and P(churn). Raises BodyRefused for ready features whose CLV is no
     number that JSON can carry."""
     with np.errstate(all="ignore"):
         try:
-            pairs = [(r.facts, r.as_of_ms) if isinstance(r, FromOrders) else None for r in rows]
             clv_minor, churn = scorer.rate(X, pairs)
         except ValueError:
             _refuse(rows, ~np.isfinite(scorer.model.clv(X)))

@@ -25,7 +25,6 @@ from streamer.http.predict import (
     STORE_WITHIN_S,
     Api,
     NotReady,
-    user_id_in,
 )
 from streamer.http.requests import BodyRefused, Fault
 from streamer.http.server import STREAM_PATH, GuardedWeb, problem
@@ -137,7 +136,7 @@ class Live:
 
     async def history(self, request: Request) -> StreamResponse:
         """One customer over time."""
-        user_id = user_id_in(request, "/history")
+        user_id = self.api.asked_of(request, "/history")
         pipeline = await self._read()
         with self.api.place():
             async with asyncio.timeout(STORE_WITHIN_S):
@@ -154,7 +153,7 @@ class Live:
 
     async def remove(self, request: Request) -> StreamResponse:
         """Has a customer forgotten, by way of the log."""
-        user_id = user_id_in(request)
+        user_id = self.api.asked_of(request)
         # A page of another site may send what a browser has the password for.
         if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
             return problem(403, "ask from the worker's own page, or from no page")

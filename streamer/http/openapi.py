@@ -15,7 +15,8 @@ from features.columns.vector import FEATURE_NAMES, FEATURE_VERSION
 from features.events.orders import MAX_ID_CHARS
 from streamer.http.answers import Prediction
 from streamer.http.customer_view import CustomerView
-from streamer.http.orders import SIGNATURES, Taken, sending
+from streamer.http.lobby import PROBLEM_CONTENT_TYPE
+from streamer.http.orders import EXAMPLE_ORDER, SIGNATURES, Taken, sending
 from streamer.http.requests import MAX_BODY_BYTES, MAX_FAULTS, Fault
 from streamer.http.schema import INSTANT, MAX_RECORDS, PredictRequest
 from streamer.store.base import FEED_SIZE
@@ -26,13 +27,6 @@ from streamer.view.outcomes import Forgotten, OutcomesView, Status
 API_VERSION: Final = "1.2.0"
 
 _JSON: Final = "application/json"
-_PROBLEM: Final = "application/problem+json"
-_ORDER: Final[dict[str, Any]] = {
-    "order_id": "1001",
-    "user_id": "ada",
-    "ts": "2026-03-01T12:00:00Z",
-    "amount": 12.5,
-}
 
 
 @cache
@@ -115,12 +109,12 @@ def _predict() -> dict[str, Any]:
                 _JSON: {
                     "schema": _ref("PredictRequest"),
                     "examples": {
-                        "orders": {"value": {"records": [{"orders": [_ORDER]}]}},
+                        "orders": {"value": {"records": [{"orders": [EXAMPLE_ORDER]}]}},
                         "as_of": {
                             "value": {
                                 "as_of": "2026-04-01T00:00:00Z",
                                 "contributions": False,
-                                "records": [{"orders": [_ORDER]}],
+                                "records": [{"orders": [EXAMPLE_ORDER]}],
                             }
                         },
                         "features": {
@@ -337,7 +331,10 @@ _STATUSES: Final = {
 
 def _problems() -> dict[str, Any]:
     found: dict[str, Any] = {
-        name: {"description": description, "content": {_PROBLEM: {"schema": _ref("Problem")}}}
+        name: {
+            "description": description,
+            "content": {PROBLEM_CONTENT_TYPE: {"schema": _ref("Problem")}},
+        }
         for name, (_, description) in _STATUSES.items()
     }
     found["Unavailable"]["headers"] = {

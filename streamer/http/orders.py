@@ -221,7 +221,7 @@ def _fault(rejected: Rejected, number: int | None, *, as_sent: bool) -> Fault:
 
 # --- what the OpenAPI document says of it ---------------------------------------------------------
 
-_EXAMPLE: Final = {
+EXAMPLE_ORDER: Final = {
     "order_id": "1001",
     "user_id": "ada",
     "ts": "2026-03-01T12:00:00Z",
@@ -273,7 +273,10 @@ def sending(refusals: dict[str, Any]) -> dict[str, Any]:
                             },
                         ]
                     },
-                    "examples": {"order": {"value": _EXAMPLE}, "list": {"value": [_EXAMPLE]}},
+                    "examples": {
+                        "order": {"value": EXAMPLE_ORDER},
+                        "list": {"value": [EXAMPLE_ORDER]},
+                    },
                 }
             },
         },

@@ -139,9 +139,7 @@ class Api:
 
     async def customer(self, request: Request) -> Response:
         """A customer of the live state."""
-        user_id = user_id_in(request)
-        pipeline = self.current()
-        user_id = pipeline.order_rules.customer(user_id)
+        user_id, pipeline = self.asked_of(request), self.current()
         with self.place():
             async with asyncio.timeout(STORE_WITHIN_S):
                 count = await self.partitions()
@@ -154,6 +152,11 @@ class Api:
     async def openapi(self, request: Request) -> Response:
         """The OpenAPI document."""
         return Response(body=document(), content_type="application/json")
+
+    def asked_of(self, request: Request, below: str = "") -> str:
+        """The id that the customer in the path counts under. Raises BodyRefused, and NotReady."""
+        user_id = user_id_in(request, below)
+        return self.current().order_rules.customer(user_id)
 
     # --- inside -----------------------------------------------------------------------------
 

@@ -90,7 +90,7 @@ class GuardedWeb(Web):
         # Paths whose handlers look themselves who asks: their senders sign, and have no token.
         self._signed: set[str] = set()
         self._token = None if token is None else _digest(token)
-        guard = _asks_for_loopback if token is None else _asks_for(token)
+        guard = _asks_for_loopback if token is None else _asks_for(self.shows_token)
         guards = [_tells_problems(self._most_bytes), _but_for(self._signed, guard)]
         self.web_app.middlewares.extend(guards)
 
@@ -383,14 +383,10 @@ def _but_for(signed: Collection[str], guard: Middleware) -> Middleware:
     return guards
 
 
-def _asks_for(token: str) -> Middleware:
-    expected = _digest(token)
-
+def _asks_for(shown: Callable[[Request], bool]) -> Middleware:
     @middleware
     async def asks(request: Request, handler: Handler) -> StreamResponse:
-        given = _given(request.headers.get("Authorization", ""))
-        right = hmac.compare_digest(_digest(given), expected)
-        if request.path != _OPEN_PATH and not right:
+        if request.path != _OPEN_PATH and not shown(request):
             detail = (
                 "send the header Authorization: Bearer, with CLV_WEB_TOKEN; in a browser, give it"
                 " as the password of any user"

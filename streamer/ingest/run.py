@@ -123,15 +123,12 @@ def _options(settings: Settings, topic: str, mapping: OrderMapping | None) -> In
 
 
 def _consumer(settings: Settings, group: str) -> AIOKafkaConsumer:
-    return servers.kafka_consumer(
+    return servers.group_consumer(
         settings,
-        group_id=group,
-        enable_auto_commit=False,
+        group,
         # Where to begin is decided, and told, by the loop.
         auto_offset_reset="none",
         isolation_level="read_committed",
-        session_timeout_ms=settings.session_timeout_ms,
-        heartbeat_interval_ms=min(3_000, settings.session_timeout_ms // 4),
         fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
         partition_assignment_strategy=(RoundRobinPartitionAssignor,),
     )

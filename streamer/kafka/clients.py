@@ -7,6 +7,8 @@ always checked against their certificates; no setting switches that off.
 from __future__ import annotations
 
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -27,7 +29,7 @@ def kafka_publisher(settings: Settings, route: Route | None = None) -> KafkaPubl
 
 
 def kafka_consumer(settings: Settings, *names: str, **options: Any) -> AIOKafkaConsumer:
-    """A consumer of the topics by these names, to be started; for commands, not for the worker,
+    """A consumer of the topics by these names, to be started; for all but the orders of a worker,
     whose consumer is Faust's. `options` are aiokafka's."""
     bound()
     return AIOKafkaConsumer(
@@ -36,6 +38,42 @@ def kafka_consumer(settings: Settings, *names: str, **options: Any) -> AIOKafkaC
         **kafka_arguments(settings),
         **options,
     )
+
+
+def group_consumer(settings: Settings, group: str, **options: Any) -> AIOKafkaConsumer:
+    """A member of a consumer group, to be started; it commits what it is told to."""
+    session_ms = settings.session_timeout_ms
+    return kafka_consumer(
+        settings,
+        group_id=group,
+        enable_auto_commit=False,
+        session_timeout_ms=session_ms,
+        heartbeat_interval_ms=min(3_000, session_ms // 4),
+        **options,
+    )
+
+
+@asynccontextmanager
+async def opened_store(settings: Settings) -> AsyncIterator[RedisAdmin]:
+    """The store of the settings' Kafka cluster, closed at the end."""
+    store = redis_store(settings, await cluster_id(settings))
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def opened_publisher(
+    settings: Settings, route: Route | None = None
+) -> AsyncIterator[KafkaPublisher]:
+    """A publisher, started, and closed at the end."""
+    publisher = kafka_publisher(settings, route)
+    await publisher.start()
+    try:
+        yield publisher
+    finally:
+        await publisher.close()
 
 
 async def ensure_topics(settings: Settings) -> dict[str, int]:

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from features.times import day_of
+from features.times import day_of, monday_of
 from model.decide.outcome import Ending
 from model.decide.policy import Rules
 from model.judge.judged import Scoring
@@ -100,8 +100,7 @@ def decode(stored: bytes | None) -> Tally:
 
 def week_key(instant_ms: int, holdout: bool) -> WeekKey:
     """The week of an instant (UTC), and the arm."""
-    day = day_of(instant_ms)
-    return 2 * (day - (day + 3) % 7) + holdout  # the day 0 was a Thursday
+    return 2 * monday_of(day_of(instant_ms)) + holdout
 
 
 def week_of(key: WeekKey) -> tuple[int, bool]:

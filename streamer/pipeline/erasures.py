@@ -180,7 +180,8 @@ class Erasures:
         self._partitioners: dict[str, str] = {}
 
     def __len__(self) -> int:
-        """How many customers have been erased."""
+        """How many hashes of erased customers are known; one written without a key and with one is
+        two."""
         return len(self._at_ms)
 
     @property

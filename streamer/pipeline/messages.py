@@ -129,7 +129,12 @@ def unpack(entry: bytes) -> Message:
 def listed_until(entry: bytes) -> tuple[str, int]:
     """Whose a listed warning is, and when its horizon is over."""
     found = _term.decode(unpack(entry).value or b"")
-    return found.user_id, instant_ms(found.as_of) + found.horizon_days * MS_PER_DAY
+    return found.user_id, horizon_end_ms(found)
+
+
+def horizon_end_ms(warning: ChurnWarning | _Term) -> int:
+    """When the horizon after a warning is over."""
+    return instant_ms(warning.as_of) + warning.horizon_days * MS_PER_DAY
 
 
 class _Term(msgspec.Struct):

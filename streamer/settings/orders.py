@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,6 +21,9 @@ from streamer.settings.fields import (
     Switch,
     Timezone,
 )
+
+# Once, as the setting says, whoever asks.
+_accounts = lru_cache(maxsize=4)(read_accounts)
 
 
 class OrderSettings(Section):
@@ -67,7 +71,7 @@ class OrderSettings(Section):
             same_as=(
                 {}
                 if self.merged_accounts is None
-                else read_accounts(self.merged_accounts, merge_ids=self.merge_ids)
+                else _accounts(self.merged_accounts, merge_ids=self.merge_ids)
             ),
         )
 

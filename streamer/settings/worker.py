@@ -18,7 +18,6 @@ from streamer.settings.fields import (
     SessionTimeoutMs,
     ShareOrOff,
     Switch,
-    Token,
     Topic,
     WebhookSecret,
     WebhookUrl,
@@ -73,7 +72,7 @@ class WorkerSettings(Section):
     """Address of the worker's pages and its API; not loopback: with a token."""
     web_port: int = Field(6066, ge=0, le=65535)
     """Their port; 0 switches them off."""
-    web_token: Token | None = None
+    web_token: Secret | None = None
     """Bearer token that all pages but `/healthz` ask for; a secret."""
     shopify_secret: Secret | None = None
     """Key by which Shopify signs its webhooks to `POST /orders`; a secret."""

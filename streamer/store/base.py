@@ -105,7 +105,7 @@ class Claim:
     before that was never part of the states. 0 where nobody said; -1 where customers have moved in
     from other partitions, so that no log has all their orders. `dead_letter_window`: see
     `streamer.pipeline.dead_letters`; `lead`: see `streamer.pipeline.event_time`; `tally`: see
-    `streamer.pipeline.tally`. `listed`: whether every open warning is listed; not so where an older
+    `streamer.listing.tally`. `listed`: whether every open warning is listed; not so where an older
     version has written, customers have moved in, or the list was lost.
     """
 

@@ -11,7 +11,7 @@ from streamer.store.base import Claim, NewerSchema, Said, Standing
 from streamer.store.redis_server import RedisServer
 
 SCHEMA: Final = 1
-"""Layout of the keys above. A store with a higher one is refused, never overwritten."""
+"""Layout of the keys in `redis_store`. A store with a higher one is refused, never overwritten."""
 
 _CLAIMED: Final = [
     *("schema", "epoch", "sequence", "next", "high_ts", "first", "trail", "lead", "tally", "open")

@@ -13,6 +13,7 @@ import msgspec
 from features.facts import buckets
 from features.times import MS_PER_DAY, Calendar, iso_day, rfc3339
 from model.decide import codec as customer_bytes
+from model.decide.history import history_of
 from model.decide.outcome import ending
 from model.decide.rule_state import RaisedWarning
 from streamer.pipeline.batch import Pipeline
@@ -91,9 +92,8 @@ def history(
         buckets.read(facts.buckets, at) for at in range(0, len(facts.buckets), buckets.RECORD_BYTES)
     ]
     bought = [one.day for one in found if one.orders]
-    first_day = facts.before.first_day if facts.before.purchase_days else None
-    first_day = first_day if first_day is not None else (bought[0] if bought else None)
-    instants = _instants(first_day, as_of_ms, calendar)
+    known = history_of(facts)
+    instants = _instants(None if known is None else known.first_day, as_of_ms, calendar)
     clv_minor = (
         scorer.clv_minor(
             scorer.rows([(facts, at) for at in instants], [user_id] * len(instants))

@@ -18,12 +18,20 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from features.times import MS_PER_DAY, instant_ms, rfc3339
+from features.times import instant_ms, rfc3339
 from model.decide.outcome import Ending
+from model.decide.policy import SEGMENTS, SEVERITIES
+from model.decide.rule_state import Trigger
 from streamer.clock import Clock
 from streamer.listing.tally import week_key
 from streamer.pipeline.batch import Pipeline
-from streamer.pipeline.messages import RECOVERED_KIND, WARNING_KIND, ChurnWarning, unpack
+from streamer.pipeline.messages import (
+    RECOVERED_KIND,
+    WARNING_KIND,
+    ChurnWarning,
+    horizon_end_ms,
+    unpack,
+)
 from streamer.records import Partition
 from streamer.store.base import FEED_SIZE, Standing, StateStore
 
@@ -89,7 +97,7 @@ class _Kept:
 
 
 class Board:
-    """The warnings of a topic's partitions. `pipeline`: whose segments and currency are told."""
+    """The warnings of a topic's partitions, read when they are asked for."""
 
     def __init__(self, store: StateStore, topic: str, clock: Clock) -> None:
         self._store = store
@@ -132,8 +140,8 @@ class Board:
             for partition, kept, standing in zip(named, self._kept, standings, strict=True):
                 await self._read(partition, kept, standing, feeds)
             orders = [one.high_ts_ms or 0 for one in self.standings]
-            said = [one.as_of for kept in self._kept for one in kept.open]
-            self.now_ms = max([*orders, *([instant_ms(max(said))] if said else [])], default=0)
+            raised = [one.as_of for kept in self._kept for one in kept.open]
+            self.now_ms = max([*orders, *([instant_ms(max(raised))] if raised else [])], default=0)
             self._read_s, self._read_feeds = now_s, feeds
 
     async def _read(
@@ -167,7 +175,7 @@ class Board:
         counts, worth = Counter[int](), defaultdict[int, float](float)
         for kept in self._kept:
             for one in kept.open:
-                if _end_ms(one) > self.now_ms:
+                if horizon_end_ms(one) > self.now_ms:
                     key = week_key(instant_ms(one.as_of), one.holdout)
                     counts[key] += 1
                     worth[key] += one.reference_clv
@@ -176,7 +184,7 @@ class Board:
     def of_user(self, user_id: str) -> ChurnWarning | None:
         """The open warning of a customer."""
         found = (one for kept in self._kept for one in kept.open if one.user_id == user_id)
-        return next((one for one in found if _end_ms(one) > self.now_ms), None)
+        return next((one for one in found if horizon_end_ms(one) > self.now_ms), None)
 
     def rows(self, asked: Wanted, pipeline: Pipeline) -> list[Row]:
         """The warnings asked for, in their order."""
@@ -187,11 +195,11 @@ class Board:
             ends = {one.closes: one.outcome for one in said if one.kind == RECOVERED_KIND}
             for one in said:
                 if one.kind == WARNING_KIND and _wanted(one, asked):
-                    late = Ending.LOST if _end_ms(one) <= now_ms else Ending.OPEN
+                    late = Ending.LOST if horizon_end_ms(one) <= now_ms else Ending.OPEN
                     found[one.warning_id] = one, ends.get(one.warning_id) or late.value
         for kept in self._kept:
             for one in kept.open:
-                if _wanted(one, asked) and _end_ms(one) > now_ms:
+                if _wanted(one, asked) and horizon_end_ms(one) > now_ms:
                     found[one.warning_id] = one, Ending.OPEN.value
         newest_first = asked.state == "all"
         rows = []
@@ -246,10 +254,6 @@ def _changed(standing: Standing) -> tuple[str, int | None]:
 
 def _decoded(entries: Iterable[bytes]) -> list[ChurnWarning]:
     return [_decode(unpack(entry).value or b"") for entry in entries]
-
-
-def _end_ms(one: ChurnWarning) -> int:
-    return instant_ms(one.as_of) + one.horizon_days * MS_PER_DAY
 
 
 def _wanted(one: ChurnWarning, asked: Wanted) -> bool:
@@ -310,9 +314,9 @@ def _cell(value: object) -> object:
 
 CHOICES: Final[Mapping[str, frozenset[str]]] = {
     "state": frozenset({"open", "all"}),
-    "severity": frozenset({"high", "medium", "low"}),
-    "trigger": frozenset({"silence", "order", "refund"}),
-    "segment": frozenset({"top", "high", "middle", "low"}),
+    "severity": frozenset(SEVERITIES),
+    "trigger": frozenset(one.value for one in Trigger),
+    "segment": frozenset(SEGMENTS),
     "holdout": frozenset({"true", "false"}),
 }
 

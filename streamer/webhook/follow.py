@@ -26,7 +26,7 @@ _log = log.get(__name__)
 
 POLL_MS: Final = 500
 AGAIN_S: Final = 2.0
-# Records of a partition that wait in memory.
+# Records of one fetch, of all partitions.
 _AHEAD: Final = 100
 # Ids that were taken lately: the topic may have a message twice.
 _KNOWN: Final = 10_000
@@ -79,7 +79,7 @@ class Follower(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         consumer = self._consumer
         ends = {part: consumer.highwater(part) if consumer else None for part in self._next}
         return {
-            part.partition: max(0, (end or 0) - self._next[part]) if end is not None else 0
+            part.partition: max(0, end - self._next[part]) if end is not None else 0
             for part, end in ends.items()
         }
 

@@ -23,14 +23,11 @@ def webhook_of(
     if url is None or secret is None:
         return None
     consumer = partial(
-        servers.kafka_consumer,
+        servers.group_consumer,
         settings,
-        group_id=f"{settings.group}-webhook",
-        enable_auto_commit=False,
+        f"{settings.group}-webhook",
         # Where nothing is committed yet: all that the topic has.
         auto_offset_reset="earliest",
-        session_timeout_ms=settings.session_timeout_ms,
-        heartbeat_interval_ms=min(3_000, settings.session_timeout_ms // 4),
     )
     deliverer = Deliverer(
         HttpReceiver(url.get_secret_value()),
