@@ -68,6 +68,17 @@ def test_orders_and_summary_are_those_of_a_log_that_fits(
             assert without_examples(found.summary) == without_examples(expected.summary)
 
 
+def test_what_is_odd_about_customers_is_told_once_and_of_all_of_them(tmp_path: Path) -> None:
+    users = ["ada", " ada", "ADA", *["till"] * 60]
+    orders = [Order(f"o{n}", user, 1_700_000_000_000 + n, 500) for n, user in enumerate(users)]
+    path = written(tmp_path, orders)
+    expected = load([path], RULES).summary
+    with streamed([path], RULES, in_memory=3) as found:
+        assert without_examples(found.summary) == without_examples(expected)
+    codes = [odd.code for odd in found.summary.odd]
+    assert len(codes) == len(set(codes)) >= 2
+
+
 def same_but_the_example(one: str, other: str) -> bool:
     def rest(text: str) -> str:
         before, _, after = text.partition("; the first is ")

@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -15,12 +16,12 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 from yarl import URL
 
-from features.events.orders import Order
+from features.events.orders import Order, OrderRules
 from streamer.http import stream as streaming
 from streamer.view.customer_history import rhythm
 from streamer.view.listed import MAX_LIMIT
 from tests.support.fakes import an_order, by_time, every
-from tests.support.served import BEARER, TOKEN, Served, served
+from tests.support.served import BEARER, TOKEN, Served, a_pipeline, served
 
 SILENT = [f"customer {n:02}" for n in range(20)]
 FORMULA = '=HYPERLINK("http://example.org","ann")'
@@ -154,6 +155,19 @@ async def test_who_is_forgotten_is_said_in_the_log_and_by_the_owner_of_the_page_
         assert (await shop.ask("/customers/nobody", "DELETE"))[2]["known"] is False
         assert shop.forgotten == [MARKUP, "nobody"]
         assert (await shop.ask("/customers/%ff", "DELETE"))[0] == 422
+
+
+async def test_a_customer_is_found_and_forgotten_by_any_spelling_that_counts_as_one() -> None:
+    async with served() as shop:
+        await shop.apply(every("ada@example.com", 4, 4))
+        merging = replace(a_pipeline(), order_rules=OrderRules(merge_ids=True))
+        shop.pipelines.append(merging)
+        for path in ("", "/history"):
+            status, _, told = await shop.ask(f"/customers/%20ADA%40example.com{path}")
+            assert (status, told["user_id"]) == (200, "ada@example.com")
+        _, _, told = await shop.ask("/customers/Ada%40Example.COM", "DELETE")
+        assert (told["user_id"], told["known"]) == ("ada@example.com", True)
+        assert shop.forgotten == ["ada@example.com"]
 
 
 async def test_a_customers_past_is_told_in_their_own_rhythm() -> None:

@@ -19,6 +19,8 @@ import pytest
 from msgspec.structs import replace as replace_risk
 
 from features.columns.rhythm import GROUPS
+from features.facts.state import EMPTY, apply
+from features.times import UTC, Calendar
 from streamer.http import predict as api_module
 from streamer.http import server
 from streamer.http.requests import MAX_BODY_BYTES
@@ -79,6 +81,23 @@ async def test_records_are_scored_as_the_stream_scores_them_and_in_their_order()
         assert one["model_version"] == "fake-1"
     assert [one["as_of"] for one in found] == ["2025-03-12T00:00:00Z"] * 3 + [None] * 3
     assert len({one["segment"] for one in found}) > 1
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+async def test_a_clv_is_of_the_days_of_the_models_zone(zone: str) -> None:
+    history = every("ada", 9, 8)
+    for calendar in (Calendar(zone), UTC):
+        by = scorer(calendar=calendar)
+        async with served() as api:
+            api.pipelines.append(pipeline(judge(by=by)))
+            found = await api.predict(of_orders(history), as_of=at(70.49))
+            shown = await api.predict(of_orders(history), as_of=at(70.51))
+        for [one], day in ((found, 70.49), (shown, 70.51)):
+            facts = EMPTY
+            for order in history:
+                facts = apply(facts, order, calendar=calendar).state
+            expected = by.scores([(facts, at(day))])[0]
+            assert one["clv"] == expected.clv_minor / 100
 
 
 async def test_p_churn_is_by_the_customers_own_gaps_and_null_where_nobody_sent_them() -> None:
