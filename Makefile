@@ -9,13 +9,14 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet --no-input
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser fuzz test-kafka chaos soak lint format shape docs bench package sbom audit clean
+.PHONY: help demo test test-browser fuzz test-slow test-kafka chaos soak lint format shape docs bench package sbom audit clean
 
 help:
 	@echo "make demo     a real order log through embedded Kafka and Redis to churn warnings (KEEP=1 leaves it running)"
 	@echo "make test     every test that needs no outside service (ARGS='-k silence -x' goes to pytest)"
 	@echo "make test-browser  the page in a headless Chromium, which has to be installed (ARGS as above)"
-	@echo "make fuzz     the targets of tests/fuzz for about a minute each (EXAMPLES=100000 for longer)"
+	@echo "make fuzz     the targets of tests/fuzz for half a minute each (EXAMPLES=100000 for longer)"
+	@echo "make test-slow   what takes longer: any horizon, shops of other kinds, upkeep, who is killed while warnings stream"
 	@echo "make test-kafka  what Apache Kafka itself has to show; needs Java 17 and Maven (ARGS as above)"
 	@echo "make chaos    workers, Redis, broker and network broken on purpose; results go to docs/results (FULL=1: an hour of it)"
 	@echo "make soak     half an hour of orders with a worker killed each minute (MINUTES=10 for a shorter one)"
@@ -41,6 +42,10 @@ test-browser: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(RUN) -m pytest tests/fuzz $(ARGS)
+
+# What takes longer than a developer waits: horizons, shops of other kinds, goals on real logs, long upkeep.
+test-slow: $(VENV)/.dev
+	@$(RUN) -m pytest -n 2 -m "slow and not kafka" $(ARGS)
 
 test-kafka: $(VENV)/.dev
 	@$(RUN) -m tests.kafka $(ARGS)

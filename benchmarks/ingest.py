@@ -16,7 +16,6 @@ import asyncio
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 import time
@@ -32,7 +31,7 @@ import fastavro
 
 from features.events.orders import OrderRules
 from features.mapping.presets import preset
-from streamer.demo.embedded import EmbeddedKafka
+from streamer.demo.embedded import EmbeddedKafka, free_port
 from streamer.ingest.plan import Decoders, IngestTerms, ingest_plan
 from streamer.ingest.schemas import AVRO, Schema, decoder
 from streamer.kafka.publisher import KafkaPublisher
@@ -131,12 +130,6 @@ def plan_s(name: str, records: Sequence[Raw]) -> float:
     took = time.process_time() - began
     assert orders == len(records)
     return took
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def metrics(port: int) -> dict[str, float]:

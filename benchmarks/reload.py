@@ -107,7 +107,7 @@ async def watch(lates: list[float]) -> None:
 
 
 def pipeline_at(path: Path) -> Pipeline:
-    """As the worker makes it: tried in a subprocess, then loaded."""
+    """As the worker makes it: loaded and checked in a thread."""
     scorer, topics = artifact.load(path).scorer(), Topics()
     rules = scorer.rules(Policy())
     return Pipeline(

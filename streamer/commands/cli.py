@@ -51,5 +51,5 @@ class _Lazy(click.Group):
 def cli() -> None:
     """Orders in, churn warnings out.
 
-    Settings come from the environment; README.md has the table.
+    Settings come from the environment; `reference settings` lists them.
     """

@@ -319,6 +319,7 @@ def _executable(binary: Path, run_dir: Path) -> str:
 
 
 def free_port() -> int:
+    """A port of this machine that nobody had a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

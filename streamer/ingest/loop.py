@@ -8,7 +8,7 @@
 
 Whoever is cut off before 5 is followed by somebody who does 1 to 4 again, with the same orders
 under the same ids, which change nothing twice. Nothing is committed that was not acknowledged.
-A plain consumer of aiokafka's, not Faust's: docs/decisions/0016-ingest.md says why.
+A plain consumer of aiokafka's, not Faust's: docs/decisions/0015-ingest.md says why.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from aiohttp import ClientConnectionError, ClientSession
 
 from features.events.orders import Order
 from model.data.synthetic import Shop, generate
+from streamer.demo.embedded import free_port
 from streamer.kafka.unpacking import bound
 from streamer.orders import order_message
 from streamer.records import Message
@@ -22,7 +23,6 @@ from tests.chaos.conftest import SetStage, named
 from tests.support import corpus, modelling
 from tests.support.chaos.deployment import WITHIN_S, last_words, peak_mb, size
 from tests.support.chaos.results import Book
-from tests.support.servers.deployment import free_port
 
 NO_LIMIT = {"CLV_DEAD_LETTER_MAX_RUN": "off", "CLV_DEAD_LETTER_MAX_RATIO": "off"}
 

@@ -25,14 +25,14 @@ from model.data.synthetic import write_csv
 from streamer.admin.outcomes import by_week, endings
 from streamer.admin.outcomes_page import Outcomes
 from streamer.commands.cli import cli
-from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis, free_port
 from streamer.orders import order_message
 from streamer.records import Message
 from tests.conftest import required
 from tests.support import modelling
 from tests.support.fakes import an_order, by_time, every, warned
 from tests.support.servers.cluster import ApacheKafka
-from tests.support.servers.deployment import ROOT, Deployment, Servers, free_port
+from tests.support.servers.deployment import ROOT, Deployment, Servers
 from tests.support.servers.verifier import Verdict, verify
 
 # A year's orders in some two seconds: long enough to be interrupted.

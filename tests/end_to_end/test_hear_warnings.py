@@ -7,7 +7,6 @@ import asyncio
 import base64
 import hmac
 import json
-import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -18,7 +17,7 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, w
 from aiokafka import ConsumerRecord
 
 from model.artifact.artifact import save
-from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis, free_port
 from streamer.orders import order_message
 from tests.support import modelling
 from tests.support.servers.cluster import ApacheKafka
@@ -31,13 +30,6 @@ KEY = b"k" * 32
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis, free_port
 from streamer.records import Message
 from tests.support.schemas.loopback import ORDER_AVRO, avro, prefixed, serving_schemas
 from tests.support.servers.cluster import ApacheKafka
@@ -176,9 +175,7 @@ async def test_records_of_a_registry_over_an_outage_a_change_and_unknown_ids(
 
 
 async def test_the_pages_say_how_it_is(deploy: Deploy, mapping: str) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     deployment = deploy("ingest-pages", CLV_WEB_PORT=str(port))
     await make_raw_topic(deployment)
     await deployment.publish(raw_messages(deployment, range(10)))
@@ -187,9 +184,12 @@ async def test_the_pages_say_how_it_is(deploy: Deploy, mapping: str) -> None:
     async with ClientSession(f"http://127.0.0.1:{port}") as session:
         async with session.get("/readyz") as answer:
             assert (answer.status, await answer.json()) == (200, {"ok": True, "reasons": []})
-        async with session.get("/metrics") as answer:
-            text = await answer.text()
-    assert "clv_ingest_orders_total 10.0" in text
+        text = ""
+        # Counted once the broker has said that it has them, a moment after they can be read.
+        async with asyncio.timeout(30):
+            while "clv_ingest_orders_total 10.0" not in text:
+                async with session.get("/metrics") as answer:
+                    text = await answer.text()
     assert 'clv_ingest_lag_records{partition="0"} 0.0' in text
 
 

@@ -17,11 +17,11 @@ from model.artifact import artifact
 from model.artifact.artifact import save
 from model.artifact.registry import promote, publish, rollback
 from streamer.assemble import pipeline_of
-from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis, free_port
 from streamer.orders import order_message
 from tests.conftest import required
 from tests.support import modelling
-from tests.support.servers.deployment import Deployment, Servers, free_port
+from tests.support.servers.deployment import Deployment, Servers
 from tests.support.servers.verifier import Verdict, truth_of, verify
 
 

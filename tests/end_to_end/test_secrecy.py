@@ -15,12 +15,12 @@ from redis.asyncio import Redis
 
 from features.events.orders import Order
 from features.times import MS_PER_DAY
-from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
+from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis, free_port
 from streamer.orders import order_message
 from streamer.records import Message
 from tests.conftest import required
 from tests.support import modelling
-from tests.support.servers.deployment import Deployment, Servers, free_port
+from tests.support.servers.deployment import Deployment, Servers
 from tests.support.servers.kafka_kit import topics_of
 from tests.support.servers.limited_user import limited
 from tests.support.servers.verifier import verify

@@ -7,7 +7,6 @@ import asyncio
 import json
 import re
 import shlex
-import socket
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -17,7 +16,7 @@ import pytest
 from aiohttp import ClientSession
 
 from features.events.orders import Order
-from streamer.demo.embedded import EmbeddedKafka
+from streamer.demo.embedded import EmbeddedKafka, free_port
 from streamer.kafka.topics import Topic, ensure_topics
 from streamer.records import Message
 from tests.support import modelling
@@ -39,12 +38,6 @@ def command(begins: str) -> str:
     page = (ROOT / "docs/your-orders.md").read_text()
     (found,) = [line.strip() for line in re.findall(r"^    (.+)$", page, re.M) if begins in line]
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def rfc3339(order: Order) -> str:

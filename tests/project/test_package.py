@@ -66,5 +66,8 @@ def test_the_workflow_runs_what_ci_runs_on_every_python_we_support() -> None:
     wanted = re.findall(r"^make ([\w-]+)", (ROOT / ".ci/run").read_text(), re.MULTILINE)
     told = set(re.findall(r"make ([\w -]+)", text))
     assert set(wanted) <= {word for words in told for word in words.split()}
+    retried = re.search(r'PYTEST_ADDOPTS="([^"]+)"', (ROOT / ".ci/run").read_text())
+    assert retried
+    assert jobs["kafka"]["env"]["PYTEST_ADDOPTS"] == retried[1]
     for action in re.findall(r"uses: (\S+)", text):
         assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action), action

@@ -221,13 +221,6 @@ class Rec:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-_TYPES = {
-    OrderType.ORDER: "order",
-    OrderType.REFUND: "refund",
-    OrderType.CANCELLATION: "cancellation",
-}
-
-
 def wire(order: Order) -> bytes:
     """The order as the shop sends it."""
     cents = Decimal(order.amount_minor).scaleb(-2)

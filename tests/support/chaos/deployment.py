@@ -7,7 +7,7 @@ import json
 import os
 import random
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -253,7 +253,3 @@ def last_words(worker: WorkerProcess) -> str:
         if " worker.stopped " in line:
             return line.partition(" worker.stopped ")[2]
     return "no word"
-
-
-def user_ids(orders: Collection[Order]) -> list[str]:
-    return sorted({order.user_id for order in orders})

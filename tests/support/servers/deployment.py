@@ -11,7 +11,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -61,14 +60,6 @@ class Ran:
     code: int
     out: str
     err: str
-
-
-def free_port() -> int:
-    """A port of this machine that nobody had a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class WorkerProcess:
