@@ -1,7 +1,8 @@
 """Frequency, recency, T and monetary value, and the gaps between purchases.
 
-Purchase periods are UTC days: several orders on one day are one purchase, as in Fader, Hardie &
-Lee (2005), "Counting your customers the easy way", where frequency, recency and T are x, t_x, T.
+Purchase periods are days of the shop's zone: several orders on one day are one purchase, as in
+Fader, Hardie & Lee (2005), "Counting your customers the easy way", where frequency, recency and T
+are x, t_x, T.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rolling windows and exponentially decayed sums, as of an instant.
 
-A window of w days ends with the UTC day of `as_of` and begins w - 1 days before it: an order made
+A window of w days ends with the day of `as_of` and begins w - 1 days before it: an order made
 on day 0 is in `orders_30d` on day 29 and no longer on day 30, with or without a further event.
 """
 

@@ -1,4 +1,4 @@
-"""UTC-day buckets: what a customer ordered and got back on each day, in integer minor units.
+"""Buckets by day of the shop's zone: what a customer ordered and got back, in integer minor units.
 
 Buckets are a bytes value of fixed records in day order. NumPy reads many customers' buckets at
 once without decoding any (`windows.py`), and adding an order to the newest day copies bytes.
@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-# Day since the epoch, orders, gross revenue, refunded: orders and money of that UTC day.
+# Day since the epoch, orders, gross revenue, refunded: orders and money of that day.
 _RECORD: Final = struct.Struct("<iIqq")
 RECORD_BYTES: Final = _RECORD.size
 _DAY: Final = struct.Struct("<i")
@@ -21,7 +21,7 @@ DTYPE: Final = np.dtype([("day", "<i4"), ("orders", "<u4"), ("gross", "<i8"), ("
 
 
 class Bucket(msgspec.Struct, frozen=True):
-    """One UTC day of one customer; money in minor units."""
+    """One day of one customer; money in minor units."""
 
     day: int
     orders: int

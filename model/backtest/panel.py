@@ -29,7 +29,7 @@ NEVER = 10**7  # a day that does not come
 
 @dataclass(frozen=True, slots=True)
 class Silences:
-    """n silences: UTC days of the order before and of the next (NEVER: none in the log), the
+    """n silences: days of the order before and of the next (NEVER: none in the log), the
     reference CLV after the order (minor units), the customer's purchase days by then, and the
     median of the gaps between them in days (0: none). `counted`: within the period that is judged,
     with H days of log after it."""
@@ -51,7 +51,7 @@ class Silences:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Rows of (silence, day): what was known at 00:00 UTC of the day.
+    """Rows of (silence, day): what was known at 00:00 of the day.
 
     `silence` indexes the silences; `index` is that of the rule, -inf where there is none;
     `reference` is that of the rule; `spend` the net revenue of the H days before, in minor units;
@@ -74,7 +74,7 @@ class Rows:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel(Rows):
     """All rows, by silence and then day. `learned` is what each model has learnt of when to warn;
-    `end_day` is the first UTC day after the log."""
+    `end_day` is the first day after the log."""
 
     silences: Silences
     learned: tuple[Learned, ...]
@@ -150,7 +150,7 @@ LEAD_PERCENTILES = (10, 25, 50, 75, 90)
 
 
 def quality(silences: Silences, silence: Ints, day: Ints, strict: Bools, end_day: int) -> Quality:
-    """The quality of warnings, at most the first of each silence: index of the silence, UTC day and
+    """The quality of warnings, at most the first of each silence: index of the silence, day and
     whether no order came within the horizon, one element a warning."""
     horizon = silences.horizon_days
     counted = silences.counted[silence]

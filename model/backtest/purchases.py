@@ -15,7 +15,7 @@ from model.backtest.panel import NEVER
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """What is judged of a log that has the UTC days from `first_day` to before `end_day`: the
+    """What is judged of a log that has the days from `first_day` to before `end_day`: the
     warnings from `from_day` on, and the silences that begin before `until_day` (None: all)."""
 
     first_day: int
@@ -36,7 +36,7 @@ class Period:
 
 
 class Purchases:
-    """The UTC days with an order that nobody took back, ascending, `by_user`."""
+    """The days with an order that nobody took back, ascending, `by_user`."""
 
     def __init__(self, orders: Sequence[Order], calendar: Calendar = UTC) -> None:
         """`orders` sorted by event time."""
@@ -68,7 +68,7 @@ class Purchases:
 
 
 def purchase_days(orders: Sequence[Order], calendar: Calendar = UTC) -> dict[str, list[int]]:
-    """The UTC days with an order that nobody took back, ascending, of each customer; `orders`
+    """The days with an order that nobody took back, ascending, of each customer; `orders`
     sorted by event time."""
     taken_back = {(o.user_id, o.order_id) for o in orders if o.type is OrderType.CANCELLATION}
     days: dict[str, list[int]] = {}

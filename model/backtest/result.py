@@ -83,7 +83,7 @@ class Suggestion(msgspec.Struct, frozen=True):
 
 
 class Backtest(msgspec.Struct, frozen=True):
-    """The report. Days are ISO dates; the period is from 00:00 UTC of `start` to 00:00 of `end`.
+    """The report. Days are ISO dates; the period is from 00:00 of `start` to 00:00 of `end`.
 
     `rule` are the warnings as they would have been sent; `panel_rule` the same rule read off the
     panel, which has `panel_share` of the customers. `learned` is what the model has learnt of

@@ -54,7 +54,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class BacktestPlan:
-    """What is judged: from the UTC day `from_day` (None: the model's cutoff) to the end of the log,
+    """What is judged: from the day `from_day` (None: the model's cutoff) to the end of the log,
     retrained every so many days (None: never).
 
     `until_day`: silences that begin then or later are not counted. `progress` hears of days.
@@ -69,7 +69,7 @@ class BacktestPlan:
 
 
 def trained(orders: Sequence[Order], day: int, config: TrainingConfig) -> Scorer:
-    """The scorer that training at 00:00 UTC of a day gives, from the events before it alone."""
+    """The scorer that training at 00:00 of a day gives, from the events before it alone."""
     states = known_states(orders, day, config.calendar)
     known = population_of(states, day, config.attributes)
     model = fit(training_set(orders, config, day), config, known)
@@ -134,7 +134,7 @@ class BacktestRun:
             horizon_days=scorer.horizon_days,
         )
         self.simulation = Simulation(orders, deciding_judge(scorer, self.policy))
-        self.purchases = Purchases(orders)
+        self.purchases = Purchases(orders, scorer.calendar)
         self.silence_log = SilenceLog(self.simulation, self.purchases, self.period)
         self.silent_days = SilentDays(
             self.simulation, self.purchases, self.period, self.silence_log.by_start

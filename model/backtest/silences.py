@@ -23,7 +23,7 @@ class LoggedSilence(msgspec.Struct, frozen=True):
 
 
 class SilenceLog:
-    """Silences `by_start`: customer and UTC day of the order that begins one.
+    """Silences `by_start`: customer and day of the order that begins one.
 
     `left_out`: churns of customers whom the policy leaves out, by standing.
     """

@@ -1,6 +1,6 @@
 """An order log, day by day, through the very judge that runs live: no clock, no store, no broker.
 
-One partition, nothing late: at 00:00 UTC of a day everyone who is due is judged, then the orders of
+One partition, nothing late: at 00:00 of a day everyone who is due is judged, then the orders of
 the day come.
 """
 

@@ -34,7 +34,7 @@ _CHUNK: Final = 4_000
 
 @dataclass(frozen=True, slots=True)
 class PastSilences:
-    """Silences of customers, by the order that begins each: index of the customer, UTC days of that
+    """Silences of customers, by the order that begins each: index of the customer, days of that
     order and of the next one (NEVER: none so far). Of shape (n,), in order of customer and day."""
 
     customer: Ints
@@ -67,7 +67,7 @@ def soon_days(horizon_days: int) -> int:
 
 
 def silences_of(states: list[CustomerState], day: int) -> PastSilences:
-    """Every silence that began before 00:00 UTC of a day, of days that the states still have."""
+    """Every silence that began before 00:00 of a day, of days that the states still have."""
     table = tabulate([(state, (day - 1) * MS_PER_DAY) for state in states])
     bought = table.orders > 0
     customer, since = table.row[bought], table.day[bought]
@@ -78,7 +78,7 @@ def silences_of(states: list[CustomerState], day: int) -> PastSilences:
 
 
 def typical_customer(states: list[CustomerState], day: int, horizon_days: int) -> Typical:
-    """The typical customer of a shop, as known at 00:00 UTC of a day."""
+    """The typical customer of a shop, as known at 00:00 of a day."""
     table = tabulate([(state, (day - 1) * MS_PER_DAY) for state in states])
     bought = table.orders > 0
     nets = (table.gross - table.refunded)[bought].astype(np.float64)
@@ -88,7 +88,7 @@ def typical_customer(states: list[CustomerState], day: int, horizon_days: int) -
 def customer_days(
     states: Mapping[str, CustomerState], day: int, horizon_days: int, typical: Typical
 ) -> CustomerDays:
-    """The training rows as known at 00:00 UTC of a day, at most about MAX_ROWS: of large shops, a
+    """The training rows as known at 00:00 of a day, at most about MAX_ROWS: of large shops, a
     part of the customers, chosen by a hash of their ids."""
     users = list(states)
     hashes = np.fromiter((crc32(user.encode()) for user in users), np.uint64, len(users))

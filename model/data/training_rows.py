@@ -1,7 +1,7 @@
 """Training rows: customers as they were known at earlier days, and what they brought afterwards.
 
 One pass over the orders in event time through the very fold that the stream uses. At every
-snapshot (00:00 UTC) the states of all customers become feature vectors; `horizon_days` later the
+snapshot (00:00) the states of all customers become feature vectors; `horizon_days` later the
 states of then say what the customer brought in between. So:
 
 - features of a snapshot know the events before it, and nothing else;
@@ -97,7 +97,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All customers with an order before the UTC day `day`, and what they did from it on.
+    """All customers with an order before the day `day`, and what they did from it on.
 
     `states` are as known at 00:00 of `day`; `labels` are of the horizon that starts there.
     """

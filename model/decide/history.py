@@ -21,7 +21,7 @@ class Tenure(enum.StrEnum):
 
 
 class PurchaseHistory(msgspec.Struct, frozen=True, gc=False):
-    """When a customer bought: first and last UTC day, and on how many days (no more are counted
+    """When a customer bought: first and last day, and on how many days (no more are counted
     than were asked for)."""
 
     first_day: int

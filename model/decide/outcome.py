@@ -29,7 +29,7 @@ class Ending(enum.StrEnum):
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
-    """A warning and the order that came after it; `silent_since_day` is the UTC day of the order
+    """A warning and the order that came after it; `silent_since_day` is the day of the order
     before (None: there was none)."""
 
     raised: RaisedWarning

@@ -1,6 +1,6 @@
 """When a silence becomes a warning, and an order event a note that value was lost.
 
-Pure: a decision is a function of the rule state so far and of one scoring. Silence is judged at UTC
+Pure: a decision is a function of the rule state so far and of one scoring. Silence is judged at
 midnights (`schedule.py`), because somebody who stops ordering sends no event.
 """
 

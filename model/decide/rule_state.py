@@ -19,7 +19,7 @@ class Trigger(enum.StrEnum):
 
 
 class Peak(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A CLV at an event, and the UTC day of it."""
+    """A CLV at an event, and the day of it."""
 
     day: int
     clv_minor: int
@@ -54,7 +54,7 @@ class RuleState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     not among the budget's largest; -1: none. `floor_minor`: the rules' floor at the last event, so
     that another model lifts nobody over it and drops nobody under it (-1: no event yet).
     `swapped`: another model has come since the last scoring. `quiet_until_day`: what another model
-    would warn of waits until this UTC day. The version before wrote something to `scored` and
+    would warn of waits until this day. The version before wrote something to `scored` and
     `deferred`, which nobody reads any more.
     """
 

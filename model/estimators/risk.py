@@ -50,7 +50,7 @@ class OddsRegression(msgspec.Struct, frozen=True):
 
 class Risk(msgspec.Struct, frozen=True):
     """P(no order within `horizon_days`) and P(an order soon: within an eighth of that), as of 00:00
-    UTC of a day. `low` and `high` bound each of `columns` to what training saw; `means` are those
+    of a day. `low` and `high` bound each of `columns` to what training saw; `means` are those
     of training, empty in a model from before they were written down."""
 
     horizon_days: int

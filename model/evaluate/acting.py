@@ -27,14 +27,14 @@ import msgspec
 import numpy as np
 
 from features.arrays import Bools, Floats
+from model.evaluate.proportions import Z95, interval
 
 LEAST: Final = 20
 """Customers in each arm from which the difference of returns has an interval."""
 LEAST_WITH_REVENUE: Final = 30
 """Customers with revenue in each arm from which the difference of revenue has one."""
-_Z: Final = NormalDist().inv_cdf(0.975)
 # A difference is told from chance by 95 %, four times out of five.
-_POWER: Final = _Z + NormalDist().inv_cdf(0.8)
+_POWER: Final = Z95 + NormalDist().inv_cdf(0.8)
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -156,8 +156,9 @@ def _returned(pairs: Sequence[_Pair]) -> Measured:
     treated, held_out = _mean(pairs, "treated"), _mean(pairs, "held_out")
     below = above = 0.0
     for pair in pairs:
-        (low, share, high), (low_out, share_out, high_out) = map(
-            _wilson, (pair.treated, pair.held_out)
+        (share, low, high), (share_out, low_out, high_out) = (
+            (float(arm.mean()), *(interval(int(arm.sum()), len(arm)) or (0.0, 1.0)))
+            for arm in (pair.treated, pair.held_out)
         )
         below += pair.weight**2 * ((share - low) ** 2 + (high_out - share_out) ** 2)
         above += pair.weight**2 * ((high - share) ** 2 + (share_out - low_out) ** 2)
@@ -171,14 +172,6 @@ def _returned(pairs: Sequence[_Pair]) -> Measured:
         "" if enough else f"{smallest} customers in the smaller arm, {LEAST} are needed",
         (treated * (1 - treated), held_out * (1 - held_out)),
     )
-
-
-def _wilson(values: Floats) -> tuple[float, float, float]:
-    """The share of ones with Wilson's interval."""
-    n, share = len(values), float(values.mean())
-    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n * n))
-    return middle - half, share, middle + half
 
 
 def _revenue(pairs: Sequence[_Pair]) -> Measured:
@@ -268,7 +261,7 @@ def _bent(
 def _student(freedom: float) -> float:
     """The 97.5 % quantile of Student's t (Abramowitz & Stegun 26.7.5), good to .001 from 8 degrees
     of freedom on."""
-    z = _Z
+    z = Z95
     return (
         z
         + (z**3 + z) / (4 * freedom)

@@ -43,7 +43,7 @@ class EvaluationError(ModelError):
 class Evaluation(msgspec.Struct, frozen=True):
     """The report: CLV metrics by predictor, and churn metrics of the model.
 
-    Days are ISO dates; the holdout is from 00:00 UTC of `cutoff` to 00:00 UTC of `until`.
+    Days are ISO dates; the holdout is from 00:00 of `cutoff` to 00:00 of `until`.
     `skipped` says why a baseline is missing. `currency` is the unit of all errors.
     """
 

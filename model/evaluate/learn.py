@@ -70,7 +70,7 @@ def learn(
     clv: Callable[[Floats], Floats],
     floor: float,
 ) -> Lessons:
-    """The lessons of what was known at 00:00 UTC of a day. `clv` gives CLVs of feature vectors;
+    """The lessons of what was known at 00:00 of a day. `clv` gives CLVs of feature vectors;
     customers whose CLV after an order reaches `floor` are worth a warning."""
     risk = learned_risk(states, day, horizon_days)
     if risk is None:
@@ -87,7 +87,7 @@ def learn(
 
 
 def learned_risk(states: Mapping[str, CustomerState], day: int, horizon_days: int) -> Risk | None:
-    """The risk model of what was known at 00:00 UTC of a day; None where the past is too short."""
+    """The risk model of what was known at 00:00 of a day; None where the past is too short."""
     # One thread: sums do not depend on the number of cores.
     with threadpool_limits(limits=1):
         typical = typical_customer(list(states.values()), day, horizon_days)
@@ -302,7 +302,7 @@ def _past_list(
     risk: Risk,
     clv: Callable[[Floats], Floats],
 ) -> _PastList | None:
-    """The better half of the customers active at 00:00 UTC of a day, by CLV after their last
+    """The better half of the customers active at 00:00 of a day, by CLV after their last
     order; None where there is nobody."""
     horizon = risk.horizon_days
     active = (silences.since < at) & (silences.since >= at - horizon) & (silences.until >= at)

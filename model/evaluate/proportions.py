@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from math import sqrt
+from statistics import NormalDist
 from typing import Final
 
-_Z: Final = 1.959963984540054
+Z95: Final = NormalDist().inv_cdf(0.975)
 
 
 def interval(hits: int, of: int) -> tuple[float, float] | None:
@@ -16,8 +17,8 @@ def interval(hits: int, of: int) -> tuple[float, float] | None:
     """
     if not of:
         return None
-    share, z2 = hits / of, _Z * _Z
+    share, z2 = hits / of, Z95 * Z95
     middle = share + z2 / (2 * of)
-    half = _Z * sqrt(share * (1 - share) / of + z2 / (4 * of * of))
+    half = Z95 * sqrt(share * (1 - share) / of + z2 / (4 * of * of))
     scale = 1 + z2 / of
     return max((middle - half) / scale, 0.0), min((middle + half) / scale, 1.0)

@@ -3,7 +3,7 @@ model as it is judged at one.
 
 A model trained once is judged once. Whether its kind can be trusted next quarter shows when it is
 trained again and again on a history that ends earlier, and judged by what came next: the label
-windows of training end at or before 00:00 UTC of each cutoff, the customers' futures begin there.
+windows of training end at or before 00:00 of each cutoff, the customers' futures begin there.
 """
 
 from __future__ import annotations

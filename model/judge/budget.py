@@ -36,7 +36,7 @@ def weights(churn: Sequence[float], spent: Sequence[float], money: float) -> lis
 
 
 def spent_minor(facts: CustomerState, as_of_day: int, days: int) -> int:
-    """Net revenue of the last `days` UTC days, `as_of_day` included, at least 0. Days beyond
+    """Net revenue of the last `days` days, `as_of_day` included, at least 0. Days beyond
     the state's memory count for nothing."""
     records, since = facts.buckets, as_of_day - days
     net = 0

@@ -1,4 +1,4 @@
-"""When a silent customer is due: UTC midnights, as a function of the customer alone."""
+"""When a silent customer is due: midnights of the shop, as a function of the customer alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def possible_instants(
 ) -> Iterator[tuple[int, bool]]:
     """All instants from `from_ms` to `until_ms`, both included, at which a silent customer could be
     due, and whether each is a refresh, whose score is published even if nothing is warned of. Those
-    of the rule alone only from the UTC day `deciding_from` on (None: none)."""
+    of the rule alone only from the day `deciding_from` on (None: none)."""
     day = rules.calendar.day_from(from_ms)
     end = min(rules.calendar.day_of(until_ms), history.last_day + rules.horizon_days)
     deciding_from = end + 1 if deciding_from is None else deciding_from

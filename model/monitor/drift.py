@@ -51,8 +51,8 @@ _TOP: Final = 99.0
 
 @dataclass(frozen=True, slots=True)
 class Buyers:
-    """Customers who bought at some time: their place in the list that was asked about, and the UTC
-    day before which, in whole, each is looked at. Shapes (n,)."""
+    """Customers who bought at some time: their place in the list that was asked about, and the day
+    before which, in whole, each is looked at. Shapes (n,)."""
 
     place: Ints
     day: Ints

@@ -31,7 +31,7 @@ class Age(msgspec.Struct, frozen=True):
 
 
 def age_at(cutoff: str, horizon_days: int, day: int, old_after: int = OLD_AFTER_DAYS) -> Age:
-    """The age on a UTC day since the epoch. A horizon is granted on top of `old_after`: that long
+    """The age on a day since the epoch. A horizon is granted on top of `old_after`: that long
     before the newest orders `retrain` ends training, since it judges by what came then."""
     return Age(cutoff, max(0, day - day_of_date(cutoff)), horizon_days + old_after)
 
@@ -115,7 +115,7 @@ def alarms(drifted: Iterable[Drift], biases: Iterable[Bias]) -> list[str]:
 
 
 class MonitoredWeek(msgspec.Struct, frozen=True):
-    """What was seen at 00:00 UTC of `end` (ISO date). `drifts` is empty where fewer than
+    """What was seen at 00:00 of `end` (ISO date). `drifts` is empty where fewer than
     MIN_CUSTOMERS bought in the window; `biases` has the checks that end with it."""
 
     end: str

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from features.events.orders import Order, OrderType
-from features.times import MS_PER_DAY, day_of
+from features.times import MS_PER_DAY, Calendar, day_of
 from model.backtest.panel import CallList, calibration, first_of_each, quality, ranking
 from model.backtest.result import Backtest, BacktestError
 from model.backtest.run import BacktestPlan, backtest
@@ -78,6 +78,20 @@ def test_the_walk_warns_of_whom_the_partition_warns(budget: int | None) -> None:
         }
     assert len(live) > 20
     assert found == live
+
+
+def test_days_are_those_of_the_shop() -> None:
+    # The same hours of the day, eight hours further west: every evening is another day in UTC.
+    shop = Shop(customers=60, days=200, arrival_days=100, seed=3)
+    orders = sorted_orders(generate(shop).orders)
+    later = [msgspec.structs.replace(o, ts_ms=o.ts_ms + 8 * 3_600_000) for o in orders]
+    west = scorer(calendar=Calendar("Etc/GMT+8"))
+    here, there = (
+        backtest(log, by, BacktestPlan(day_of(orders[0].ts_ms) + 60, POLICY))
+        for log, by in ((orders, scorer()), (later, west))
+    )
+    assert here.rule.churners
+    assert there == here
 
 
 # --- what is counted -----------------------------------------------------------------------------
