@@ -7,6 +7,8 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet --no-input
 # One thread per process: the numerical libraries otherwise start one for each core in each of them, and wait for one another.
 export OMP_NUM_THREADS := 1
+# Images for containers forbid it, and then each of the processes that tests start compiles all of the code again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-browser fuzz test-slow test-kafka chaos soak lint format shape docs bench package sbom audit clean

@@ -36,7 +36,6 @@ from tests.support.project.shape import (
     upward,
 )
 
-CODE = sources(ROOT, *PACKAGES)
 # Everything in features and model decides: given the same state and time, the same answer on any
 # machine on any day. Listed are the rooms of model that touch files and processes; a file that is
 # new, moved or renamed belongs to the rest until somebody says otherwise.
@@ -53,6 +52,11 @@ CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("
 OWN_CLOCKS = {"streamer/clock.py", "streamer/demo/guardian.py"}
 PRIVATE_TO_LANE = {"faust", "aiokafka", "mode"}
 PUBLIC_UNDERSCORES = {"_asdict", "_fields", "_make", "_replace"}  # of named tuples
+
+
+@pytest.fixture(scope="module")
+def code() -> list[Source]:
+    return sources(ROOT, *PACKAGES)
 
 
 def is_core(path: str) -> bool:
@@ -143,32 +147,32 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in names if (ROOT / name).is_file()]
 
 
-def test_imports_go_one_way() -> None:
-    assert upward(module_arrows(CODE)) == []
+def test_imports_go_one_way(code: list[Source]) -> None:
+    assert upward(module_arrows(code)) == []
     wrong = [
         f"{source.path} imports {name}"
-        for source in CODE
+        for source in code
         for name in imports(source.tree)
         if name.partition(".")[0] in {"tests", "benchmarks", "examples"}
     ]
     assert wrong == []
 
 
-def test_packages_and_files_import_in_no_circle() -> None:
-    arrows = module_arrows(CODE)
+def test_packages_and_files_import_in_no_circle(code: list[Source]) -> None:
+    arrows = module_arrows(code)
     assert circles(arrows) == []
     assert circles(room_arrows(arrows)) == []
 
 
-def test_a_class_has_its_name_to_itself() -> None:
-    assert [found.name for found in names_twice(CODE)] == []
+def test_a_class_has_its_name_to_itself(code: list[Source]) -> None:
+    assert [found.name for found in names_twice(code)] == []
 
 
-def test_model_starts_no_streamer() -> None:
+def test_model_starts_no_streamer(code: list[Source]) -> None:
     """A command line or module path in a string is an import as well."""
     wrong = [
         f"{source.path}:{node.lineno}: {node.value}"
-        for source in CODE
+        for source in code
         if not source.path.startswith("streamer/")
         for node in ast.walk(source.tree)
         if isinstance(node, ast.Constant)
@@ -185,20 +189,20 @@ def test_what_needs_no_broker_imports_no_client_of_one(start: str) -> None:
     assert (found.stdout.strip(), found.stderr) == ("", "")
 
 
-def test_the_core_touches_nothing_but_its_arguments() -> None:
+def test_the_core_touches_nothing_but_its_arguments(code: list[Source]) -> None:
     wrong = [
         f"{source.path}, {touch}"
-        for source in CODE
+        for source in code
         if is_core(source.path)
         for touch in (*world_touches(source.tree), *clock_reads(source.tree))
     ]
     assert wrong == []
 
 
-def test_time_enters_the_streamer_by_one_door() -> None:
+def test_time_enters_the_streamer_by_one_door(code: list[Source]) -> None:
     wrong = [
         f"{source.path}, {read}"
-        for source in CODE
+        for source in code
         if source.path.startswith("streamer/") and source.path not in OWN_CLOCKS
         for read in clock_reads(source.tree)
         if not read.endswith(" time.sleep")
@@ -207,8 +211,8 @@ def test_time_enters_the_streamer_by_one_door() -> None:
 
 
 @pytest.mark.parametrize("shell", sorted(SHELLS - {"__main__"}))
-def test_a_room_that_is_let_off_needs_it(shell: str) -> None:
-    rooms = [source for source in CODE if source.path.startswith(f"model/{shell}/")]
+def test_a_room_that_is_let_off_needs_it(shell: str, code: list[Source]) -> None:
+    rooms = [source for source in code if source.path.startswith(f"model/{shell}/")]
     assert any(list(world_touches(source.tree)) for source in rooms)
 
 
@@ -220,10 +224,10 @@ def test_a_new_or_renamed_file_belongs_to_the_core(path: str) -> None:
     assert is_core(path)
 
 
-def test_only_one_module_knows_what_faust_looks_like_inside() -> None:
+def test_only_one_module_knows_what_faust_looks_like_inside(code: list[Source]) -> None:
     wrong = [
         f"{source.path}, {touch}"
-        for source in CODE
+        for source in code
         if source.path != "streamer/kafka/faust_consumer.py"
         for touch in private_touches(source.tree)
     ]
@@ -242,23 +246,24 @@ def test_only_one_module_knows_what_faust_looks_like_inside() -> None:
     ],
 )
 def test_nothing_grows_too_large_to_be_read(
-    measure: Callable[[list[Source]], list[Found]], limit: int
+    measure: Callable[[list[Source]], list[Found]], limit: int, code: list[Source]
 ) -> None:
-    assert [f"{one.size} {one.name}" for one in measure(CODE) if one.size > limit] == []
+    assert [f"{one.size} {one.name}" for one in measure(code) if one.size > limit] == []
 
 
 def test_no_test_imports_another() -> None:
+    of_a_test = re.compile(r"^ *(?:from|import) tests\b.*\btest_\w+", re.MULTILINE)
     wrong = [
-        f"{source.path} imports {name}"
-        for source in sources(ROOT, "tests", "benchmarks")
-        for name in imports(source.tree)
-        if name.startswith("tests.") and ".test_" in name
+        f"{path}: {found.group()}"
+        for folder in ("tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+        if (found := of_a_test.search(path.read_text()))
     ]
     assert wrong == []
 
 
 def test_files_are_named_for_what_flows_through_them() -> None:
-    names = {Path(source.path).stem for source in sources(ROOT, *PACKAGES, "tests")}
+    names = {path.stem for folder in (*PACKAGES, "tests") for path in (ROOT / folder).rglob("*.py")}
     assert names.isdisjoint({"utils", "util", "helpers", "helper", "common", "misc"})
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
-from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from features.events.orders import OrderRules
 from features.facts.ledger import IdMemory
@@ -42,6 +41,8 @@ def validator(name: str) -> Draft202012Validator:
 
 
 def test_it_is_openapi_3_1() -> None:
+    from openapi_spec_validator import OpenAPIV31SpecValidator  # slow to import
+
     OpenAPIV31SpecValidator(openapi()).validate()
 
 

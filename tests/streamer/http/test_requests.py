@@ -188,32 +188,30 @@ def test_more_orders_than_are_remembered_all_count() -> None:
     assert vectors([(row.facts, row.as_of_ms)])[0, FEATURE_NAMES.index("orders_lifetime")] == 8
 
 
-_KEYS = b",".join(b'"k%d":1' % number for number in range(290_000))
-_ONES = b",".join([b"1"] * 290_000)
-
-
 @pytest.mark.parametrize(
-    ("data", "megabytes"),
+    ("shape", "megabytes"),
     [
-        (b"{" + _KEYS + b"}", 1),
-        (b"{" + _KEYS, 1),
-        (b"{" + _KEYS + b',"again":1' * 40_000 + b"}", 1),
-        (b'{"records": [{' + _KEYS + b"}]}", 1),
-        (b'{"records": [{"feature_version": "1", "features": {' + _KEYS + b"}}]}", 1),
-        (b'{"records": [{"orders": [{' + _KEYS + b"}]}]}", 5),
-        (b'{"records": [{"orders": [1], "attributes": {' + _KEYS + b"}}]}", 1),
-        (b'{"records": [], "as_of": {' + _KEYS + b"}}", 1),
-        (b'{"records": [], "contributions": [' + _ONES + b"]}", 1),
+        (b"{KEYS}", 1),
+        (b"{KEYS", 1),
+        (b"{KEYS" + b',"again":1' * 40_000 + b"}", 1),
+        (b'{"records": [{KEYS}]}', 1),
+        (b'{"records": [{"feature_version": "1", "features": {KEYS}}]}', 1),
+        (b'{"records": [{"orders": [{KEYS}]}]}', 5),
+        (b'{"records": [{"orders": [1], "attributes": {KEYS}}]}', 1),
+        (b'{"records": [], "as_of": {KEYS}}', 1),
+        (b'{"records": [], "contributions": [ONES]}', 1),
         (b'{"records": ' + b"[" * 1_000_000, 1),
         # So many pieces are cut, and no value is made of any.
-        (b'{"records": [' + _ONES + b"]}", 22),
-        (b'{"records": [{"orders": [' + _ONES + b"]}]}", 22),
+        (b'{"records": [ONES]}', 22),
+        (b'{"records": [{"orders": [ONES]}]}', 22),
     ],
     ids=lambda value: bytes(value[:60]).decode() if isinstance(value, bytes) else None,
 )
 def test_what_a_stranger_sends_is_refused_before_it_becomes_values(
-    data: bytes, megabytes: int
+    shape: bytes, megabytes: int
 ) -> None:
+    keys = b",".join(b'"k%d":1' % number for number in range(290_000))
+    data = shape.replace(b"KEYS", keys).replace(b"ONES", b",".join([b"1"] * 290_000))
     # What holds the interpreter is the making of values: a dict of these keys is 22 MB.
     tracemalloc.start()
     try:
