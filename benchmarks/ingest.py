@@ -22,7 +22,7 @@ import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
 from typing import Any
@@ -42,7 +42,7 @@ from streamer.records import Message, Partition
 BATCH = 1_000
 CUSTOMERS = 5_000
 RULES = OrderRules(currency="EUR")
-AT = "2025-03-01T10:00:00Z"
+AT = datetime(2025, 3, 1, 10, tzinfo=UTC)
 SCHEMA = {
     "type": "record",
     "name": "Order",
@@ -68,16 +68,21 @@ class Raw:
     headers: tuple[()] = ()
 
 
+def at(number: int) -> str:
+    """A time that no other record has, so that nothing is known of it already."""
+    return (AT + timedelta(seconds=number, milliseconds=7)).isoformat(timespec="milliseconds")
+
+
 def contract(number: int) -> dict[str, Any]:
-    user = f"user-{number % CUSTOMERS}"
-    return {"order_id": str(number), "user_id": user, "ts": AT, "amount": 25.5, "currency": "EUR"}
+    user, ts = f"user-{number % CUSTOMERS}", at(number)
+    return {"order_id": str(number), "user_id": user, "ts": ts, "amount": 25.5, "currency": "EUR"}
 
 
 def segment(number: int) -> dict[str, Any]:
     products = [{"product_id": "a", "price": 12.5, "quantity": 2}]
     total = {"order_id": str(number), "total": 25.5, "currency": "EUR", "products": products}
     event = {"type": "track", "event": "Order Completed", "userId": f"user-{number % CUSTOMERS}"}
-    return {**event, "timestamp": AT, "messageId": f"m-{number}", "properties": total}
+    return {**event, "timestamp": at(number), "messageId": f"m-{number}", "properties": total}
 
 
 def shopify(number: int) -> dict[str, Any]:
@@ -85,7 +90,7 @@ def shopify(number: int) -> dict[str, Any]:
     return {
         "id": number + 1,
         "customer": {"id": 1 + number % CUSTOMERS, "email": "kim@shop.test"},
-        **dict.fromkeys(("created_at", "processed_at", "updated_at"), AT),
+        **dict.fromkeys(("created_at", "processed_at", "updated_at"), at(number)),
         "cancelled_at": None,
         "financial_status": "paid",
         "test": False,
@@ -99,7 +104,7 @@ def shopify(number: int) -> dict[str, Any]:
 def avro(number: int) -> bytes:
     buffer = BytesIO(b"\0\0\0\0\1")
     buffer.seek(5)
-    record = {**contract(number), "ts": datetime(2025, 3, 1, 10, tzinfo=UTC)}
+    record = {**contract(number), "ts": AT + timedelta(seconds=number, milliseconds=7)}
     fastavro.schemaless_writer(buffer, SCHEMA, {**record, "amount": Decimal("25.50")})
     return buffer.getvalue()
 

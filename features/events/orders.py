@@ -20,6 +20,7 @@ from features.times import (
     NaiveInstant,
     day_of,
     iso_day,
+    rfc3339,
     text_ms,
     unit,
     wire_ms,
@@ -210,7 +211,7 @@ def parse(
 
 
 def from_fields(
-    fields: Mapping[str, str | None],
+    fields: Mapping[str, Any],
     rules: OrderRules,
     now_ms: int | None = None,
     zone: Calendar | None = None,
@@ -218,16 +219,18 @@ def from_fields(
     """The order in one row of a file, or why it was set aside. Never raises.
 
     A negative amount is a refund of that size (UCI Online Retail II writes them so), or the
-    cancellation that its type says. Empty optional fields count as absent. `ts` as on the wire:
-    with offset, or epoch ms. `now_ms`: as of `parse`; `zone`: that of times without an offset.
+    cancellation that its type says. Empty optional fields count as absent. Times as on the wire,
+    with offset, or epoch ms; integers were read already. `now_ms`: as of `parse`; `zone`: that of
+    times without an offset.
     """
-    read_ms = text_ms if zone is None else partial(text_ms, zone=zone)
+    read_ms = partial(_read_ms, zone=zone)
     try:
         order_id = _id(fields.get("order_id"), "order_id", Reason.BAD_ORDER_ID)
         user_id = rules.customer(_id(fields.get("user_id"), "user_id", Reason.BAD_USER_ID))
         _check_user(user_id, rules)
-        ts_ms = _ts(fields.get("ts") or "", read_ms, _NAIVE_IN_FILE)
-        _check_bounds(ts_ms, fields.get("ts"), None, rules, now_ms)
+        ts = fields.get("ts")
+        ts_ms = _ts("" if ts is None else ts, read_ms, _NAIVE_IN_FILE)
+        _check_bounds(ts_ms, ts, None, rules, now_ms)
         kind = _TYPES.get(fields.get("type") or "order")
         if kind is None:
             raise _bad_type(fields.get("type"))
@@ -245,6 +248,10 @@ def from_fields(
         kind = OrderType.REFUND
     order = Order(order_id, user_id, ts_ms, abs(amount), kind, refund_id, updated_ms, rounded)
     return _counted(order, rules)
+
+
+def _read_ms(value: int | str, zone: Calendar | None) -> int:
+    return value if isinstance(value, int) else text_ms(value, zone)
 
 
 def _counted(order: Order, rules: OrderRules) -> Order:
@@ -316,16 +323,23 @@ def _check_bounds(
         hint = unit(int(digits)) if digits.isdecimal() else ""
         raise _Broken(
             Reason.PAST_TS,
-            f"ts {_shown(shown)} lies before {iso_day(day_of(rules.earliest_ms))} (CLV_EARLIEST)"
-            f"{hint}; leave out what has no date",
+            f"ts {_time_shown(shown)} lies before {iso_day(day_of(rules.earliest_ms))}"
+            f" (CLV_EARLIEST){hint}; leave out what has no date",
         )
     for clock_ms, clock in ((now_ms, "the clock"), (record_ts_ms, "the record's own timestamp")):
         if clock_ms is not None and clock_ms > 0 and ts_ms > clock_ms + rules.max_future_ms:
             raise _Broken(
                 Reason.FUTURE_TS,
-                f"ts {_shown(shown)} is more than {rules.max_future_ms / HOUR_MS:g} h ahead of"
+                f"ts {_time_shown(shown)} is more than {rules.max_future_ms / HOUR_MS:g} h ahead of"
                 f" {clock}; check the clock of the device, and units (milliseconds)",
             )
+
+
+def _time_shown(value: object) -> str:
+    """A time that was sent; one in milliseconds as people read it, too."""
+    if isinstance(value, int):
+        return f"{value} ({rfc3339(value)})"
+    return _shown(value)
 
 
 def _updated_ms(value: Any, read: Callable[[Any], int]) -> int:

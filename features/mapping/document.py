@@ -83,6 +83,11 @@ class Money:
     negative: str = "error"
     decimals: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the digits of a text with a decimal point are the amount."""
+        return not (self.times or self.minus or self.minor or self.decimal != ".")
+
 
 @dataclass(frozen=True, slots=True)
 class TypeOf:
@@ -329,7 +334,7 @@ class _Reader:
         if not isinstance(path, str):
             self._fault(section, at, key, "is no path")
         try:
-            return compiled(path)
+            return compiled(path, f"line {self._line(section, at, key)}: {path}: ")
         except PathError as error:
             blanks = f"; a name with blanks is written '\"{path.strip()}\"'" * (" " in path)
             self._fault(section, at, key, f"{path!r} is no JMESPath expression: {error}{blanks}")

@@ -6,12 +6,11 @@ and `features/mapping/toml` those of known exports.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, NoReturn, TypeAlias
-
-import msgspec
 
 from features.events.money import AmountError
 from features.events.orders import OrderType, Reason
@@ -27,18 +26,20 @@ from features.mapping.document import (
     read,
 )
 from features.mapping.numbers import major, number_of, plain, product, total
-from features.mapping.paths import Get, PathError, is_true
+from features.mapping.paths import PathError, is_true
 from features.mapping.unwrap import Nothing, unwrapped
-from features.times import InstantError, NaiveInstant, rfc3339
+from features.times import InstantError, NaiveInstant
 
-__all__ = ["Canonical", "MappingError", "OrderMapping", "Skipped", "Unfit", "wire"]
+__all__ = ["Canonical", "MappingError", "OrderMapping", "Skipped", "Unfit"]
 
-Canonical: TypeAlias = dict[str, str]
-"""An order event as the contract has it, all values texts: `ts` and `updated_at` RFC 3339 in UTC,
-`amount` the digits of a JSON number in major units, 0 or more."""
+Canonical: TypeAlias = dict[str, Any]
+"""An order event as the contract has it, with `ts` and `updated_at` as epoch milliseconds; all else
+are texts, `amount` the digits of a JSON number in major units, 0 or more."""
 Users: TypeAlias = Callable[[str], str | None]
 
 _SHOWN: Final = 80
+# What needs no arithmetic on its way.
+_DIGITS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 _NOT_SO: Final = "the mapping says otherwise than the records are"
 
 
@@ -73,6 +74,7 @@ class OrderMapping:
 
     def __init__(self, documents: Sequence[Document], name: str) -> None:
         self.documents, self.name = tuple(documents), name
+        self._readings = {one.name: _Reading(one) for one in documents}
 
     @classmethod
     def from_toml(
@@ -103,8 +105,14 @@ class OrderMapping:
     def document_of(self, record: Mapping[str, Any]) -> Document | None:
         """The first shape that a record is of; None if it is of none."""
         for document in self.documents:
-            if all(_found(get, record) is not None for get, _ in document.needs):
-                return document
+            try:
+                for get, _ in document.needs:
+                    if get(record) is None:
+                        break
+                else:
+                    return document
+            except PathError:
+                continue
         return None
 
     def orders(
@@ -120,15 +128,18 @@ class OrderMapping:
             return Unfit(Reason.NOT_AN_OBJECT, f"the record is a {kind}, not an object")
         try:
             inner = unwrapped(record)
-            document = self.document_of(inner)
-            if document is None:
-                return self._of_no_shape(inner)
-            for skip in document.skips:
-                if is_true(_value(skip.when, inner, skip.place, document)):
-                    return Skipped(skip.reason)
-            return _Reading(document, users).events(inner)
         except Nothing as nothing:
             return Skipped(str(nothing))
+        document = self.document_of(inner)
+        if document is None:
+            return self._of_no_shape(inner)
+        try:
+            for skip in document.skips:
+                if is_true(skip.when(inner)):
+                    return Skipped(skip.reason)
+            return self._readings[document.name].events(inner, users)
+        except PathError as error:
+            return Unfit(Reason.MISSING_FIELD, f"mapping {document.name}, {error}")
         except _Broken as broken:
             return broken.unfit
 
@@ -147,56 +158,28 @@ class OrderMapping:
         return Unfit(Reason.MISSING_FIELD, detail)
 
 
-def wire(order: Canonical) -> bytes:
-    """The event as JSON for the orders topic.
-
-    >>> wire({"order_id": "7", "user_id": "kim", "ts": "2026-03-01T00:00:00Z", "amount": "12.50"})
-    b'{"order_id":"7","user_id":"kim","ts":"2026-03-01T00:00:00Z","amount":12.50}'
-    """
-    amount = msgspec.Raw(order["amount"].encode())
-    return msgspec.json.encode({**order, "amount": amount})
-
-
-def _found(get: Get, record: Any) -> Any:
-    try:
-        return get(record)
-    except PathError:
-        return None
-
-
-def _value(get: Get, record: Any, place: Place, document: Document) -> Any:
-    try:
-        return get(record)
-    except PathError as error:
-        raise _Broken(
-            Reason.MISSING_FIELD,
-            f"mapping {document.name}, line {place.line}: {place.path}: {error}",
-        ) from None
-
-
 def _is_blank(value: Any) -> bool:
     return value is None or (isinstance(value, str) and (not value or value.isspace()))
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One record read by one document."""
+    """Records read by one document."""
 
     document: Document
-    users: Users | None
 
-    def events(self, record: Mapping[str, Any]) -> list[Canonical] | Skipped | Unfit:
+    def events(
+        self, record: Mapping[str, Any], users: Users | None
+    ) -> list[Canonical] | Skipped | Unfit:
         found: list[Canonical] = []
         why: Skipped | None = None
         applied = False
         for template in self.document.templates:
-            if template.when is not None and not is_true(
-                self._get(template.when, record, Place(template.line, "when"))
-            ):
+            if template.when is not None and not is_true(template.when(record)):
                 continue
             applied = True
             for context in self._contexts(template, record):
-                event = self._event(template, context)
+                event = self._event(template, context, users)
                 if isinstance(event, Skipped):
                     why = event
                 else:
@@ -212,8 +195,8 @@ class _Reading:
         the record beside it."""
         if template.each is None:
             return (record,)
-        listed = self._get(template.each, record, Place(template.line, "each"))
-        if listed is None:
+        listed = template.each(record)
+        if not listed:
             return ()
         if not isinstance(listed, list):
             self._broken(
@@ -221,30 +204,19 @@ class _Reading:
             )
         return [{**one, "record": record} for one in listed if isinstance(one, dict)]
 
-    def _event(self, template: Template, context: Any) -> Canonical | Skipped:
+    def _event(self, template: Template, context: Any, users: Users | None) -> Canonical | Skipped:
         kind = self._kind(template.kind, context)
         if isinstance(kind, Skipped):
             return kind
         currency = self._currency(template, context)
         amount = "0"
         if template.amount is not None:
-            number = self._amount(template.amount, context, currency)
-            if number < 0 and kind is OrderType.ORDER:
-                if template.amount.negative == "skip":
-                    return Skipped("an amount below 0")
-                if template.amount.negative == "error":
-                    self._broken(
-                        Reason.BAD_AMOUNT,
-                        template.amount.place,
-                        f'{number} is negative; say negative = "refund" or "skip"',
-                    )
-                kind = OrderType.REFUND
-            if not number and kind is OrderType.REFUND:
-                return Skipped("a refund of nothing")
-            computed = bool(template.amount.times or template.amount.minus)
-            amount = plain(abs(number), computed=computed)
+            found = self._amount(template.amount, context, currency, kind)
+            if isinstance(found, Skipped):
+                return found
+            amount, kind = found
         order_id = self._id(template.order_id, context, "order_id", Reason.BAD_ORDER_ID)
-        user_id = self._user(template, context, order_id)
+        user_id = self._user(template, context, order_id, users)
         if isinstance(user_id, Skipped):
             return user_id
         event = {
@@ -260,16 +232,14 @@ class _Reading:
             event["refund_id"] = self._id(
                 template.refund_id, context, "refund_id", Reason.BAD_REFUND_ID
             )
-        if template.updated_at is not None and not _is_blank(
-            self._get(template.updated_at.get, context, template.updated_at.place)
-        ):
+        if template.updated_at is not None and not _is_blank(template.updated_at.get(context)):
             event["updated_at"] = self._time(template.updated_at, context, "updated_at")
         return event
 
     def _kind(self, kind: TypeOf, context: Any) -> OrderType | Skipped:
         if kind.get is None:
             return kind.constant
-        value = self._get(kind.get, context, kind.place)
+        value = kind.get(context)
         said = "" if value is None else str(value).strip().casefold()
         if said in kind.values:
             return kind.values[said]
@@ -284,11 +254,12 @@ class _Reading:
             )
         return OrderType[kind.otherwise.upper()]
 
-    def _user(self, template: Template, context: Any, order_id: str) -> str | Skipped:
-        value = self._get(template.user_id.get, context, template.user_id.place)
-        if _is_blank(value):
+    def _user(
+        self, template: Template, context: Any, order_id: str, users: Users | None
+    ) -> str | Skipped:
+        if _is_blank(template.user_id.get(context)):
             if template.user_of_order:
-                known = self.users(order_id) if self.users is not None else None
+                known = users(order_id) if users is not None else None
                 return known or OF_UNKNOWN_ORDER
             self._broken(
                 Reason.PLACEHOLDER_USER, template.user_id.place, "names no customer: a guest"
@@ -296,7 +267,7 @@ class _Reading:
         return self._id(template.user_id, context, "user_id", Reason.BAD_USER_ID)
 
     def _id(self, text: Text, context: Any, field: str, reason: Reason) -> str:
-        value = self._get(text.get, context, text.place)
+        value = text.get(context)
         if _is_blank(value):
             self._broken(Reason.MISSING_FIELD, text.place, f"is missing, so there is no {field}")
         if isinstance(value, float) and value.is_integer():
@@ -310,24 +281,44 @@ class _Reading:
     def _currency(self, template: Template, context: Any) -> str:
         if template.currency is None:
             return ""
-        value = self._get(template.currency.get, context, template.currency.place)
+        value = template.currency.get(context)
         if _is_blank(value):
             return ""
         if not isinstance(value, str):
             self._broken(Reason.WRONG_CURRENCY, template.currency.place, f"{_shown(value)} is none")
         return value.strip().upper()
 
-    def _amount(self, money: Money, context: Any, currency: str) -> Decimal:
-        value = self._get(money.get, context, money.place)
+    def _amount(
+        self, money: Money, context: Any, currency: str, kind: OrderType
+    ) -> tuple[str, OrderType] | Skipped:
+        """Digits of the amount, and what the event is by its sign."""
+        value = money.get(context)
+        as_it_is = money.is_plain and kind is not OrderType.REFUND
+        if as_it_is and isinstance(value, str) and _DIGITS.fullmatch(value):
+            return value, kind  # as nearly all of them are
+        number = self._number_of(money, value, context, currency)
+        if number < 0 and kind is OrderType.ORDER:
+            if money.negative == "skip":
+                return Skipped("an amount below 0")
+            if money.negative == "error":
+                self._broken(
+                    Reason.BAD_AMOUNT,
+                    money.place,
+                    f'{number} is negative; say negative = "refund" or "skip"',
+                )
+            kind = OrderType.REFUND
+        if not number and kind is OrderType.REFUND:
+            return Skipped("a refund of nothing")
+        return plain(abs(number), computed=bool(money.times or money.minus)), kind
+
+    def _number_of(self, money: Money, value: Any, context: Any, currency: str) -> Decimal:
         listed = value if isinstance(value, list) else [value]
         try:
             number = total([self._number(money, one) for one in listed])
             for get in money.times:
-                number = product(
-                    [number, self._number(money, self._get(get, context, money.place))]
-                )
+                number = product([number, self._number(money, get(context))])
             for get in money.minus:
-                less = self._get(get, context, money.place)
+                less = get(context)
                 number -= 0 if _is_blank(less) else self._number(money, less)
         except AmountError as error:
             self._broken(Reason.BAD_AMOUNT, money.place, f"{_shown(value)} {error}")
@@ -344,13 +335,13 @@ class _Reading:
             self._broken(Reason.BAD_AMOUNT, money.place, "is missing, so there is no amount")
         return number_of(value, money.decimal)
 
-    def _time(self, at: Time, context: Any, field: str) -> str:
-        value = self._get(at.get, context, at.place)
+    def _time(self, at: Time, context: Any, field: str) -> int:
+        value = at.get(context)
         reason = Reason.BAD_TS if field == "ts" else Reason.BAD_UPDATED_AT
         if _is_blank(value):
             self._broken(reason, at.place, f"is missing, so there is no {field}")
         try:
-            return rfc3339(at.format.ms(value))
+            return at.format.ms(value)
         except NaiveInstant:
             self._broken(
                 Reason.NAIVE_TS if field == "ts" else reason,
@@ -359,9 +350,6 @@ class _Reading:
             )
         except InstantError as error:
             self._broken(reason, at.place, f"{_shown(value)} {error}")
-
-    def _get(self, get: Get, context: Any, place: Place) -> Any:
-        return _value(get, context, place, self.document)
 
     def _broken(self, reason: Reason, place: Place, says: str) -> NoReturn:
         where = f"mapping {self.document.name}, line {place.line}"

@@ -12,7 +12,7 @@ from features.mapping.mapping import MappingError, OrderMapping
 # Each with the documents that it is made of; the first whose needs a record has is taken.
 PRESETS: Final = {
     "shopify": ("shopify-order", "shopify-refund", "shopify-export"),
-    "woocommerce": ("woocommerce-order", "woocommerce-export"),
+    "woocommerce": ("woocommerce-order", "woocommerce-export", "woocommerce-analytics"),
     "stripe": ("stripe-event", "stripe-charge", "stripe-refund", "stripe-export"),
     "magento": ("magento-order", "magento-export"),
     "segment": ("segment",),

@@ -25,6 +25,7 @@ _NAIVE: Final = {
 # Reading digits takes the square of their number: a megabyte of them, minutes.
 _MOST_DECIMAL_CHARS: Final = 128
 _DECIMAL: Final = "org.apache.kafka.connect.data.Decimal"
+_VARIABLE: Final = "io.debezium.data.VariableScaleDecimal"
 
 
 class Nothing(Exception):
@@ -44,7 +45,7 @@ def unwrapped(record: Mapping[str, Any]) -> dict[str, Any]:
             inner = _decoded(inner)
         if not isinstance(inner, dict):
             raise Nothing(f"an envelope around a {type(inner).__name__}")
-        if inner.keys() == {"schema", "payload"}:
+        if len(inner) == 2 and inner.keys() == {"schema", "payload"}:
             inner = _of_connect(inner["schema"], inner["payload"])
         elif "after" in inner and ("op" in inner or "before" in inner):
             inner = inner["after"]
@@ -55,6 +56,8 @@ def unwrapped(record: Mapping[str, Any]) -> dict[str, Any]:
             inner = inner["data"] if packed is None else _unpacked(packed)
         else:
             break
+    if str(inner.get("__deleted")).lower() == "true":  # as Debezium's ExtractNewRecordState has it
+        raise Nothing("a row deleted from a database")
     properties = inner.get("properties")
     if isinstance(properties, str) and properties.startswith("{"):
         inner = {**inner, "properties": _decoded(properties)}
@@ -89,7 +92,10 @@ def _of_connect(schema: Any, payload: Any) -> Any:
         value = payload.get(name) if isinstance(name, str) else None
         if name is None or value is None:
             continue
-        if isinstance(value, dict):
+        if isinstance(value, dict) and one.get("name") == _VARIABLE:
+            parameters = {"scale": value.get("scale")}
+            read[name] = _value({"name": _DECIMAL, "parameters": parameters}, value.get("value"))
+        elif isinstance(value, dict):
             read[name] = _of_connect(one, value)
         else:
             read[name] = _value(one, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import jmespath
@@ -28,6 +29,11 @@ _EXPRESSIONS = [
     "[a, b][?@] | [0]",
     "(a == 'x' || b == `0`) && a.b",
     "a | b",
+    "a == 'x' || a == 'y' || a == ''",
+    "a.b != 'x' && a.b != 'y'",
+    "a == 'x' || b == 'y'",
+    "a || b || a.b || `0`",
+    "a && b && 'x'",
     "@",
     "{x: a, y: b.a}",
 ]
@@ -54,6 +60,18 @@ def test_a_compiled_expression_finds_what_jmespath_finds(expression: str, record
 @given(_records)
 def test_truth_is_that_of_jmespath(value: Any) -> None:
     assert is_true(value) is (jmespath.search("!a", {"a": value}) is False)
+
+
+def test_nothing_is_a_number_however_exactly_it_is_written() -> None:
+    assert compiled("total || revenue")({"total": Decimal("0.00"), "revenue": 25}) == 0
+
+
+def test_values_that_nest_deeper_than_python_compares_are_a_path_error() -> None:
+    deep: Any = []
+    for _ in range(200_000):
+        deep = [deep]
+    with pytest.raises(PathError, match="line 3"):
+        compiled("a == b", "line 3: ")({"a": deep, "b": [deep]})
 
 
 @pytest.mark.parametrize("text", ["", "a.", "Created at", "a[", "a ==", "nothing_such(a)("])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from features.events.orders import Order, OrderRules, from_fields
+from features.events.orders import Order, OrderRules, Rejected, from_fields
 from features.mapping.mapping import MappingError, OrderMapping, Skipped, Unfit
 from features.mapping.presets import PRESETS, preset
+from features.times import rfc3339
 from tests.support.exports import records as of
 
 RULES = {code: OrderRules(currency=code) for code in ("USD", "EUR", "GBP", "JPY", "ISK")}
@@ -23,8 +25,9 @@ def told(name: str, record: Any, timezone: str | None = None) -> list[str]:
         assert isinstance(from_fields(event, rules), Order)
     return [
         " ".join(
-            [event["type"], event["order_id"], event["user_id"], event["ts"], event["amount"]]
-            + [event[key] for key in ("currency", "refund_id", "updated_at") if key in event]
+            [event["type"], event["order_id"], event["user_id"], rfc3339(event["ts"])]
+            + [event[key] for key in ("amount", "currency", "refund_id") if key in event]
+            + [rfc3339(event[key]) for key in ("updated_at",) if key in event]
         )
         for event in found
     ]
@@ -56,6 +59,15 @@ def test_shopify_carries_refunds_in_the_order() -> None:
         "refund 820982911946154508 115310627314723954 2024-11-28T10:00:00Z 41.94 USD"
         " 890088186047892319"
     ]
+
+
+def test_a_refund_that_was_paid_in_another_currency_says_so() -> None:
+    paid = {"kind": "refund", "status": "success", "amount": "38.90", "currency": "EUR"}
+    order = of.shopify_order(refunds=[{**of.SHOPIFY_REFUND, "transactions": [paid]}])
+    found = preset("shopify").orders(order)
+    assert isinstance(found, list)
+    assert [event["currency"] for event in found] == ["USD", "EUR"]
+    assert isinstance(from_fields(found[1], RULES["USD"]), Rejected)
 
 
 def test_shopify_cancels_an_order() -> None:
@@ -93,6 +105,16 @@ def test_shopifys_export_has_a_row_a_line_item() -> None:
     assert preset("shopify").orders(further) == Skipped("further line of an order")
 
 
+@pytest.mark.parametrize("column", ["Cancelled at", "Canceled at"])
+def test_shopifys_export_is_read_by_either_spelling_of_cancelled(column: str) -> None:
+    row = of.shopify_rows()[0]
+    del row["Cancelled at"]
+    assert [line.split()[0] for line in told("shopify", row | {column: "2024-11-28 01:00Z"})] == [
+        "order",
+        "cancellation",
+    ]
+
+
 def test_woocommerce_gives_orders_with_their_refunds() -> None:
     assert told("woocommerce", of.woo_order()) == [
         "order 727 26 2017-03-22T19:28:02Z 29.35 USD 2017-03-23T08:00:00Z",
@@ -121,6 +143,17 @@ def test_woocommerces_exports_have_the_shops_own_time_and_ask_for_it() -> None:
         "order 1042 26 2024-11-27T11:01:49Z 29.35 USD",
         "refund 1042 26 2024-11-27T11:01:49Z 5.00 USD",
     ]
+
+
+def test_woocommerces_analytics_have_refunds_below_0_and_customers_by_name() -> None:
+    rows = [of.woo_analytics_row(), of.woo_analytics_row(**{"Net Sales": "-5"})]
+    assert [told("woocommerce", row, "Europe/Berlin")[0] for row in rows] == [
+        "order 1042 John Doe 2024-11-27T05:01:49Z 25",
+        "refund 1042 John Doe 2024-11-27T05:01:49Z 5",
+    ]
+    older = of.woo_analytics_row()
+    older["N. Revenue"] = older.pop("Net Sales")
+    assert told("woocommerce", older, "Europe/Berlin")[0].endswith(" 25")
 
 
 def test_stripe_charges_are_in_minor_units() -> None:
@@ -161,6 +194,10 @@ def test_stripes_dashboard_exports_major_units() -> None:
     ]
 
 
+def test_stripes_dashboard_has_payments_that_nobody_captured() -> None:
+    assert preset("stripe").orders(of.stripe_row(Captured="false")) == Skipped("not captured")
+
+
 def test_magentos_times_are_utc_and_its_amounts_have_four_decimals() -> None:
     assert told("magento", of.magento_order()) == [
         "order 000000123 42 2024-11-27T05:01:49Z 62.5000 EUR 2024-11-28T00:00:00Z",
@@ -187,6 +224,11 @@ def test_segment_and_rudderstack_track_orders_refunds_and_cancellations(name: st
         assert told(name, event)[0].split()[0] == "cancellation"
     assert isinstance(preset(name).orders(of.track("Product Viewed")), Skipped)
     assert isinstance(preset(name).orders({**of.track("x"), "type": "identify"}), Skipped)
+
+
+def test_an_order_of_nothing_is_not_one_of_its_revenue() -> None:
+    free = of.track("Order Completed", total=Decimal("0.00"), revenue=25)
+    assert told("segment", free) == ["order 50314b8e kim 2024-11-27T05:01:49.123Z 0.00 USD"]
 
 
 def test_ga4_purchases_as_bigquery_exports_them() -> None:

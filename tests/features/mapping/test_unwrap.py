@@ -37,6 +37,7 @@ def test_the_record_comes_out_of_its_envelopes(record: dict[str, Any]) -> None:
     [
         ({"before": ORDER, "after": None, "op": "d"}, "deleted"),
         ({"schema": {}, "payload": None}, "deleted"),
+        ({**ORDER, "__deleted": "true", "__op": "d"}, "deleted"),
         ({"specversion": "1.0", "data": "not json"}, "no JSON"),
         ({"specversion": "1.0", "data": [1]}, "list"),
         ({"specversion": "1.0", "data_base64": "%%%"}, "base64"),
@@ -66,6 +67,13 @@ def test_a_schema_says_what_decimals_and_times_are() -> None:
     bomb = base64.b64encode(b"\1" * 700_000).decode()
     record["payload"] = {"op": "c", "after": {"total": bomb}}
     assert unwrapped(record) == {"total": bomb}
+
+
+def test_a_number_whose_scale_stands_in_the_row_is_one() -> None:
+    scaled = {"scale": 2, "value": base64.b64encode((1250).to_bytes(2, "big")).decode()}
+    field = {"field": "total", "type": "struct", "name": "io.debezium.data.VariableScaleDecimal"}
+    record = {"schema": {"type": "struct", "fields": [field]}, "payload": {"total": scaled}}
+    assert unwrapped(record) == {"total": "12.50"}
 
 
 def test_properties_that_were_written_as_text_are_read() -> None:

@@ -1,9 +1,13 @@
-"""Records as shops and their tools document them: the fields that matter, and some others."""
+"""Records as shops and their tools document them: the fields that matter, and some others.
+
+Each names the page, or the source, that its fields were compared with.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+# shopify.dev/docs/api/admin-rest/latest/resources/refund, and the webhook refunds/create
 SHOPIFY_REFUND: Final[dict[str, Any]] = {
     "id": 890088186047892319,
     "order_id": 820982911946154508,
@@ -21,7 +25,8 @@ SHOPIFY_REFUND: Final[dict[str, Any]] = {
 
 
 def shopify_order(**changes: Any) -> dict[str, Any]:
-    """An order as Shopify's webhooks send it."""
+    """An order as Shopify's webhooks send it: shopify.dev, Admin REST, resources/order, and the
+    samples of its webhooks."""
     return {
         "id": 820982911946154508,
         "admin_graphql_api_id": "gid://shopify/Order/820982911946154508",
@@ -52,6 +57,8 @@ def shopify_order(**changes: Any) -> dict[str, Any]:
     }
 
 
+# help.shopify.com/en/manual/orders/export-orders, and headers of exports in public repositories,
+# which spell Cancelled with two l where that page has one.
 _SHOPIFY_HEADER: Final = (
     "Name,Email,Financial Status,Paid at,Fulfillment Status,Fulfilled at,"
     "Accepts Marketing,Currency,Subtotal,Shipping,Taxes,Total,Discount Code,"
@@ -82,7 +89,7 @@ def shopify_rows(**changes: str) -> list[dict[str, str]]:
 
 
 def woo_order(**changes: Any) -> dict[str, Any]:
-    """An order of WooCommerce's REST API."""
+    """An order of WooCommerce's REST API: woocommerce.github.io/woocommerce-rest-api-docs."""
     return {
         "id": 727,
         "number": "727",
@@ -105,7 +112,7 @@ def woo_order(**changes: Any) -> dict[str, Any]:
 
 
 def woo_row(**changes: str) -> dict[str, str]:
-    """A row of an order export extension of WooCommerce."""
+    """A row of an order export extension of WooCommerce, by the header of WebToffee's."""
     return {
         "order_id": "1042",
         "order_number": "1042",
@@ -120,8 +127,27 @@ def woo_row(**changes: str) -> dict[str, str]:
     }
 
 
+def woo_analytics_row(**changes: str) -> dict[str, str]:
+    """A row of WooCommerce's own download of Analytics, Orders: `get_export_columns` of
+    woocommerce/src/Admin/API/Reports/Orders/Controller.php."""
+    return {
+        "Date": "2024-11-27 06:01:49",
+        "Order #": "1042",
+        "N. Revenue (formatted)": "&#36;25.00",
+        "Status": "completed",
+        "Customer": "John Doe",
+        "Customer type": "returning",
+        "Product(s)": "2× Mug",
+        "Items sold": "2",
+        "Coupon(s)": "",
+        "Net Sales": "25",
+        "Attribution": "Direct",
+        **changes,
+    }
+
+
 def stripe_charge(**changes: Any) -> dict[str, Any]:
-    """A charge of Stripe's API."""
+    """A charge of Stripe's API: docs.stripe.com/api/charges/object."""
     return {
         "id": "ch_1",
         "object": "charge",
@@ -167,7 +193,7 @@ STRIPE_REFUND: Final[dict[str, Any]] = {
 
 
 def stripe_row(**changes: str) -> dict[str, str]:
-    """A row of the payments that Stripe's dashboard exports."""
+    """A row of the payments that Stripe's dashboard exports, by headers in public repositories."""
     return {
         "id": "ch_1",
         "Created date (UTC)": "2024-11-27 05:01:49",
@@ -183,7 +209,7 @@ def stripe_row(**changes: str) -> dict[str, str]:
 
 
 def magento_order(**changes: Any) -> dict[str, Any]:
-    """An order of Magento's REST API."""
+    """An order of Magento's REST API: developer.adobe.com/commerce/webapi/rest."""
     return {
         "entity_id": 123,
         "increment_id": "000000123",
@@ -205,7 +231,7 @@ def magento_order(**changes: Any) -> dict[str, Any]:
 
 
 def magento_row(**changes: str) -> dict[str, str]:
-    """A row of the grid of orders that Magento's admin exports."""
+    """A row of the grid of orders that Magento's admin exports (sales_order_grid, ConvertToCsv)."""
     return {
         "ID": "000000123",
         "Purchase Point": "Main Website",
@@ -221,7 +247,7 @@ def magento_row(**changes: str) -> dict[str, str]:
 
 
 def track(event: str, **properties: Any) -> dict[str, Any]:
-    """A track call of Segment or RudderStack."""
+    """A track call of Segment or RudderStack: segment.com/docs/connections/spec/ecommerce/v2."""
     return {
         "type": "track",
         "event": event,
@@ -242,7 +268,8 @@ def ga4_param(key: str, kind: str, value: Any) -> dict[str, Any]:
 
 
 def ga4_row(name: str) -> dict[str, Any]:
-    """A row of Google Analytics 4 in BigQuery, as `bq extract` writes it."""
+    """A row of Google Analytics 4 in BigQuery, as `bq extract` writes it:
+    support.google.com/analytics/answer/7029846."""
     return {
         "event_date": "20241127",
         "event_timestamp": "1732683709123456",
@@ -264,7 +291,7 @@ def ga4_row(name: str) -> dict[str, Any]:
 
 
 def ga4_request() -> dict[str, Any]:
-    """A request of the Measurement Protocol."""
+    """A request of the Measurement Protocol: developers.google.com, GA4, protocol reference."""
     money = {"currency": "EUR"}
     return {
         "client_id": "12345.678",
@@ -279,7 +306,7 @@ def ga4_request() -> dict[str, Any]:
 
 
 def braze(name: str, total: float) -> dict[str, Any]:
-    """An event of Braze's /users/track."""
+    """An event of Braze's /users/track: braze.com/docs, Recommended events."""
     return {
         "external_id": "kim",
         "app_id": "your_app_identifier",
