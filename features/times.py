@@ -233,8 +233,11 @@ def wire_ms(value: object, zone: Calendar | None = None) -> int:
     return ts_ms
 
 
-def text_ms(text: str, zone: Calendar | None = None) -> int:
-    """The same of a column of a file or a part of a URL, where integers are digits too."""
+def text_ms(text: str | int, zone: Calendar | None = None) -> int:
+    """The same of a column of a file or a part of a URL, where integers are digits too; one that is
+    no text was read already."""
+    if isinstance(text, int):
+        return text
     text = text.strip()
     if text.isascii() and text.isdigit():
         return wire_ms(int(text) if len(text) <= _MOST_DIGITS else _YEAR_10000_MS)

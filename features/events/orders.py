@@ -18,8 +18,6 @@ from features.times import (
     Calendar,
     InstantError,
     NaiveInstant,
-    day_of,
-    iso_day,
     rfc3339,
     text_ms,
     unit,
@@ -219,11 +217,10 @@ def from_fields(
     """The order in one row of a file, or why it was set aside. Never raises.
 
     A negative amount is a refund of that size (UCI Online Retail II writes them so), or the
-    cancellation that its type says. Empty optional fields count as absent. Times as on the wire,
-    with offset, or epoch ms; integers were read already. `now_ms`: as of `parse`; `zone`: that of
-    times without an offset.
+    cancellation that its type says. Empty optional fields count as absent. Times as `text_ms` has
+    them. `now_ms`: as of `parse`; `zone`: that of times without an offset.
     """
-    read_ms = partial(_read_ms, zone=zone)
+    read_ms = text_ms if zone is None else partial(text_ms, zone=zone)
     try:
         order_id = _id(fields.get("order_id"), "order_id", Reason.BAD_ORDER_ID)
         user_id = rules.customer(_id(fields.get("user_id"), "user_id", Reason.BAD_USER_ID))
@@ -248,10 +245,6 @@ def from_fields(
         kind = OrderType.REFUND
     order = Order(order_id, user_id, ts_ms, abs(amount), kind, refund_id, updated_ms, rounded)
     return _counted(order, rules)
-
-
-def _read_ms(value: int | str, zone: Calendar | None) -> int:
-    return value if isinstance(value, int) else text_ms(value, zone)
 
 
 def _counted(order: Order, rules: OrderRules) -> Order:
@@ -323,23 +316,16 @@ def _check_bounds(
         hint = unit(int(digits)) if digits.isdecimal() else ""
         raise _Broken(
             Reason.PAST_TS,
-            f"ts {_time_shown(shown)} lies before {iso_day(day_of(rules.earliest_ms))}"
-            f" (CLV_EARLIEST){hint}; leave out what has no date",
+            f"ts {_shown(shown)} lies before {rfc3339(rules.earliest_ms)[:10]} (CLV_EARLIEST)"
+            f"{hint}; leave out what has no date",
         )
     for clock_ms, clock in ((now_ms, "the clock"), (record_ts_ms, "the record's own timestamp")):
         if clock_ms is not None and clock_ms > 0 and ts_ms > clock_ms + rules.max_future_ms:
             raise _Broken(
                 Reason.FUTURE_TS,
-                f"ts {_time_shown(shown)} is more than {rules.max_future_ms / HOUR_MS:g} h ahead of"
-                f" {clock}; check the clock of the device, and units (milliseconds)",
+                f"ts {_shown(shown)}, {rfc3339(ts_ms)}, is over {rules.max_future_ms / HOUR_MS:g} h"
+                f" ahead of {clock}; check the clock of the device, and units (milliseconds)",
             )
-
-
-def _time_shown(value: object) -> str:
-    """A time that was sent; one in milliseconds as people read it, too."""
-    if isinstance(value, int):
-        return f"{value} ({rfc3339(value)})"
-    return _shown(value)
 
 
 def _updated_ms(value: Any, read: Callable[[Any], int]) -> int:

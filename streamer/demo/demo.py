@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,13 @@ from model.report.slipping import SlippingList
 from streamer.admin.produce import produce
 from streamer.clock import SystemClock
 from streamer.demo.call_list import call_lists
-from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis, Guarded, free_port
+from streamer.demo.embedded import (
+    EmbeddedKafka,
+    EmbeddedRedis,
+    EmbeddedServer,
+    Guarded,
+    free_port,
+)
 from streamer.demo.guardian import END
 from streamer.demo.report import PAGE, customers, past_of, write_report
 from streamer.demo.sample import sample_orders
@@ -90,7 +96,8 @@ def run_demo(directory: Path, *, keep: bool) -> None:
     with ExitStack() as stack:
         port = str(free_port()) if keep else "0"
         also = {"CLV_CURRENCY": _CURRENCY, "CLV_MODEL": str(model), "CLV_WEB_PORT": port}
-        run = Run(directory, *servers_for(stack, "clv-demo", also), orders)
+        settings, environ, _ = servers_for(stack, "clv-demo", also)
+        run = Run(directory, settings, environ, orders)
         started = _CLOCK.monotonic_s()
         worker = stack.enter_context(_worker(run))
         streamed = asyncio.run(_stream(run, worker, started))
@@ -127,14 +134,16 @@ def _train(log: Path, out: Path, cutoff_day: int) -> Path:
 
 def servers_for(
     stack: ExitStack, name: str, also: Mapping[str, str]
-) -> tuple[Settings, dict[str, str]]:
-    """Settings and environment of a worker that has `also`, with servers that run. On somebody's
-    own servers topics and keys begin with `name`, so that nothing of theirs is touched."""
+) -> tuple[Settings, dict[str, str], Sequence[EmbeddedServer]]:
+    """Settings and environment of a worker that has `also`, with servers that run, and those that
+    are embedded. On somebody's own servers topics and keys begin with `name`, so that nothing of
+    theirs is touched."""
     given = {name: os.environ[name] for name in SERVERS if os.environ.get(name)}
     if len(given) == 1:
         missing = next(name for name in SERVERS if name not in given)
         raise DemoFailed(f"{missing} is not set; set both {' and '.join(SERVERS)}, or neither")
     environ = {**os.environ, **_SETTINGS, **also}
+    embedded: Sequence[EmbeddedServer] = ()
     if given:
         run = f"{name}-{uuid.uuid4().hex[:8]}"
         environ |= {f"CLV_{t}_TOPIC": f"{run}-{t.lower()}" for t in _TOPICS}
@@ -144,8 +153,9 @@ def servers_for(
         kafka = stack.enter_context(EmbeddedKafka())
         redis = stack.enter_context(EmbeddedRedis())
         environ |= {SERVERS[0]: kafka.bootstrap, SERVERS[1]: redis.url}
+        embedded = kafka, redis
         click.echo(f"\nEmbedded Kafka at {kafka.bootstrap}, embedded Redis on a socket")
-    return Settings.load(environ), environ
+    return Settings.load(environ), environ, embedded
 
 
 SERVERS: Final = ("KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL")

@@ -98,7 +98,7 @@ class Guarded:
         process.stdout.close()
 
 
-class _Server:
+class EmbeddedServer:
     """What both servers have in common. May be started again after `kill` or `stop`."""
 
     what: str
@@ -131,9 +131,14 @@ class _Server:
             raise self._unavailable("is not running")
         return self._running.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs; not whether it answers."""
+        return self._running is not None and self._running.alive
+
     def start(self) -> None:
         """Returns when the server answers, at once where it runs. Raises EmbeddedUnavailable."""
-        if self._running is None or not self._running.alive:
+        if not self.alive:
             self.kill()
             self._start()
 
@@ -203,7 +208,7 @@ class _Server:
         return EmbeddedUnavailable(f"the embedded {self.what} {why}; or set {self.setting}")
 
 
-class EmbeddedKafka(_Server):
+class EmbeddedKafka(EmbeddedServer):
     """A broker on a free loopback port. What it holds is lost when it ends.
 
     It lets a consumer group wait for half its session timeout before it assigns partitions, so give
@@ -251,7 +256,7 @@ class EmbeddedKafka(_Server):
         )
 
 
-class EmbeddedRedis(_Server):
+class EmbeddedRedis(EmbeddedServer):
     """A Redis or Valkey on a Unix socket, with the append-only file that a real one should have.
 
     `directory` keeps the data over restarts, and beyond; without one they are temporary.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from streamer.admin.produce import produce
 from streamer.assemble import as_trained
 from streamer.clock import Clock, SystemClock
 from streamer.demo.demo import SERVERS, servers_for, show_command, start_worker
-from streamer.demo.embedded import free_port
+from streamer.demo.embedded import EmbeddedServer, free_port
 from streamer.demo.guardian import END
 from streamer.errors import StreamerError
 from streamer.kafka import clients as servers
@@ -40,6 +40,18 @@ _ANSWER_S: Final = 2.0
 
 class UpFailed(StreamerError):
     """The place to play broke off; the message says where to look."""
+
+
+class Server(Protocol):
+    """A server that ends with us."""
+
+    what: str
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def alive(self) -> bool: ...
 
 
 class Kept(Protocol):
@@ -62,6 +74,7 @@ class _Up:
     orders: OrderColumns
     settings: Settings
     environ: dict[str, str]
+    embedded: Sequence[EmbeddedServer]
 
     @property
     def log(self) -> Path:
@@ -121,16 +134,33 @@ async def _until_told(place: _Up) -> None:
     keeping = asyncio.create_task(
         keep_running(start, partial(_last_line, place.log), SystemClock(), asyncio.sleep)
     )
+    watching = asyncio.create_task(watch(place.embedded, asyncio.sleep))
     filling = asyncio.create_task(_fill(place))
     ending = asyncio.create_task(told.wait())
-    work: asyncio.Future[Any] = asyncio.gather(keeping, filling)
+    # The first that raises is told: without a server, the others soon raise as well.
+    work: asyncio.Future[Any] = asyncio.gather(watching, keeping, filling)
     both: set[asyncio.Future[Any]] = {work, ending}
     await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-    for task in (filling, keeping, ending):
+    tasks: list[asyncio.Task[Any]] = [filling, keeping, watching, ending]
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(filling, keeping, ending, work, return_exceptions=True)
+    await asyncio.gather(*tasks, work, return_exceptions=True)
     if not told.is_set():
         work.result()
+
+
+async def watch(servers: Sequence[Server], sleep: Callable[[float], Awaitable[None]]) -> NoReturn:
+    """Raises UpFailed when a server has ended: what it held is gone, so it is not started again."""
+    pids = {server.what: server.pid for server in servers}
+    while True:
+        for server in servers:
+            if not server.alive:
+                raise UpFailed(
+                    f"the embedded {server.what}, process {pids[server.what]}, ended, and what it"
+                    " held is gone; all else is ended, too: start again with the same command, and"
+                    " --model with the model that there is now"
+                )
+        await sleep(_POLL_S)
 
 
 async def keep_running(
@@ -176,10 +206,12 @@ async def _fill(place: _Up) -> None:
         sent = await produce(place.orders, publisher, settings.orders_topic, settings.currency)
     await _answers(f"{place.page}/readyz")
     own = os.environ.get("REDIS_URL")
+    pids = {server.what: f", process {server.pid}" for server in place.embedded}
     tell(
         f"\n{sent:,} orders are in {settings.orders_topic}, and the worker reads them.\n"
-        f"  Kafka     {settings.kafka_bootstrap_servers}\n"
-        f"  Redis     {'as in REDIS_URL' if own else place.environ['REDIS_URL']}\n"
+        f"  Kafka     {settings.kafka_bootstrap_servers}{pids.get('Kafka', '')}\n"
+        f"  Redis     {'as in REDIS_URL' if own else place.environ['REDIS_URL']}"
+        f"{pids.get('Redis', '')}\n"
         f"  the page  {place.page}/\n"
         f"In another terminal:\n  {show_command(place.environ, place.orders[0].user_id)}\n"
         "Kill the worker and see it come back; Ctrl-C ends everything."

@@ -87,25 +87,29 @@ def answer(url: str, within_s: float) -> bytes:
             time.sleep(0.1)
 
 
-@pytest.mark.usefixtures("embedded_kafka", "embedded_redis")  # skipped where there are none
-def test_up_brings_a_killed_worker_back_and_leaves_nothing_when_it_ends(tmp_path: Path) -> None:
-    log = tmp_path / "orders.csv"
-    orders = generate(SMALL).orders
-    write_csv(orders, log)
+def up_process(orders: Path, directory: Path, *more: str) -> subprocess.Popen[str]:
     ours = re.compile("CLV_.*|KAFKA_BOOTSTRAP_SERVERS|REDIS_URL")
-    command = ["-m", "streamer", "up", "--orders", str(log), "--dir", str(tmp_path / "up")]
-    with subprocess.Popen(
-        [sys.executable, *command, "--currency", "EUR"],
+    command = ["-m", "streamer", "up", "--orders", str(orders), "--dir", str(directory)]
+    return subprocess.Popen(
+        [sys.executable, *command, "--currency", "EUR", *more],
         env={name: value for name, value in os.environ.items() if not ours.fullmatch(name)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    ) as up:
+    )
+
+
+@pytest.mark.usefixtures("embedded_kafka", "embedded_redis")  # skipped where there are none
+def test_up_brings_a_killed_worker_back_and_leaves_nothing_when_it_ends(tmp_path: Path) -> None:
+    log = tmp_path / "orders.csv"
+    orders = generate(SMALL).orders
+    write_csv(orders, log)
+    with up_process(log, tmp_path / "up") as up:
         try:
             first = int(line_of(up, r"The worker is process (\d+)"))
             kafka = int(line_of(up, r"Kafka +127\.0\.0\.1:(\d+)"))
-            redis = line_of(up, r"Redis +unix://(\S+)")
+            redis = line_of(up, r"Redis +unix://(\S+),")
             page = line_of(up, r"the page +(\S+)/")
             os.kill(first, signal.SIGKILL)
             assert line_of(up, rf"process {first}, (ended); it is started again in")
@@ -128,3 +132,18 @@ def test_up_brings_a_killed_worker_back_and_leaves_nothing_when_it_ends(tmp_path
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", kafka), timeout=1).close()
     assert not Path(redis).parent.exists()
+    # And again, with the model that there is now: what an embedded server held cannot come back.
+    with up_process(log, tmp_path / "up", "--model", str(tmp_path / "up/model")) as up:
+        try:
+            worker = int(line_of(up, r"The worker is process (\d+)"))
+            broker = int(line_of(up, r"Kafka +127\.0\.0\.1:\d+, process (\d+)"))
+            socket_path = line_of(up, r"Redis +unix://(\S+),")
+            os.kill(broker, signal.SIGKILL)
+            assert up.stdout is not None
+            assert f"the embedded Kafka, process {broker}, ended" in up.stdout.read()
+            assert up.wait(60) == 1
+        finally:
+            up.kill()
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+    assert not Path(socket_path).parent.exists()

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from streamer.clock import ManualClock
 from streamer.commands.cli import cli
 from streamer.demo.guardian import END
-from streamer.demo.up import QUICK_ENDS, QUICK_S, UpFailed, keep_running
+from streamer.demo.up import QUICK_ENDS, QUICK_S, UpFailed, keep_running, watch
 
 
 @dataclass
@@ -108,6 +108,25 @@ async def test_a_worker_ends_with_its_supervisor() -> None:
     with pytest.raises(asyncio.CancelledError):
         await played.run(5)
     assert [worker.told for worker in played.workers] == [[END]]
+
+
+async def test_a_server_that_ended_is_told_by_its_process_and_ends_all() -> None:
+    played = Played()
+
+    @dataclass
+    class Server:
+        what: str
+        pid: int
+        ends_s: float
+
+        @property
+        def alive(self) -> bool:
+            return played.clock.monotonic_s() < self.ends_s
+
+    servers = [Server("Kafka", 7, 60.0), Server("Redis", 8, 30.0)]
+    with pytest.raises(UpFailed, match="embedded Redis, process 8, ended"):
+        await watch(servers, played.sleep)
+    assert 30 <= played.clock.monotonic_s() < 31
 
 
 def test_up_says_what_a_model_already_knows(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from streamer.demo.embedded import EmbeddedUnavailable, _Server, free_port
+from streamer.demo.embedded import EmbeddedServer, EmbeddedUnavailable, free_port
 from tests.support.servers.jars import ROOT, JarsNotFetched, java, maven
 
 VERSION: Final = "3.0.9"
@@ -45,7 +45,7 @@ def distribution() -> Path:
     return directory
 
 
-class Apicurio(_Server):
+class Apicurio(EmbeddedServer):
     """A registry that keeps everything in memory; `url` is that of Confluent's API in it."""
 
     what = "Apicurio Registry"

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from streamer.demo.embedded import EmbeddedUnavailable, _Server
+from streamer.demo.embedded import EmbeddedServer, EmbeddedUnavailable
 from tests.support.servers.jars import jars, java
 
 HEAP_MB: Final = 384
@@ -63,7 +63,7 @@ class Kafka(Protocol):
     def cluster_id(self) -> str: ...
 
 
-class Broker(_Server):
+class Broker(EmbeddedServer):
     """One broker of a cluster; start, stop and kill are its own."""
 
     what = "Apache Kafka"
