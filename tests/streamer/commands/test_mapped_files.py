@@ -143,7 +143,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Sequence[Message]:
     async def exist(_: object) -> dict[str, int]:
         return {}
 
-    to_publisher: Callable[[object], Published] = lambda _: publisher  # noqa: E731
+    to_publisher: Callable[..., Published] = lambda *_: publisher  # noqa: E731
     monkeypatch.setattr(topics.servers, "ensure_topics", exist)
     monkeypatch.setattr(topics.servers, "kafka_publisher", to_publisher)
     return publisher.messages
