@@ -18,7 +18,7 @@ help:
 	@echo "make test     every test that needs no outside service (ARGS='-k silence -x' goes to pytest)"
 	@echo "make test-browser  the page in a headless Chromium, which has to be installed (ARGS as above)"
 	@echo "make fuzz     the targets of tests/fuzz for half a minute each (EXAMPLES=100000 for longer)"
-	@echo "make test-slow   what takes longer: any horizon, shops of other kinds, upkeep, who is killed while warnings stream"
+	@echo "make test-slow   what takes longer: any horizon, shops of other kinds, upkeep, more examples, who is killed while warnings stream"
 	@echo "make test-kafka  what Apache Kafka itself has to show; needs Java 17 and Maven (ARGS as above)"
 	@echo "make chaos    workers, Redis, broker and network broken on purpose; results go to docs/results (FULL=1: an hour of it)"
 	@echo "make soak     half an hour of orders with a worker killed each minute (MINUTES=10 for a shorter one)"
@@ -45,9 +45,10 @@ test-browser: $(VENV)/.dev
 fuzz: $(VENV)/.dev
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(RUN) -m pytest tests/fuzz $(ARGS)
 
-# What takes longer than a developer waits: horizons, shops of other kinds, goals on real logs, long upkeep.
+# What takes longer than a developer waits: horizons, shops of other kinds, goals on real logs, long upkeep; and six
+# times as many examples of everything that Hypothesis makes up.
 test-slow: $(VENV)/.dev
-	@$(RUN) -m pytest -n 2 -m "slow and not kafka" $(ARGS)
+	@HYPOTHESIS_PROFILE=more $(RUN) -m pytest -n 2 --dist worksteal -m "(slow or hypothesis) and not kafka and not chaos" $(ARGS)
 
 test-kafka: $(VENV)/.dev
 	@$(RUN) -m tests.kafka $(ARGS)

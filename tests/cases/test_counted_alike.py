@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from zoneinfo import ZoneInfo
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events.orders import Order
@@ -26,8 +26,6 @@ from tests.support.logs import USERS, shop_logs
 from tests.support.strategies import arrivals, batches
 from tests.support.twins.facts import Facts, twin_facts
 
-# A part of what CI has time for; HYPOTHESIS_PROFILE=explore tries more.
-EXAMPLES = 150
 ZONES = ["UTC", "America/Los_Angeles", "Pacific/Apia", "Australia/Lord_Howe", "America/Sao_Paulo"]
 
 
@@ -37,7 +35,6 @@ ZONES = ["UTC", "America/Los_Angeles", "Pacific/Apia", "Australia/Lord_Howe", "A
     zone=st.sampled_from(ZONES),
     data=st.data(),
 )
-@settings(max_examples=EXAMPLES)
 def test_all_count_the_same(
     events: list[Order], partitions: int, zone: str, data: st.DataObject
 ) -> None:

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from features.events.orders import Order, OrderType
 from features.times import MS_PER_DAY
 
 T = TypeVar("T")
+
+# For what is cheap to try.
+wide = settings(max_examples=4 * settings().max_examples)
 
 USER = "ada"
 START_MS = 1_735_689_600_000  # 2025-01-01T00:00:00Z, the first day of every history

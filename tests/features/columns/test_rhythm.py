@@ -4,7 +4,7 @@ alone."""
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from features.arrays import Floats
@@ -29,14 +29,14 @@ TYPICAL = Typical(3.0, 0.5, 4_000.0, (1.0, 0.98, 0.9, 0.7, 0.4, 0.2))
 HORIZONS = st.sampled_from([1, 14, 90, 365, 730])
 
 
-def columns(states: list[CustomerState], day: int, horizon: int) -> Floats:
-    """As of a day after the last event of each."""
-    table = tabulate([(state, day * MS_PER_DAY) for state in states])
-    silent = np.array([day - (state.last_purchase_day or 0) for state in states])
+def columns(states: list[CustomerState], day: int, horizon: int, days: int = 1) -> Floats:
+    """As of a day after the last event of each, and as of those that follow it."""
+    rows = [(state, day + later) for state in states for later in range(days)]
+    table = tabulate([(state, day * MS_PER_DAY) for state, day in rows])
+    silent = np.array([day - (state.last_purchase_day or 0) for state, day in rows])
     return rhythm(table, silent, horizon, TYPICAL)
 
 
-@settings(max_examples=60)
 @given(strategies.histories(), st.integers(0, 400), HORIZONS)
 def test_the_columns_equal_the_twins(history: list[Order], later: int, horizon: int) -> None:
     state = facts_of(history)
@@ -49,22 +49,19 @@ def test_the_columns_equal_the_twins(history: list[Order], later: int, horizon: 
         assert abs(found[name] - value) <= 1e-7 * (1 + abs(value)), name
 
 
-@settings(max_examples=60)
 @given(strategies.long_histories(), HORIZONS)
 def test_in_silence_no_column_falls_and_the_steady_ones_stay(
     history: list[Order], horizon: int
 ) -> None:
     state = facts_of(history)
     assume(state.last_purchase_day is not None)
-    first = day_of(state.newest_ms)
-    rows = np.concatenate([columns([state], first + n, horizon) for n in range(0, 2 * horizon + 5)])
+    rows = columns([state], day_of(state.newest_ms), horizon, days=2 * horizon + 5)
     k = len(RISING)
     assert len(RHYTHM_NAMES) == k + len(STEADY)
     assert (np.diff(rows[:, :k], axis=0) >= -1e-9).all()
     assert np.ptp(rows[:, k:], axis=0).max() <= 1e-9
 
 
-@settings(max_examples=40)
 @given(st.lists(strategies.histories(), min_size=1, max_size=6), HORIZONS)
 def test_a_row_is_the_same_to_the_last_bit_whoever_is_beside_it(
     histories: list[list[Order]], horizon: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.columns.vector import FEATURE_NAMES, FEATURE_VERSION, vectors
@@ -37,7 +37,6 @@ def test_the_vector_equals_the_twins_at_every_prefix(
         assert not unlike(_named(state, as_of_ms), twin_vector(arrival[:seen], as_of_ms))
 
 
-@settings(max_examples=50)
 @given(strategies.histories())
 def test_the_vector_equals_the_twins_long_after_the_last_event(history: list[Order]) -> None:
     state = facts_of(history)
@@ -76,7 +75,6 @@ _PAIRS = st.lists(
 )
 
 
-@settings(max_examples=60)
 @given(_PAIRS, st.data())
 def test_a_row_is_the_same_to_the_last_bit_alone_and_in_any_batch(
     customers: list[tuple[list[Order], int]], data: st.DataObject

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events.ids import is_placeholder
@@ -34,6 +34,7 @@ from tests.support.corpus import (
     as_json,
     raw,
 )
+from tests.support.strategies import wide
 
 _RULES = OrderRules()
 _HOUR_MS = 3_600_000
@@ -420,7 +421,7 @@ _KEYS = st.one_of(st.none(), st.just(b"ada"), st.binary(max_size=8))
 _RECORD_TIMES = st.one_of(st.none(), st.integers(-1, 2**63 - 1))
 
 
-@settings(max_examples=400)
+@wide
 @given(st.one_of(st.none(), st.binary(max_size=200)), _KEYS, _RECORD_TIMES)
 def test_no_bytes_make_parse_raise(
     value: bytes | None, key: bytes | None, record_ts_ms: int | None
@@ -446,7 +447,7 @@ _ANY_JSON = st.recursive(
 _FIELDS = st.sampled_from(["order_id", "user_id", "ts", "amount", "type", "currency", "x"])
 
 
-@settings(max_examples=400)
+@wide
 @given(st.dictionaries(_FIELDS, _ANY_JSON, max_size=3), _KEYS)
 def test_no_values_make_parse_raise(changes: dict[str, object], key: bytes | None) -> None:
     _check(parse(as_json(**changes), key, TS_MS, _RULES))
@@ -461,7 +462,7 @@ def _damaged(draw: st.DrawFn) -> bytes:
     return bytes(value)
 
 
-@settings(max_examples=400)
+@wide
 @given(_damaged())
 def test_no_damage_makes_parse_raise(value: bytes) -> None:
     _check(parse(value, b"ada", TS_MS, _RULES))
@@ -470,7 +471,7 @@ def test_no_damage_makes_parse_raise(value: bytes) -> None:
 _NUMBER_PARTS = st.lists(st.sampled_from([*"0123456789", ".", "e", "E", "-", "+", "99999"]))
 
 
-@settings(max_examples=400)
+@wide
 @given(_NUMBER_PARTS.map("".join))
 def test_no_number_makes_parse_raise(number: str) -> None:
     _check(_read(raw("amount", number)))
@@ -558,7 +559,7 @@ _CELLS = st.one_of(
 )
 
 
-@settings(max_examples=400)
+@wide
 @given(st.dictionaries(_FIELDS, _CELLS, max_size=4))
 def test_no_row_makes_from_fields_raise(changes: dict[str, str | None]) -> None:
     _check(_row(**changes))

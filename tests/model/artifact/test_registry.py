@@ -204,7 +204,7 @@ def test_history_survives_a_torn_line(root: Path) -> None:
 _STEPS = st.lists(st.tuples(st.sampled_from(["a", "b", "c", "back"]), st.booleans()), max_size=12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(_STEPS)
 def test_rollback_undoes_what_took_effect_and_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, bool]]

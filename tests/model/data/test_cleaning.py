@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events.orders import Order, OrderRules, OrderType
@@ -141,7 +141,6 @@ def test_logs_that_say_little_have_no_outliers(amount: int) -> None:
     assert cleaned(OrderColumns([]), "USD").report.rows == 0
 
 
-@settings(max_examples=25, deadline=None)
 def _customers(orders: Sequence[Order]) -> list[bytes]:
     """What a model sees of each customer, in whatever order they come."""
     return sorted(row.tobytes() for row in population(orders, _DAY + 40))

@@ -79,7 +79,7 @@ def test_customers_are_all_with_an_order_before_the_snapshot_that_was_not_taken_
     assert snapshot.users == ["before"]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.data())
 def test_no_feature_row_sees_the_future(data: st.DataObject) -> None:
     """Whatever happens from a snapshot on, its feature rows stay the same to the last bit."""
@@ -124,7 +124,6 @@ _EVENTS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(_EVENTS, st.lists(st.integers(-30, 20), min_size=1, max_size=4))
 def test_every_row_is_what_a_log_that_ended_at_its_day_would_give(
     events: list[tuple[str, str, int, int, OrderType]], offsets: list[int]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.integrate import quad
@@ -118,7 +118,6 @@ def test_a_customer_without_a_repeat_purchase_is_alive_for_ever() -> None:
     assert _PUBLISHED.probability_alive([0, 0], [0, 0], [1, 10_000]).tolist() == [1.0, 1.0]
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     x=st.integers(0, 2_000),
     T=st.floats(1.0, 3_000.0),

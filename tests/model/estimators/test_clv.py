@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.arrays import Floats
@@ -23,7 +23,6 @@ from model.estimators.transform import SignedLogClip, signed_log, smooth_rows
 from tests.support import modelling
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(1, 700),
@@ -54,7 +53,6 @@ def test_memory_layout_does_not_change_a_score() -> None:
 
 
 @given(st.lists(st.floats(-1e15, 1e15), min_size=len(FEATURE_NAMES), max_size=len(FEATURE_NAMES)))
-@settings(max_examples=300, deadline=None)
 def test_scores_stay_within_bounds_for_any_finite_features(row: list[float]) -> None:
     model, X = modelling.model(), np.abs(np.array([row]))
     X[0, FEATURE_NAMES.index("T_days")] += X[0, FEATURE_NAMES.index("recency_days")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
@@ -17,7 +17,6 @@ _TEXT = st.sampled_from([np.nan, 0.0, 1.0, 2.0])
 _ROW = st.tuples(_STREAM, _STREAM, _TEXT, _NUMBER, _TEXT, _NUMBER)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(_ROW, min_size=1, max_size=12), st.lists(_ROW, min_size=1, max_size=6))
 def test_it_is_what_imputers_and_encoders_make_of_the_same_rows(
     seen: list[tuple[float, ...]], new: list[tuple[float, ...]]

@@ -146,7 +146,6 @@ def test_silence_is_charged_for_what_it_takes_from_decayed_sums() -> None:
     assert _parts(explained)[Group.SILENCE] < 0
 
 
-@settings(max_examples=40)
 @given(first=histories(), second=histories())
 def test_customers_mixed_with_themselves_are_themselves(
     first: list[Order], second: list[Order]

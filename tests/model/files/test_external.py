@@ -42,7 +42,7 @@ def written(folder: Path, orders: Sequence[Order]) -> Path:
 
 
 @given(events=shop_logs(), data=st.data(), rows_are=st.sampled_from([*RowsAre, None]))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_orders_and_summary_are_those_of_a_log_that_fits(
     events: list[Order], data: st.DataObject, rows_are: RowsAre | None
 ) -> None:

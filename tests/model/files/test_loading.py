@@ -205,7 +205,7 @@ _row = st.tuples(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(_row, min_size=1, max_size=20))
 def test_lines_add_up_as_a_dictionary_would(
     tmp_path: Path, rows: list[tuple[str, str, int, int]]
@@ -222,7 +222,7 @@ def test_lines_add_up_as_a_dictionary_would(
     assert [o.ts_ms for o in loaded.orders] == sorted(o.ts_ms for o in loaded.orders)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(_row, min_size=1, max_size=20), data=st.data())
 def test_the_order_of_the_rows_changes_nothing(
     tmp_path: Path, rows: list[tuple[str, str, int, int]], data: st.DataObject
@@ -338,7 +338,7 @@ def test_a_file_that_cannot_be_read_says_why(
     assert told in refusal(tmp_path, content, name)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.text(st.sampled_from('ab,;"\n\r\t1 -:TZ'), max_size=30) | st.just("1,a,1704880800000,5"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events.orders import Order, OrderType
@@ -101,7 +101,6 @@ def test_who_is_withheld_may_drop_out_and_is_counted() -> None:
     assert counters.deferred == 2
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     data=st.data(),
     orders=shop_logs(),

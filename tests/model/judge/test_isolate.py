@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.arrays import Floats
@@ -69,7 +69,6 @@ def test_an_order_that_cannot_be_scored_is_left_out_and_nobody_else_is_touched()
     assert found.judged.changed == usual.changed
 
 
-@settings(max_examples=40)
 @given(cut=batches(range(len(LOG))), orders=st.integers(2, 6))
 def test_who_is_left_out_does_not_depend_on_batches(cut: list[list[int]], orders: int) -> None:
     by = judge_that_raises_at(orders)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events.orders import Order, OrderType
@@ -204,7 +204,6 @@ def test_customers_do_not_depend_on_their_neighbours(orders: list[Order]) -> Non
         assert alone.left().get(user) == together.left().get(user)
 
 
-@settings(max_examples=50)
 @given(data=st.data(), orders=shop_logs(), swap=st.integers(0, 20), policy=policies())
 def test_another_model_takes_over_the_same_whatever_the_batches(
     data: st.DataObject, orders: list[Order], swap: int, policy: Policy

@@ -10,7 +10,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.columns.catalog import FEATURES
@@ -135,7 +135,6 @@ def test_psi_is_finite_never_negative_and_0_for_the_same(
     assert psi(np.array(one), bins) == pytest.approx(0, abs=1e-12)
 
 
-@settings(max_examples=25)
 @given(st.lists(st.integers(0, 50), min_size=5, max_size=40), st.randoms())
 def test_psi_does_not_depend_on_the_order_of_customers(values: list[int], random: object) -> None:
     bins = bins_of(np.arange(50.0))

@@ -51,7 +51,7 @@ def test_a_plot_has_the_pages_colours_no_address_and_its_title_in_words() -> Non
     assert svg.count(">alarm</text>") == 1
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(1, 48))
 def test_names_of_places_never_overlap(count: int) -> None:
     groups = [(name, [1.0, 2.0]) for name in WEEKS[:count]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events.orders import Order, OrderRules
@@ -481,7 +481,6 @@ def points(new: int) -> int:
     return counting.count
 
 
-@settings(max_examples=30)
 @given(st.sampled_from([6, 8]), st.data())
 def test_broken_off_anywhere_again_and_again_it_ends_right(new: int, data: st.DataObject) -> None:
     end = points(new)

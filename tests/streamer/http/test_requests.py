@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from features.columns.vector import FEATURE_NAMES, vectors
@@ -40,7 +40,6 @@ from tests.support.strategies import histories
 # --- what is taken --------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
 @given(history=histories().filter(bool), shuffled=st.randoms(use_true_random=False))
 def test_orders_are_folded_as_the_stream_folds_them(history: list[Order], shuffled: Any) -> None:
     taken = (parse(wire(event), None, None, OrderRules()) for event in history)
@@ -91,7 +90,6 @@ def test_contributions_are_asked_for_unless_it_says_otherwise() -> None:
     assert not read(body(orders(), contributions=False), TERMS).contributions
 
 
-@settings(max_examples=200)
 @given(
     st.decimals(0, 10**9, allow_nan=False, allow_infinity=False),
     st.sampled_from(["USD", "JPY", "KWD", "CLF"]),
@@ -253,7 +251,6 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=200)
 @given(_JSON)
 def test_any_json_is_read_or_refused(document: Any) -> None:
     data = json.dumps(document).encode()
@@ -263,7 +260,6 @@ def test_any_json_is_read_or_refused(document: Any) -> None:
             read(one, TERMS)
 
 
-@settings(max_examples=100)
 @given(st.binary(max_size=40))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with pytest.raises(BodyRefused):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.times import MS_PER_DAY
@@ -60,7 +60,6 @@ def warned_by_state(store: MemoryStore) -> set[str]:
     return {user for user, rule in rules.items() if rule.raised is not None and not rule.armed}
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 200), max_size=6))
 def test_listed_is_whoever_was_warned_of_and_has_not_ordered_since(cuts: list[int]) -> None:
     store, _ = ran(cuts)

@@ -296,7 +296,7 @@ class Delivery(RuleBasedStateMachine):
         return store, broker
 
 
-Delivery.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
+Delivery.TestCase.settings = settings(stateful_step_count=40)
 TestDelivery = Delivery.TestCase
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events.orders import Order
@@ -246,7 +246,6 @@ def test_orders_of_before_that_come_again_are_left_out() -> None:
     assert left(store, publisher, ["ann", "bob"]).states == clean.states
 
 
-@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(0, 40))
 def test_batches_make_no_difference(batch: int, place: int) -> None:
     log = in_log(UP_TO_60[:place], erase("ann", at(70)), UP_TO_60[place:], erase("cid", 0), AFTER)
@@ -302,7 +301,6 @@ def test_what_waits_to_be_said_of_the_forgotten_is_not_said_after_a_rollback() -
     assert done(store.outbox(ORDERS_0, 9)).entries == []
 
 
-@settings(max_examples=40)
 @given(st.data())
 def test_a_crash_anywhere_ends_in_the_same(data: st.DataObject) -> None:
     log = in_log(UP_TO_60, erase("ann", at(70)), ANN, AFTER)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events.orders import Order
@@ -114,7 +114,6 @@ def test_every_order_that_cannot_be_scored_is_a_dead_letter_and_none_other() -> 
     assert facts_in(found.states["ada"].state) == facts_of(of_ada(ORDERS)[:3])
 
 
-@settings(max_examples=25)
 @given(cut=batches(LOG), crash_at=st.sets(st.integers(1, 60), max_size=3))
 def test_neither_batches_nor_failures_make_a_difference(
     cut: list[list[Rec]], crash_at: set[int]

@@ -9,7 +9,7 @@ from functools import cache
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events.orders import Order, OrderType
@@ -166,7 +166,6 @@ def test_states_and_warnings_are_those_of_the_offline_fold(
     assert len(set(ids)) == len(ids)
 
 
-@settings(max_examples=60)
 @given(
     data=st.data(),
     orders=shop_logs(),
@@ -192,7 +191,6 @@ def test_batches_caches_and_ticks_change_nothing(
     assert world.left() == delivered(log, through).left()
 
 
-@settings(max_examples=40)
 @given(orders=shop_logs(), again=st.integers(0, 40), lateness_ms=st.sampled_from([0, HOUR_MS]))
 def test_any_suffix_of_the_log_again_changes_nothing(
     orders: list[Order], again: int, lateness_ms: int
@@ -730,7 +728,6 @@ def test_a_failure_at_any_step_changes_nothing(batch: int, crash: bool) -> None:
         assert found == undisturbed(), f"{steps.names[step]} ({step})"
 
 
-@settings(max_examples=60)
 @given(
     at_=st.sets(st.integers(0, 250), max_size=30),
     batch=st.integers(1, 30),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events.orders import Order
@@ -144,7 +144,6 @@ def test_a_damaged_customer_ends_as_though_nothing_had_been(
     assert runner.counters.rebuilt == 1
 
 
-@settings(max_examples=60)
 @given(orders=shop_logs(), data=st.data(), lateness_ms=st.sampled_from([0, HOUR_MS]))
 def test_whoever_is_damaged_whenever_ends_as_though_nothing_had_been(
     orders: list[Order], data: st.DataObject, lateness_ms: int

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import (  # type: ignore[import-untyped]
     Draft202012Validator,
@@ -223,7 +223,6 @@ _AMOUNT_TEXTS = st.floats(-10, 2e9).map(repr) | st.sampled_from(
 )
 
 
-@settings(max_examples=300)
 @given(
     data=st.fixed_dictionaries(
         {"order_id": _IDS, "user_id": _IDS, "ts": _STAMPS | _INSTANTS},

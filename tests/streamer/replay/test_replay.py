@@ -95,7 +95,6 @@ def test_two_replays_write_the_same_bytes(trained: Path, shop_csv: Path, tmp_pat
 
 
 @given(orders=shop_logs(), lateness_ms=LATENESSES_MS)
-@settings(max_examples=30, deadline=None)
 def test_a_speed_changes_nothing_but_the_time_it_takes(
     tmp_path_factory: pytest.TempPathFactory, orders: list[Order], lateness_ms: int
 ) -> None:
@@ -107,7 +106,7 @@ def test_a_speed_changes_nothing_but_the_time_it_takes(
 
 
 @given(orders=shop_logs())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_an_unsorted_log_gives_the_same_messages_at_any_speed(
     tmp_path_factory: pytest.TempPathFactory, orders: list[Order]
 ) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
@@ -608,7 +608,6 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=80, deadline=None)
 @given(steps=st.lists(STEPS, min_size=8, max_size=40))
 def test_redis_and_memory_answer_alike_whatever_is_done(
     embedded_redis: EmbeddedRedis, steps: list[tuple[Any, ...]]
