@@ -22,6 +22,7 @@ from features.errors import FactsError
 Instant: TypeAlias = str | date | datetime
 
 MS_PER_DAY: Final = 86_400_000
+MS_PER_HOUR: Final = 3_600_000
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=_UTC)
 _EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
@@ -39,6 +40,10 @@ _MOST_DIGITS: Final = 20
 _SHAPES: Final = frozenset({("--", "", ""), *(("--", between, ":") for between in "Tt ")})
 # Shopify and BigQuery leave a blank before the offset, or write UTC for it.
 _BLANK_OFFSET: Final = re.compile(r"(.*\d) ?(?:UTC|GMT|([+-]\d\d:?\d\d))")
+# How a stamp ends, from its seconds on.
+_SECONDS: Final = tuple(f":{s:02}." for s in range(60))
+_WHOLE_SECONDS: Final = tuple(f":{s:02}Z" for s in range(60))
+_MILLISECONDS: Final = tuple(f"{ms:03}Z" for ms in range(1000))
 _DECIMALS: Final = re.compile(r"(\d{1,20})\.(\d*)")
 
 
@@ -95,6 +100,11 @@ class Calendar:
         first, second = self._offsets(when)
         return first > second
 
+    def steady_offset_ms(self, hour: int) -> int | None:
+        """What an hour that clocks show, counted from 1970-01-01, is ahead of UTC; None: they were
+        changed within it, or to it."""
+        return _steady_offset_ms(self, hour)
+
     def _offsets(self, when: datetime) -> tuple[timedelta, timedelta]:
         """From UTC, at a time that clocks show: before a change of them, and after it."""
         both = (self._zone.utcoffset(when.replace(tzinfo=self._zone, fold=n)) for n in (0, 1))
@@ -142,6 +152,14 @@ def _midnights(zone: tzinfo) -> Callable[[int], int]:
         return start + (day + _EPOCH_ORDINAL - ordinal) * MS_PER_DAY
 
     return start_ms
+
+
+@lru_cache(maxsize=65_536)
+def _steady_offset_ms(zone: Calendar, hour: int) -> int | None:
+    first = datetime(1970, 1, 1) + timedelta(hours=hour)
+    ends = first, first + timedelta(hours=1) - _MILLISECOND
+    found = {offset for when in ends for offset in zone._offsets(when)}
+    return found.pop() // _MILLISECOND if len(found) == 1 else None
 
 
 class InstantError(FactsError):
@@ -326,8 +344,13 @@ def rfc3339_of(ts_ms: Collection[int]) -> dict[int, str]:
     {852076800000: '1997-01-01T00:00:00Z'}
     """
     instants = list(ts_ms)
-    stamps = np.array(instants, np.int64).astype("M8[ms]").astype("U23").tolist()
+    minute, rest = np.divmod(np.array(instants, np.int64), 60_000)
+    second, ms = np.divmod(rest, 1000)
+    minutes, which = np.unique(minute, return_inverse=True)
+    begins = minutes.astype("M8[m]").astype("U16").tolist()
     return {
-        at_ms: f"{stamp[:-4]}Z" if stamp.endswith(".000") else f"{stamp}Z"
-        for at_ms, stamp in zip(instants, stamps, strict=True)
+        at_ms: begins[at] + (_SECONDS[s] + _MILLISECONDS[m] if m else _WHOLE_SECONDS[s])
+        for at_ms, at, s, m in zip(
+            instants, which.tolist(), second.tolist(), ms.tolist(), strict=True
+        )
     }

@@ -5,9 +5,10 @@ Imports neither Faust nor aiokafka, so that a replay in memory needs neither.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import repeat
+from typing import Protocol, overload
 
 import msgspec
 
@@ -87,6 +88,32 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MessageColumns(Sequence[Message]):
+    """Messages of one topic, without headers, each of an instant of its own (epoch ms), in columns:
+    they become objects where somebody asks for one."""
+
+    topic: str
+    keys: Sequence[bytes]
+    values: Sequence[bytes]
+    as_of_ms: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, at: int) -> Message: ...
+    @overload
+    def __getitem__(self, at: slice) -> MessageColumns: ...
+    def __getitem__(self, at: int | slice) -> Message | MessageColumns:
+        if isinstance(at, int):
+            return Message(self.topic, self.keys[at], self.values[at])
+        return MessageColumns(self.topic, self.keys[at], self.values[at], self.as_of_ms[at])
+
+    def __iter__(self) -> Iterator[Message]:
+        return map(Message, repeat(self.topic), self.keys, self.values)
 
 
 class PublishFailed(StreamerError):

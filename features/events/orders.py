@@ -15,6 +15,7 @@ from features.events.envelopes import around, field_otherwise, header_of, key_fa
 from features.events.ids import PLACEHOLDERS, is_placeholder, is_unicode, plain_id
 from features.events.money import AmbiguousAmount, AmountError, read_amount
 from features.times import (
+    MS_PER_HOUR,
     Calendar,
     InstantError,
     NaiveInstant,
@@ -119,7 +120,6 @@ class Rejected:
 
 # 1990-01-01: no shop that sends JSON has older orders, and null dates are older.
 DEFAULT_EARLIEST_MS: Final = 631_152_000_000
-HOUR_MS: Final = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class OrderRules:
     """
 
     currency: str = "USD"
-    max_future_ms: int = HOUR_MS
+    max_future_ms: int = MS_PER_HOUR
     earliest_ms: int = DEFAULT_EARLIEST_MS
     free_orders: FreeOrders = FreeOrders.COUNT
     placeholders: frozenset[str] = PLACEHOLDERS
@@ -323,7 +323,7 @@ def _check_bounds(
         if clock_ms is not None and clock_ms > 0 and ts_ms > clock_ms + rules.max_future_ms:
             raise _Broken(
                 Reason.FUTURE_TS,
-                f"ts {_shown(shown)}, {rfc3339(ts_ms)}, is over {rules.max_future_ms / HOUR_MS:g} h"
+                f"ts {_shown(shown)}, {rfc3339(ts_ms)}, is over {rules.max_future_ms / MS_PER_HOUR:g} h"
                 f" ahead of {clock}; check the clock of the device, and units (milliseconds)",
             )
 

@@ -6,7 +6,7 @@ import functools
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -30,7 +30,8 @@ from model.errors import ModelError
 from model.files.columns import OrderColumns
 from model.files.loading import Loaded, OrderStream, load, streamed
 from model.files.merged_accounts import read_accounts
-from model.files.order_log import REJECTED_FILE, FileRules, Rejections, Row
+from model.files.order_log import REJECTED_FILE, FileRules
+from model.files.rejections import Rejections
 from model.files.rows import RowsAre
 from model.files.summary import NOBODY_TWICE, Summary
 from model.files.text_files import OrderLogError
@@ -255,7 +256,9 @@ class Reading:
         OrderLogError."""
         taken = rejections or Rejections()
         how, _ = self.understood(paths, orders.currency)
-        loaded = load(paths, how.rules(orders), how.rows_are, rejections=taken, shown=_shown)
+        with _bar() as bar:
+            rules = how.rules(orders)
+            loaded = load(paths, rules, how.rows_are, rejections=taken, progress=bar.update)
         how._tell(loaded.summary, taken)
         return loaded
 
@@ -267,7 +270,11 @@ class Reading:
         taken = rejections or Rejections()
         how, _ = self.understood(paths, orders.currency)
         rules = how.rules(orders)
-        with streamed(paths, rules, how.rows_are, rejections=taken, shown=_shown) as found:
+        with (
+            _bar() as bar,
+            streamed(paths, rules, how.rows_are, rejections=taken, progress=bar.update) as found,
+        ):
+            bar.close()
             how._tell(found.summary, taken)
             yield found
 
@@ -286,10 +293,9 @@ class Reading:
         click.get_current_context().call_on_close(lambda: tell(f"Read {summary.text()}", err=True))
 
 
-def _shown(rows: Iterable[Row]) -> Iterable[Row]:
-    # disable=None: a bar on a terminal, nothing when piped.
-    bar: Iterable[Row] = tqdm(rows, desc="reading", unit=" rows", disable=None, leave=False)
-    return bar
+def _bar() -> tqdm[Any]:
+    """Shows on a terminal how many rows were read; nothing when piped."""
+    return tqdm(desc="reading", unit=" rows", disable=None, leave=False)
 
 
 _READING: Final = (

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -16,6 +15,7 @@ from itertools import pairwise
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from features.arrays import Bools, Floats, Ints
 from features.times import UTC, Calendar
@@ -175,7 +175,8 @@ class Rules:
     def segments(self, clv_minor: Sequence[int]) -> list[str]:
         """The value tiers of many CLVs."""
         rising, names = self.segment_floors_minor[::-1], SEGMENTS[::-1]
-        return [names[bisect_right(rising, clv)] for clv in clv_minor]
+        tiers = np.searchsorted(rising, np.asarray(clv_minor, np.int64), side="right")
+        return [names[tier] for tier in tiers.tolist()]
 
     def severity(self, expected_loss_minor: float) -> str:
         """How bad a warning is, by P(churn) × the CLV that was there to lose: high, medium or low.

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, islice
 from typing import Any, Final, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.events.orders import Order, OrderType
+from model.files.pages import PlainOrders
 
 _CHUNK: Final = 8_192
 _TYPES: Final = tuple(OrderType(value) for value in range(len(OrderType)))
@@ -21,6 +23,18 @@ _NOTHING_MORE: Final = ("", -1, False)
 
 Mask: TypeAlias = NDArray[np.bool_]
 Ints: TypeAlias = NDArray[np.int64]
+
+
+class _Numbers(dict[str, int]):
+    """Numbers of names, given out as they are asked for; the names are written down."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def __missing__(self, name: str) -> int:
+        number = self[name] = len(self._names)
+        self._names.append(name)
+        return number
 
 
 class OrderRows:
@@ -34,8 +48,8 @@ class OrderRows:
         self._ts, self._amount, self._type = array("q"), array("q"), array("b")
         self._user, self._key, self._more = array("i"), array("q"), array("i")
         self._ids, self._id_ends = bytearray(), array("q")
-        self._users: dict[str, int] = {}
         self.users: list[str] = []
+        self._users = _Numbers(self.users)
         # Refund id, updated_ms and rounded, of the few rows that have such.
         self._extras: list[tuple[str, int, bool]] = []
         for order in orders:
@@ -46,10 +60,7 @@ class OrderRows:
         self._ts.append(order.ts_ms)
         self._amount.append(order.amount_minor)
         self._type.append(order.type)
-        user = self._users.setdefault(order.user_id, len(self.users))
-        if user == len(self.users):
-            self.users.append(order.user_id)
-        self._user.append(user)
+        self._user.append(self._users[order.user_id])
         self._key.append(hash((order.user_id, order.order_id)))
         self._ids += order.order_id.encode()
         self._id_ends.append(len(self._ids))
@@ -57,6 +68,20 @@ class OrderRows:
         self._more.append(-1 if more == _NOTHING_MORE else len(self._extras))
         if more != _NOTHING_MORE:
             self._extras.append(more)
+
+    def extend(self, orders: PlainOrders) -> None:
+        """Takes the rows that orders are of."""
+        self._ts.frombytes(orders.ts_ms.tobytes())
+        self._amount.frombytes(orders.amount_minor.tobytes())
+        self._type.frombytes(orders.type.tobytes())
+        ids, users = orders.order_ids, orders.user_ids
+        self._user.extend(map(self._users.__getitem__, users))
+        self._key.extend(map(hash, zip(users, ids, strict=True)))
+        text = "".join(ids)
+        sizes = map(len, ids if text.isascii() else map(str.encode, ids))
+        self._id_ends.extend(islice(accumulate(sizes, initial=len(self._ids)), 1, None))
+        self._ids += text.encode()
+        self._more.frombytes(np.full(len(ids), -1, np.int32).tobytes())
 
     def __len__(self) -> int:
         return len(self._ts)

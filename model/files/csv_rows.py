@@ -12,14 +12,20 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import StringIO
+from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from model.files.text_files import MAX_LINE, OrderLogError
+import numpy as np
+
+from model.files.text_files import MAX_LINE, OrderLogError, check_length, lines_of
 
 SEPARATORS: Final = (",", ";", "\t", "|")
 _MOST_COLUMNS: Final = 1_000
 _LONGEST_NAME: Final = 100
+# Longer ones are left to the `csv` module, which refuses long values.
+_LONGEST_LINE: Final = 65_536
 _SEP_LINE: Final = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 # In a file that does not separate by commas: 12,50 and 1.234,50, of which there is one reading.
 _COMMA_DECIMALS: Final = re.compile(r"-?(\d+|\d{1,3}(\.\d{3})+),\d{1,2}")
@@ -37,16 +43,31 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
+class CsvPage(NamedTuple):
+    """Some rows in a row: on which line each begins, and the values of each of our columns."""
+
+    lines: Sequence[int]
+    columns: dict[str, list[str]]
+
+
+class Misshapen(NamedTuple):
+    """A row with another number of fields than the header has."""
+
+    line: int
+    fields: int
+
+
 @dataclass(slots=True)
 class CsvRows:
-    """The rows of a CSV as lists of fields, each with the line on which it begins.
+    """The rows of a CSV.
 
-    `lines` are those of the file; after the header has been read, `header` has the names of all
-    columns, ours as we write them. `spanning` counts rows that go over several lines.
+    `blocks` are those of the file (`model.files.text_files`); after the header has been read,
+    `header` has the names of all columns, ours as we write them. `spanning` counts rows that go
+    over several lines.
     """
 
     path: Path
-    lines: Iterator[str]
+    blocks: Iterator[str]
     needed: Sequence[str]
     optional: Sequence[str]
     header: list[str] = field(default_factory=list)
@@ -56,6 +77,7 @@ class CsvRows:
     line: int = 0
     _record: list[str] = field(default_factory=list)
     _ours: list[int] = field(default_factory=list)
+    _block: StringIO = field(default_factory=StringIO)
 
     def read_header(self) -> None:
         """Reads up to and including the header. Raises OrderLogError where it does not name what is
@@ -92,11 +114,18 @@ class CsvRows:
 
     def _first_line(self) -> str:
         """The next line that is not blank."""
-        for line in self.lines:
-            self.line += 1
-            if not line.isspace():
-                return line
-        raise OrderLogError(f"order log {self.path} is empty; it must have at least a header")
+        while True:
+            for line in self._block:
+                self.line += 1
+                check_length(line, self.path, self.line)
+                if not line.isspace():
+                    return line
+            block = next(self.blocks, None)
+            if block is None:
+                raise OrderLogError(
+                    f"order log {self.path} is empty; it must have at least a header"
+                )
+            self._block = lines_of(block)
 
     def _check_header(self, names: Sequence[str]) -> None:
         missing = [name for name in self.needed if name not in self.header]
@@ -117,14 +146,72 @@ class CsvRows:
                     " meant"
                 )
 
-    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
-        """Each row with its first line, blank lines left out. Raises OrderLogError where a quote
-        swallows rows or is never closed."""
-        reader = csv.reader(self._physical(), strict=True, delimiter=self.separator)
+    def pages(self) -> Iterator[CsvPage | Misshapen]:
+        """The rows below the header, in their order, blank lines left out. Raises OrderLogError
+        where a quote swallows rows or is never closed."""
+        for block in chain([self._block.read()], self.blocks):
+            page = self._unquoted(block)
+            if page is None:
+                yield from self._strictly(block)
+            else:
+                yield page
+
+    def _unquoted(self, block: str) -> CsvPage | None:
+        """The rows of a block without quotes, all of the header's width, as the `csv` module has
+        them; None for any other."""
+        if '"' in block or "\0" in block or block.count("\r") != block.count("\r\n"):
+            return None
+        text = block.replace("\r\n", "\n").removesuffix("\n")
+        try:
+            raw = np.frombuffer(f"{text}\n".encode(), np.uint8)
+        except UnicodeEncodeError:
+            return None
+        width, ends = len(self.header), np.flatnonzero(raw == ord("\n"))
+        cuts = np.flatnonzero(raw == ord(self.separator)) if self.separator.isascii() else ends[:0]
+        number = np.arange(1, len(ends) + 1) * (width - 1)
+        if not np.array_equal(np.searchsorted(cuts, ends), number):
+            return None
+        if np.diff(ends, prepend=-1).max() > _LONGEST_LINE:
+            return None
+        values = text.replace("\n", self.separator).split(self.separator)
+        first, self.line = self.line + 1, self.line + len(ends)
+        return CsvPage(
+            range(first, self.line + 1), {self.header[at]: values[at::width] for at in self._ours}
+        )
+
+    def _strictly(self, block: str) -> Iterator[CsvPage | Misshapen]:
+        """The rows that begin in a block, which may end in others."""
+        lines: list[int] = []
+        rows: list[list[str]] = []
+        refused = None
+        try:
+            for line, fields in self._rows(block):
+                if len(fields) == len(self.header):
+                    lines.append(line)
+                    rows.append(fields)
+                    continue
+                if rows:
+                    yield self._page(lines, rows)
+                    lines, rows = [], []
+                yield Misshapen(line, len(fields))
+        except OrderLogError as error:
+            refused = error
+        if rows:
+            yield self._page(lines, rows)
+        if refused is not None:
+            raise refused
+
+    def _page(self, lines: list[int], rows: list[list[str]]) -> CsvPage:
+        columns = list(zip(*rows, strict=True))
+        return CsvPage(lines, {self.header[at]: list(columns[at]) for at in self._ours})
+
+    def _rows(self, block: str) -> Iterator[tuple[int, list[str]]]:
+        """Each row that begins in a block, with its first line."""
+        reader = csv.reader(self._physical(block), strict=True, delimiter=self.separator)
         record = self._record
         begins = self.line + 1
         record.clear()
-        header_line, told = self.line, 0
+        line_before, told = self.line, 0
         try:
             for fields in reader:
                 told += len(record)
@@ -140,22 +227,26 @@ class CsvRows:
                 f"order log {self.path} is no CSV at line {begins}: {error}; look for an unclosed"
                 ' quote, and double a quote inside a quoted field ("")'
             ) from None
-        if told != self.line - header_line:
+        if told != self.line - line_before:
             raise OrderLogError(
-                f"order log {self.path}: {self.line - header_line - told:,} of its lines came to no"
+                f"order log {self.path}: {self.line - line_before - told:,} of its lines came to no"
                 " row; report this with the file's first lines"
             )
 
-    def _physical(self) -> Iterator[str]:
-        """The file's lines, those of the present row kept beside."""
+    def _physical(self, block: str | None) -> Iterator[str]:
+        """The lines of a block, and of those after it while a row goes on; those of the present row
+        are kept beside."""
         record, chars = self._record, 0
-        for line in self.lines:
-            self.line += 1
-            chars = chars + len(line) if record else len(line)
-            record.append(line)
-            if len(record) > 1 and chars >= MAX_LINE:
-                raise csv.Error(f"a row of more than {MAX_LINE:,} characters")
-            yield line
+        while block is not None:
+            for line in lines_of(block):
+                self.line += 1
+                check_length(line, self.path, self.line)
+                chars = chars + len(line) if record else len(line)
+                record.append(line)
+                if len(record) > 1 and chars >= MAX_LINE:
+                    raise csv.Error(f"a row of more than {MAX_LINE:,} characters")
+                yield line
+            block = next(self.blocks, None) if record else None
 
     def _check_quotes(self, begins: int, fields: Sequence[str]) -> None:
         """Raises OrderLogError where a blank before a quote makes both part of a value."""

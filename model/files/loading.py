@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,9 @@ import msgspec
 from features.events.orders import Order
 from model.files.columns import OrderColumns, OrderRows
 from model.files.external import Dealt
-from model.files.order_log import FileRules, Rejections, Row, read_orders
+from model.files.order_log import FileRules, Rows, one_by_one, read_pages
+from model.files.pages import PlainOrders
+from model.files.rejections import Rejections
 from model.files.rows import Arranged, RowsAre, arranged
 from model.files.summary import Summary, summary_of
 from model.files.text_files import OrderLogError
@@ -47,18 +49,18 @@ def load(
     rows_are: RowsAre | None = None,
     *,
     rejections: Rejections | None = None,
-    shown: Callable[[Iterable[Row]], Iterable[Row]] = lambda rows: rows,
+    progress: Callable[[int], object] = lambda rows: None,
 ) -> Loaded:
-    """The orders of files. Rows that are none go to `rejections`, which are open; `shown` may show
-    how far it is.
+    """The orders of files. Rows that are none go to `rejections`, which are open; `progress` hears
+    of rows read.
 
     Raises OrderLogError for a file that cannot be read, for files without a single order, and where
     an id stands on several rows and `rows_are` does not say what they are.
     """
-    read = _Read(paths, rules, rejections or Rejections())
+    read = _Read(paths, rules, rejections or Rejections(), progress)
     rows = OrderRows()
-    for order in read.orders(shown):
-        rows.add(order)
+    for orders in read.orders():
+        _take(rows, orders)
         if len(rows) > MOST_ROWS:
             raise OrderLogError(
                 f"order log {read.where} has more than {MOST_ROWS:,} orders, which is more than is"
@@ -75,16 +77,16 @@ def streamed(
     rows_are: RowsAre | None = None,
     *,
     rejections: Rejections | None = None,
-    shown: Callable[[Iterable[Row]], Iterable[Row]] = lambda rows: rows,
+    progress: Callable[[int], object] = lambda rows: None,
     in_memory: int = IN_MEMORY,
 ) -> Iterator[OrderStream]:
     """As `load`, for whoever reads the orders once: of more than `in_memory` orders, all go through
     temporary files (in TMPDIR; some 60 bytes an order)."""
-    read = _Read(paths, rules, rejections or Rejections())
+    read = _Read(paths, rules, rejections or Rejections(), progress)
     rows = OrderRows()
-    orders = read.orders(shown)
-    for order in orders:
-        rows.add(order)
+    orders = read.orders()
+    for some in orders:
+        _take(rows, some)
         if len(rows) > in_memory:
             break
     if len(rows) <= in_memory:
@@ -98,7 +100,7 @@ def streamed(
         for row in range(len(rows)):
             dealt.add(rows.order(row))
         del rows
-        for order in orders:
+        for order in one_by_one(orders):
             dealt.add(order)
         found = dealt.sort(rows_are, read.where, rules.orders.currency, MOST_ROWS)
         yield OrderStream(dealt.merged(), read.checked(found))
@@ -107,14 +109,20 @@ def streamed(
 class _Read:
     """The rows of files on their way, counted as they are read."""
 
-    def __init__(self, paths: Sequence[str | Path], rules: FileRules, taken: Rejections) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        rules: FileRules,
+        taken: Rejections,
+        progress: Callable[[int], object],
+    ) -> None:
         self.where = ", ".join(str(path) for path in paths)
-        self._paths, self._rules, self._taken = paths, rules, taken
+        self._paths, self._rules, self._taken, self._progress = paths, rules, taken, progress
         self._rows = 0
 
-    def orders(self, shown: Callable[[Iterable[Row]], Iterable[Row]]) -> Iterator[Order]:
+    def orders(self) -> Iterator[Order | PlainOrders]:
         """The orders of the rows; the others are taken down."""
-        return self._taken.accepted(shown(self._counted()))
+        return self._taken.accepted(self._counted())
 
     def arranged(self, rows: OrderRows, rows_are: RowsAre | None) -> tuple[Arranged, Summary]:
         """What rows that are all in memory mean, and their summary."""
@@ -141,10 +149,19 @@ class _Read:
             )
         return summary
 
-    def _counted(self) -> Iterator[Row]:
-        for row in read_orders(self._paths, self._rules):
-            self._rows += 1
+    def _counted(self) -> Iterator[Rows]:
+        for row in read_pages(self._paths, self._rules):
+            many = len(row) if isinstance(row, PlainOrders) else 1
+            self._rows += many
+            self._progress(many)
             yield row
+
+
+def _take(rows: OrderRows, orders: Order | PlainOrders) -> None:
+    if isinstance(orders, PlainOrders):
+        rows.extend(orders)
+    else:
+        rows.add(orders)
 
 
 def _nothing(taken: Rejections) -> str:

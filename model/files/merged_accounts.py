@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from features.events.ids import plain_id
-from model.files.csv_rows import CsvRows
-from model.files.text_files import OrderLogError, opened, text_lines
+from model.files.csv_rows import CsvRows, Misshapen
+from model.files.text_files import OrderLogError, opened, text_blocks
 
 COLUMNS: Final = ("user_id", "same_as")
 
@@ -24,17 +24,20 @@ def read_accounts(path: Path, *, merge_ids: bool = False) -> dict[str, str]:
     if not path.exists():
         raise OrderLogError(f"merged accounts {path} do not exist; check the path")
     with opened(path) as binary:
-        rows = CsvRows(path, text_lines(binary, path), COLUMNS, ())
+        rows = CsvRows(path, text_blocks(binary, path), COLUMNS, ())
         rows.read_header()
-        at = [rows.header.index(name) for name in COLUMNS]
-        for line, fields in rows:
-            if len(fields) != len(rows.header) or not all(fields[n].strip() for n in at):
-                raise OrderLogError(f"{path}, line {line}: write an id in both columns")
-            user, other = (plain_id(fields[n]) if merge_ids else fields[n] for n in at)
-            if found.setdefault(user, other) != other:
-                raise OrderLogError(
-                    f"{path}, line {line}: {user!r} is {found[user]!r} and {other!r}; leave out one"
-                )
+        for page in rows.pages():
+            lines, columns = ([page.line], {}) if isinstance(page, Misshapen) else page
+            ids = zip(*(columns.get(name, [""]) for name in COLUMNS), strict=True)
+            for line, pair in zip(lines, ids, strict=True):
+                if not all(map(str.strip, pair)):
+                    raise OrderLogError(f"{path}, line {line}: write an id in both columns")
+                user, other = map(plain_id, pair) if merge_ids else pair
+                if found.setdefault(user, other) != other:
+                    raise OrderLogError(
+                        f"{path}, line {line}: {user!r} is {found[user]!r} and {other!r}; leave out"
+                        " one"
+                    )
     return {user: _last(path, user, found) for user in found}
 
 

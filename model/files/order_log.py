@@ -8,28 +8,28 @@ The whole file is never in memory, nor a line, row group or value beyond a bound
 
 from __future__ import annotations
 
-import csv
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
 from features.events.ids import is_unicode
 from features.events.orders import Order, OrderRules, Reason, Rejected, from_fields
 from features.times import Calendar, comes_twice
-from model.files.csv_rows import CsvRows, comma_decimals, known_name
+from model.files.csv_rows import CsvPage, CsvRows, Misshapen, comma_decimals, known_name
+from model.files.pages import PlainOrders, PlainReader
 from model.files.text_files import (
     OrderLogError,
-    for_spreadsheets,
-    lines,
+    blocks,
+    check_length,
     opened,
-    text_lines,
+    text_blocks,
     unreadable,
+    utf16,
 )
 
 REQUIRED: Final = ("order_id", "user_id", "ts", "amount")
@@ -41,6 +41,7 @@ _BATCH_ROWS: Final = 10_000
 _MOST_GROUP_BYTES: Final = 1 << 30
 _MOST_VALUE_BYTES: Final = 65_536
 _KNOWN: Final = frozenset((*REQUIRED, *OPTIONAL))
+_T = TypeVar("_T")
 _QUOTED: Final = tuple(f'"{name}"'.encode() for name in (*REQUIRED, *OPTIONAL))
 
 
@@ -57,6 +58,10 @@ class FileRules:
     now_ms: int | None = None
     zone: Calendar | None = None
     reader: Callable[[FileRules], Iterator[Row]] | None = None
+
+    def plain(self) -> PlainReader:
+        """What reads plain rows under these rules."""
+        return PlainReader(self.orders, self.now_ms, self.zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,63 +86,7 @@ class DoubtedRow:
 
 
 Row: TypeAlias = Order | RejectedRow | DoubtedRow
-
-
-@dataclass(slots=True)
-class Rejections:
-    """Rows that were set aside: counted by reason, the first of each kept, and all of them written
-    to a CSV of path, line, reason and detail where `path` says. `also` hears of each. Rows that are
-    doubted are counted only."""
-
-    path: Path | None = None
-    also: Callable[[RejectedRow], object] = lambda row: None
-    counts: Counter[str] = field(default_factory=Counter)
-    first: dict[str, RejectedRow] = field(default_factory=dict)
-    doubted: int = 0
-    _file: Any = None
-    _rows: Any = None
-
-    def __enter__(self) -> Self:
-        if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("w", encoding="utf-8", newline="")
-            self._rows = csv.writer(self._file)
-            self._rows.writerow(("file", "line", "reason", "detail"))
-        return self
-
-    def __exit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def accepted(self, rows: Iterable[Row]) -> Iterator[Order]:
-        """The rows that are orders; the others are taken down."""
-        for row in rows:
-            if isinstance(row, Order):
-                yield row
-            elif isinstance(row, RejectedRow):
-                self._take(row)
-            else:
-                self.doubted += 1
-                yield row.order
-
-    def _take(self, row: RejectedRow) -> None:
-        reason = row.rejected.reason.value
-        self.first.setdefault(reason, row)
-        self.counts[reason] += 1
-        self.also(row)
-        if self._rows is not None:
-            cells = (str(row.path), str(row.line), reason, row.rejected.detail)
-            self._rows.writerow(map(for_spreadsheets, cells))
-
-    def text(self) -> str:
-        """The first row of each reason, a line each."""
-        return "\n".join(
-            f"{count:,} {'row' if count == 1 else 'rows'} set aside ({reason}), the first:"
-            f" {self.first[reason]}"
-            for reason, count in self.counts.most_common()
-        )
+Rows: TypeAlias = Row | PlainOrders
 
 
 def read_orders(paths: Sequence[str | Path], rules: OrderRules | FileRules) -> Iterator[Row]:
@@ -147,13 +96,27 @@ def read_orders(paths: Sequence[str | Path], rules: OrderRules | FileRules) -> I
     missing, empty, of an unknown kind, without a required column, or damaged.
     """
     given = rules if isinstance(rules, FileRules) else FileRules(rules)
-    if given.reader is not None:
-        return given.reader(given)
+    return one_by_one(read_pages(paths, given))
+
+
+def read_pages(paths: Sequence[str | Path], rules: FileRules) -> Iterator[Rows]:
+    """The same, those that are plain in columns."""
+    if rules.reader is not None:
+        return rules.reader(rules)
     readers = check_paths(paths)
-    return (row for path, reader in readers for row in reader(path, given))
+    return (row for path, reader in readers for row in reader(path, rules))
 
 
-_Reader: TypeAlias = Callable[[Path, FileRules], Iterator[Row]]
+def one_by_one(rows: Iterable[_T | PlainOrders]) -> Iterator[_T | Order]:
+    """Rows, each by itself."""
+    for row in rows:
+        if isinstance(row, PlainOrders):
+            yield from row
+        else:
+            yield row
+
+
+_Reader: TypeAlias = Callable[[Path, FileRules], Iterator[Rows]]
 
 
 def check_paths(paths: Sequence[str | Path]) -> list[tuple[Path, _Reader]]:
@@ -178,39 +141,86 @@ def _reader_of(path: Path) -> _Reader:
     )
 
 
-def _read_csv(path: Path, rules: FileRules) -> Iterator[Row]:
+def _read_csv(path: Path, rules: FileRules) -> Iterator[Rows]:
     with opened(path) as binary:
-        rows = CsvRows(path, text_lines(binary, path), REQUIRED, OPTIONAL)
+        rows = CsvRows(path, text_blocks(binary, path), REQUIRED, OPTIONAL)
         rows.read_header()
-        header = rows.header
-        commas = rows.separator != ","
-        for line, fields in rows:
-            if len(fields) != len(header):
-                yield _misshapen(path, line, len(fields), len(header))
+        plain, commas = rules.plain(), rows.separator != ","
+        for page in rows.pages():
+            if isinstance(page, Misshapen):
+                yield _misshapen(path, page.line, page.fields, len(rows.header))
                 continue
-            row: dict[str, Any] = dict(zip(header, fields, strict=True))
+            columns = page.columns
             if commas:
-                row["amount"] = comma_decimals(row["amount"])
-            yield _row(row, path, line, rules)
+                columns["amount"] = list(map(comma_decimals, columns["amount"]))
+            yield from plain.read(columns, len(page.lines), partial(_of_page, page, path, rules))
 
 
-def _read_jsonl(path: Path, rules: FileRules) -> Iterator[Row]:
+def _of_page(page: CsvPage, path: Path, rules: FileRules, at: int) -> Row:
+    fields: dict[str, Any] = {name: values[at] for name, values in page.columns.items()}
+    return _row(fields, path, page.lines[at], rules)
+
+
+def _read_jsonl(path: Path, rules: FileRules) -> Iterator[Rows]:
     # Numbers keep the digits they are written with: no float ever touches money.
-    decode = msgspec.json.Decoder(float_hook=str).decode
+    decoder, plain = msgspec.json.Decoder(float_hook=str), rules.plain()
     with opened(path) as binary:
-        any_row = False
-        for line, content in enumerate(lines(binary, path), start=1):
-            if content.isspace():
+        if utf16(binary):
+            raise OrderLogError(f"order log {path} is UTF-16; save it as UTF-8")
+        first, any_row = 1, False
+        for block in blocks(binary):
+            physical = block.split(b"\n")
+            contents, numbers = [], []
+            for number, content in enumerate(physical, first):
+                check_length(content, path, number)
+                if content and not content.isspace():
+                    contents.append(content)
+                    numbers.append(number)
+            first += len(physical) - 1
+            if not contents:
                 continue
-            if not any_row and content.lstrip()[:1] == b"[":
+            if not any_row and contents[0].lstrip()[:1] == b"[":
                 raise OrderLogError(
-                    f"order log {path}, line {line}: it begins with a JSON array; write one object"
-                    " a line, as jq -c '.[]' does"
+                    f"order log {path}, line {numbers[0]}: it begins with a JSON array; write one"
+                    " object a line, as jq -c '.[]' does"
                 )
             any_row = True
-            yield _json_row(decode, content, path, line, rules)
+
+            def by_row(at: int, contents: Any = contents, numbers: Any = numbers) -> Row:
+                return _json_row(decoder.decode, contents[at], path, numbers[at], rules)
+
+            columns = _json_columns(decoder, contents)
+            if columns is None:
+                yield from map(by_row, range(len(contents)))
+            else:
+                yield from plain.read(columns, len(contents), by_row)
         if not any_row:
             raise _empty(path)
+
+
+def _json_columns(
+    decoder: msgspec.json.Decoder[Any], contents: Sequence[bytes]
+) -> dict[str, list[Any]] | None:
+    """Our fields of many lines, numbers as text; None where one of them is no object, or names a
+    field twice or in other letters."""
+    block = b"\n".join(contents)
+    try:
+        documents = decoder.decode_lines(block)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    if len(documents) != len(contents) or set(map(type, documents)) != {dict}:
+        return None
+    names = set().union(*documents)
+    if any(known_name(name, _KNOWN) in _KNOWN for name in names - _KNOWN):
+        return None
+    columns = {}
+    for name, quoted in zip((*REQUIRED, *OPTIONAL), _QUOTED, strict=True):
+        if name in names or name in REQUIRED:
+            if block.count(quoted) != sum(name in document for document in documents):
+                return None
+            found = [document.get(name) for document in documents]
+            columns[name] = [str(one) if type(one) is int else one for one in found]
+    return columns
 
 
 def _json_row(

@@ -8,7 +8,7 @@ from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from io import BufferedReader, TextIOWrapper
+from io import BufferedReader, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Final, cast
 
@@ -16,6 +16,7 @@ from model.errors import ModelError
 
 # An order is some hundred bytes; a JSON line with a whole basket some ten thousand.
 MAX_LINE: Final = 1_048_576
+_BLOCK_BYTES: Final = 1 << 16
 
 
 class OrderLogError(ModelError):
@@ -45,14 +46,20 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         ) from None
 
 
-def lines(binary: BufferedReader, path: Path) -> Iterator[bytes]:
-    """The lines of a file in UTF-8, line ends kept. Raises OrderLogError for one that is longer
-    than MAX_LINE, and for UTF-16."""
-    if utf16(binary):
-        raise OrderLogError(f"order log {path} is UTF-16; save it as UTF-8")
-    for number, line in enumerate(iter(partial(binary.readline, MAX_LINE), b""), start=1):
-        _check_length(line, path, number)
-        yield line
+def blocks(binary: BufferedReader) -> Iterator[bytes]:
+    """A file in blocks of whole lines, unless one is longer than may be."""
+    rest = b""
+    while part := binary.read(_BLOCK_BYTES):
+        rest += part
+        # Old files of Macs end lines with \\r alone; the last one may yet be followed by \\n.
+        end = rest.rfind(b"\n") + 1 or rest.rfind(b"\r", 0, -1) + 1
+        if not end and len(rest) >= 4 * MAX_LINE:
+            end = len(rest)
+        if end:
+            yield rest[:end]
+            rest = rest[end:]
+    if rest:
+        yield rest
 
 
 def text_lines(binary: BufferedReader, path: Path) -> Iterator[str]:
@@ -66,7 +73,7 @@ def text_lines(binary: BufferedReader, path: Path) -> Iterator[str]:
     number = 0
     try:
         for number, line in enumerate(iter(partial(text.readline, MAX_LINE), ""), start=1):
-            _check_length(line, path, number)
+            check_length(line, path, number)
             yield line
     except UnicodeDecodeError:
         raise OrderLogError(
@@ -78,12 +85,26 @@ def text_lines(binary: BufferedReader, path: Path) -> Iterator[str]:
             text.detach()
 
 
+def text_blocks(binary: BufferedReader, path: Path) -> Iterator[str]:
+    """The text of a file in blocks of whole lines, to be split by `lines_of`; see `text_lines`."""
+    if utf16(binary):
+        yield from text_lines(binary, path)
+        return
+    for block in blocks(binary):
+        yield block.decode(errors="surrogateescape")
+
+
+def lines_of(block: str) -> StringIO:
+    """The lines of a text, line ends kept; `read` gives what is left of it."""
+    return StringIO(block, newline="")
+
+
 def utf16(binary: BufferedReader) -> bool:
     """Whether a file begins as one in UTF-16 does."""
     return binary.peek(2).startswith((BOM_UTF16_LE, BOM_UTF16_BE))
 
 
-def _check_length(line: bytes | str, path: Path, number: int) -> None:
+def check_length(line: bytes | str, path: Path, number: int) -> None:
     if len(line) >= MAX_LINE:
         raise OrderLogError(
             f"order log {path}, line {number}: it is longer than {MAX_LINE:,} characters; an order"

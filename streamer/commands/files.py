@@ -22,7 +22,8 @@ from model.artifact.files import replace_durably
 from model.commands.mapping import mapping_options
 from model.commands.shared import one_line_errors, step, tell
 from model.files.loading import Loaded, load
-from model.files.order_log import FileRules, Rejections
+from model.files.order_log import FileRules
+from model.files.rejections import Rejections
 from model.files.rows import RowsAre
 from model.files.summary import NOBODY_TWICE
 from model.files.text_files import OrderLogError, for_spreadsheets
@@ -159,22 +160,10 @@ def read(found: Understood, asked: Told, files: tuple[Path, ...]) -> Loaded:
     rows = RowsAre(asked.answers.rows) if asked.answers.rows else found.rows_are
     rejections = Rejections()
     with tqdm(desc="reading", unit=" rows", disable=None, leave=False) as bar:
-        loaded = load(
-            files,
-            rules,
-            rows,
-            rejections=rejections,
-            shown=lambda orders: _counted(orders, bar),
-        )
+        loaded = load(files, rules, rows, rejections=rejections, progress=bar.update)
     if rejections.counts:
         tell(rejections.text(), err=True)
     return loaded
-
-
-def _counted(rows: Any, bar: tqdm[Any]) -> Iterator[Any]:
-    for row in rows:
-        bar.update()
-        yield row
 
 
 def _understanding(found: Understood, loaded: Loaded, net: int) -> str:

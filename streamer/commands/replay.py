@@ -14,7 +14,8 @@ import click
 
 from model.commands.shared import ORDERS, Reading, reading_options, tell
 from model.files.loading import OrderStream
-from model.files.order_log import Rejections, check_paths
+from model.files.order_log import check_paths
+from model.files.rejections import Rejections
 from model.words import counted, inflected
 from streamer.commands.shared import (
     MODEL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final
 
 import msgspec
@@ -19,7 +20,7 @@ from model.decide.scoring import Scorer
 from model.explain.reasons import Share
 from model.explain.summary import answer_sentence, warning_sentence
 from model.judge.judged import Scoring
-from streamer.records import Message, Topics
+from streamer.records import Message, MessageColumns, Topics
 
 WARNING_SCHEMA: Final = "churn-warning/1"
 SCORE_SCHEMA: Final = "clv-score/1"
@@ -169,31 +170,32 @@ class Writer:
         """The writer of a scorer's messages under some rules."""
         return cls(scorer, rules, topics, rules.policy.version)
 
-    def scores(self, scorings: Sequence[Scoring]) -> list[Message]:
+    def scores(self, scorings: Sequence[Scoring]) -> MessageColumns:
         """The clv-scores records of scorings, keyed by user so that compaction keeps the last."""
-        topic, version, scale = self.topics.scores, self.scorer.model_version, self._scale
-        stamps = rfc3339_of({scoring.as_of_ms for scoring in scorings})
-        segments = self.rules.segments([scoring.score.clv_minor for scoring in scorings])
-        records = [
-            ClvScore(
-                SCORE_SCHEMA,
-                scoring.user_id,
-                stamps[scoring.as_of_ms],
-                scoring.score.clv_minor / scale,
-                segment,
-                scoring.score.churn_probability,
-                scoring.reference.clv_minor / scale if scoring.reference else None,
-                _TRIGGERS[scoring.trigger],
-                version,
-            )
-            for scoring, segment in zip(scorings, segments, strict=True)
-        ]
+        if not scorings:
+            return MessageColumns(self.topics.scores, [], [], [])
+        scale = self._scale
+        users, instants, found, references, triggers = zip(
+            *[(s.user_id, s.as_of_ms, s.score, s.reference, s.trigger) for s in scorings],
+            strict=True,
+        )
+        stamps = rfc3339_of(set(instants))
+        clvs, chances = zip(*[(one.clv_minor, one.churn_probability) for one in found], strict=True)
+        records = map(
+            ClvScore,
+            repeat(SCORE_SCHEMA),
+            users,
+            map(stamps.__getitem__, instants),
+            [clv / scale for clv in clvs],
+            self.rules.segments(clvs),
+            chances,
+            [None if peak is None else peak.clv_minor / scale for peak in references],
+            map(_TRIGGERS.__getitem__, triggers),
+            repeat(self.scorer.model_version),
+        )
         # In one go, a record a line; a newline within a text is written \\n.
-        lines = _json.encode_lines(records).split(b"\n")
-        return [
-            Message(topic, scoring.user_id.encode(), line)
-            for scoring, line in zip(scorings, lines, strict=False)
-        ]
+        lines = _json.encode_lines(list(records)).split(b"\n")[:-1]
+        return MessageColumns(self.topics.scores, list(map(str.encode, users)), lines, instants)
 
     def warning(self, scoring: Scoring, shares: Sequence[Share]) -> Message:
         """The churn-warnings record of a scoring that raised a warning, or of a value drop."""

@@ -22,7 +22,7 @@ async def publish(
     """Returns once all are acknowledged. A dead letter is shortened until its topic takes it,
     whatever that takes."""
     try:
-        await publisher.publish([*dead_letters, *scores])
+        await publisher.publish([*dead_letters, *scores] if dead_letters else scores)
     except MessageTooLarge:
         if not dead_letters:
             raise

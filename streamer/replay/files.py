@@ -5,24 +5,27 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import count, groupby
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
 
-from features.times import rfc3339
+from features.times import instant_ms
 from model.files.order_log import RejectedRow
-from streamer.records import Message, Topics
+from streamer.records import Message, MessageColumns, Topics
 
 # Lines held back at most for a partition that has fallen silent, some 60 MB.
 _MOST_HELD: Final = 200_000
 
 
-class _Head(msgspec.Struct, frozen=True, gc=False):
-    """By what lines are put in order: warnings and scores alike have both."""
+class _Stamp(msgspec.Struct, frozen=True, gc=False):
+    """By what warnings are put in order, beside their key."""
 
     as_of: str
-    user_id: str
+
+
+_stamps = msgspec.json.Decoder(list[_Stamp]).decode
 
 
 class _Lines:
@@ -34,30 +37,38 @@ class _Lines:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._held: list[tuple[str, int, bytes]] = []
-        self._count = 0
-        self._heads = msgspec.json.Decoder(list[_Head]).decode
+        self._held: list[tuple[int, bytes, int, bytes]] = []
+        self._count = count()
 
-    def add(self, values: Sequence[bytes]) -> None:
-        first, self._count = self._count, self._count + len(values)
-        # Without its Z, a stamp with milliseconds comes after the one without, as it must.
-        self._held += [
-            (f"{head.as_of[:-1]}\0{head.user_id}", first + n, value)
-            for n, (head, value) in enumerate(
-                zip(self._heads(b"[" + b",".join(values) + b"]"), values, strict=True)
-            )
-        ]
+    def add(self, messages: MessageColumns) -> None:
+        """Takes lines; the keys of the messages name the customers."""
+        # In UTF-8, bytes are in the order of what they spell.
+        self._held += zip(
+            messages.as_of_ms, messages.keys, self._count, messages.values, strict=False
+        )
 
-    def release(self, before: str | None) -> None:
+    def release(self, before_ms: int | None) -> None:
         """Writes what is as of an instant before this one; None: all that is held."""
         self._held.sort()
-        end = len(self._held) if before is None else bisect_left(self._held, (before,))
+        end = len(self._held) if before_ms is None else bisect_left(self._held, (before_ms,))
         if len(self._held) - end > _MOST_HELD:
             end = len(self._held) - _MOST_HELD // 2
         if end:
             self._file.write(b"\n".join([value for *_, value in self._held[:end]]) + b"\n")
             del self._held[:end]
         self._file.flush()
+
+
+def _in_columns(messages: Sequence[Message]) -> MessageColumns:
+    """Messages of one topic, each of the instant in its value."""
+    values = [message.value or b"" for message in messages]
+    stamps = _stamps(b"[" + b",".join(values) + b"]")
+    return MessageColumns(
+        messages[0].topic,
+        [message.key or b"" for message in messages],
+        values,
+        [instant_ms(stamp.as_of) for stamp in stamps],
+    )
 
 
 class LogFiles:
@@ -89,14 +100,16 @@ class LogFiles:
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Takes the messages; they are written by `release` and `end_page`."""
-        values: dict[str, list[bytes]] = {topic: [] for topic in self._lines}
-        for message in messages:
-            if message.topic not in values:
-                self._add_dead_letter(message)
-            elif message.value is not None:
-                values[message.topic].append(message.value)
-        for topic, lines in self._lines.items():
-            lines.add(values[topic])
+        if isinstance(messages, MessageColumns):
+            self._lines[messages.topic].add(messages)
+            return
+        for topic, of_topic in groupby(messages, key=lambda message: message.topic):
+            if topic not in self._lines:
+                for letter in of_topic:
+                    self._add_dead_letter(letter)
+            # A tombstone tells a topic of an erasure, and a file nothing.
+            elif told := [message for message in of_topic if message.value is not None]:
+                self._lines[topic].add(_in_columns(told))
 
     def reject(self, row: RejectedRow) -> None:
         """Takes a row of an order log that is not a valid order."""
@@ -110,9 +123,8 @@ class LogFiles:
     def release(self, watermark_ms: int | None) -> None:
         """Writes warnings and scores as of instants before the watermark, for which no more can
         come; None: all."""
-        before = None if watermark_ms is None else rfc3339(max(watermark_ms, 0))[:-1]
         for lines in self._lines.values():
-            lines.release(before)
+            lines.release(watermark_ms)
 
     def end_page(self) -> None:
         """Writes the dead letters of the last rows: invalid rows first, then the others."""

@@ -23,7 +23,8 @@ from model.artifact.artifact import Artifact
 from model.artifact.files import MANIFEST_FILE
 from model.artifact.registry import resolve
 from model.files.loading import load
-from model.files.order_log import FileRules, RejectedRow, Rejections
+from model.files.order_log import FileRules, RejectedRow
+from model.files.rejections import Rejections
 from model.files.rows import RowsAre
 from streamer.assemble import as_trained, pipeline_of
 from streamer.http import customer_view as show

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from features.times import calendar_of
 from model.files.loading import load
-from model.files.order_log import FileRules, Rejections
+from model.files.order_log import FileRules
+from model.files.rejections import Rejections
 from model.files.rows import RowsAre
 from model.files.text_files import OrderLogError
 from tests.fuzz.mutate import fuzzed, mutated, seeds_of

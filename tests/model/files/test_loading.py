@@ -19,7 +19,8 @@ from features.times import calendar_of, rfc3339
 from model.data.attributes import AttributesError, read_attributes
 from model.files import text_files
 from model.files.loading import Loaded, load
-from model.files.order_log import FileRules, Rejections
+from model.files.order_log import FileRules
+from model.files.rejections import Rejections
 from model.files.rows import RowsAre
 from model.files.text_files import OrderLogError, for_spreadsheets
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from features.events.orders import Order, OrderRules, OrderType, Reason
-from model.files.csv_rows import CsvRows
 from model.files.order_log import OrderLogError, RejectedRow, Row, read_orders
 
 _RULES = OrderRules()
@@ -220,20 +219,10 @@ def test_an_unclosed_quote_does_not_swallow_the_log_in_silence(tmp_path: Path) -
 
 
 def test_what_stands_within_a_quote_is_measured_once_a_line(tmp_path: Path) -> None:
-    measured = 0
-
-    class Line(str):
-        def __len__(self) -> int:
-            nonlocal measured
-            measured += 1
-            return super().__len__()
-
-    lines = [Line(line) for line in ["order_id,user_id,ts,amount\n", 'o1,"', *["x\n"] * 5_000]]
-    rows = CsvRows(tmp_path / "log.csv", iter(lines), ("order_id", "ts"), ())
-    rows.read_header()
+    # Measured anew with every line, half a million of them take hours.
+    log = 'order_id,user_id,ts,amount\no1,"' + "x\n" * 500_000
     with pytest.raises(OrderLogError, match="unclosed quote"):
-        list(rows)
-    assert measured < 3 * len(lines)
+        _rows(_file(tmp_path, "log.csv", log))
 
 
 @pytest.mark.parametrize("name", ["log.txt", "log.parquet.gz", "log"])
