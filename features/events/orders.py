@@ -323,8 +323,8 @@ def _check_bounds(
         if clock_ms is not None and clock_ms > 0 and ts_ms > clock_ms + rules.max_future_ms:
             raise _Broken(
                 Reason.FUTURE_TS,
-                f"ts {_shown(shown)}, {rfc3339(ts_ms)}, is over {rules.max_future_ms / MS_PER_HOUR:g} h"
-                f" ahead of {clock}; check the clock of the device, and units (milliseconds)",
+                f"ts {_shown(shown)}, {rfc3339(ts_ms)}, is over"
+                f" {rules.max_future_ms / MS_PER_HOUR:g} h ahead of {clock}; check the clock of the device, and units (milliseconds)",
             )
 
 
