@@ -324,7 +324,8 @@ def _check_bounds(
             raise _Broken(
                 Reason.FUTURE_TS,
                 f"ts {_shown(shown)}, {rfc3339(ts_ms)}, is over"
-                f" {rules.max_future_ms / MS_PER_HOUR:g} h ahead of {clock}; check the clock of the device, and units (milliseconds)",
+                f" {rules.max_future_ms / MS_PER_HOUR:g} h ahead of {clock}; check the"
+                " clock of the device, and units (milliseconds)",
             )
 
 
