@@ -11,7 +11,7 @@ export OMP_NUM_THREADS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser fuzz test-slow test-kafka chaos soak lint format shape docs bench package sbom audit clean
+.PHONY: help demo test test-browser fuzz test-slow test-kafka chaos soak lint format shape docs bench bench-small package sbom audit clean
 
 help:
 	@echo "make demo     a real order log through embedded Kafka and Redis to churn warnings (KEEP=1 leaves it running)"
@@ -27,6 +27,7 @@ help:
 	@echo "make shape    sizes of the code against their limits, and which package imports which"
 	@echo "make docs     the pages of docs/ and the reference as a site in out/site, links checked"
 	@echo "make bench    the measurements in benchmarks/ (ARGS goes to them)"
+	@echo "make bench-small  speed beside a floor measured in the same minute; fails where it is a third worse than published"
 	@echo "make package  the wheel, installed into an empty environment, and its demo run outside the checkout"
 	@echo "make sbom     what is installed with the worker, as CycloneDX, in out/sbom.json"
 	@echo "make audit    known vulnerabilities of what is installed with the worker, where their database can be reached"
@@ -78,6 +79,9 @@ docs: $(VENV)/.docs
 
 bench: $(VENV)/.dev
 	@$(RUN) -m benchmarks $(ARGS)
+
+bench-small: $(VENV)/.dev
+	@$(RUN) -m benchmarks speed.small $(ARGS)
 
 package: $(VENV)/.dev
 	@$(RUN) -m tests.support.project.package

@@ -17,9 +17,13 @@ from pathlib import Path
 def measurements() -> dict[str, str]:
     """The first line of each measurement's description, by name."""
     found = {}
-    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
-        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        found[path.stem] = text.split("\n", maxsplit=1)[0]
+    here = Path(__file__).parent
+    for path in sorted([*here.glob("[!_]*.py"), *here.glob("speed/[!_]*.py")]):
+        code = path.read_text(encoding="utf-8")
+        if "__main__" in code:
+            text = ast.get_docstring(ast.parse(code)) or ""
+            name = ".".join(path.relative_to(here).with_suffix("").parts)
+            found[name] = text.split("\n", maxsplit=1)[0]
     return found
 
 

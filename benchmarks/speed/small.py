@@ -1,0 +1,102 @@
+"""The small version that CI runs: fails where we have become slower against the floor.
+
+    python -m benchmarks speed.small [--turns 5] [--publish]
+
+Method: in each turn the floor and the worker go through 40,000 orders; in every other one, replay,
+train and backtest go through a third of CDNOW. Every CPU time is set beside the floor's of the same
+turn, so that the machine and its mood cancel out, and the median of the turns is compared with the
+published one. Worse by a third: as many turns again, all of them count, and then it fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.speed.measured import RESULTS, keep, run, table
+from benchmarks.speed.served import FLOOR, PRODUCT, cdnow, model, whole_job
+from benchmarks.speed.workloads import BURST
+
+ORDERS = 40_000
+ONE_OF = 3
+WORSE = 4 / 3
+
+Ratios = dict[str, list[float]]
+
+
+def third(directory: Path) -> tuple[Path, int]:
+    """A third of CDNOW's customers, and how many orders they have."""
+    path = directory / "orders.csv"
+    head, *lines = cdnow().read_text().splitlines(keepends=True)
+    kept = [line for line in lines if int(line.split(",")[1].rpartition("-")[2]) % ONE_OF == 0]
+    path.write_text("".join([head, *kept]))
+    return path, len(kept)
+
+
+def turn(log: Path, rows: int, ratios: Ratios, *, short: bool) -> None:
+    """One ratio more of each measure; `short`: of the whole job alone."""
+    some = replace(BURST, orders=ORDERS)
+    floor_us = whole_job(FLOOR, some)["cpu_us"]
+    made = log.parent / "model"
+    taken = {"whole job": whole_job(PRODUCT, some)["cpu_us"]}
+    commands = {
+        "replay": ["streamer", "replay", log, "--model", model(), "--out", log.parent],
+        "train": ["model", "train", log, "--out", made],
+        "backtest": ["model", "backtest", log, "--model", made / "judged"],
+    }
+    for name, command in () if short else commands.items():
+        taken[name] = run(command).cpu_s / rows * 1e6
+    for name, us in taken.items():
+        ratios.setdefault(name, []).append(us / floor_us)
+    told = ", ".join(f"{name} {us / floor_us:.2f}" for name, us in taken.items())
+    print(f"floor {floor_us:.1f} us an order; times the floor: {told}", flush=True)
+
+
+def worse(ratios: Ratios, published: dict[str, float]) -> list[str]:
+    """What is slower by a third than published."""
+    found = {name: statistics.median(each) for name, each in ratios.items()}
+    return [name for name, ratio in found.items() if ratio > WORSE * published[name]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument(
+        "--publish", action="store_true", help="write what is found to docs/results"
+    )
+    asked = parser.parse_args()
+    ratios: Ratios = {}
+    path = RESULTS / "small.json"
+    kept = json.loads(path.read_text())["rows"] if path.is_file() else []
+    published = {row["measure"]: row["ratio"] for row in kept}
+    with tempfile.TemporaryDirectory(prefix="clv-bench-") as directory:
+        log, count = third(Path(directory))
+        for number in range(asked.turns):
+            turn(log, count, ratios, short=bool(number % 2))
+        if not asked.publish and worse(ratios, published):
+            print("Worse by a third: as many turns again.", flush=True)
+            for number in range(asked.turns):
+                turn(log, count, ratios, short=bool(number % 2))
+    rows = [
+        {
+            "measure": name,
+            "ratio": round(statistics.median(each), 2),
+            "published": published.get(name),
+        }
+        for name, each in ratios.items()
+    ]
+    print(table(rows))
+    if asked.publish:
+        kept_rows = [{k: v for k, v in row.items() if k != "published"} for row in rows]
+        keep("small", f"medians of {asked.turns} turns, CPU beside the floor's", kept_rows)
+    elif slow := worse(ratios, published):
+        sys.exit(f"slower by a third against the floor than published: {', '.join(slow)}")
+
+
+if __name__ == "__main__":
+    main()

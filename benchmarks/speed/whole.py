@@ -1,0 +1,73 @@
+"""The whole job, Kafka to durable, beside Faust, Quix Streams, Bytewax and a floor by hand.
+
+    python -m benchmarks speed.whole [--turns 5] [--orders 200000] [--only NAME ...]
+
+Method: each turn runs every way once, one after the other, on a fresh embedded broker and Redis,
+with the same orders already in 4 partitions: 20,000 customers within half a day. Slow ways get the
+first of them only. CPU is that of the process, read from the first tenth of the orders on until the
+last has its score out and its state written; the ratio to ours is taken within a turn. Last, CDNOW
+is run through ours: 69,659 orders and ten times as many silences.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.speed.measured import keep, middle, table
+from benchmarks.speed.served import FLOOR, PRODUCT, RIVAL_WAYS, cdnow, whole_job
+from benchmarks.speed.workloads import BURST, Workload
+
+METHOD = "medians of {turns} turns; each way on a fresh broker and Redis, 4 partitions, one worker"
+CDNOW_ORDERS = 69_659
+
+
+def turn(ways: list[Any], orders: int) -> dict[str, dict[str, float]]:
+    """What each way took, one after the other; `ratio` to ours."""
+    found = {}
+    for way in ways:
+        some = replace(BURST, orders=way.orders * orders // BURST.orders)
+        found[way.name] = whole_job(way, some)
+        print(f"{way.name}: {found[way.name]['cpu_us']:.1f} us an order", flush=True)
+    ours = found[PRODUCT.name]["cpu_us"]
+    for one in found.values():
+        one["ratio"] = one["cpu_us"] / ours
+    return found
+
+
+def row(name: str, taken: list[dict[str, float]]) -> dict[str, Any]:
+    of = {key: middle(one[key] for one in taken) for key in taken[0]}
+    return {
+        "way": name,
+        "orders": int(taken[0]["orders"]),
+        **{key: of[key] for key in ("cpu_us", "redis_us", "broker_us", "a_second", "peak_mb")},
+        "times_ours": of["ratio"],
+        "each": [round(one["cpu_us"], 1) for one in taken],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--orders", type=int, default=BURST.orders)
+    parser.add_argument("--only", nargs="*", default=[], help="parts of the names of rivals")
+    asked = parser.parse_args()
+    ways = [PRODUCT, FLOOR]
+    ways += [w for w in RIVAL_WAYS if not asked.only or any(o in w.name for o in asked.only)]
+    turns = []
+    for number in range(asked.turns):
+        print(f"turn {number + 1} of {asked.turns}", flush=True)
+        turns.append(turn(ways, asked.orders))
+    rows = [row(way.name, [one[way.name] for one in turns]) for way in ways]
+    if not asked.only:
+        clock = Workload(orders=CDNOW_ORDERS, file=str(cdnow()))
+        taken = [{**whole_job(PRODUCT, clock), "ratio": 1.0} for _ in range(min(asked.turns, 3))]
+        rows.append(row("clv-streamer, CDNOW", taken))
+    print(table([{k: v for k, v in one.items() if k != "each"} for one in rows]))
+    if not asked.only:
+        keep("whole", METHOD.format(turns=asked.turns), rows, turns=asked.turns)
+
+
+if __name__ == "__main__":
+    main()
