@@ -33,6 +33,8 @@ class Answers:
     decimal: str | None = None
     unit: str | None = None
     rows: str | None = None
+    left_out: Sequence[str] | None = None
+    """Values of a status that are no orders; none of the unknown ones, if empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +158,18 @@ def _leaves(
     for key, value in record.items():
         if key == "#":
             continue
-        own = key if _IDENTIFIER.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+        own = name_path(key)
         full = f"{path}.{own}" if path else own
         said = f"{name} {key}" if name else key
         if isinstance(value, Mapping) and deep < _MOST_DEEP:
             yield from _leaves(value, full, said, deep + 1)
         elif not isinstance(value, list | dict):
             yield full, said, value
+
+
+def name_path(name: str) -> str:
+    """The JMESPath of a field."""
+    return name if _IDENTIFIER.fullmatch(name) else json.dumps(name, ensure_ascii=False)
 
 
 def toml_text(text: str) -> str:

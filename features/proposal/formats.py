@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from features.mapping.instants import TimeFormat, zone_of
 from features.proposal.names import WORDS
-from features.times import InstantError
+from features.times import InstantError, NaiveInstant
 
 _DATES: Final = (
     (re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})"), "%Y-%m-%d"),
+    (re.compile(r"\d{4}-W\d{2}-\d"), "%G-W%V-%u"),
     (re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2})"), "%Y/%m/%d"),
     (re.compile(r"(\d{4})\.(\d{1,2})\.(\d{1,2})"), "%Y.%m.%d"),
     (re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})"), "%d.%m.%Y"),
@@ -56,7 +57,7 @@ def times_of(values: Sequence[Any], *, named: bool) -> TimesFound | None:
     if _all_iso(texts):
         return TimesFound(("iso",), any(_is_naive(text) for text in texts))
     if named and (epoch := _epoch(texts)):
-        return TimesFound((epoch,), False)
+        return TimesFound((epoch,), epoch == "excel-days")
     found: Counter[str] = Counter()
     first_over = second_over = False
     slashed: Counter[str] = Counter()
@@ -109,8 +110,10 @@ def _all_iso(texts: Sequence[str]) -> bool:
 def _is_naive(text: str) -> bool:
     try:
         TimeFormat().ms(text)
-    except InstantError:
+    except NaiveInstant:
         return True
+    except InstantError:
+        return False
     return False
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from features.proposal.draft import Draft, SampleColumn, toml_text
+from features.events.ids import is_placeholder
+from features.proposal.draft import LEAST, Draft, SampleColumn, raw, toml_text
 from features.proposal.formats import MOSTLY, times_of
 from features.proposal.names import plain, score
 
 _CLOSE: Final = 0.12
+# A number of more digits than a cell shows, as a spreadsheet saves it.
+_CUT: Final = re.compile(r"\d(?:[.,]\d+)?E\+\d{1,2}", re.IGNORECASE)
 
 
 def find_ids(draft: Draft) -> None:
@@ -22,7 +26,7 @@ def find_ids(draft: Draft) -> None:
     if user is None:
         draft.ask("--column user_id=NAME", "no column is known as the customer")
     else:
-        draft.lines["user_id"] = toml_text(user.path)
+        draft.lines["user_id"] = toml_text(_user_path(draft, user))
         if draft.guessed("user_id") is None:
             draft.take("user_id", user, 1.0, "named so")
     if order is not None:
@@ -33,6 +37,28 @@ def find_ids(draft: Draft) -> None:
         # Numbers of rows tell rows apart, and nothing else: no repeat is found by them.
         draft.lines["order_id"] = toml_text(f"join('-', [to_string({user.path}), \"#\"])")
         draft.notes.append("rows have no order id: each row is an order, numbered")
+
+
+def _user_path(draft: Draft, user: SampleColumn) -> str:
+    """The customer; where that names nobody, as of guests, the address that rows have instead."""
+    nobody = sorted({text for text in user.texts if is_placeholder(text)})
+    named = draft.answers.columns.get("user_id") is not None
+    if named or (user.filled == 1 and not nobody):
+        return user.path
+    for column in draft.columns.values():
+        mails = sum("@" in text for text in column.texts)
+        if column.path in draft.taken or mails < 0.9 * max(len(column.values), 1):
+            continue
+        if column.filled < user.filled - len(nobody) / draft.rows or column.path == user.path:
+            continue
+        draft.taken.add(column.path)
+        blank = " or ".join(["blank"] * (user.filled < 1) + [repr(text) for text in nobody])
+        draft.notes.append(f"where {user.name} is {blank}, customers are told by {column.name}")
+        if not nobody:
+            return f"{user.path} || {column.path}"
+        none_of = " && ".join(["@", *(f"to_string(@) != {raw(text)}" for text in nobody)])
+        return f"([{user.path}][?{none_of}] | [0]) || {column.path}"
+    return user.path
 
 
 def _user(draft: Draft) -> SampleColumn | None:
@@ -51,11 +77,25 @@ def _user(draft: Draft) -> SampleColumn | None:
     distinct = len(set(column.texts))
     why = f"its name; {distinct:,} different in {len(column.values):,} rows"
     draft.take("user_id", column, sure, why)
+    if _is_cut(column):
+        draft.ask(
+            "--column user_id=NAME",
+            f"{column.name} was cut by a spreadsheet ({_cut_example(column)}), so that customers"
+            " cannot be told apart: export it as text, or name another column",
+        )
     others = [one.name for found, one in ranked[1:4] if sure - found < _CLOSE]
     if others:
         told = f"customers are told apart by {column.name}, not by {' or '.join(others)}"
         draft.notes.append(f"{told}; --column user_id=NAME says otherwise")
     return column
+
+
+def _is_cut(column: SampleColumn) -> bool:
+    return any(_CUT.fullmatch(text.strip()) for text in column.texts)
+
+
+def _cut_example(column: SampleColumn) -> str:
+    return next(text for text in column.texts if _CUT.fullmatch(text.strip()))
 
 
 def _order(draft: Draft, user: SampleColumn | None) -> SampleColumn | None:
@@ -67,6 +107,12 @@ def _order(draft: Draft, user: SampleColumn | None) -> SampleColumn | None:
         mark = score(column.name, "order_id")
         if plain(column.name) in ("id", "number", "nr", "no", "name", "n") and distinct > 0.99:
             mark = max(mark, 0.6)
+        if mark >= LEAST and _is_cut(column):
+            draft.notes.append(
+                f"{column.name} was cut by a spreadsheet ({_cut_example(column)}): export it as"
+                " text if rows have to be told apart by it"
+            )
+            mark = 0.0
         scores[path] = mark * min(1.0, 0.5 + distinct) if distinct > 0.05 else 0.0
     ranked = draft.best(scores)
     if not ranked:

@@ -7,7 +7,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from features.proposal.draft import NO_CURRENCY, NO_CURRENCY_NAMED, Draft, SampleColumn, toml_text
+from features.proposal.draft import (
+    LEAST,
+    NO_CURRENCY,
+    NO_CURRENCY_NAMED,
+    Draft,
+    SampleColumn,
+    toml_text,
+)
 from features.proposal.formats import AmountsFound, amounts_of, code_in
 from features.proposal.names import LINES, plain, score
 
@@ -115,6 +122,21 @@ def _may_be_cents(draft: Draft, column: SampleColumn) -> bool:
     code = draft.answers.currency or code_in(column.name)
     whole = code in ("JPY", "KRW", "VND", "CLP", "ISK", "IDR", "HUF")
     return not whole and bool(numbers) and numbers[len(numbers) // 2] >= _MOST_WHOLE
+
+
+def note_other_money(draft: Draft) -> None:
+    """Says which columns of money count for nothing, so that nobody has to guess."""
+    money = draft.guessed("amount")
+    others = [
+        column.name
+        for column in draft.columns.values()
+        if column.path not in draft.taken
+        and (found := amounts_of(column.values)) is not None
+        and (not found.whole or score(column.name, "amount") >= LEAST)
+    ]
+    if money is not None and others:
+        listed = ", ".join(others[:6]) + (", ..." if len(others) > 6 else "")
+        draft.notes.append(f"of money, and not counted: {listed}")
 
 
 def find_currency(draft: Draft, amounts: AmountsFound | None) -> None:

@@ -22,8 +22,12 @@ _AGAINST: Final = {
     "order_id": ((frozenset(WORDS["not_order_id"]), 0.5),),
 }
 LINES: Final = frozenset(WORDS["lines"])
+TOTALS: Final = frozenset(WORDS["totals"])
+PARTLY: Final = frozenset(WORDS["partly"])
+_TAXES: Final = frozenset(WORDS["taxes"])
+_TAXED: Final = frozenset(WORDS["taxed"])
 TRUE_WORDS: Final = frozenset(WORDS["true_words"])
-MEANINGS: Final = ("unpaid", "cancelled", "refunded", "ordered")
+MEANINGS: Final = ("unpaid", "cancelled", "refunded", "ordered", "counted")
 
 
 def plain(text: str) -> str:
@@ -49,6 +53,8 @@ def score(name: str, field: str) -> float:
         within = [n for n, word in enumerate(words) if f" {word} " in padded]
         found = _WITHIN - 0.2 * min(within) / len(words) if within else 0.0
     tokens = set(bare.split())
+    if tokens & _TAXED:  # a total with tax or without it, and not the tax
+        tokens -= _TAXES
     for against, less in _AGAINST.get(field, ()):
         if tokens & against and bare not in words:
             found -= less

@@ -3,27 +3,60 @@ what has to be asked. What changes money or time is asked where names and values
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from features.proposal.draft import Answers, Draft, Proposal, columns_of
+from features.proposal.draft import Answers, Draft, Proposal, columns_of, name_path, raw
 from features.proposal.ids import find_ids, find_versions
-from features.proposal.money import find_amount, find_currency
+from features.proposal.money import find_amount, find_currency, note_other_money
+from features.proposal.names import TOTALS, plain
 from features.proposal.status import find_statuses
 from features.proposal.times import find_time
 
 
 def propose(sample: Sequence[Mapping[str, Any]], answers: Answers | None = None) -> Proposal:
     """The mapping that records like these seem to need."""
-    draft = Draft(columns_of(sample), len(sample), answers or Answers())
+    footers = _footers(sample)
+    rows = [record for at, record in enumerate(sample) if at not in footers]
+    draft = Draft(columns_of(rows), len(rows), answers or Answers())
+    if footers:
+        told = sorted(set(footers.values()))
+        draft.skip(" || ".join(f"{path} == {raw(said)}" for path, said in told), "rows of totals")
     find_time(draft)
     amounts = find_amount(draft)
     find_ids(draft)
     find_currency(draft, amounts)
     find_versions(draft)
     find_statuses(draft)
+    note_other_money(draft)
     toml = "" if draft.questions else _toml(draft)
     return Proposal(toml, draft.guesses, draft.questions, draft.notes)
+
+
+_MOSTLY: Final = 0.9
+
+
+def _footers(sample: Sequence[Mapping[str, Any]]) -> dict[int, tuple[str, str]]:
+    """The rows of totals below others or among them: one says so, and has a blank where nearly all
+    others have none; each with the path and the text by which it is known."""
+    filled: Counter[str] = Counter()
+    for record in sample:
+        filled.update(key for key, value in record.items() if str(value or "").strip())
+    usual = [key for key, count in filled.items() if count >= _MOSTLY * len(sample)]
+    found = {}
+    for at, record in enumerate(sample):
+        said = next(
+            (
+                (name_path(key), value)
+                for key, value in record.items()
+                if isinstance(value, str) and plain(value) in TOTALS
+            ),
+            None,
+        )
+        if said and not all(str(record.get(key) or "").strip() for key in usual):
+            found[at] = said
+    return found
 
 
 def _toml(draft: Draft) -> str:

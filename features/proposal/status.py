@@ -8,9 +8,11 @@ from typing import Final
 
 from features.proposal.draft import LEAST, Draft, SampleColumn, raw, toml_text
 from features.proposal.formats import amounts_of
-from features.proposal.names import TRUE_WORDS, meaning, plain, score
+from features.proposal.names import PARTLY, TRUE_WORDS, meaning, plain, score
 
 _MOST_KINDS: Final = 40
+_NAMED: Final = 0.75
+_OF_COUNTRIES: Final = ("state", "estado", "etat", "stato", "stav")
 _TYPE_OF: Final = {"ordered": "order", "refunded": "refund", "cancelled": "cancellation"}
 
 
@@ -31,11 +33,20 @@ def find_statuses(draft: Draft) -> None:
         means = {found for found in known.values() if found}
         if said is column or (score(column.name, "type") >= 0.75 and means & _TYPE_OF.keys()):
             _type(draft, column, known)
-        elif score(column.name, "status") >= 0.6 and means - {"ordered"}:
+        elif _is_status(column, means):
             statuses.append((column, known))
     for column, known in statuses:
         _status(draft, column, known)
     _refunded(draft)
+
+
+def _is_status(column: SampleColumn, means: set[str]) -> bool:
+    """Whether its values say whether a row counts: known ones, or all of a column that is named so
+    and not as states of a country are."""
+    mark = score(column.name, "status")
+    if mark >= _NAMED and (means or plain(column.name) not in _OF_COUNTRIES):
+        return True
+    return mark >= 0.6 and bool(means & {"unpaid", "cancelled", "refunded"})
 
 
 def _flags(draft: Draft, column: SampleColumn) -> bool:
@@ -75,7 +86,22 @@ def _write_type(draft: Draft, column: SampleColumn, groups: Mapping[str, list[st
 
 def _status(draft: Draft, column: SampleColumn, known: Mapping[str, str]) -> None:
     draft.taken.add(column.path)
-    left_out = sorted(value for value, means in known.items() if means in ("unpaid", "cancelled"))
+    said = draft.answers.left_out
+    named = {plain(value) for value in said or ()}
+    left_out = sorted(
+        value
+        for value, means in known.items()
+        if means in ("unpaid", "cancelled") or plain(value) in named
+    )
+    unknown = [value for value, means in known.items() if not means]
+    if unknown and said is None:
+        times = Counter(column.texts)
+        listed = ", ".join(f"{value!r} ({times[value]:,} rows)" for value in unknown[:8])
+        draft.ask(
+            f"--left-out {unknown[0]!r}",
+            f"{column.name} says {listed}, and which of these are orders is not known: say"
+            " --left-out VALUE of each that is none, or --left-out nothing",
+        )
     counting = sorted(known.keys() - set(left_out))
     back = sorted(value for value, means in known.items() if means == "refunded")
     if "type" in draft.lines:
@@ -89,6 +115,12 @@ def _status(draft: Draft, column: SampleColumn, known: Mapping[str, str]) -> Non
         f"{column.name}: {', '.join(counting) or 'nothing'} count;"
         f" {', '.join(left_out) or 'nothing'} left out"
     )
+    partly = [value for value in known if plain(value) in PARTLY]
+    if partly and _refunded_column(draft) is None:
+        draft.notes.append(
+            f"{column.name} {', '.join(partly)}: how much went back is in no column, so they count"
+            " whole"
+        )
     if back and _refunded_column(draft) is None:
         when = " || ".join(f"{column.path} == {raw(value)}" for value in back)
         draft.events.append(f'[[event]]\nwhen = {toml_text(when)}\ntype = "refund"\n')

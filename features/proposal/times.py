@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date, datetime, time
+from typing import Final
 
 from features.proposal.draft import LEAST, Draft, SampleColumn, toml_text
 from features.proposal.formats import MOSTLY, TimesFound, times_of
 from features.proposal.names import plain, score
+
+_MOSTLY_NAMED: Final = 0.9
 
 
 def find_time(draft: Draft) -> None:
@@ -17,7 +21,8 @@ def find_time(draft: Draft) -> None:
     for column in [named] if named else draft.columns.values():
         values = column.values
         speaks = named is not None or score(column.name, "ts") >= LEAST
-        if column.filled < MOSTLY or not values:
+        # Rows without one are set aside, and told.
+        if column.filled < (_MOSTLY_NAMED if speaks else MOSTLY) or not values:
             continue
         if found := times_of(values, named=speaks):
             candidates[column.path] = found
@@ -63,7 +68,7 @@ def _write_time(draft: Draft, column: SampleColumn, found: TimesFound) -> None:
     if naive and zone is None and re.search(r"\b(utc|gmt)\b", plain(column.name)):
         zone = "UTC"
         draft.notes.append(f"times of {column.name} are taken for UTC, as its name says")
-    if naive and zone is None and clock is None and not _has_clock(column):
+    if naive and zone is None and clock is None and not _has_clock(column, formats):
         zone = "UTC"
         draft.notes.append(f"{column.name} has days without times: they are days of UTC")
     if naive and zone is None:
@@ -93,9 +98,11 @@ def _clock(draft: Draft, date_column: SampleColumn) -> SampleColumn | None:
     return None
 
 
-def _has_clock(column: SampleColumn) -> bool:
+def _has_clock(column: SampleColumn, formats: Sequence[str]) -> bool:
     """Whether any of its times is of another time of day than midnight."""
     midnight = time()
+    if formats == ["excel-days"]:
+        return any(float(text) % 1 for text in column.texts)
     for value in column.values:
         if isinstance(value, datetime):
             if value.time() != midnight:

@@ -41,6 +41,7 @@ def agreed_rows(found: Understood, said: RowsAre | None) -> RowsAre | None:
     """What several rows of one id are. Raises Contradicted."""
     if None not in (said, found.rows_are) and said != found.rows_are:
         raise Contradicted(f"--rows {said}: {found.source} says {found.rows_are}; {_EITHER}")
+    found.lines = RowsAre.LINE_ITEMS in (said, found.rows_are)
     return said or found.rows_are
 
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -20,7 +21,7 @@ _MOST_GROWTH: Final = 200
 _ALWAYS_ALLOWED: Final = 64 << 20
 MAX_SHEETS_BYTES: Final = 2 << 30
 _OLE: Final = b"\xd0\xcf\x11\xe0"
-_CHUNK: Final = 1 << 20
+CHUNK: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +127,17 @@ def _workbook(path: Path, archive: zipfile.ZipFile) -> FilePart:
         most = max(_ALWAYS_ALLOWED, packed * _MOST_GROWTH)
         with archive.open(info) as member:
             of_member = 0
-            while chunk := member.read(_CHUNK):
+            for chunk in chunks(member):
                 of_member += len(chunk)
                 total += len(chunk)
                 if of_member > most or total > MAX_SHEETS_BYTES:
                     raise _bomb(part)
     return part
+
+
+def chunks(binary: IO[bytes]) -> Iterator[bytes]:
+    """What is left of a file, a mebibyte at a time."""
+    return iter(partial(binary.read, CHUNK), b"")
 
 
 def _bomb(part: FilePart) -> OrderLogError:
@@ -149,13 +155,13 @@ def unpacked(part: FilePart) -> Iterator[IO[bytes]]:
             with zipfile.ZipFile(part.path) as archive:
                 info = archive.getinfo(part.member)
                 with archive.open(info) as member:
-                    yield io.BufferedReader(_Bounded(member, info.compress_size, part), _CHUNK)
+                    yield io.BufferedReader(_Bounded(member, info.compress_size, part), CHUNK)
             return
         with part.path.open("rb") as raw:
             if raw.peek(2).startswith(b"\x1f\x8b"):
                 packed = part.path.stat().st_size
                 with gzip.GzipFile(fileobj=raw) as inner:
-                    yield io.BufferedReader(_Bounded(inner, packed, part), _CHUNK)
+                    yield io.BufferedReader(_Bounded(inner, packed, part), CHUNK)
             else:
                 yield raw
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:

@@ -27,7 +27,7 @@ from model.files.order_log import FileRules, RejectedRow, Row
 from model.files.rows import RowsAre
 from model.files.text_files import OrderLogError
 from model.intake.containers import parts_of
-from model.intake.table import Record, Table
+from model.intake.table import HEADER_AGAIN, ROW_NUMBER, Record, Table
 from model.intake.tables import tables_of
 
 # Rows that are looked at to propose a mapping: of a large file, every so many of its first rows.
@@ -37,6 +37,7 @@ _SHOWN_CHARS: Final = 300
 # Presets whose shape any table may have are taken only when they are named.
 _ONLY_NAMED: Final = frozenset({"cdnow", "rudderstack"})
 _MOST_HELD: Final = 1_000_000
+_THERE_ALREADY: Final = "lines that an earlier file or sheet has, too"
 
 
 class Unanswered(OrderLogError):
@@ -71,6 +72,9 @@ class Understood:
     records: int = 0
     further: int = 0
     named: frozenset[str] = frozenset()
+    lines: bool = False
+    """Rows are lines of orders; those that an earlier file has, too, as of exports that overlap,
+    are skipped then: added up, they would count twice."""
 
     @property
     def rows_are(self) -> RowsAre | None:
@@ -84,12 +88,25 @@ class Understood:
         self.skipped.clear()
         self.records = self.further = 0
         held: list[tuple[Table, int, Record]] = []
+        before, there = set[int](), set[int]()
+        told_apart = self.lines and len(self.tables) > 1
         for table in self.tables:
+            before |= there
+            there.clear()
             for line, record in table.records():
                 self.records += 1
+                if record is HEADER_AGAIN:
+                    self.skipped[HEADER_AGAIN] += 1
+                    continue
                 if isinstance(record, str):
                     yield _aside(table, line, Reason.MISSING_FIELD, record)
                     continue
+                if told_apart:
+                    row = hash(str([record[name] for name in record if name != ROW_NUMBER]))
+                    there.add(row)
+                    if row in before:
+                        self.skipped[_THERE_ALREADY] += 1
+                        continue
                 found = self.mapping.orders(record)
                 if found is OF_UNKNOWN_ORDER and len(held) < _MOST_HELD:
                     held.append((table, line, record))
@@ -153,6 +170,7 @@ def understood(paths: Sequence[Path], asked: Told) -> Understood:
     notes = [f"{table.part}: {note}" for table in tables for note in table.notes]
     found.notes[:0] = notes
     found.currency = _currency(found, sample, asked)
+    found.lines = RowsAre.LINE_ITEMS in (asked.answers.rows, found.rows_are)
     return found
 
 
@@ -176,6 +194,11 @@ def _sample(tables: Sequence[Table]) -> list[Record]:
 
 def _with_mapping(tables: Sequence[Table], sample: Sequence[Record], asked: Told) -> Understood:
     timezone = asked.answers.timezone
+    if (asked.mapping or asked.preset) and (idle := _idle(asked.answers)):
+        source = "the mapping" if asked.mapping else f"--preset {asked.preset}"
+        raise OrderLogError(
+            f"{idle} answers a question that {source} does not ask; leave one of them out"
+        )
     if asked.mapping is not None:
         try:
             text = asked.mapping.read_text("utf-8")
@@ -221,16 +244,34 @@ def _document(mapping: OrderMapping, record: Record) -> Any:
     return None if inner is None else mapping.document_of(inner)
 
 
+def _idle(answers: Answers) -> str:
+    """The option that answers what only a mapping that is proposed leaves open; or nothing."""
+    said = {
+        "--column": answers.columns,
+        "--time-format": answers.time_format,
+        "--decimal": answers.decimal,
+        "--unit": answers.unit,
+        "--left-out": answers.left_out is not None,
+    }
+    return next((option for option, given in said.items() if given), "")
+
+
 def _recognised(sample: Sequence[Record], answers: Answers) -> str | None:
-    """The preset whose shapes nearly all records have."""
-    if answers.columns:
+    """The preset whose shapes all records have, and that reads one of them: an export that was
+    saved again with other times is left to a proposal."""
+    if _idle(answers):
         return None
     tried = sample[:200]
     for name in PRESETS:
         if name in _ONLY_NAMED:
             continue
-        mapping = preset(name)
-        if all(_document(mapping, record) is not None for record in tried):
+        mapping = preset(name, answers.timezone)
+        if not all(_document(mapping, record) is not None for record in tried):
+            continue
+        events = [mapping.orders(record) for record in tried]
+        unfit = [found for found in events if isinstance(found, Unfit)]
+        naive = any(found.reason is Reason.NAIVE_TS for found in unfit)
+        if naive or not unfit or any(isinstance(found, list) for found in events):
             return name
     return None
 

@@ -90,6 +90,11 @@ def _is_header(row: Sequence[str]) -> bool:
     return not any(_VALUE.fullmatch(cell.strip()) for cell in row)
 
 
+def is_header(row: Sequence[str], layout: Layout) -> bool:
+    """Whether a row repeats the header of its table."""
+    return layout.has_header and unique([name.strip() for name in row]) == layout.names
+
+
 def unique(names: Sequence[str]) -> tuple[str, ...]:
     """The names; one that comes again gets a number, one that is blank is c1, c2 and so on."""
     seen: Counter[str] = Counter()

@@ -14,6 +14,10 @@ ROW_NUMBER: Final = "#"
 """The key under which a record of a table has its row's number, for rows without ids."""
 
 
+HEADER_AGAIN: Final = "the header again"
+"""What stands for a row that repeats the header, as in files that were put together."""
+
+
 @dataclass(slots=True)
 class Table:
     """A table that was looked at: `about` says how it is written, `names` are its columns (none of

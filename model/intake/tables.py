@@ -8,18 +8,17 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import IO, Any, Final
 
 import msgspec
 
 from model.files.text_files import MAX_LINE, OrderLogError
-from model.intake.containers import FilePart, unpacked
-from model.intake.layout import SEPARATORS, Layout, layout_of
-from model.intake.table import ROW_NUMBER, Record, Table
+from model.intake.containers import CHUNK, FilePart, chunks, unpacked
+from model.intake.layout import SEPARATORS, Layout, is_header, layout_of
+from model.intake.table import HEADER_AGAIN, ROW_NUMBER, Record, Table
 
 _SAMPLE_LINES: Final = 200
-_CHUNK: Final = 1 << 20
 # A JSON document that is not one object a line has to be held whole.
 _MOST_DOCUMENT: Final = 256 << 20
 _LISTS: Final = ("orders", "data", "items", "results", "records", "charges", "events", "rows")
@@ -61,7 +60,7 @@ def tables_of(part: FilePart, encoding: str | None = None) -> list[Table]:
 def _encoding(part: FilePart) -> str:
     """By byte order mark, else UTF-8 where the whole file is, else what Windows writes."""
     with unpacked(part) as binary:
-        head = binary.read(_CHUNK)
+        head = binary.read(CHUNK)
         for mark, name in _BOMS:
             if head.startswith(mark):
                 return name
@@ -73,11 +72,9 @@ def _encoding(part: FilePart) -> str:
         if b"\0" in head:
             raise OrderLogError(f"{part} is no text; export the orders as CSV")
         decoder = codecs.getincrementaldecoder("utf-8")()
-        chunk = head
         try:
-            while chunk:
+            for chunk in chain([head], chunks(binary)):
                 decoder.decode(chunk)
-                chunk = binary.read(_CHUNK)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             return "cp1252"
@@ -172,6 +169,9 @@ def _rows(part: FilePart, encoding: str, layout: Layout) -> Iterator[tuple[int, 
                     ' double a quote within a quoted field ("")'
                 ) from None
             if not row or (len(row) == 1 and not row[0].strip()):
+                continue
+            if row[0].strip() == names[0] and is_header(row, layout):
+                yield begins, HEADER_AGAIN
                 continue
             if len(physical.row) > 1:
                 _check_spanning(part, begins, physical.row, row, layout)

@@ -27,13 +27,16 @@ def sheets(part: FilePart) -> list[Table]:
     Raises OrderLogError."""
     found: list[Table] = []
     left_out = []
-    for name in _sheet_names(part):
-        sample = [row for _, row in zip(range(_SAMPLE_ROWS), _cells(part, name), strict=False)]
+    # Opened once: each time, the texts of all sheets are read.
+    book = _open(part)
+    for name in [sheet.title for sheet in book.worksheets]:
+        cells = _cells(part, book, name)
+        sample = [row for _, row in zip(range(_SAMPLE_ROWS), cells, strict=False)]
         shape = _shape(sample)
         if shape is None or (found and shape[1] != found[0].names):
             left_out += [name] if shape is not None else []
             continue
-        found.append(_sheet(part, name, *shape))
+        found.append(_sheet(part, book, name, *shape))
     if not found:
         raise OrderLogError(f"{part} has no sheet with rows below a header; export it again")
     if left_out:
@@ -42,10 +45,13 @@ def sheets(part: FilePart) -> list[Table]:
 
 
 def _sheet(
-    part: FilePart, name: str, above: int, names: tuple[str, ...], has_header: bool
+    part: FilePart, book: Any, name: str, above: int, names: tuple[str, ...], has_header: bool
 ) -> Table:
+    def numbered() -> Iterator[tuple[int, list[Any]]]:
+        return _numbered(_cells(part, book, name), above + has_header)
+
     def records() -> Iterator[tuple[int, Record | str]]:
-        for count, (number, row) in enumerate(_numbered(part, name, above + has_header), start=1):
+        for count, (number, row) in enumerate(numbered(), start=1):
             if any(cell != "" for cell in row[len(names) :]):
                 yield number, f"the row has {len(row)} cells where the header has {len(names)}"
                 continue
@@ -76,17 +82,9 @@ def _shape(sample: list[list[Any]]) -> tuple[int, tuple[str, ...], bool] | None:
     return layout.above, unique(header), True
 
 
-def _sheet_names(part: FilePart) -> list[str]:
-    book = _open(part)
-    try:
-        return [sheet.title for sheet in book.worksheets]
-    finally:
-        book.close()
-
-
-def _numbered(part: FilePart, name: str, skipped: int) -> Iterator[tuple[int, list[Any]]]:
+def _numbered(cells: Iterator[list[Any]], skipped: int) -> Iterator[tuple[int, list[Any]]]:
     blank = 0
-    for number, row in enumerate(_cells(part, name), start=1):
+    for number, row in enumerate(cells, start=1):
         if number <= skipped:
             continue
         if all(cell == "" for cell in row):
@@ -99,8 +97,7 @@ def _numbered(part: FilePart, name: str, skipped: int) -> Iterator[tuple[int, li
         yield number, row
 
 
-def _cells(part: FilePart, name: str) -> Iterator[list[Any]]:
-    book = _open(part)
+def _cells(part: FilePart, book: Any, name: str) -> Iterator[list[Any]]:
     try:
         sheet = book[name]
         # What a sheet says of its size may be wrong, and would be believed.
@@ -114,8 +111,6 @@ def _cells(part: FilePart, name: str) -> Iterator[list[Any]]:
             yield [_value(cell) for cell in row]
     except (ParseError, zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as error:
         raise _damaged(part, error) from None
-    finally:
-        book.close()
 
 
 def _open(part: FilePart) -> Any:

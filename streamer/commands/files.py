@@ -61,6 +61,12 @@ def asking_options(command: _F) -> _F:
         metavar="FIELD=NAME",
         help=f"Where a field is; FIELD is one of {', '.join(FIELDS)}. May be repeated.",
     )
+    @click.option(
+        "--left-out",
+        multiple=True,
+        metavar="VALUE",
+        help="A status whose rows are no orders; nothing: none of those that are not known.",
+    )
     @click.option("--encoding", metavar="NAME", help="Of text files that are not UTF-8.")
     @click.option(
         "--rows",
@@ -71,7 +77,10 @@ def asking_options(command: _F) -> _F:
     def with_asked(*arguments: Any, **options: Any) -> Any:
         columns = dict(_column(text) for text in options.pop("columns"))
         names = ("timezone", "time_format", "currency", "decimal", "unit", "rows")
-        answers = Answers(columns, **{name: options.pop(name) for name in names})
+        out = options.pop("left_out")
+        left_out = [value for value in out if value != "nothing"] if out else None
+        told = {name: options.pop(name) for name in names}
+        answers = Answers(columns, left_out=left_out, **told)
         asked = Told(
             options.pop("preset"), options.pop("mapping"), options.pop("encoding"), answers
         )

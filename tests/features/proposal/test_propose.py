@@ -160,5 +160,6 @@ def test_names_and_values_have_meanings() -> None:
         "cancelled",
         "refunded",
         "unpaid",
-        "",
+        "counted",
     ]
+    assert meaning("verzaubert") == ""

@@ -49,6 +49,23 @@ def test_a_wrong_preset_is_told_with_the_first_record_and_what_it_looks_like(
     assert '"#1001"' in message
 
 
+def test_an_export_that_was_saved_again_is_left_to_a_proposal(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    shopify(path, shop())
+    rows = list(csv.DictReader(path.read_text("utf-8").splitlines(keepends=True)))
+    for row in rows:
+        year, month, day = row["Created at"][:10].split("-")
+        row["Created at"] = f"{int(day)}/{int(month)}/{year} {row['Created at'][11:16]}"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    assert "--timezone" in fault(path)
+    assert "--time-format answers a question" in fault(
+        path, Told(preset="shopify", answers=Answers(time_format="%d/%m/%Y"))
+    )
+
+
 def test_a_mapping_that_matches_nothing_shows_the_first_record(tmp_path: Path) -> None:
     path, mapping = tmp_path / "orders.csv", tmp_path / "shop.toml"
     path.write_text(PLAIN)
