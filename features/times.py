@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from features.arrays import Ints
 from features.errors import FactsError
 
 Instant: TypeAlias = str | date | datetime
@@ -84,6 +85,18 @@ class Calendar:
         day = self.day_of(ts_ms)
         return day if self.start_ms(day) == ts_ms else day + 1
 
+    def days_of(self, ts_ms: Ints) -> Ints:
+        """`day_of` many instants."""
+        return ts_ms // MS_PER_DAY if self._start_ms is None else _each(self.day_of, ts_ms)
+
+    def starts_ms(self, days: Ints) -> Ints:
+        """`start_ms` of many days."""
+        return days * MS_PER_DAY if self._start_ms is None else _each(self.start_ms, days)
+
+    def days_from(self, ts_ms: Ints) -> Ints:
+        """`day_from` many instants."""
+        return -(-ts_ms // MS_PER_DAY) if self._start_ms is None else _each(self.day_from, ts_ms)
+
     def wall_ms(self, when: datetime) -> int:
         """Epoch milliseconds of what the zone's clocks showed; the first of what they showed twice.
         Raises InstantError for what they never showed, other than a midnight: that is the day's
@@ -122,6 +135,12 @@ class Calendar:
 
     def __repr__(self) -> str:
         return f"Calendar({self.name!r})"
+
+
+def _each(of: Callable[[int], int], values: Ints) -> Ints:
+    """A function of many whole numbers, of which most are there several times."""
+    different, place = np.unique(values, return_inverse=True)
+    return np.array([of(value) for value in different.tolist()], np.int64)[place]
 
 
 def monday_of(day: int) -> int:

@@ -51,12 +51,13 @@ class CustomerDamaged(StateError):
 
 def encode(customer: CustomerRecord) -> bytes:
     """The customer as bytes of the newest version, with a checksum over all of them."""
-    rule_state = _rule_state_encoder.encode(customer.rule_state)
-    body = (
-        _HEADER.pack(CUSTOMER_VERSION, len(rule_state))
-        + rule_state
-        + facts_module.encode(customer.facts)
-    )
+    return encode_fields(customer.rule_state, customer.facts)
+
+
+def encode_fields(rule_state: RuleState | tuple[object, ...], facts: CustomerState) -> bytes:
+    """The same of a customer whose rule state may be a tuple of its fields."""
+    remembered = _rule_state_encoder.encode(rule_state)
+    body = _HEADER.pack(CUSTOMER_VERSION, len(remembered)) + remembered + facts_module.encode(facts)
     return body + _CHECKSUM.pack(zlib.crc32(body))
 
 

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from features.arrays import Bools, Ints
 from features.events.orders import OrderType
 from features.facts.ledger import id_hash
 from model.decide.history import PurchaseHistory
@@ -62,6 +63,12 @@ class Verdict(NamedTuple):
 def is_down_by(drop: float, clv_minor: int, reference_minor: int) -> bool:
     """Whether a share `drop`, as it is written, of the reference is gone: in whole numbers, so that
     70 of 100 are down by 0.3 to the last bit."""
+    kept, whole = _kept(drop)
+    return clv_minor * whole <= kept * reference_minor
+
+
+def are_down_by(drop: float, clv_minor: Ints, reference_minor: Ints) -> Bools:
+    """`is_down_by` of many."""
     kept, whole = _kept(drop)
     return clv_minor * whole <= kept * reference_minor
 

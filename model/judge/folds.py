@@ -1,209 +1,276 @@
-"""The order events of many customers: folded one after the other, scored by one call, and then
-decided.
+"""New orders of many customers folded, as arrays.
 
-Silences that a customer's first event closes are judged before it, for all at once
-(`model.judge.silences`). Whoever has a midnight between two events of the batch is left to be
-judged step by step.
+Nearly every event is a new order, newer than all that its customer has. What it does to the facts
+is what `features.facts.state.apply` says; whoever has another event is left to that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
-import msgspec
 import numpy as np
 
-from features.columns.table import FactColumns
+from features.arrays import Bools, Ints
+from features.columns.table import BucketTable, FactColumns
+from features.events.orders import OrderType
+from features.facts import ledger as order_ledger
+from features.facts.buckets import DTYPE
 from features.facts.ledger import IdMemory
-from features.facts.state import Applied, CustomerState, apply
-from model.decide import rule
-from model.decide.codec import CustomerRecord
-from model.decide.history import PurchaseHistory, histories_of
-from model.decide.outcome import Answered
-from model.decide.policy import Rules
-from model.decide.rule import RuleEvent
-from model.decide.rule_state import RuleState
-from model.decide.scoring import Score, Scorer
-from model.judge.judged import Event, JudgedBatch, ScheduledCustomer, Scoring
-from model.judge.silences import Spans, judge_silences
+from features.facts.state import HISTORY_DAYS, CustomerState
+from features.times import Calendar
+from model.judge.customers import CustomerArrays, flat_places
+from model.judge.judged import Event
+
+_NO_DAY: Final = -(2**40)
 
 
-class FoldedEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event that changed the facts of a customer, these before and after it, and the instant as
-    of which they are scored."""
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """New orders: those of one customer together and in their order, with `place`, the customer's,
+    and their id hashes; `ledgers` with them, by place."""
 
-    user_id: str
-    event: Event
-    applied: Applied
-    before: CustomerState
-    facts: CustomerState
-    as_of_ms: int
+    events: Sequence[Event]
+    place: Ints
+    hashes: Sequence[bytes]
+    ledgers: dict[int, bytes]
+
+    def take(self, rows: Ints) -> Appended:
+        """Some of the events: all of a customer's, or none."""
+        at, place = rows.tolist(), self.place[rows]
+        ledgers = {each: self.ledgers[each] for each in place.tolist()}
+        events, hashes = [self.events[n] for n in at], [self.hashes[n] for n in at]
+        return Appended(events, place, hashes, ledgers)
+
+    @property
+    def ends(self) -> tuple[Ints, Ints]:
+        """Where the first and the last event of each customer are."""
+        if not len(self.place):
+            return self.place, self.place
+        new = np.flatnonzero(np.diff(self.place)) + 1
+        return np.append(0, new), np.append(new, len(self.place)) - 1
 
 
-def judge_events(
-    tracks: Mapping[str, ScheduledCustomer],
-    events: Mapping[str, Sequence[Event]],
-    scorer: Scorer,
-    rules: Rules,
-    memory: IdMemory,
-) -> JudgedBatch:
-    """The customers, all of them `is_settled`, after their events; but for those who are to be
-    judged step by step. Scorings are in no order, but those of one customer in theirs."""
-    judged = JudgedBatch()
-    of_users: dict[str, list[FoldedEvent]] = {}
-    closing: dict[str, int] = {}
-    effects: dict[str, list[tuple[int, Applied]]] = {}
-    for user_id, track in tracks.items():
-        done: list[tuple[int, Applied]] = []
-        folds = _folded(user_id, track.customer, events[user_id], memory, rules, done)
-        if folds is None:
+def appended(
+    customers: CustomerArrays, events: Sequence[Sequence[Event]], memory: IdMemory
+) -> tuple[Appended, list[int]]:
+    """The events of all who have new orders alone, each newer than all before it; and the places of
+    the others who have events. `events`: of each customer."""
+    found: list[Event] = []
+    places: list[int] = []
+    hashes: list[bytes] = []
+    others: list[int] = []
+    after: dict[int, bytes] = {}
+    ledgers, wide = customers["ledger"].tolist(), customers["wide"].tolist()
+    forgotten_ms = customers["forgotten_ms"].tolist()
+    for place, of_one in enumerate(events):
+        if not of_one:
             continue
-        judged.tracks[user_id] = track
-        effects[user_id] = done
-        if folds:
-            of_users[user_id] = folds
-            due_ms, watermark_ms = track.due_ms, folds[0].event.watermark_ms
-            if due_ms is not None and due_ms <= watermark_ms:
-                closing[user_id] = watermark_ms
-    if closing:
-        silent = {user_id: tracks[user_id] for user_id in closing}
-        closed = judge_silences(silent, closing, scorer, rules)
-        judged.tracks |= closed.tracks
-        judged.scorings, judged.instants = closed.scorings, closed.instants
-        for user_id in silent.keys() - closed.tracks.keys():
-            del of_users[user_id], judged.tracks[user_id], effects[user_id]
-    for done in effects.values():
-        judged.note(done)
-    if of_users:
-        _decide(of_users, judged, scorer, rules)
-    return judged
-
-
-def _folded(
-    user_id: str,
-    customer: CustomerRecord,
-    events: Sequence[Event],
-    memory: IdMemory,
-    rules: Rules,
-    done: list[tuple[int, Applied]],
-) -> list[FoldedEvent] | None:
-    """What a customer's events change, and in `done` what each did; None where a midnight lies
-    between two of them."""
-    facts, as_of_ms, calendar = customer.facts, customer.rule_state.as_of_ms, rules.calendar
-    folds: list[FoldedEvent] = []
-    for event in events:
-        order, before = event.order, facts
-        applied = apply(before, order, memory, calendar)
-        done.append((event.offset, applied))
-        facts = applied.state
-        if facts is before:
+        ledger, hashed, gone_ms = ledgers[place], list[bytes](), forgotten_ms[place]
+        for event in () if wide[place] else of_one:
+            order = event.order
+            if (
+                order.type is not OrderType.ORDER
+                or order.refund_id
+                or order.updated_ms >= 0
+                or order.ts_ms <= gone_ms
+            ):
+                break
+            order_hash = order_ledger.id_hash(order.order_id)
+            longer = order_ledger.appended(ledger, order, order_hash, memory)
+            if longer is None or order_hash in ledger:
+                break
+            ledger = longer
+            hashed.append(order_hash)
+        if len(hashed) < len(of_one):
+            others.append(place)
             continue
-        if folds and calendar.day_of(event.watermark_ms) > calendar.day_of(as_of_ms):
-            return None
-        as_of_ms = max(as_of_ms, order.ts_ms, event.watermark_ms)
-        folds.append(FoldedEvent(user_id, event, applied, before, facts, as_of_ms))
-    return folds
+        after[place] = ledger
+        found += of_one
+        hashes += hashed
+        places += [place] * len(of_one)
+    return Appended(found, np.array(places, np.int64), hashes, after), others
 
 
-def _decide(
-    of_users: Mapping[str, Sequence[FoldedEvent]], judged: JudgedBatch, scorer: Scorer, rules: Rules
-) -> None:
-    """Scores the folds, and asks the rule of each; `judged` has the customers before them, and has
-    them after."""
-    folds = [fold for of_user in of_users.values() for fold in of_user]
-    facts = FactColumns.of([fold.facts for fold in folds])
-    day_of = rules.calendar.day_of
-    as_of_day = np.array([day_of(fold.as_of_ms) for fold in folds], np.int64)
-    users = [fold.user_id for fold in folds] if scorer.attributes else None
-    rated = scorer.rated(facts.at(np.arange(len(folds)), as_of_day), users)
-    scores = list(map(Score, *(column.tolist() for column in rated)))
-    bought = facts.bought()
-    histories = histories_of(bought, rules.enough_purchase_days)
-    states = [judged.tracks[user_id].customer.rule_state for user_id in of_users]
-    before = _clvs_before(zip(states, of_users.values(), strict=True), scores, scorer)
-    last: list[int] = []
-    at = 0
-    for place, of_user in enumerate(of_users.values()):
-        for fold in of_user:
-            states[place], told = at_event(
-                states[place], fold, scores[at], before.get(at), histories[at], scorer, rules
-            )
-            judged.scorings.append(told)
-            at += 1
-        last.append(at - 1)
-    spans = Spans.of(bought.last_day[last], bought.days[last], states, rules)
-    for user_id, of_user, state, day in zip(
-        of_users, of_users.values(), states, spans.due(as_of_day[last] + 1), strict=True
-    ):
-        due_ms = None if day is None else rules.calendar.start_ms(day)
-        customer = CustomerRecord(of_user[-1].facts, state)
-        judged.tracks[user_id] = ScheduledCustomer(customer, due_ms)
-        judged.changed.add(user_id)
+class Days(NamedTuple):
+    """The instants and days of events, shape (e,); `as_of_…`: as of when each is scored."""
+
+    ts_ms: Ints
+    watermark_ms: Ints
+    as_of_ms: Ints
+    day: Ints
+    as_of_day: Ints
+
+    def take(self, rows: Ints) -> Days:
+        """Those of some events."""
+        return Days(*(column[rows] for column in self))
 
 
-def _clvs_before(
-    customers: Iterable[tuple[RuleState, Sequence[FoldedEvent]]],
-    scores: Sequence[Score],
-    scorer: Scorer,
-) -> dict[int, int]:
-    """The CLVs without the event but as of its instant, by place, of the events that may be value
-    drops: where the CLV is under what the highest reference of the customer, before or within the
-    batch, allows."""
-    suspects: dict[int, FoldedEvent] = {}
-    at = 0
-    for state, folds in customers:
-        highest = max((peak.clv_minor for peak in state.peaks), default=0)
-        for fold in folds:
-            clv_minor = scores[at].clv_minor
-            if rule.is_down_by(rule.VALUE_DROP, clv_minor, highest):
-                suspects[at] = fold
-            highest = max(highest, clv_minor)
-            at += 1
-    found = scorer.scores(
-        [(fold.before, fold.as_of_ms) for fold in suspects.values()],
-        [fold.user_id for fold in suspects.values()],
-    )
-    return {at: score.clv_minor for at, score in zip(suspects, found, strict=True)}
+def days_of(customers: CustomerArrays, new: Appended, calendar: Calendar) -> tuple[Days, Bools]:
+    """The days of events, and which are of customers for whom those make a difference: an order is
+    of an earlier day than the newest, a day becomes too old, or a midnight lies between two events.
+    """
+    ts_ms = np.array([event.order.ts_ms for event in new.events], np.int64)
+    watermark_ms = np.array([event.watermark_ms for event in new.events], np.int64)
+    as_of_ms = np.maximum(np.maximum(ts_ms, watermark_ms), customers["as_of_ms"][new.place])
+    day, as_of_day = calendar.days_of(ts_ms), calendar.days_of(as_of_ms)
+    first, last = new.ends
+    who = new.place[first]
+    has = customers["buckets"][who] > 0
+    oldest, newest = day[first].copy(), np.full(len(who), _NO_DAY)
+    at = customers["bucket_at"][who[has]]
+    days, end = customers.bucket_days(), at + customers["buckets"][who[has]]
+    oldest[has], newest[has] = days[at], days[end - 1]
+    odd = np.zeros(len(customers), bool)
+    odd[who] = (day[first] < newest) | (oldest < day[last] - HISTORY_DAYS)
+    between = calendar.days_of(watermark_ms[1:]) > as_of_day[:-1]
+    between &= new.place[1:] == new.place[:-1]
+    odd[new.place[1:][between]] = True
+    return Days(ts_ms, watermark_ms, as_of_ms, day, as_of_day), odd[new.place]
 
 
-def at_event(
-    rule_state: RuleState,
-    fold: FoldedEvent,
-    score: Score,
-    clv_before_minor: int | None,
-    history: PurchaseHistory | None,
-    scorer: Scorer,
-    rules: Rules,
-) -> tuple[RuleState, Scoring]:
-    """What the rule makes of an event, and what there is to be told of it; `history` knows it."""
-    order, watermark_ms = fold.event.order, fold.event.watermark_ms
-    event = RuleEvent(
-        type=order.type,
-        ts_ms=order.ts_ms,
-        order_hash=fold.applied.order_hash,
-        late=order.ts_ms < watermark_ms,
-        void=fold.facts.buckets == fold.before.buckets,
-        known=fold.applied.known,
-        version=(order.amount_minor, order.refund_id, order.updated_ms),
-    )
-    verdict = rule.on_event(
-        rule_state, event, fold.as_of_ms, score.clv_minor, clv_before_minor, history, rules
-    )
-    after = verdict.rule_state
-    if not after.model_version:
-        after = msgspec.structs.replace(after, model_version=scorer.model_version)
-    answered = None
-    if verdict.answered:
-        answered = Answered(verdict.answered, order.ts_ms, fold.before.last_purchase_day)
-    return after, Scoring(
-        user_id=fold.user_id,
-        offset=fold.event.offset,
-        as_of_ms=fold.as_of_ms,
-        trigger=event.trigger,
-        score=score,
-        reference=rule_state.reference,
-        facts=fold.facts,
-        raised=None,
-        answered=answered,
-        value_drop=verdict.value_drop,
-    )
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """Events folded: arrays of shape (e,), those of one customer together.
+
+    `customers`: n of them with the facts after all events; `place`: whose an event is; `first` and
+    `last`, shape (n,): where the events of each are. `buckets`: how many the customer has after an
+    event, of which the last may be new, `opened`, and has so many `orders` and so much `gross`
+    then; `purchase_days`: on how many days the customer has bought; `bought_before`: the last of
+    them before the event, or less than 0.
+    """
+
+    customers: CustomerArrays
+    facts: FactColumns
+    new: Appended
+    days: Days
+    place: Ints
+    first: Ints
+    last: Ints
+    buckets: Ints
+    opened: Bools
+    amount: Ints
+    orders: Ints
+    gross: Ints
+    purchase_days: Ints
+    bought_before: Ints
+
+    @classmethod
+    def of(cls, customers: CustomerArrays, new: Appended, days: Days) -> Folds:
+        """The events of customers who have some each, by place in their order; `customers` are
+        changed into what they are after them."""
+        first, last = new.ends
+        place = np.repeat(np.arange(len(first)), last - first + 1)
+        amount = np.array([event.order.amount_minor for event in new.events], np.int64)
+        newest_day, base_orders, base_gross = _newest(customers)
+        earlier = np.append(0, days.day[:-1])
+        earlier[first] = newest_day
+        opened = days.day > earlier
+        begins = opened.copy()
+        begins[first] = True
+        start = np.flatnonzero(begins)[np.cumsum(begins) - 1]
+        on_newest = ~opened[start]
+        total = np.cumsum(amount)
+        number = np.arange(len(place)) - start + 1
+        orders = number + np.where(on_newest, base_orders[place], 0)
+        gross = total - total[start] + amount[start] + np.where(on_newest, base_gross[place], 0)
+        buckets = customers["buckets"][place] + _running(opened, first, place)
+        bought = opened | ((number == 1) & on_newest & (base_orders[place] == 0))
+        purchase_days = customers["purchase_days"][place] + _running(bought, first, place)
+        bought_before = np.append(0, days.day[:-1])
+        bought_before[first] = np.where(customers["purchase_days"] > 0, customers["last_day"], -1)
+
+        ended = np.append(begins[1:], True)
+        folded = _with_days(customers, buckets[last])
+        flat = folded.buckets.view(DTYPE)[:, 0]
+        where = folded["bucket_at"][place[ended]] + buckets[ended] - 1
+        flat["day"][where] = days.day[ended]
+        flat["orders"][where], flat["gross"][where] = orders[ended], gross[ended]
+        folded["first_day"][:] = np.where(
+            folded["purchase_days"] > 0, folded["first_day"], days.day[first]
+        )
+        folded["last_day"][:], folded["purchase_days"][:] = days.day[last], purchase_days[last]
+        ledgers = folded["ledger"]
+        for n, ledger in enumerate(new.ledgers.values()):
+            ledgers[n] = ledger
+        return cls(
+            customers=folded,
+            facts=folded.facts(),
+            new=new,
+            days=days,
+            place=place,
+            first=first,
+            last=last,
+            buckets=buckets,
+            opened=opened,
+            amount=amount,
+            orders=orders,
+            gross=gross,
+            purchase_days=purchase_days,
+            bought_before=bought_before,
+        )
+
+    def table(self, events: Ints, *, before: bool = False) -> BucketTable:
+        """The bucket table of customers after some events, or before them, as of these."""
+        place, orders, gross = self.place[events], self.orders[events], self.gross[events]
+        count, cut = self.buckets[events], np.ones(len(events), bool)
+        if before:
+            cut = ~self.opened[events]
+            orders, gross = orders - 1, gross - self.amount[events]
+            count = count - ~cut
+        where = flat_places(self.facts.start[place], count)
+        row = np.repeat(np.arange(len(events)), count)
+        day, as_of_day = self.facts.day[where], self.days.as_of_day[events]
+        of_day, gross_of_day = self.facts.orders[where], self.facts.gross[where]
+        newest = (np.cumsum(count) - 1)[cut]
+        of_day[newest], gross_of_day[newest] = orders[cut], gross[cut]
+        return BucketTable(
+            rows=len(events),
+            as_of_day=as_of_day,
+            row=row,
+            day=day,
+            age_days=as_of_day[row] - day,
+            orders=of_day,
+            gross=gross_of_day,
+            refunded=self.facts.refunded[where],
+            before=self.facts.before[place],
+        )
+
+    def facts_after(self, event: int) -> CustomerState:
+        """The facts of a customer after an event."""
+        place = int(self.place[event])
+        facts = self.customers.facts_of(place)
+        days = np.frombuffer(facts.buckets, DTYPE)[: int(self.buckets[event])].copy()
+        days["orders"][-1], days["gross"][-1] = self.orders[event], self.gross[event]
+        later = int(self.last[place]) - event
+        ledger = facts.ledger[: len(facts.ledger) - later * order_ledger.RECORD_BYTES]
+        return CustomerState(days.tobytes(), ledger, facts.before, facts.forgotten_ms)
+
+
+def _newest(customers: CustomerArrays) -> tuple[Ints, Ints, Ints]:
+    """The newest day of each customer, and what orders and gross revenue it has."""
+    count, facts = customers["buckets"], customers.facts()
+    has = count > 0
+    at = (customers["bucket_at"] + count - 1)[has]
+    found = np.zeros((3, len(count)), np.int64)
+    found[0] = _NO_DAY
+    found[:, has] = facts.day[at], facts.orders[at], facts.gross[at]
+    return found[0], found[1], found[2]
+
+
+def _running(counted: Bools, first: Ints, place: Ints) -> Ints:
+    """How many are counted of each customer up to each event."""
+    total = np.cumsum(counted)
+    return np.asarray(total - (total[first] - counted[first])[place])
+
+
+def _with_days(customers: CustomerArrays, count: Ints) -> CustomerArrays:
+    """The customers with room for so many buckets each, those that they have first."""
+    at = np.cumsum(count) - count
+    flat = np.zeros((int(count.sum()), customers.buckets.shape[1]), np.int64)
+    had = customers["buckets"]
+    flat[flat_places(at, had)] = customers.buckets[flat_places(customers["bucket_at"], had)]
+    made = CustomerArrays(customers.numbers.copy(), customers.objects.copy(), flat, customers.peaks)
+    made["bucket_at"][:], made["buckets"][:] = at, count
+    return made

@@ -8,17 +8,20 @@ either, or more fail than do not, it is not the customers: the error is raised.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+
+from features.arrays import Ints
 from features.events.orders import Order
 from features.facts.state import EMPTY, apply
 from features.times import MS_PER_DAY
 from model.decide.scoring import Scorer
-from model.judge.budget import joined
-from model.judge.judge import Judge
-from model.judge.judged import Event, JudgedBatch, ScheduledCustomer, telling_order
+from model.judge.customers import CustomerArrays
+from model.judge.judge import Judge, JudgedArrays, Where
+from model.judge.judged import Event
 
 FEW: Final = 20
 """So many customers of one batch may fail although none else is in it."""
@@ -28,41 +31,42 @@ FEW: Final = 20
 class Isolated:
     """A batch judged without what could not be.
 
-    `unscored`: by offset, the error of each event that is not folded. `rescheduled`: the errors of
-    customers whose instants could not be judged; they are due again on the next day. `users`:
+    `unscored`: the error of each event that is not folded. `rescheduled`: the errors of customers
+    whose instants could not be judged; they are due again on the next day. `users`: the places of
     whom all of these belong to.
     """
 
-    judged: JudgedBatch = field(default_factory=JudgedBatch)
-    unscored: dict[int, Exception] = field(default_factory=dict)
+    judged: JudgedArrays
+    unscored: dict[Where, Exception] = field(default_factory=dict)
     rescheduled: list[Exception] = field(default_factory=list)
-    users: set[str] = field(default_factory=set)
+    users: set[int] = field(default_factory=set)
 
 
 def judge_isolated(
     judge: Judge,
-    tracks: Mapping[str, ScheduledCustomer],
-    events: Mapping[str, Sequence[Event]],
+    customers: CustomerArrays,
+    events: Sequence[Sequence[Event]] = (),
     until_ms: int | None = None,
 ) -> Isolated:
-    """What `Judge.judge` gives, and what it could not be asked for; see there for the arguments.
+    """What `Judge.judge_all` gives, and what it could not be asked for; see there for the
+    arguments.
 
     Raises what scoring raises where it is the model, and not some customers.
     """
     try:
-        return Isolated(judge.judge(tracks, events, until_ms))
+        return Isolated(judge.judge_all(customers, events, until_ms))
     except MemoryError:
         raise
     except Exception as error:
-        search = _Search(judge, tracks, events, until_ms)
+        search = _Search(judge, customers, events, until_ms)
         if not scores_a_plain_customer(judge.scorer):
             raise
-        search.among(list(tracks))
-        failed = len(search.found.users)
-        if failed > FEW and 2 * failed > len(tracks):
+        search.among(np.arange(len(customers)))
+        failed = len(search.users)
+        if failed > FEW and 2 * failed > len(customers):
             raise error
-    search.found.judged.scorings.sort(key=telling_order)
-    return search.found
+    judged = JudgedArrays.together(customers, search.parts)
+    return Isolated(judged, search.unscored, search.rescheduled, search.users)
 
 
 def scores_a_plain_customer(scorer: Scorer) -> bool:
@@ -78,57 +82,60 @@ def scores_a_plain_customer(scorer: Scorer) -> bool:
 @dataclass(slots=True)
 class _Search:
     judge: Judge
-    tracks: Mapping[str, ScheduledCustomer]
-    events: Mapping[str, Sequence[Event]]
+    customers: CustomerArrays
+    events: Sequence[Sequence[Event]]
     until_ms: int | None
-    found: Isolated = field(default_factory=Isolated)
+    parts: list[tuple[Ints, CustomerArrays, JudgedArrays]] = field(default_factory=list)
+    unscored: dict[Where, Exception] = field(default_factory=dict)
+    rescheduled: list[Exception] = field(default_factory=list)
+    users: set[int] = field(default_factory=set)
 
-    def among(self, users: Sequence[str]) -> None:
+    def among(self, places: Ints) -> None:
         """Judges these customers, together where that is possible."""
-        if len(users) == 1:
-            self._alone(users[0])
+        if len(places) == 1:
+            self._alone(int(places[0]))
             return
-        for half in (users[: len(users) // 2], users[len(users) // 2 :]):
-            if not half:
-                continue
+        for half in np.array_split(places, 2):
+            events = [self.events[place] for place in half.tolist()] if self.events else ()
+            some = self.customers.take(half)
             try:
-                events = {user: self.events[user] for user in half if user in self.events}
-                self._add(
-                    self.judge.judge({u: self.tracks[u] for u in half}, events, self.until_ms)
-                )
+                judged = self.judge.judge_all(some, events, self.until_ms)
+                self.parts.append((half, some, judged))
             except MemoryError:
                 raise
             except Exception:
                 self.among(half)
 
-    def _alone(self, user_id: str) -> None:
-        track = self.tracks[user_id]
-        for event in self.events.get(user_id, ()):
-            error = self._try(user_id, track, [event], None)
+    def _alone(self, place: int) -> None:
+        customer = self.customers.take(np.array([place]))
+        for event in self.events[place] if self.events else ():
+            customer, error = self._try(place, customer, [event], None)
             if error is not None:
-                self.found.unscored[event.offset] = error
-            else:
-                track = self.found.judged.tracks[user_id]
+                self.unscored[place, event.offset] = error
         if self.until_ms is None:
             return
-        error = self._try(user_id, track, [], self.until_ms)
+        customer, error = self._try(place, customer, [], self.until_ms)
         if error is not None:
-            self.found.rescheduled.append(error)
-            calendar = self.judge.rules.calendar
-            tomorrow_ms = calendar.start_ms(calendar.day_of(self.until_ms) + 1)
-            self.found.judged.tracks[user_id] = ScheduledCustomer(track.customer, tomorrow_ms)
+            self.rescheduled.append(error)
+            self.parts.append((np.array([place]), customer, self._put_off(customer)))
+
+    def _put_off(self, customer: CustomerArrays) -> JudgedArrays:
+        """The customer, due again tomorrow."""
+        assert self.until_ms is not None
+        calendar = self.judge.rules.calendar
+        later = customer.changeable()
+        later["due_ms"][:] = calendar.start_ms(calendar.day_of(self.until_ms) + 1)
+        return JudgedArrays.unchanged(later)
 
     def _try(
-        self, user_id: str, track: ScheduledCustomer, events: Sequence[Event], until_ms: int | None
-    ) -> Exception | None:
+        self, place: int, customer: CustomerArrays, events: Sequence[Event], until_ms: int | None
+    ) -> tuple[CustomerArrays, Exception | None]:
         try:
-            self._add(self.judge.judge({user_id: track}, {user_id: events}, until_ms))
+            judged = self.judge.judge_all(customer, [events], until_ms)
         except MemoryError:
             raise
         except Exception as error:
-            self.found.users.add(user_id)
-            return error
-        return None
-
-    def _add(self, part: JudgedBatch) -> None:
-        self.found.judged = joined(self.found.judged, part)
+            self.users.add(place)
+            return customer, error
+        self.parts.append((np.array([place]), customer, judged))
+        return judged.customers, None

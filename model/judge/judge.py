@@ -1,40 +1,131 @@
 """Order events and grid instants of a batch of customers: folded, scored, decided.
 
 What comes out for a customer depends on that customer's events and instants alone, in their order,
-and never on how they were cut into batches. Scoring is one model call for all of them: facts do
-not depend on decisions, so everything worth scoring is known before anything is decided. Only
-orders that may have lowered a CLV themselves take a second, small one.
+and never on how they were cut into batches.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
-import msgspec
+import numpy as np
 
+from features.arrays import Bools, Ints
 from features.facts.ledger import IdMemory
-from features.facts.state import DEFAULT_MEMORY, Applied, CustomerState, apply
-from model.decide import rule
-from model.decide.codec import CustomerRecord
-from model.decide.history import PurchaseHistory, history_of
+from features.facts.state import DEFAULT_MEMORY, CustomerState, Effect
 from model.decide.policy import Rules
-from model.decide.rule_state import RuleState, Trigger
-from model.decide.scoring import Score, Scorer
-from model.judge import schedule
-from model.judge.folds import FoldedEvent, at_event, judge_events
-from model.judge.judged import (
-    Contested,
-    Event,
-    JudgedBatch,
-    ScheduledCustomer,
-    Scoring,
-    telling_order,
-)
-from model.judge.silences import is_settled, judge_silences
+from model.decide.scoring import Scorer
+from model.judge.customers import NEVER, CustomerArrays
+from model.judge.events import judge_events
+from model.judge.folds import Folds
+from model.judge.judged import Contested, Event, JudgedBatch, ScheduledCustomer, Scoring
+from model.judge.scorings import Scorings
+from model.judge.silences import judge_silences
+from model.judge.stepwise import Stepwise
+
+Where: TypeAlias = tuple[int, int]
+"""The place of a customer, and the offset of an event of theirs."""
+
+
+@dataclass(slots=True)
+class JudgedArrays:
+    """What a batch did: the customers as they are now, in their places, every scoring worth
+    publishing, in the order of telling, and what events did that were not just new. `reach_ms` has,
+    of the events beyond the id memory, how far back that reaches.
+
+    `changed`: whose facts or rule state changed; of the others only the due time may have.
+    `contested`: under a budget, everyone for whom a warning was raised at an instant, by place;
+    `model.judge.budget` settles who is warned of. `folds`: the events that scorings speak of.
+    """
+
+    customers: CustomerArrays
+    changed: Bools
+    scorings: Scorings
+    effects: dict[Where, Effect] = field(default_factory=dict)
+    reach_ms: dict[Where, int] = field(default_factory=dict)
+    contested: dict[int, Contested] = field(default_factory=dict)
+    folds: Folds | None = None
+    instants: int = 0
+
+    @classmethod
+    def unchanged(cls, customers: CustomerArrays) -> JudgedArrays:
+        """Customers of whom nothing was judged."""
+        nobody = np.zeros(len(customers), bool)
+        return cls(customers, nobody, Scorings.of(customers.users, []))
+
+    @classmethod
+    def together(
+        cls, customers: CustomerArrays, parts: Sequence[tuple[Ints, CustomerArrays, JudgedArrays]]
+    ) -> JudgedArrays:
+        """What was judged of customers at some places, as they were before it, one after the
+        other."""
+        found = cls.unchanged(customers)
+        users = customers.users
+        told: list[tuple[int, Scoring]] = []
+        for places, before, part in parts:
+            at = places.tolist()
+            found.changed[places] |= part.changed
+            whose = part.scorings.place.tolist()
+            told += [(at[n], one) for n, one in zip(whose, part.objects(before), strict=True)]
+            found.effects |= {(at[n], offset): one for (n, offset), one in part.effects.items()}
+            found.reach_ms |= {(at[n], offset): ms for (n, offset), ms in part.reach_ms.items()}
+            found.contested |= {at[n]: one for n, one in part.contested.items()}
+            found.instants += part.instants
+        found.scorings = Scorings.together([Scorings.of(users, told)])
+        after = [(places, part.customers) for places, _, part in parts]
+        found.customers = _with_parts(customers, after)
+        return found
+
+    @classmethod
+    def of(cls, batch: JudgedBatch) -> JudgedArrays:
+        """A batch of objects, judged without events."""
+        users = list(batch.tracks)
+        place = {user: at for at, user in enumerate(users)}
+        told = Scorings.of(users, [(place[one.user_id], one) for one in batch.scorings])
+        return cls(
+            customers=CustomerArrays.of(batch.tracks.items()),
+            changed=np.array([user in batch.changed for user in users], bool),
+            scorings=Scorings.together([told]),
+            contested={place[user]: one for user, one in batch.contested.items()},
+            instants=batch.instants,
+        )
+
+    def states(self) -> dict[str, bytes]:
+        """Those who changed, as they are stored."""
+        users, changed = self.customers.users, np.flatnonzero(self.changed)
+        encoded = self.customers.encoded(changed)
+        return dict(zip([users[place] for place in changed.tolist()], encoded, strict=True))
+
+    def due_ms(self) -> dict[str, int | None]:
+        """When everybody is due next; None: not at all."""
+        due = zip(self.customers.users, self.customers["due_ms"].tolist(), strict=True)
+        return {user: None if at_ms == NEVER else at_ms for user, at_ms in due}
+
+    def objects(self, before: CustomerArrays) -> list[Scoring]:
+        """The scorings one by one; `before`: the customers before the batch."""
+
+        def facts(place: int, fold: int) -> CustomerState:
+            folds = self.folds
+            return before.facts_of(place) if folds is None or fold < 0 else folds.facts_after(fold)
+
+        return [self.scorings.scoring(row, facts) for row in range(len(self.scorings))]
+
+    def batch(self, before: CustomerArrays, events: Sequence[Sequence[Event]] = ()) -> JudgedBatch:
+        """The same as objects; `before`: the customers before the batch, who had these events."""
+        users = before.users
+        batch = JudgedBatch(scorings=self.objects(before), instants=self.instants)
+        batch.tracks = {user: self.customers.track(place) for place, user in enumerate(users)}
+        batch.changed = {users[place] for place in np.flatnonzero(self.changed).tolist()}
+        batch.effects = {
+            event.offset: self.effects.get((place, event.offset), Effect.NEW)
+            for place, some in enumerate(events)
+            for event in some
+        }
+        batch.reach_ms = {offset: reach_ms for (_, offset), reach_ms in self.reach_ms.items()}
+        batch.contested = {users[place]: one for place, one in self.contested.items()}
+        return batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,328 +136,129 @@ class Judge:
     rules: Rules
     memory: IdMemory = DEFAULT_MEMORY
 
+    def judge_all(
+        self,
+        customers: CustomerArrays,
+        events: Sequence[Sequence[Event]] = (),
+        until_ms: int | None = None,
+    ) -> JudgedArrays:
+        """Customers after their events, and after the due instants up to `until_ms` if given.
+
+        `events`: of each customer, or none at all. Users may be there twice, and offsets, as those
+        of several partitions are. Under a budget whoever is due at an instant must be judged for it
+        before anything later is: see `model.judge.budget`.
+        """
+        users = customers.users
+        eventful = np.array([bool(some) for some in events or [()] * len(users)], bool)
+        settled = customers.settled(self.scorer.model_version)
+        parts: list[tuple[Ints, CustomerArrays]] = []
+        scorings: list[Scorings] = []
+        changed = np.zeros(len(users), bool)
+        left = np.flatnonzero(~settled)
+        instants, folds = 0, None
+        if until_ms is None:
+            who = np.flatnonzero(settled & eventful)
+            if len(who):
+                some = customers if len(who) == len(users) else customers.take(who)
+                followed = judge_events(
+                    some, [events[at] for at in who.tolist()], self.scorer, self.rules, self.memory
+                )
+                folds, instants = followed.folds, followed.instants
+                scorings = [one.of_all(users, who) for one in followed.scorings]
+                parts.append((who[followed.places], followed.customers))
+                changed[who[followed.places]] = True
+                left = np.append(left, who[np.array(followed.left, np.int64)])
+        else:
+            is_silent = settled & ~eventful & (customers["due_ms"] != NEVER)
+            who = np.flatnonzero(is_silent)
+            left = np.flatnonzero(~is_silent)
+            if len(who):
+                some = customers if len(who) == len(users) else customers.take(who)
+                silent = judge_silences(some, np.full(len(who), until_ms), self.scorer, self.rules)
+                instants = silent.instants
+                scorings.append(silent.scorings.of_all(users, who))
+                parts.append((who, silent.customers))
+                changed[who[silent.changed]] = True
+                left = np.append(left, who[silent.left])
+        judged = JudgedArrays.unchanged(customers)
+        judged.changed, judged.folds, judged.instants = changed, folds, instants
+        for group in _apart(left.tolist(), users, events):
+            scorings.append(self._stepwise(group, customers, events, until_ms, judged, parts))
+        if scorings:
+            judged.scorings = Scorings.together(scorings)
+        judged.customers = _with_parts(customers, parts)
+        return judged
+
     def judge(
         self,
         tracks: Mapping[str, ScheduledCustomer],
         events: Mapping[str, Sequence[Event]],
         until_ms: int | None = None,
     ) -> JudgedBatch:
-        """The tracks after their events, and after the due instants up to `until_ms` if given.
+        """`judge_all` customers who are objects. Every user in `events` must be in `tracks`."""
+        users = list(tracks)
+        of_each = [events.get(user, ()) for user in users]
+        customers = CustomerArrays.of(tracks.items())
+        return self.judge_all(customers, of_each, until_ms).batch(customers, of_each)
 
-        Every user in `events` must be in `tracks`. Scorings come by instant; those of one customer
-        in the order in which they were made. Under a budget whoever is due at an instant must be
-        judged for it before anything later is: see `model.judge.budget`.
-        """
-        judged = JudgedBatch()
-        settled = {
-            user_id: track
-            for user_id, track in tracks.items()
-            if is_settled(track.customer.rule_state, self.scorer)
-        }
-        if until_ms is None:
-            with_events = {user_id: settled[user_id] for user_id in events if user_id in settled}
-            if with_events:
-                judged = judge_events(with_events, events, self.scorer, self.rules, self.memory)
-        else:
-            silent = {
-                user_id: track
-                for user_id, track in settled.items()
-                if track.due_ms is not None and user_id not in events
-            }
-            if silent:
-                until = dict.fromkeys(silent, until_ms)
-                judged = judge_silences(silent, until, self.scorer, self.rules)
-        courses = [
-            self._course(user_id, track, events.get(user_id, ()), until_ms)
-            for user_id, track in tracks.items()
-            if user_id not in judged.tracks
-        ]
-        if courses:
-            self._judge_courses(courses, until_ms, judged)
-        if courses or events:
-            judged.scorings.sort(key=telling_order)
-        return judged
-
-    def _judge_courses(
-        self, courses: Sequence[_Course], until_ms: int | None, judged: JudgedBatch
-    ) -> None:
-        """Judges customers step by step; `judged` has them afterwards."""
-        scores = _scores(self.scorer, self.rules, courses)
-        before = _scores_before(self.scorer, courses, scores)
-        for course in courses:
-            judged.instants += sum(isinstance(step, _Instant) for step in course.steps)
-            judged.note(course.applied)
-        for course, of_course in zip(courses, scores, strict=True):
-            decided = self._decide(course, of_course, before, until_ms)
-            judged.tracks[course.user_id] = decided.track
-            judged.scorings += decided.scorings
-            if decided.changed:
-                judged.changed.add(course.user_id)
-            if decided.contested:
-                judged.contested[course.user_id] = decided.contested
-
-    def _course(
+    def _stepwise(
         self,
-        user_id: str,
-        track: ScheduledCustomer,
-        events: Sequence[Event],
+        places: Sequence[int],
+        customers: CustomerArrays,
+        events: Sequence[Sequence[Event]],
         until_ms: int | None,
-    ) -> _Course:
-        """A customer's events folded, and what has to be scored on the way."""
-        facts, rule_state = track.customer.facts, track.customer.rule_state
-        steps: list[_Instant | _Fold | _Rebase] = []
-        done: list[tuple[int, Applied]] = []
-        scored = rule_state.scored_last
-        if scored and rule_state.model_version != self.scorer.model_version:
-            steps.append(_Rebase(facts, self.rules.calendar.start_ms(scored.day)))
-        as_of_ms, due_ms = rule_state.as_of_ms, track.due_ms
-        # Found once for what is scored and for what is judged after it.
-        history = history_of(facts, self.rules.enough_purchase_days)
-        for event in events:
-            applied = apply(facts, event.order, self.memory, self.rules.calendar)
-            done.append((event.offset, applied))
-            if (after := applied.state) is facts:
+        judged: JudgedArrays,
+        parts: list[tuple[Ints, CustomerArrays]],
+    ) -> Scorings:
+        """Judges customers of different ids, and of different offsets, one after the other;
+        `judged` and `parts` have them afterwards."""
+        users = customers.users
+        place_of = {users[place]: place for place in places}
+        of_users = {users[place]: events[place] for place in places if events}
+        tracks = {users[place]: customers.track(place) for place in places}
+        batch = Stepwise(self.scorer, self.rules, self.memory).judge(tracks, of_users, until_ms)
+        parts.append((np.array(places, np.int64), CustomerArrays.of(batch.tracks.items())))
+        judged.changed[[place_of[user] for user in batch.changed]] = True
+        judged.instants += batch.instants
+        judged.contested |= {place_of[user]: one for user, one in batch.contested.items()}
+        for user, some in of_users.items():
+            for offset in [event.offset for event in some]:
+                where = place_of[user], offset
+                if batch.effects[offset] is not Effect.NEW:
+                    judged.effects[where] = batch.effects[offset]
+                if offset in batch.reach_ms:
+                    judged.reach_ms[where] = batch.reach_ms[offset]
+        return Scorings.of(users, [(place_of[one.user_id], one) for one in batch.scorings])
+
+
+def _apart(
+    places: Sequence[int], users: Sequence[str], events: Sequence[Sequence[Event]]
+) -> Iterator[list[int]]:
+    """Customers in groups in which no user id and no offset is there twice."""
+    while places:
+        group, later = list[int](), list[int]()
+        seen, offsets = set[str](), set[int]()
+        for place in places:
+            own = {event.offset for event in events[place]} if events else set[int]()
+            if users[place] in seen or own & offsets:
+                later.append(place)
                 continue
-            # What the rule remembers is known here only up to the first scoring in the batch.
-            known = None if steps else rule_state
-            steps += self._instants(facts, history, known, due_ms, event.watermark_ms)
-            as_of_ms = max(as_of_ms, event.order.ts_ms, event.watermark_ms)
-            history = history_of(after, self.rules.enough_purchase_days)
-            steps.append(_Fold(after, as_of_ms, facts, event, applied, history))
-            facts, due_ms = after, as_of_ms + 1
-        if until_ms is not None:
-            known = None if steps else rule_state
-            steps += self._instants(facts, history, known, due_ms, until_ms)
-        return _Course(user_id, track, facts, history, steps, done)
-
-    def _instants(
-        self,
-        facts: CustomerState,
-        history: PurchaseHistory | None,
-        rule_state: RuleState | None,
-        from_ms: int | None,
-        until_ms: int,
-    ) -> list[_Instant]:
-        """The grid instants that may be due while the facts stay as they are."""
-        if history is None or from_ms is None or from_ms > until_ms:
-            return []
-        from_day = self.rules.calendar.day_from(from_ms)
-        deciding_from = schedule.first_deciding_day(history, rule_state, from_day, self.rules)
-        return [
-            _Instant(facts, at, history, refresh)
-            for at, refresh in schedule.possible_instants(
-                history, from_ms, until_ms, self.rules, deciding_from=deciding_from
-            )
-        ]
-
-    def _decide(
-        self,
-        course: _Course,
-        scores: Sequence[_Scored],
-        before: Mapping[int, int],
-        until_ms: int | None,
-    ) -> _Decided:
-        """What the rule makes of a course whose steps have these scores; `before` are those of
-        `_scores_before`."""
-        customer, due_ms = course.track.customer, course.track.due_ms
-        rule_state = customer.rule_state
-        scorings: list[Scoring] = []
-        contest: tuple[RuleState, Scoring | None] | None = None
-        for step, (score, sure) in zip(course.steps, scores, strict=True):
-            if isinstance(step, _Instant):
-                earlier = rule_state
-                rule_state, told = self._at_instant(course, earlier, step, score, sure)
-                if told and told.raised and self.rules.policy.budget_per_day is not None:
-                    contest = _without_place(earlier, step, told)
-                if told:
-                    scorings.append(told)
-                continue
-            assert score is not None
-            if isinstance(step, _Fold):
-                clv_before = before.get(step.event.offset)
-                fold = FoldedEvent(
-                    course.user_id,
-                    step.event,
-                    step.applied,
-                    step.before,
-                    step.facts,
-                    step.as_of_ms,
-                )
-                rule_state, told = at_event(
-                    rule_state, fold, score, clv_before, step.history, self.scorer, self.rules
-                )
-                scorings.append(told)
-            else:
-                rule_state = self._rebased(rule_state, score)
-        history: PurchaseHistory | None = None
-        after_ms = -1
-        if course.has_events or until_ms is not None:
-            # Without `until_ms` the last step is an event: instants only lead up to one.
-            after_ms = max(course.steps[-1].as_of_ms if course.steps else -1, until_ms or -1)
-            history = course.history
-            due_ms = schedule.next_due(history, rule_state, after_ms, self.rules)
-        changed = course.has_events or rule_state is not customer.rule_state
-        if changed:
-            customer = CustomerRecord(course.facts, rule_state)
-        contested = None
-        if contest:
-            contest_due_ms = schedule.next_due(history, contest[0], after_ms, self.rules)
-            track = ScheduledCustomer(CustomerRecord(course.facts, contest[0]), contest_due_ms)
-            contested = Contested(track, contest[1])
-        return _Decided(ScheduledCustomer(customer, due_ms), changed, scorings, contested)
-
-    def _rebased(self, rule_state: RuleState, score: Score) -> RuleState:
-        scored = rule_state.scored_last
-        assert scored is not None
-        version = self.scorer.model_version
-        return rule.rebased(rule_state, version, scored.clv_minor, score.clv_minor)
-
-    def _at_instant(
-        self,
-        course: _Course,
-        rule_state: RuleState,
-        step: _Instant,
-        score: Score | None,
-        sure: bool,
-    ) -> tuple[RuleState, Scoring | None]:
-        clv_minor = 0 if score is None else score.clv_minor
-        verdict = rule.on_instant(
-            rule_state, step.as_of_ms, clv_minor, sure, step.history, self.rules
-        )
-        if score is None or (verdict.raised is None and not step.refresh):
-            return verdict.rule_state, None
-        return verdict.rule_state, Scoring(
-            user_id=course.user_id,
-            offset=None,
-            as_of_ms=step.as_of_ms,
-            trigger=Trigger.SILENCE,
-            score=score,
-            reference=rule_state.reference,
-            facts=step.facts,
-            raised=verdict.raised,
-        )
+            group.append(place)
+            seen.add(users[place])
+            offsets |= own
+        yield group
+        places = later
 
 
-class _Instant(msgspec.Struct, frozen=True, gc=False):
-    """A grid instant that may turn out to be due."""
-
-    facts: CustomerState
-    as_of_ms: int
-    history: PurchaseHistory
-    refresh: bool
-
-
-class _Fold(msgspec.Struct, frozen=True, gc=False):
-    """An event, with the facts after and before it, and the history after it."""
-
-    facts: CustomerState
-    as_of_ms: int
-    before: CustomerState
-    event: Event
-    applied: Applied
-    history: PurchaseHistory | None
-
-
-class _Rebase(msgspec.Struct, frozen=True, gc=False):
-    """A score by the new model of what the old one scored last."""
-
-    facts: CustomerState
-    as_of_ms: int
-
-
-class _Course(NamedTuple):
-    """One customer's way through a batch: the facts and history after it, what has to be scored on
-    the way, and what the events did, by offset."""
-
-    user_id: str
-    track: ScheduledCustomer
-    facts: CustomerState
-    history: PurchaseHistory | None
-    steps: list[_Instant | _Fold | _Rebase]
-    applied: list[tuple[int, Applied]]
-
-    @property
-    def has_events(self) -> bool:
-        """Whether an event was folded."""
-        return self.facts is not self.track.customer.facts
-
-
-class _Decided(NamedTuple):
-    """What became of one customer in a batch, as `JudgedBatch` has it of all."""
-
-    track: ScheduledCustomer
-    changed: bool
-    scorings: list[Scoring]
-    contested: Contested | None
-
-
-class _Scored(NamedTuple):
-    """The score of a step, None where nobody asks for it; and of a midnight whether the silence is
-    one to warn of, by its length and its index."""
-
-    score: Score | None
-    sure: bool
-
-
-def _scores(scorer: Scorer, rules: Rules, courses: Sequence[_Course]) -> list[list[_Scored]]:
-    """The scores of the steps of every customer: the risk of those who may be warned of, then the
-    rest of who is to be warned of or told of, each by one model call."""
-    steps = [(course.user_id, step) for course in courses for step in course.steps]
-    silent = [
-        rules.calendar.day_of(step.as_of_ms) - step.history.last_day
-        if isinstance(step, _Instant)
-        else -1
-        for _, step in steps
-    ]
-    doubtful = range(rules.first_silence_days, rules.late_silence_days)
-    asked = [n for n, days in enumerate(silent) if days in doubtful and rules.threshold is not None]
-    found_indices = scorer.indices([(steps[n][1].facts, steps[n][1].as_of_ms) for n in asked])
-    indices = dict(zip(asked, found_indices, strict=True))
-    sure = [rules.is_sure(days, indices.get(n, -math.inf)) for n, days in enumerate(silent)]
-    wanted = [
-        n
-        for n, (_, step) in enumerate(steps)
-        if sure[n] or not isinstance(step, _Instant) or step.refresh
-    ]
-    found = scorer.scores(
-        [(steps[n][1].facts, steps[n][1].as_of_ms) for n in wanted],
-        [steps[n][0] for n in wanted] if scorer.attributes else None,
-    )
-    scores = dict(zip(wanted, found, strict=True))
-    every = iter([_Scored(scores.get(n), sure[n]) for n in range(len(steps))])
-    return [list(islice(every, len(course.steps))) for course in courses]
-
-
-def _scores_before(
-    scorer: Scorer, courses: Sequence[_Course], scores: Sequence[Sequence[_Scored]]
-) -> dict[int, int]:
-    """The CLVs without the event but as of its instant, by offset, of the events that may be
-    value drops. An event can only be one where the CLV is under what the highest reference of
-    the customer, before or within the batch, allows."""
-    suspects: list[tuple[str, _Fold]] = []
-    for course, of_course in zip(courses, scores, strict=True):
-        if not course.has_events:
-            continue
-        highest = max((p.clv_minor for p in course.track.customer.rule_state.peaks), default=0)
-        swapped = isinstance(course.steps[0], _Rebase)
-        for step, (score, _) in zip(course.steps, of_course, strict=True):
-            if score is None or isinstance(step, _Instant):
-                continue
-            low = swapped or rule.is_down_by(rule.VALUE_DROP, score.clv_minor, highest)
-            if low and isinstance(step, _Fold):
-                suspects.append((course.user_id, step))
-            highest = max(highest, score.clv_minor)
-    found = scorer.scores(
-        [(step.before, step.as_of_ms) for _, step in suspects], [user for user, _ in suspects]
-    )
-    return {
-        step.event.offset: score.clv_minor for (_, step), score in zip(suspects, found, strict=True)
-    }
-
-
-def _without_place(
-    rule_state: RuleState, step: _Instant, told: Scoring
-) -> tuple[RuleState, Scoring | None]:
-    """What an instant comes to whose warning the budget has no place for."""
-    after = rule.deferred(rule_state, step.as_of_ms)
-    return after, msgspec.structs.replace(told, raised=None) if step.refresh else None
+def _with_parts(
+    customers: CustomerArrays, parts: Sequence[tuple[Ints, CustomerArrays]]
+) -> CustomerArrays:
+    """The customers with others in some places."""
+    if len(parts) == 1 and len(parts[0][0]) == len(customers):
+        return parts[0][1]
+    order = np.arange(len(customers))
+    size = len(customers)
+    for places, some in parts:
+        order[places] = size + np.arange(len(some))
+        size += len(some)
+    return CustomerArrays.together([customers, *(some for _, some in parts)]).take(order)

@@ -7,95 +7,121 @@ publish at most. Whoever is not warned of at that one is left to be judged step 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from features.arrays import Bools, Ints
+from features.arrays import Bools, Floats, Ints
 from features.columns.table import FactColumns
 from model.decide import rule
-from model.decide.codec import CustomerRecord
-from model.decide.history import history_of
+from model.decide.history import PurchaseHistory
 from model.decide.policy import Rules
-from model.decide.rule import Verdict
-from model.decide.rule_state import RuleState, Trigger
+from model.decide.rule_state import RaisedWarning, Trigger
 from model.decide.scoring import Score, Scorer
-from model.judge.judged import JudgedBatch, ScheduledCustomer, Scoring
+from model.judge.customers import NEVER, CustomerArrays
+from model.judge.judged import Scoring
+from model.judge.scorings import INSTANT, TRIGGERS, Scorings
 
 # Buckets looked at in one go: some MB of columns, however long the silences are.
 _MOST_BUCKETS: Final = 100_000
-_NEVER: Final = 2**40
+_NO_DAY: Final = 2**40
 _DAY_BITS: Final = 24
+_SILENCE: Final = TRIGGERS.index(Trigger.SILENCE)
 
 
-def is_settled(rule_state: RuleState, scorer: Scorer) -> bool:
-    """Whether a customer has no other model to move to."""
-    if rule_state.swapped:
-        return False
-    return not rule_state.peaks or rule_state.model_version == scorer.model_version
+class Silenced(NamedTuple):
+    """Customers after their silences: `changed` and `left` are places, of those whose rule state is
+    another and of those who are to be judged step by step, who are as they were."""
+
+    customers: CustomerArrays
+    changed: Sequence[int]
+    left: Sequence[int]
+    scorings: Scorings
+    instants: int
 
 
 def judge_silences(
-    tracks: Mapping[str, ScheduledCustomer],
-    until_ms: Mapping[str, int],
-    scorer: Scorer,
-    rules: Rules,
-) -> JudgedBatch:
-    """Customers who have a due time and are `is_settled`, after the instants that are due up to
-    `until_ms` of each; but for those who are to be judged step by step. Scorings are in the order
-    of telling."""
-    calendar, users = rules.calendar, list(tracks)
-    customers = [track.customer for track in tracks.values()]
-    due_ms = [track.due_ms or 0 for track in tracks.values()]
-    day_from = {at_ms: calendar.day_from(at_ms) for at_ms in set(due_ms)}
-    since = np.array([day_from[at_ms] for at_ms in due_ms], np.int64)
-    until_day = np.array([calendar.day_of(until_ms[user_id]) for user_id in users], np.int64)
-    facts = FactColumns.of([customer.facts for customer in customers])
-    bought = facts.bought()
-    states = [customer.rule_state for customer in customers]
-    spans = Spans.of(bought.last_day, bought.days, states, rules)
-    at = spans.midnights(since, until_day)
-    rated = _rated(facts, spans, at, scorer, users)
+    customers: CustomerArrays, until_ms: Ints, scorer: Scorer, rules: Rules
+) -> Silenced:
+    """Customers who have a due time and no other model to move to, after the instants that are due
+    up to `until_ms` of each."""
+    calendar = rules.calendar
+    until_day = calendar.days_of(until_ms)
+    spans = Spans.of(customers, rules)
+    at = spans.midnights(calendar.days_from(customers["due_ms"]), until_day)
+    users = customers.users
+    rated = _rated(customers.facts(), spans, at, scorer, users)
+    starts_ms = calendar.starts_ms(rated.day)
 
-    start_ms = {day: calendar.start_ms(day) for day in set(rated.days)}
-    verdicts = {
-        place: _verdict(customers[place], start_ms[day], score, rules)
-        for place, day, score, first in zip(*rated, strict=True)
-        if first
-    }
+    after = customers.changeable()
+    told: dict[int, Scoring] = {}
+    changed, left = [], []
     budgeted = rules.policy.budget_per_day is not None
-    left = {place for place, verdict in verdicts.items() if budgeted or verdict.raised is None}
-    judged = JudgedBatch(instants=len(at.day) - int(np.isin(at.customer, list(left)).sum()))
-    judged.scorings = [
-        Scoring(
+    for row in np.flatnonzero(rated.asked).tolist():
+        place, as_of_ms = int(rated.customer[row]), int(starts_ms[row])
+        raised = None if budgeted else _warned(after, place, as_of_ms, rated.score(row), rules)
+        if raised is None:
+            left.append(place)
+            continue
+        changed.append(place)
+        told[row] = Scoring(
             user_id=users[place],
             offset=None,
-            as_of_ms=start_ms[day],
+            as_of_ms=as_of_ms,
             trigger=Trigger.SILENCE,
-            score=score,
-            reference=customers[place].rule_state.reference,
-            facts=customers[place].facts,
-            raised=verdicts[place].raised if first else None,
+            score=rated.score(row),
+            reference=raised.reference,
+            facts=customers.facts_of(place),
+            raised=raised,
         )
-        for place, day, score, first in zip(*rated, strict=True)
-        if place not in left
-    ]
-    for place, verdict in verdicts.items():
-        customers[place] = CustomerRecord(customers[place].facts, verdict.rule_state)
-        judged.changed.add(users[place])
-    spans.may_warn[list(verdicts)] = False
-    due_days = spans.due(until_day + 1)
-    due_at = {day: calendar.start_ms(day) for day in set(due_days) if day is not None}
-    judged.tracks = {
-        user_id: ScheduledCustomer(customer, None if day is None else due_at[day])
-        for user_id, customer, day in zip(users, customers, due_days, strict=True)
-    }
-    for place in left:
-        del judged.tracks[users[place]]
-        judged.changed.discard(users[place])
-    return judged
+    spans.may_warn[changed] = False
+    after["due_ms"][:] = spans.due_ms(until_day + 1)
+    after["due_ms"][left] = customers["due_ms"][left]
+    peak_at = customers["peak_at"][rated.customer]
+    rows = len(rated.day)
+    has = customers["peaks"][rated.customer] > 0
+    references = np.tile(np.array([0, -1]), (rows, 1))
+    references[has] = customers.peaks[peak_at[has]]
+    scorings = Scorings(
+        users,
+        place=rated.customer,
+        offset=np.full(rows, INSTANT),
+        fold=np.full(rows, -1),
+        as_of_ms=starts_ms,
+        trigger=np.full(rows, _SILENCE),
+        clv_minor=rated.clv_minor,
+        churn=rated.churn,
+        reference_day=references[:, 0],
+        reference_minor=references[:, 1],
+        whole=told,
+    )
+    instants = len(at.day)
+    if left:
+        instants -= int(np.isin(at.customer, left).sum())
+        scorings = scorings.take(np.flatnonzero(~np.isin(rated.customer, left)))
+    return Silenced(after, changed, left, scorings, instants)
+
+
+def _warned(
+    customers: CustomerArrays, place: int, as_of_ms: int, score: Score, rules: Rules
+) -> RaisedWarning | None:
+    """The warning of a midnight of which the rule is sure; the customer is as it leaves them."""
+    first, last, days = (
+        int(customers[name][place]) for name in ("first_day", "last_day", "purchase_days")
+    )
+    verdict = rule.on_instant(
+        customers.rule_state_of(place),
+        as_of_ms,
+        score.clv_minor,
+        True,
+        PurchaseHistory(first, last, min(days, rules.enough_purchase_days)),
+        rules,
+    )
+    if verdict.raised is not None:
+        customers.put_rule_state(place, verdict.rule_state)
+    return verdict.raised
 
 
 class _Midnights(NamedTuple):
@@ -112,10 +138,14 @@ class _Rated(NamedTuple):
     """Midnights with a score: whose (the place of the customer), the day, the score, and whether
     the rule is asked about it."""
 
-    customers: list[int]
-    days: list[int]
-    scores: list[Score]
-    asked: list[bool]
+    customer: Ints
+    day: Ints
+    clv_minor: Ints
+    churn: Floats
+    asked: Bools
+
+    def score(self, row: int) -> Score:
+        return Score(int(self.clv_minor[row]), float(self.churn[row]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +160,17 @@ class Spans:
     warns_from: Ints
 
     @classmethod
-    def of(
-        cls, last_day: Ints, purchase_days: Ints, states: Sequence[RuleState], rules: Rules
-    ) -> Spans:
-        """The silences of customers who bought last on these days, and on so many."""
-        may_warn = np.array([state.may_warn(rules) for state in states], bool)
-        quiet_until = np.array([state.quiet_until_day for state in states], np.int64)
+    def of(cls, customers: CustomerArrays, rules: Rules) -> Spans:
+        """The silences of customers; whom the rule could warn of is as `RuleState.may_warn`."""
+        last_day, days = customers["last_day"], customers["purchase_days"]
+        own, quiet_until = customers["floor_minor"], customers["quiet_until_day"]
+        floor = np.maximum(np.where(own < 0, rules.floor_minor, own), 1)
+        may_warn = (customers["armed"] != 0) & (customers.references() >= floor)
         return cls(
             rules,
             last_day,
-            end_day=np.where(purchase_days > 0, last_day + rules.horizon_days, -1),
-            may_warn=may_warn & (purchase_days >= rules.policy.min_orders),
+            end_day=np.where(days > 0, last_day + rules.horizon_days, -1),
+            may_warn=may_warn & (days >= rules.policy.min_orders),
             warns_from=np.maximum(last_day + rules.first_silence_days, quiet_until),
         )
 
@@ -151,7 +181,7 @@ class Spans:
         every, learned = rules.refresh_days, rules.threshold is not None
         end = np.minimum(self.end_day, until_day)
         late = last_day + (rules.late_silence_days if learned else rules.first_silence_days)
-        first = np.where(self.may_warn, np.maximum(since, self.warns_from), _NEVER)
+        first = np.where(self.may_warn, np.maximum(since, self.warns_from), _NO_DAY)
         first_late = np.maximum(first, late)
         spans = [
             _days(first, np.minimum(end, late - 1)),
@@ -167,15 +197,16 @@ class Spans:
         )
         return _Midnights(customer, day, refresh, day >= first[customer])
 
-    def due(self, since: Ints) -> list[int | None]:
-        """The first day, not before that given, on which each customer has to be judged; None:
-        there is none."""
+    def due_ms(self, since: Ints) -> Ints:
+        """The first midnight, not before the day given, at which each customer has to be judged;
+        NEVER: there is none."""
         every = self.rules.refresh_days
-        due = np.where(self.may_warn, np.maximum(since, self.warns_from), _NEVER)
+        due = np.where(self.may_warn, np.maximum(since, self.warns_from), _NO_DAY)
         if every is not None:
             due = np.minimum(due, self._next_refresh(since, every))
-        is_due = (due <= self.end_day).tolist()
-        return [day if is_any else None for day, is_any in zip(due.tolist(), is_due, strict=True)]
+        is_due = due <= self.end_day
+        starts_ms = self.rules.calendar.starts_ms(np.where(is_due, due, 0))
+        return np.where(is_due, starts_ms, NEVER)
 
     def _next_refresh(self, since: Ints, every: int) -> Ints:
         """The first refresh days at or after those given."""
@@ -199,7 +230,7 @@ def _rated(
     churn, index = None, np.full(len(at.day), -np.inf)
     if scorer.risk is not None:
         churn = np.empty(len(at.day))
-        for part in _parts(facts.count[at.customer]):
+        for part in parts(facts.count[at.customer]):
             risks = scorer.risks(facts.at(at.customer[part], at.day[part]))
             assert risks is not None
             churn[part], index[part] = risks
@@ -208,29 +239,18 @@ def _rated(
     asked = np.zeros(len(at.day), bool)
     asked[sure[np.unique(at.customer[sure], return_index=True)[1]]] = True
     wanted = np.flatnonzero(at.refresh | asked)
-    # In the order in which they are told of (`model.judge.judged.telling_order`).
-    rank = np.empty(len(users), np.int64)
-    rank[sorted(range(len(users)), key=users.__getitem__)] = np.arange(len(users))
-    wanted = wanted[np.lexsort((rank[at.customer[wanted]], at.day[wanted]))]
     whose, day = at.customer[wanted], at.day[wanted]
     known = None if churn is None else churn[wanted]
-    scores: list[Score] = []
-    for part in _parts(facts.count[whose]):
+    clv_minor, gone = np.empty(len(wanted), np.int64), np.empty(len(wanted))
+    for part in parts(facts.count[whose]):
         of_part = [users[place] for place in whose[part].tolist()] if scorer.attributes else None
         table = facts.at(whose[part], day[part])
-        clv_minor, gone = scorer.rated(table, of_part, None if known is None else known[part])
-        scores += map(Score, clv_minor.tolist(), gone.tolist())
-    return _Rated(whose.tolist(), day.tolist(), scores, asked[wanted].tolist())
+        rated = scorer.rated(table, of_part, None if known is None else known[part])
+        clv_minor[part], gone[part] = rated
+    return _Rated(whose, day, clv_minor, gone, asked[wanted])
 
 
-def _verdict(customer: CustomerRecord, as_of_ms: int, score: Score, rules: Rules) -> Verdict:
-    """What the rule says of a midnight that it is sure of."""
-    history = history_of(customer.facts, rules.enough_purchase_days)
-    assert history is not None
-    return rule.on_instant(customer.rule_state, as_of_ms, score.clv_minor, True, history, rules)
-
-
-def _parts(buckets: Ints) -> Iterator[slice]:
+def parts(buckets: Ints) -> Iterator[slice]:
     """Rows with so many buckets each, in parts that fit into memory."""
     after = np.cumsum(buckets + 1)
     start = 0

@@ -17,16 +17,17 @@ from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
+import numpy as np
 
 from features.events.orders import Order, OrderRules, Reason, Rejected
 from features.facts.state import Effect
 from features.times import rfc3339
-from model.decide import codec
 from model.explain.reasons import explain
 from model.judge.budget import pieces, settle, share, split
+from model.judge.customers import CustomerArrays
 from model.judge.isolate import Isolated, judge_isolated
-from model.judge.judge import Judge
-from model.judge.judged import Event, JudgedBatch, ScheduledCustomer
+from model.judge.judge import Judge, JudgedArrays
+from model.judge.judged import Event, JudgedBatch
 from streamer.errors import where
 from streamer.listing.listing import listing
 from streamer.listing.tally import NOTHING, Tally, bad_records, tally_of
@@ -44,7 +45,6 @@ from streamer.pipeline.messages import Writer, dead_letter, in_holdout, pack, ti
 from streamer.records import Message, Partition, Topics
 from streamer.store.base import Write
 
-Customers: TypeAlias = Mapping[str, ScheduledCustomer]
 Events: TypeAlias = Mapping[str, Sequence[Event]]
 
 
@@ -117,7 +117,7 @@ class WriteContext(NamedTuple):
     """What one write was judged from: customers before it, their events, and the instant up to
     which those who are due were judged, None where only the events closed any."""
 
-    customers: Customers
+    customers: CustomerArrays
     events: Events
     until_ms: int | None
 
@@ -174,16 +174,16 @@ class Plan:
     """What is to be done about a batch, in this order: dead letters and scores published, the write
     made, of which the warnings wait in the outbox.
 
-    `customers` as they are after it; `tally`: what it adds to the counts; `context`: what it was
-    judged from, None where others heard of that before; `isolated`: who could not be scored, None
-    where everybody could.
+    `customers`: what was judged, for who keeps them; `tally`: what it adds to the counts;
+    `context`: what it was judged from, None where others heard of that before; `isolated`: who
+    could not be scored, None where everybody could.
     """
 
     dead_letters: Sequence[Message]
     scores: Sequence[Message]
     warnings: Sequence[Message]
     write: Write
-    customers: Customers
+    customers: JudgedArrays
     counters: Counters
     tally: Tally = NOTHING
     context: WriteContext | None = None
@@ -274,14 +274,14 @@ def take_in(
 
 def plan_batch(
     intake: Intake,
-    customers: Customers,
+    customers: CustomerArrays,
     position: Position,
     pipeline: Pipeline,
     erasures: Erasures,
 ) -> BatchPlan:
     """What to do about records; `customers` has everyone who is in the events."""
     batch, events = intake.batch, intake.events
-    isolated = judge_isolated(pipeline.judge, customers, events)
+    isolated = judge_isolated(pipeline.judge, customers, [events[user] for user in customers.users])
     rejects = [*intake.rejects, *_unapplied(batch, isolated)]
     bad = {parsed.offset: why.reason.value for parsed, why in rejects}
     window, exceeded = dead_letters.follow(
@@ -295,7 +295,8 @@ def plan_batch(
         if not allowed:
             return BatchPlan(None, exceeded)
         fewer = take_in(allowed, position, pipeline, erasures)
-        known = {user_id: customers[user_id] for user_id in fewer.events}
+        some = [at for at, user in enumerate(customers.users) if user in fewer.events]
+        known = customers.take(np.array(some, np.int64))
         return BatchPlan(plan_batch(fewer, known, position, pipeline, erasures).plan, exceeded)
     plan = _plan(isolated.judged, pipeline, isolated, WriteContext(customers, events, None))
     counters = plan.counters
@@ -325,12 +326,17 @@ def plan_batch(
 # --- silence ------------------------------------------------------------------------------------
 
 
-def plan_due(customers: Customers, until_ms: int, pipeline: Pipeline) -> tuple[Plan, JudgedBatch]:
+def plan_due(
+    customers: CustomerArrays, until_ms: int, pipeline: Pipeline
+) -> tuple[Plan, JudgedBatch]:
     """What to do about customers who are due at `until_ms` or before; and under a budget those for
     whom a warning was raised, who are left out of the plan."""
-    isolated = judge_isolated(pipeline.judge, customers, {}, until_ms)
-    settled, contested = split(isolated.judged)
-    return _plan(settled, pipeline, isolated, WriteContext(customers, {}, until_ms)), contested
+    isolated = judge_isolated(pipeline.judge, customers, (), until_ms)
+    judged, contested = isolated.judged, JudgedBatch()
+    if judged.contested:
+        settled, contested = split(judged.batch(customers))
+        judged = JudgedArrays.of(settled)
+    return _plan(judged, pipeline, isolated, WriteContext(customers, {}, until_ms)), contested
 
 
 def plan_contested(
@@ -343,7 +349,7 @@ def plan_contested(
     number, count = position.partition.number, position.partition_count
     places = share(budget, number, count, rules.calendar.day_of(instant_ms))
     settled = settle(candidates, places, instant_ms, rules)
-    plan = _plan(settled.judged, pipeline)
+    plan = _plan(JudgedArrays.of(settled.judged), pipeline)
     plan.counters.deferred = settled.newly_deferred
     return plan
 
@@ -352,7 +358,7 @@ def plan_contested(
 
 
 def _plan(
-    judged: JudgedBatch,
+    judged: JudgedArrays,
     pipeline: Pipeline,
     isolated: Isolated | None = None,
     context: WriteContext | None = None,
@@ -360,7 +366,7 @@ def _plan(
     """What was judged, as messages and a write."""
     writer = pipeline.writer
     # Nearly every scoring is a score and nothing else.
-    told = [s for s in judged.scorings if s.raised or s.value_drop or s.answered]
+    told = judged.scorings.told
     raised = [scoring for scoring in told if scoring.raised]
     noticed = [scoring for scoring in told if scoring.notice]
     shares = iter(explain(pipeline.judge.scorer, noticed))
@@ -373,25 +379,20 @@ def _plan(
     scores = writer.scores(judged.scorings) if pipeline.publish_scores else []
     outbox = [pack(message) for message in warnings]
     holdout = partial(in_holdout, share=writer.rules.policy.holdout_share)
-    customers = judged.tracks
     failed = isolated if isolated is not None and isolated.users else None
     return Plan(
         dead_letters=(),
         scores=scores,
         warnings=warnings,
         write=Write(
-            states={
-                user_id: codec.encode(customer.customer)
-                for user_id, customer in customers.items()
-                if user_id in judged.changed
-            },
-            due={user_id: customer.due_ms for user_id, customer in customers.items()},
+            states=judged.states(),
+            due=judged.due_ms(),
             outbox=outbox,
             next_offset=None,
             high_ts_ms=None,
             listing=listing(told, outbox) if outbox else {},
         ),
-        customers=customers,
+        customers=judged,
         tally=tally_of(told, writer.rules, holdout) if outbox else NOTHING,
         counters=Counters(
             duplicates=sum(effect is Effect.REPEAT for effect in judged.effects.values()),
@@ -415,8 +416,8 @@ def _unapplied(batch: Sequence[Parsed], isolated: Isolated) -> list[tuple[Parsed
     at = {parsed.offset: parsed for parsed in batch}
     return [
         (at[offset], _beyond_memory(at[offset], reach_ms))
-        for offset, reach_ms in beyond_memory.items()
-    ] + [(at[offset], _not_scored(error)) for offset, error in unscored.items()]
+        for (_, offset), reach_ms in beyond_memory.items()
+    ] + [(at[offset], _not_scored(error)) for (_, offset), error in unscored.items()]
 
 
 def _dead_letter(parsed: Parsed, why: Rejected, position: Position, pipeline: Pipeline) -> Message:

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cachetools import LRUCache
+import numpy as np
 
 from model.decide import codec
 from model.decide.codec import CustomerDamaged, CustomerNewer
+from model.judge.customers import CustomerArrays
+from model.judge.judge import JudgedArrays
 from model.judge.judged import ScheduledCustomer
+from model.judge.kept import KeptCustomers
 from streamer import log
 from streamer.clock import Clock
 from streamer.pipeline.batch import Counters, Pipeline
@@ -55,27 +58,41 @@ class Customers:
         self._rebuild_partly = rebuild_partly
         self._clock = clock
         self._rebuilds = 0
-        self._cache: LRUCache[str, ScheduledCustomer] = LRUCache(room)
+        self._kept = KeptCustomers(room)
 
-    def remember(self, customers: Mapping[str, ScheduledCustomer]) -> None:
-        if self._cache.maxsize:
-            self._cache.update(customers)
+    def remember(self, judged: JudgedArrays) -> None:
+        self._kept.put(judged.customers, judged.changed)
 
     def forget(self, user_id: str) -> None:
-        self._cache.pop(user_id, None)
+        self._kept.forget(user_id)
 
     def forget_all(self) -> None:
-        self._cache.clear()
+        self._kept.clear()
 
     async def load(
         self, user_ids: Sequence[str], pipeline: Pipeline, counters: Counters
-    ) -> dict[str, ScheduledCustomer]:
+    ) -> CustomerArrays:
         """The customers, damaged ones rebuilt; for what is raised see `_rebuilt`."""
-        missing = [user_id for user_id in user_ids if user_id not in self._cache]
-        loaded = await self._store.load(self._lease.partition, missing) if missing else []
+        missing = [user_id for user_id in user_ids if user_id not in self._kept]
+        if not missing:
+            return self._kept.take(user_ids)
+        fetched = await self._fetched(missing, pipeline, counters)
+        read = CustomerArrays.of([(user_id, fetched[user_id]) for user_id in missing])
+        if len(missing) == len(user_ids):
+            return read
+        known = self._kept.take([user_id for user_id in user_ids if user_id in self._kept])
+        is_missing = np.array([user_id in fetched for user_id in user_ids], bool)
+        order = np.argsort(np.argsort(is_missing, kind="stable"), kind="stable")
+        return CustomerArrays.together([known, read]).take(order)
+
+    async def _fetched(
+        self, user_ids: Sequence[str], pipeline: Pipeline, counters: Counters
+    ) -> dict[str, ScheduledCustomer]:
+        """Customers from the store."""
+        loaded = await self._store.load(self._lease.partition, user_ids)
         fetched: dict[str, ScheduledCustomer] = {}
         damaged: dict[str, Stored] = {}
-        for user_id, stored in zip(missing, loaded, strict=True):
+        for user_id, stored in zip(user_ids, loaded, strict=True):
             try:
                 fetched[user_id] = customer_of(stored)
             except CustomerNewer as error:
@@ -86,10 +103,7 @@ class Customers:
         if damaged:
             fetched |= await self._rebuilt(damaged, pipeline)
             counters.rebuilt += len(damaged)
-        return {
-            user_id: fetched[user_id] if user_id in fetched else self._cache[user_id]
-            for user_id in user_ids
-        }
+        return fetched
 
     @property
     def listed(self) -> bool:
@@ -106,7 +120,9 @@ class Customers:
     ) -> None:
         """Lists the open warnings of customers as their states have them; `whole`: with these, all
         of the partition's customers have been named since it was claimed."""
-        listing = listed_again(await self.load(user_ids, pipeline, counters), pipeline)
+        customers = await self.load(user_ids, pipeline, counters)
+        tracks = {user: customers.track(at) for at, user in enumerate(customers.users)}
+        listing = listed_again(tracks, pipeline)
         await self._lease.write(Write({}, {}, [], None, None, listing=listing, listed=whole))
 
     async def unlist(self) -> None:

@@ -15,11 +15,12 @@ from features.events.orders import Rejected
 from features.times import MS_PER_DAY, instant_ms, rfc3339, rfc3339_of
 from model.decide.history import Tenure, history_of
 from model.decide.policy import Rules
-from model.decide.rule_state import RaisedWarning, Trigger
+from model.decide.rule_state import RaisedWarning
 from model.decide.scoring import Scorer
 from model.explain.reasons import Share
 from model.explain.summary import answer_sentence, warning_sentence
 from model.judge.judged import Scoring
+from model.judge.scorings import TRIGGERS, Scorings
 from streamer.records import Message, MessageColumns, Topics
 
 WARNING_SCHEMA: Final = "churn-warning/1"
@@ -103,8 +104,7 @@ _COUNT_DIGITS: Final = 9
 
 # No value and no headers, in MessagePack.
 _NOTHING_ELSE: Final = b"\xc0\x90"
-# Reading the value of an enumeration's member costs more than looking it up.
-_TRIGGERS: Final = {trigger: trigger.value for trigger in Trigger}
+_TRIGGERS: Final = tuple(trigger.value for trigger in TRIGGERS)
 
 _json = msgspec.json.Encoder()
 _packed = msgspec.msgpack.Encoder()
@@ -170,27 +170,21 @@ class Writer:
         """The writer of a scorer's messages under some rules."""
         return cls(scorer, rules, topics, rules.policy.version)
 
-    def scores(self, scorings: Sequence[Scoring]) -> MessageColumns:
+    def scores(self, scorings: Scorings) -> MessageColumns:
         """The clv-scores records of scorings, keyed by user so that compaction keeps the last."""
-        if not scorings:
-            return MessageColumns(self.topics.scores, [], [], [])
-        scale = self._scale
-        users, instants, found, references, triggers = zip(
-            *[(s.user_id, s.as_of_ms, s.score, s.reference, s.trigger) for s in scorings],
-            strict=True,
-        )
-        stamps = rfc3339_of(set(instants))
-        clvs, chances = zip(*[(one.clv_minor, one.churn_probability) for one in found], strict=True)
+        scale, instants = self._scale, scorings.as_of_ms.tolist()
+        users = [scorings.users[place] for place in scorings.place.tolist()]
+        clvs, references = scorings.clv_minor.tolist(), scorings.reference_minor.tolist()
         records = map(
             ClvScore,
             repeat(SCORE_SCHEMA),
             users,
-            map(stamps.__getitem__, instants),
+            map(rfc3339_of(set(instants)).__getitem__, instants),
             [clv / scale for clv in clvs],
             self.rules.segments(clvs),
-            chances,
-            [None if peak is None else peak.clv_minor / scale for peak in references],
-            map(_TRIGGERS.__getitem__, triggers),
+            scorings.churn.tolist(),
+            [None if minor < 0 else minor / scale for minor in references],
+            map(_TRIGGERS.__getitem__, scorings.trigger.tolist()),
             repeat(self.scorer.model_version),
         )
         # In one go, a record a line; a newline within a text is written \\n.

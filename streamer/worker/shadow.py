@@ -120,7 +120,7 @@ class Shadow:
             closing = (events[-1].watermark_ms for events in context.events.values() if events)
             until_ms = max(closing, default=None)
         else:
-            users = self._followed(context.customers)
+            users = self._followed(context.customers.users)
         met = self._met(known, users, context)
         day = -1 if until_ms is None else self._calendar.day_of(until_ms)
         if not met and not events and day <= known.day:
@@ -141,7 +141,10 @@ class Shadow:
         room = MAX_CUSTOMERS - sum(len(one.users) for one in self._known.values())
         fresh = [user for user in users if user not in known.users][: max(room, 0)]
         known.users.update(fresh)
-        return [(user, context.customers[user]) for user in fresh]
+        if not fresh:
+            return []
+        at = {user: place for place, user in enumerate(context.customers.users)}
+        return [(user, context.customers.track(at[user])) for user in fresh]
 
     def _send(self, step: Step, known: _Known) -> None:
         if self._pipe is None:

@@ -3,6 +3,7 @@ from datetime import UTC as UTC_ZONE
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +40,16 @@ def test_a_day_and_its_date_are_the_same(ts_ms: int) -> None:
     day = day_of(ts_ms)
     assert iso_day(day) == rfc3339(ts_ms)[:10]
     assert day_of_date(iso_day(day)) == day
+
+
+@given(instants=st.lists(st.integers(0, 4_102_444_800_000), max_size=4))
+@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "America/Sao_Paulo"])
+def test_many_days_are_as_each_is(zone: str, instants: list[int]) -> None:
+    calendar, many = calendar_of(zone), np.array(instants, np.int64)
+    days = calendar.days_of(many)
+    assert days.tolist() == [calendar.day_of(ts_ms) for ts_ms in instants]
+    assert calendar.starts_ms(days).tolist() == [calendar.start_ms(day) for day in days.tolist()]
+    assert calendar.days_from(many).tolist() == [calendar.day_from(ts_ms) for ts_ms in instants]
 
 
 @pytest.mark.parametrize(

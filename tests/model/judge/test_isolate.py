@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -13,8 +14,9 @@ from features.columns.vector import FEATURE_NAMES
 from features.events.orders import Order
 from features.times import MS_PER_DAY
 from model.decide.codec import UNKNOWN
+from model.judge.customers import CustomerArrays
 from model.judge.isolate import FEW, judge_isolated
-from model.judge.judge import Judge
+from model.judge.judge import Judge, JudgedArrays
 from model.judge.judged import Event, JudgedBatch, ScheduledCustomer
 from tests.support.fakes import CannotScore, LinearModel, Raising, at, by_time, every, judge, scorer
 from tests.support.strategies import batches
@@ -39,6 +41,34 @@ def events_by_user(orders: Sequence[Order], first: int = 0) -> dict[str, list[Ev
     return found
 
 
+@dataclass
+class Found:
+    """What is left of an isolated batch, as objects."""
+
+    judged: JudgedBatch
+    unscored: dict[int, Exception]
+    rescheduled: list[Exception]
+    users: set[str]
+
+
+def isolated(
+    by: Judge,
+    tracks: Mapping[str, ScheduledCustomer],
+    events: Mapping[str, Sequence[Event]],
+    until_ms: int | None = None,
+) -> Found:
+    customers = CustomerArrays.of(tracks.items())
+    users = customers.users
+    of_each = [events.get(user, ()) for user in users]
+    found = judge_isolated(by, customers, of_each if events else (), until_ms)
+    return Found(
+        found.judged.batch(customers, of_each),
+        {offset: error for (_, offset), error in found.unscored.items()},
+        found.rescheduled,
+        {users[place] for place in found.users},
+    )
+
+
 def alone(judged: JudgedBatch, user: str) -> tuple[ScheduledCustomer, list[object]]:
     return judged.tracks[user], [s for s in judged.scorings if s.user_id == user]
 
@@ -48,14 +78,14 @@ LOG = by_time(every("ada", 7, 6), every("ben", 9, 3), every("cleo", 5, 2), every
 
 def test_a_batch_without_trouble_is_judged_as_ever() -> None:
     tracks, events = tracks_of(LOG), events_by_user(LOG)
-    found = judge_isolated(judge(), tracks, events)
+    found = isolated(judge(), tracks, events)
     assert found.judged == judge().judge(tracks, events)
     assert (found.unscored, found.rescheduled, found.users) == ({}, [], set())
 
 
 def test_an_order_that_cannot_be_scored_is_left_out_and_nobody_else_is_touched() -> None:
     tracks, events = tracks_of(LOG), events_by_user(LOG)
-    found = judge_isolated(judge_that_raises_at(4), tracks, events)
+    found = isolated(judge_that_raises_at(4), tracks, events)
     # Ada's fourth order is never counted, so each after it would be the fourth again.
     assert sorted(found.unscored) == [e.offset for e in events["ada"]][3:]
     assert all(isinstance(error, CannotScore) for error in found.unscored.values())
@@ -72,7 +102,7 @@ def test_an_order_that_cannot_be_scored_is_left_out_and_nobody_else_is_touched()
 @given(cut=batches(range(len(LOG))), orders=st.integers(2, 6))
 def test_who_is_left_out_does_not_depend_on_batches(cut: list[list[int]], orders: int) -> None:
     by = judge_that_raises_at(orders)
-    whole = judge_isolated(by, tracks_of(LOG), events_by_user(LOG))
+    whole = isolated(by, tracks_of(LOG), events_by_user(LOG))
     tracks: dict[str, ScheduledCustomer] = {}
     unscored: list[int] = []
     every_event = events_by_user(LOG)
@@ -83,7 +113,7 @@ def test_who_is_left_out_does_not_depend_on_batches(cut: list[list[int]], orders
             if (kept := [event for event in of if event.offset in places])
         }
         known = {user: tracks.get(user, ScheduledCustomer(UNKNOWN, None)) for user in events}
-        found = judge_isolated(by, known, events)
+        found = isolated(by, known, events)
         tracks |= found.judged.tracks
         unscored += found.unscored
     assert (tracks, sorted(unscored)) == (whole.judged.tracks, sorted(whole.unscored))
@@ -94,7 +124,7 @@ def test_instants_that_cannot_be_judged_are_rescheduled_to_the_next_day() -> Non
     due = {user: track for user, track in tracks.items() if track.due_ms is not None}
     assert {"ada", "ben"} <= due.keys()
     until_ms = at(60.5)
-    found = judge_isolated(judge_that_raises_at(6), due, {}, until_ms)
+    found = isolated(judge_that_raises_at(6), due, {}, until_ms)
     assert found.users == {"ada"}
     assert [type(error) for error in found.rescheduled] == [CannotScore]
     rescheduled = found.judged.tracks["ada"]
@@ -108,7 +138,7 @@ def test_instants_that_cannot_be_judged_are_rescheduled_to_the_next_day() -> Non
 
 def test_a_model_that_scores_nobody_is_no_matter_of_customers() -> None:
     with pytest.raises(CannotScore):
-        judge_isolated(judge_that_raises_at(-1), tracks_of(LOG), events_by_user(LOG))
+        isolated(judge_that_raises_at(-1), tracks_of(LOG), events_by_user(LOG))
 
 
 def test_many_who_fail_are_no_matter_of_customers_either() -> None:
@@ -116,20 +146,15 @@ def test_many_who_fail_are_no_matter_of_customers_either() -> None:
         return by_time(*(every(f"user-{n}", 7, 2) for n in range(count)))
 
     by, few, many = judge_that_raises_at(2), log(FEW), log(FEW + 1)
-    assert len(judge_isolated(by, tracks_of(few), events_by_user(few)).users) == FEW
+    assert len(isolated(by, tracks_of(few), events_by_user(few)).users) == FEW
     with pytest.raises(CannotScore):
-        judge_isolated(by, tracks_of(many), events_by_user(many))
+        isolated(by, tracks_of(many), events_by_user(many))
 
 
 class OutOfMemory(Judge):
     """Raises MemoryError."""
 
-    def judge(
-        self,
-        tracks: Mapping[str, ScheduledCustomer],
-        events: Mapping[str, Sequence[Event]],
-        until_ms: int | None = None,
-    ) -> JudgedBatch:
+    def judge_all(self, *_: object) -> JudgedArrays:
         raise MemoryError
 
 
@@ -137,7 +162,7 @@ def test_want_of_memory_is_nobody_s_fault() -> None:
     usual = judge()
     short = OutOfMemory(usual.scorer, usual.rules, usual.memory)
     with pytest.raises(MemoryError):
-        judge_isolated(short, tracks_of(LOG), events_by_user(LOG))
+        isolated(short, tracks_of(LOG), events_by_user(LOG))
 
 
 def test_a_result_that_is_no_number_counts_as_not_scored() -> None:
@@ -147,6 +172,6 @@ def test_a_result_that_is_no_number_counts_as_not_scored() -> None:
             found[X[:, _ORDERS] == 4] = float("nan")
             return found
 
-    found = judge_isolated(judge(by=scorer(Nan())), tracks_of(LOG), events_by_user(LOG))
+    found = isolated(judge(by=scorer(Nan())), tracks_of(LOG), events_by_user(LOG))
     assert found.users == {"ada"}
     assert all("not finite" in str(error) for error in found.unscored.values())

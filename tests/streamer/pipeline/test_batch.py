@@ -8,6 +8,7 @@ import pytest
 
 from features.events.orders import Order, Reason, Rejected
 from features.times import MS_PER_DAY
+from model.judge.customers import CustomerArrays
 from streamer.pipeline.batch import (
     Counters,
     Parsed,
@@ -45,7 +46,7 @@ def reason(record: Rec, position: Position = ALONE) -> Reason | None:
 
 def planned(batch: list[Parsed], through: Pipeline, position: Position = ALONE) -> Plan:
     intake = take_in(batch, position, through, Erasures())
-    customers = dict.fromkeys(intake.events, UNKNOWN)
+    customers = CustomerArrays.of([(user, UNKNOWN) for user in intake.events])
     plan, _ = plan_batch(intake, customers, position, through, Erasures())
     assert plan is not None
     return plan
@@ -63,7 +64,7 @@ def test_a_batch_becomes_scores_a_write_and_counts() -> None:
 
 def test_a_silence_becomes_a_warning_that_waits_in_the_outbox() -> None:
     log = read(records(every("ada", 7, 21)), ALONE, pipeline(), Erasures())
-    plan, contested = plan_due(planned(log, pipeline()).customers, at(300), pipeline())
+    plan, contested = plan_due(planned(log, pipeline()).customers.customers, at(300), pipeline())
     assert len(plan.warnings) == len(plan.write.outbox) == plan.counters.warnings == 1
     assert contested.contested == {}
 
@@ -72,7 +73,8 @@ def test_one_record_too_many_is_planned_up_to_the_last_that_is_allowed() -> None
     through = replace(pipeline(), dead_letter_limits=Limits(max_run=1, max_ratio=None))
     batch = read(records([an_order("ada", 1), b"{", b"[]"]), ALONE, through, Erasures())
     intake = take_in(batch, ALONE, through, Erasures())
-    plan, exceeded = plan_batch(intake, {"ada": UNKNOWN}, ALONE, through, Erasures())
+    ada = CustomerArrays.of([("ada", UNKNOWN)])
+    plan, exceeded = plan_batch(intake, ada, ALONE, through, Erasures())
     assert exceeded is not None
     assert exceeded.offset == 2
     assert plan is not None

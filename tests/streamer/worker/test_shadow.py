@@ -190,9 +190,9 @@ def test_writes_without_anybody_who_is_followed_are_not_passed_on() -> None:
     pipe = FakePipe()
     shadow = Shadow(0.0, Metrics())
     shadow._pipe = pipe
-    shadow.wrote(0, WriteContext({}, {}, None))
-    shadow.wrote(0, WriteContext({}, {}, at(10)))
-    shadow.wrote(0, WriteContext({}, {}, at(10) + 1))
+    shadow.wrote(0, WriteContext(_those(), {}, None))
+    shadow.wrote(0, WriteContext(_those(), {}, at(10)))
+    shadow.wrote(0, WriteContext(_those(), {}, at(10) + 1))
     assert len(pipe.frames) == 1  # the day passes for those who were met before
 
 
@@ -226,9 +226,7 @@ async def test_a_process_compares_real_models_and_another_model_is_compared_anew
         await shadow.look(live, tmp_path / "0.5")
         for start in range(0, 3):
             order = an_order("ada", start)
-            shadow.wrote(
-                0, WriteContext({"ada": _unknown()}, {"ada": [_event(start, order)]}, None)
-            )
+            shadow.wrote(0, WriteContext(_those("ada"), {"ada": [_event(start, order)]}, None))
         await _until(lambda: shadow.agreement is not None and shadow.agreement.scorings == 3)
         assert shadow.agreement is not None
         assert [shadow.agreement.live, shadow.agreement.shadow] == versions
@@ -239,7 +237,7 @@ async def test_a_process_compares_real_models_and_another_model_is_compared_anew
         assert shadow.refused == "the process that compares has ended"
         await shadow.look(live, tmp_path / "0.5")
         assert shadow._process is process  # not before a while has passed
-        shadow.wrote(0, WriteContext({"ada": _unknown()}, {}, None))  # and nobody minds
+        shadow.wrote(0, WriteContext(_those("ada"), {}, None))  # and nobody minds
         (tmp_path / "0.5" / "model.json").write_bytes(b"broken")
         await shadow.look(live, tmp_path / "0.5")
         await _until(lambda: "SHA-256" in shadow.refused)
@@ -247,11 +245,12 @@ async def test_a_process_compares_real_models_and_another_model_is_compared_anew
         await shadow.close()
 
 
-def _unknown():  # type: ignore[no-untyped-def]
+def _those(*users: str):  # type: ignore[no-untyped-def]
     from model.decide.codec import UNKNOWN
+    from model.judge.customers import CustomerArrays
     from model.judge.judged import ScheduledCustomer
 
-    return ScheduledCustomer(UNKNOWN, None)
+    return CustomerArrays.of([(user, ScheduledCustomer(UNKNOWN, None)) for user in users])
 
 
 def _event(place: int, order: Order):  # type: ignore[no-untyped-def]

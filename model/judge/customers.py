@@ -1,0 +1,291 @@
+"""Many customers as arrays: what a batch is judged from, and what it leaves.
+
+Each is a row of numbers and a row of objects, with day buckets and peaks in two flat arrays beside
+them. A row is a `ScheduledCustomer`, and becomes one where somebody asks for one customer alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.arrays import Bools, Ints
+from features.columns.table import BEFORE_COLUMNS, FactColumns
+from features.facts import buckets
+from features.facts.state import NOTHING_BEFORE, Before, CustomerState
+from model.decide import codec
+from model.decide.codec import CustomerRecord
+from model.decide.rule_state import Peak, RuleState
+from model.judge.judged import ScheduledCustomer
+
+Objects: TypeAlias = NDArray[np.object_]
+
+NEVER: Final = -1
+"""`due_ms` of who is not due at all."""
+
+_RULE: Final = (
+    "as_of_ms",
+    "armed",
+    "episode_ms",
+    "deferred_since_ms",
+    "floor_minor",
+    "swapped",
+    "quiet_until_day",
+)
+# Where in the flat arrays a customer's buckets and peaks begin, and how many; then what is known of
+# the purchases (`features.columns.table.Bought`), of the facts and of the rule state.
+_NUMBERS: Final = {
+    name: at
+    for at, name in enumerate(
+        (
+            *("bucket_at", "buckets", "peak_at", "peaks", "due_ms"),
+            *("first_day", "last_day", "purchase_days", "forgotten_ms", "wide"),
+            *_RULE,
+            *(f"before_{name}" for name in BEFORE_COLUMNS),
+        )
+    )
+}
+_OBJECTS: Final = {
+    name: at
+    for at, name in enumerate(
+        ("user", "ledger", "model_version", "episode_id", "raised", "scored", "deferred")
+    )
+}
+_BEFORE: Final = slice(len(_NUMBERS) - len(BEFORE_COLUMNS), len(_NUMBERS))
+_OF_RULE: Final = slice(_NUMBERS[_RULE[0]], _NUMBERS[_RULE[-1]] + 1)
+_WORDS: Final = buckets.RECORD_BYTES // 8
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerArrays:
+    """n customers. `numbers` and `objects` have a row each; `buckets`, shape (b, 3), are the words
+    of `features.facts.buckets.DTYPE`, and `peaks`, shape (p, 2), days and CLVs in minor units, of
+    which each customer has a part."""
+
+    numbers: Ints
+    objects: Objects
+    buckets: Ints
+    peaks: Ints
+
+    @classmethod
+    def of(cls, tracks: Iterable[tuple[str, ScheduledCustomer]]) -> CustomerArrays:
+        """The arrays of some customers."""
+        found = list(tracks)
+        facts = [track.customer.facts for _, track in found]
+        states = [track.customer.rule_state for _, track in found]
+        numbers = np.zeros((len(found), len(_NUMBERS)), np.int64)
+        objects = np.empty((len(found), len(_OBJECTS)), object)
+        flat = np.frombuffer(b"".join([one.buckets for one in facts]), np.int64)
+        peaks = [(peak.day, peak.clv_minor) for state in states for peak in state.peaks]
+        made = cls(
+            numbers,
+            objects,
+            flat.reshape(-1, _WORDS),
+            np.array(peaks, np.int64).reshape(len(peaks), 2),
+        )
+        if not found:
+            return made
+        rule = [[getattr(state, name) for name in _RULE] for state in states]
+        numbers[:, _OF_RULE] = rule
+        made["due_ms"][:] = [NEVER if t.due_ms is None else t.due_ms for _, t in found]
+        made["forgotten_ms"][:] = [one.forgotten_ms for one in facts]
+        made["wide"][:] = [one.wide for one in facts]
+        columns = FactColumns.of(facts)
+        made["bucket_at"][:], made["buckets"][:] = columns.start, columns.count
+        count = np.array([len(state.peaks) for state in states], np.int64)
+        made["peak_at"][:], made["peaks"][:] = np.cumsum(count) - count, count
+        numbers[:, _BEFORE] = columns.before
+        for name, column in columns.bought()._asdict().items():
+            made[_BOUGHT[name]][:] = column
+        for at, (user_id, track) in enumerate(found):
+            rule_state = track.customer.rule_state
+            objects[at] = (
+                user_id,
+                track.customer.facts.ledger,
+                rule_state.model_version,
+                rule_state.episode_id,
+                rule_state.raised,
+                rule_state.scored,
+                rule_state.deferred,
+            )
+        return made
+
+    @classmethod
+    def together(cls, parts: Sequence[CustomerArrays]) -> CustomerArrays:
+        """The customers of several, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        made = cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in cls.__slots__))
+        for name, column in (("bucket_at", "buckets"), ("peak_at", "peaks")):
+            sizes = np.cumsum([0, *(len(getattr(part, column)) for part in parts)])[:-1]
+            made[name][:] += np.repeat(sizes, [len(part) for part in parts])
+        return made
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, name: str) -> Any:
+        """A column, shape (n,): not a copy."""
+        at = _NUMBERS.get(name)
+        return self.objects[:, _OBJECTS[name]] if at is None else self.numbers[:, at]
+
+    @property
+    def users(self) -> list[str]:
+        """Whose they are; the same id may be there twice, of two partitions."""
+        users: list[str] = self["user"].tolist()
+        return users
+
+    def take(self, places: Ints) -> CustomerArrays:
+        """Some of them, with flat arrays that hold theirs alone."""
+        made = CustomerArrays(self.numbers[places], self.objects[places], self.buckets, self.peaks)
+        at, count = made["bucket_at"], made["buckets"]
+        flat = self.buckets[flat_places(at, count)]
+        at[:] = np.cumsum(count) - count
+        at, count = made["peak_at"], made["peaks"]
+        peaks = self.peaks[flat_places(at, count)]
+        at[:] = np.cumsum(count) - count
+        return CustomerArrays(made.numbers, made.objects, flat, peaks)
+
+    def changeable(self) -> CustomerArrays:
+        """The same customers, whose numbers and objects may be written to."""
+        return CustomerArrays(self.numbers.copy(), self.objects.copy(), self.buckets, self.peaks)
+
+    def replaced(self, places: Ints, by: CustomerArrays) -> CustomerArrays:
+        """These customers with others in some places."""
+        order = np.arange(len(self))
+        order[places] = len(self) + np.arange(len(places))
+        return CustomerArrays.together([self, by]).take(order)
+
+    def facts(self) -> FactColumns:
+        """The facts of all."""
+        days = self.buckets.view(buckets.DTYPE)[:, 0]
+        return FactColumns(
+            start=self["bucket_at"],
+            count=self["buckets"],
+            day=days["day"].astype(np.int64),
+            orders=days["orders"].astype(np.int64),
+            gross=days["gross"].astype(np.int64),
+            refunded=days["refunded"].astype(np.int64),
+            before=self.numbers[:, _BEFORE],
+        )
+
+    def bucket_days(self) -> Ints:
+        """The days of all `buckets`."""
+        days = self.buckets.view(buckets.DTYPE)[:, 0]["day"]
+        return np.asarray(days, np.int64)
+
+    def references(self) -> Ints:
+        """The CLV that each is compared with; -1: none."""
+        found = np.full(len(self), -1)
+        has = self["peaks"] > 0
+        found[has] = self.peaks[self["peak_at"][has], 1]
+        return found
+
+    def settled(self, model_version: str) -> Bools:
+        """Who has no other model to move to."""
+        of_model = np.asarray(self["model_version"] == model_version, bool)
+        return np.asarray((self["swapped"] == 0) & ((self["peaks"] == 0) | of_model))
+
+    # --- one customer ------------------------------------------------------------------------
+
+    def facts_of(self, place: int) -> CustomerState:
+        """The facts of one."""
+        row = self.numbers[place].tolist()
+        at = row[_NUMBERS["bucket_at"]]
+        before = row[_BEFORE]
+        return CustomerState(
+            self.buckets[at : at + row[_NUMBERS["buckets"]]].tobytes(),
+            self.objects[place, _OBJECTS["ledger"]],
+            Before(*before) if any(before) else NOTHING_BEFORE,
+            row[_NUMBERS["forgotten_ms"]],
+            bool(row[_NUMBERS["wide"]]),
+        )
+
+    def rule_state_of(self, place: int) -> RuleState:
+        """What the rule remembers of one."""
+        row = self.numbers[place].tolist()
+        at = row[_NUMBERS["peak_at"]]
+        as_of_ms, armed, episode_ms, since_ms, floor_minor, swapped, quiet_until = row[_OF_RULE]
+        _, _, version, episode_id, raised, scored, deferred = self.objects[place].tolist()
+        peaks = self.peaks[at : at + row[_NUMBERS["peaks"]]].tolist()
+        return RuleState(
+            version,
+            as_of_ms,
+            tuple([Peak(day, clv_minor) for day, clv_minor in peaks]),
+            bool(armed),
+            episode_ms,
+            episode_id,
+            raised,
+            scored,
+            deferred,
+            since_ms,
+            floor_minor,
+            bool(swapped),
+            quiet_until,
+        )
+
+    def track(self, place: int) -> ScheduledCustomer:
+        """One of them."""
+        due_ms = int(self.numbers[place, _NUMBERS["due_ms"]])
+        customer = CustomerRecord(self.facts_of(place), self.rule_state_of(place))
+        return ScheduledCustomer(customer, None if due_ms == NEVER else due_ms)
+
+    def put_rule_state(self, place: int, state: RuleState) -> None:
+        """Writes what the rule remembers of one; the peaks must be those that are there."""
+        self.numbers[place, _OF_RULE] = [getattr(state, name) for name in _RULE]
+        self.objects[place, _OBJECTS["raised"]] = state.raised
+
+    # --- bytes ---------------------------------------------------------------------------------
+
+    def encoded(self, places: Ints) -> list[bytes]:
+        """What `model.decide.codec.encode` makes of some of them."""
+        some = self.take(places)
+        peaks = list(map(tuple, some.peaks.tolist()))
+        days = some.buckets.tobytes()
+        found = []
+        for row, objects in zip(some.numbers.tolist(), some.objects.tolist(), strict=True):
+            day_at, day_count, at, count, _, _, _, _, forgotten_ms, wide = row[:10]
+            as_of_ms, armed, episode_ms, since_ms, floor, swapped, quiet_until = row[_OF_RULE]
+            _, ledger, version, episode_id, raised, scored, deferred = objects
+            before = row[_BEFORE]
+            facts = CustomerState(
+                days[day_at * buckets.RECORD_BYTES : (day_at + day_count) * buckets.RECORD_BYTES],
+                ledger,
+                Before(*before) if any(before) else NOTHING_BEFORE,
+                forgotten_ms,
+                bool(wide),
+            )
+            found.append(
+                codec.encode_fields(
+                    (
+                        version,
+                        as_of_ms,
+                        peaks[at : at + count],
+                        bool(armed),
+                        episode_ms,
+                        episode_id,
+                        raised,
+                        scored,
+                        deferred,
+                        since_ms,
+                        floor,
+                        bool(swapped),
+                        quiet_until,
+                    ),
+                    facts,
+                )
+            )
+        return found
+
+
+_BOUGHT: Final = {"first_day": "first_day", "last_day": "last_day", "days": "purchase_days"}
+
+
+def flat_places(at: Ints, count: Ints) -> Ints:
+    """Where in a flat array the parts are that begin at `at` and have `count` elements."""
+    shift = np.repeat(at - (np.cumsum(count) - count), count)
+    return np.asarray(np.arange(len(shift)) + shift)
