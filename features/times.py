@@ -259,7 +259,7 @@ def wire_ms(value: object, zone: Calendar | None = None) -> int:
         else:
             raise NaiveInstant("has no offset")
     elif isinstance(value, int) and not isinstance(value, bool):
-        if not _MIN_EPOCH_MS <= value < _MAX_EPOCH_MS:
+        if not is_epoch_ms(value):
             raise InstantError(f"as epoch milliseconds lies before 1973 or after 2100{unit(value)}")
         ts_ms = value
     else:
@@ -268,6 +268,11 @@ def wire_ms(value: object, zone: Calendar | None = None) -> int:
     if not 0 <= ts_ms < _YEAR_10000_MS:
         raise InstantError("lies outside the years 1970 to 9999")
     return ts_ms
+
+
+def is_epoch_ms(value: int) -> bool:
+    """Whether an integer is taken for epoch milliseconds: of 1973 to 2099."""
+    return _MIN_EPOCH_MS <= value < _MAX_EPOCH_MS
 
 
 def text_ms(text: str | int, zone: Calendar | None = None) -> int:

@@ -118,6 +118,8 @@ class Rejected:
     detail: str
 
 
+EMPTY: Final = Rejected(Reason.EMPTY, "value is empty; send an order as a JSON object")
+
 # 1990-01-01: no shop that sends JSON has older orders, and null dates are older.
 DEFAULT_EARLIEST_MS: Final = 631_152_000_000
 
@@ -148,14 +150,10 @@ class OrderRules:
 
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
-_TYPES: Final = {
-    "order": OrderType.ORDER,
-    "refund": OrderType.REFUND,
-    "cancellation": OrderType.CANCELLATION,
-}
+TYPES: Final = {one.wire: one for one in OrderType if one is not OrderType.FREE}
 
 
-class _Wire(msgspec.Struct):
+class Wire(msgspec.Struct):
     """The JSON form on the way in; `amount` stays raw so that no float ever touches money."""
 
     order_id: _Id
@@ -176,8 +174,8 @@ class _Broken(Exception):
         self.rejected = Rejected(reason, detail)
 
 
-_wire = msgspec.json.Decoder(_Wire)
-_undecodable = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
+_wire = msgspec.json.Decoder(Wire)
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 
 
 def parse(
@@ -194,10 +192,10 @@ def parse(
     reads it. An order may be ahead of neither (None: of the other one).
     """
     if not value:
-        return Rejected(Reason.EMPTY, "value is empty; send an order as a JSON object")
+        return EMPTY
     try:
         wire = _wire.decode(value)
-    except _undecodable:
+    except UNDECODABLE:
         return _diagnose(value)
     try:
         _check_names(value)
@@ -228,7 +226,7 @@ def from_fields(
         ts = fields.get("ts")
         ts_ms = _ts("" if ts is None else ts, read_ms, _NAIVE_IN_FILE)
         _check_bounds(ts_ms, ts, None, rules, now_ms)
-        kind = _TYPES.get(fields.get("type") or "order")
+        kind = TYPES.get(fields.get("type") or "order")
         if kind is None:
             raise _bad_type(fields.get("type"))
         _check_currency(fields.get("currency") or None, rules)
@@ -260,7 +258,7 @@ def _counted(order: Order, rules: OrderRules) -> Order:
 
 
 def _accept(
-    wire: _Wire,
+    wire: Wire,
     key: bytes | None,
     record_ts_ms: int | None,
     rules: OrderRules,
@@ -281,7 +279,7 @@ def _accept(
     raw = bytes(wire.amount)
     if raw[:1] not in b"-0123456789":
         raise _bad_amount(raw.decode(errors="replace"), "is not a JSON number")
-    kind = _TYPES[wire.type]
+    kind = TYPES[wire.type]
     amount, rounded = _minor(raw.decode(), kind, rules)
     if amount < 0 and kind is OrderType.ORDER:
         raise _bad_amount(raw.decode(), 'is negative; send what goes back as type "refund"')
@@ -405,7 +403,7 @@ def _diagnose(value: bytes) -> Rejected:
     """Why a record did not decode, found field by field: the slow way, for bad records only."""
     try:
         document: Any = msgspec.json.decode(value)
-    except _undecodable as error:
+    except UNDECODABLE as error:
         fault = str(error) if isinstance(error, msgspec.DecodeError) else type(error).__name__
         return Rejected(
             Reason.NOT_JSON, f"value is not JSON in UTF-8: {header_of(value) or fault[:120]}"
@@ -434,7 +432,7 @@ def _find_fault(document: Mapping[str, Any]) -> None:
     if document.get("updated_at") is not None:
         _updated_ms(document["updated_at"], wire_ms)
     kind = document.get("type", "order")
-    if not isinstance(kind, str) or kind not in _TYPES:
+    if not isinstance(kind, str) or kind not in TYPES:
         raise _bad_type(kind)
     if not isinstance(document.get("currency"), str | None):
         raise _Broken(

@@ -55,6 +55,11 @@ def instants_ms(texts: Sequence[str], zone: Calendar | None = None) -> Read:
     return _first(_epoch(found), _civil(found, zone))
 
 
+def civil_ms(texts: Sequence[str], zone: Calendar | None = None) -> Read:
+    """The same without digits that are epoch ms."""
+    return _civil(_texts(texts), zone)
+
+
 def amounts_minor(texts: Sequence[str], currency: str) -> Read:
     """Minor units of amounts in major units, sign kept: digits with a point, and no more decimals
     than the currency has."""

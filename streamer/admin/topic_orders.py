@@ -16,7 +16,7 @@ from streamer.clock import SystemClock
 from streamer.kafka import clients as servers
 from streamer.kafka.reader import TopicReader
 from streamer.pipeline.erasures import Erasure, Erasures
-from streamer.pipeline.read import outcome_of
+from streamer.pipeline.read import outcomes_of
 from streamer.pipeline.rebuild import History
 from streamer.records import Partition
 from streamer.settings import Settings
@@ -57,7 +57,7 @@ async def read_topic(
         by_user: defaultdict[str, list[Order]] = defaultdict(list)
         if start < end:
             async for records in history.read(partition, end):
-                outcomes = (outcome_of(r, rules, now_ms, number, len(ends)) for r in records)
+                outcomes = outcomes_of(records, rules, now_ms, number, len(ends))
                 _take(outcomes, by_user, found.rejected)
                 progress(len(records))
         found.orders += (

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import msgspec
 
-from features.events.orders import Order, OrderRules, Reason, Rejected, parse
+from features.events.batches import Sent, parse_many
+from features.events.orders import EMPTY, Order, OrderRules, Reason, Rejected
 from features.times import rfc3339
 from streamer.pipeline.batch import Parsed, Pipeline, Position
 from streamer.pipeline.erasures import Erasure, Erasures, erasure_in
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import Record, Unreadable
 
+Outcome: TypeAlias = Order | Rejected | Erasure | None
+
 
 def read(
-    records: Iterable[Record],
+    records: Sequence[Record],
     position: Position,
     pipeline: Pipeline,
     erasures: Erasures,
@@ -26,8 +30,10 @@ def read(
     rules, topic = pipeline.order_rules, position.partition.topic
     number, count = position.partition.number, position.partition_count
     batch = [
-        Parsed(r.offset, outcome_of(r, rules, now_ms, number, count), r.key, r.value, r.headers)
-        for r in records
+        Parsed(r.offset, outcome, r.key, r.value, r.headers)
+        for r, outcome in zip(
+            records, outcomes_of(records, rules, now_ms, number, count), strict=True
+        )
     ]
     moved_at = erasures.moved_at(topic, position.partition.number)
     home = erasures.partitioner(topic)
@@ -43,11 +49,32 @@ def read(
     return found
 
 
-def outcome_of(
-    record: Record, rules: OrderRules, now_ms: int | None, number: int, count: int
-) -> Order | Rejected | Erasure | None:
-    """What a record of partition `number` of `count` says; of one without value that is no erasure,
+def outcomes_of(
+    records: Sequence[Record], rules: OrderRules, now_ms: int | None, number: int, count: int
+) -> list[Outcome]:
+    """What each record of partition `number` of `count` says; one without value that is no erasure,
     nothing: a tombstone of the shop's."""
+    found: list[Outcome] = []
+    places: list[int] = []
+    sent: list[Sent] = []
+    for at, record in enumerate(records):
+        if record.value and not isinstance(record.value, Unreadable):
+            places.append(at)
+            sent.append(Sent(record.value, record.key, record.timestamp))
+            found.append(None)
+        else:
+            found.append(_without_order(record, rules, now_ms))
+    for at, outcome in zip(places, parse_many(sent, rules, now_ms), strict=True):
+        if count > 1 and isinstance(outcome, Order):
+            outcome = _misplaced(outcome, records[at].key, number, count) or outcome
+        found[at] = outcome
+    return found
+
+
+def _without_order(
+    record: Record, rules: OrderRules, now_ms: int | None
+) -> Rejected | Erasure | None:
+    """What a record says that has no value, or one that cannot be unpacked."""
     if not record.value and record.headers:
         erasure = erasure_in(record.key, record.headers)
         if erasure is not None:
@@ -56,15 +83,18 @@ def outcome_of(
         return None
     if isinstance(record.value, Unreadable):
         return unreadable(record.value)
-    outcome = parse(record.value, record.key, record.timestamp, rules, now_ms)
-    if count > 1 and isinstance(outcome, Order):
-        if record.key is None:
-            return _NO_KEY
-        if record.key != (own := outcome.user_id.encode()):
-            # Merged with another id: all of the customer lies where the id does that counts.
-            home = partition_for(own, count)
-            return outcome if home == number else _spelt_elsewhere(home)
-    return outcome
+    return EMPTY
+
+
+def _misplaced(order: Order, key: bytes | None, number: int, count: int) -> Rejected | None:
+    """Why an order cannot be taken from partition `number` of `count`."""
+    if key is None:
+        return _NO_KEY
+    if key != (own := order.user_id.encode()):
+        # Merged with another id: all of the customer lies where the id does that counts.
+        home = partition_for(own, count)
+        return None if home == number else _spelt_elsewhere(home)
+    return None
 
 
 def unreadable(value: Unreadable) -> Rejected:
