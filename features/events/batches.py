@@ -29,7 +29,7 @@ from features.times import is_epoch_ms
 LEAST: Final = 200
 
 
-class Sent(NamedTuple):
+class RecordSent(NamedTuple):
     """What there is of a record: see `parse`."""
 
     value: bytes
@@ -46,7 +46,7 @@ _decode: Final = msgspec.json.Decoder(_OurFields).decode
 
 
 def parse_many(
-    sent: Sequence[Sent], rules: OrderRules, now_ms: int | None = None
+    sent: Sequence[RecordSent], rules: OrderRules, now_ms: int | None = None
 ) -> list[Order | Rejected]:
     """What `parse` makes of each record, in their order."""
     if len(sent) < LEAST:
@@ -63,7 +63,7 @@ def parse_many(
     return [parse(*sent[at], rules, now_ms) if one is None else one for at, one in enumerate(found)]
 
 
-def _decoded(sent: Sequence[Sent]) -> list[Wire | None]:
+def _decoded(sent: Sequence[RecordSent]) -> list[Wire | None]:
     """The records that have our fields and no others; None in place of the rest."""
     try:
         return [_decode(one.value) for one in sent]
@@ -79,7 +79,7 @@ def _decoded_alone(value: bytes) -> Wire | None:
 
 
 def _orders(
-    wires: Sequence[Wire], sent: Sequence[Sent], rules: OrderRules, now_ms: int | None
+    wires: Sequence[Wire], sent: Sequence[RecordSent], rules: OrderRules, now_ms: int | None
 ) -> tuple[list[Order], Bools]:
     """The records as if all were plain orders, and which are."""
     users = [wire.user_id for wire in wires]

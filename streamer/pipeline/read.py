@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from features.events.batches import Sent, parse_many
+from features.events.batches import RecordSent, parse_many
 from features.events.orders import EMPTY, Order, OrderRules, Reason, Rejected
 from features.times import rfc3339
 from streamer.pipeline.batch import Parsed, Pipeline, Position
@@ -56,11 +56,11 @@ def outcomes_of(
     nothing: a tombstone of the shop's."""
     found: list[Outcome] = []
     places: list[int] = []
-    sent: list[Sent] = []
+    sent: list[RecordSent] = []
     for at, record in enumerate(records):
         if record.value and not isinstance(record.value, Unreadable):
             places.append(at)
-            sent.append(Sent(record.value, record.key, record.timestamp))
+            sent.append(RecordSent(record.value, record.key, record.timestamp))
             found.append(None)
         else:
             found.append(_without_order(record, rules, now_ms))
