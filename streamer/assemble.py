@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.judge.judge import Judge
@@ -72,3 +75,22 @@ def pipeline_of(settings: Settings, artifact: Artifact) -> Pipeline:
         max_lead_ms=MAX_LEAD_MS,
         dead_letter_limits=settings.dead_letter_limits,
     )
+
+
+class PipelineLoader:
+    """Loads models by the worker's settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def begin(self) -> None:
+        """Begins to import what loading needs: a second or two while the servers are waited for."""
+        threading.Thread(
+            target=import_module, args=("model.artifact.artifact",), daemon=True
+        ).start()
+
+    def load(self, path: Path) -> Pipeline:
+        """The pipeline of the artifact in a directory. Raises ArtifactRefused and ValueError."""
+        from model.artifact import artifact
+
+        return pipeline_of(self._settings, artifact.load(path, self._settings.trust))

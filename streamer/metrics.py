@@ -299,8 +299,8 @@ class Metrics:
         counter = self._counters[metric]
         (counter.labels(**labels) if labels else counter).inc(by)
 
-    def api_answered(self, page: str, status: int) -> None:
-        self.count(API_REQUESTS, page=page, status=str(status))
+    def api_answered(self, page: str, status: int, times: int = 1) -> None:
+        self.count(API_REQUESTS, times, page=page, status=str(status))
 
     def webhook_stands(self, lag: Mapping[int, int]) -> None:
         self._gauges[WEBHOOK_LAG].clear()

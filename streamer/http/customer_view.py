@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -17,7 +18,6 @@ from features.times import iso_day, rfc3339
 from model.decide import codec as customer_bytes
 from model.decide.codec import CustomerRecord
 from model.decide.outcome import Ending, ending
-from model.decide.scoring import score
 from model.explain.quiet import Quiet, why_quiet
 from model.explain.tree_shap import FeaturePart, by_feature
 from model.report.escape import line
@@ -100,17 +100,8 @@ class CustomerView(Prediction, frozen=True, kw_only=True):
 
 
 async def find_customer(user_id: str, store: StateStore, topic: str, partition_count: int) -> Found:
-    """Where the customer is, its bytes and its due time. Raises UnknownCustomer.
-
-    Kafka's own partition of the key is asked first, then every other one, since a shop's producer
-    may spread customers by a hash of its own.
-    """
-    home = partition_for(user_id.encode(), partition_count)
-    others = [number for number in range(partition_count) if number != home]
-    found = await _stored(user_id, store, Partition(topic, home))
-    if found is None and others:
-        elsewhere = [_stored(user_id, store, Partition(topic, number)) for number in others]
-        found = next((one for one in await asyncio.gather(*elsewhere) if one), None)
+    """Where the customer is, its bytes and its due time. Raises UnknownCustomer."""
+    (found,) = await find_customers([user_id], store, topic, partition_count)
     if found is None:
         raise UnknownCustomer(
             f"no customer {user_id!r} in the {partition_count} partitions of topic {topic!r}"
@@ -118,9 +109,39 @@ async def find_customer(user_id: str, store: StateStore, topic: str, partition_c
     return found
 
 
-async def _stored(user_id: str, store: StateStore, partition: Partition) -> Found | None:
-    (stored,) = await store.load(partition, [user_id])
-    return None if stored.state is None else (partition, stored.state, stored.due_ms)
+async def find_customers(
+    user_ids: Sequence[str], store: StateStore, topic: str, partition_count: int
+) -> list[Found | None]:
+    """Where each customer is, its bytes and its due time; None for those who are nowhere.
+
+    Kafka's own partition of the key is asked first, then every other one, since a shop's producer
+    may spread customers by a hash of its own.
+    """
+    homes = defaultdict[int, list[str]](list)
+    for user_id in dict.fromkeys(user_ids):
+        homes[partition_for(user_id.encode(), partition_count)].append(user_id)
+
+    async def ask(at: Mapping[int, Sequence[str]]) -> None:
+        asked = [(Partition(topic, number), users) for number, users in at.items() if users]
+        answers = await asyncio.gather(*(store.load(place, users) for place, users in asked))
+        for (place, users), answer in zip(asked, answers, strict=True):
+            for user_id, stored in zip(users, answer, strict=True):
+                if stored.state is not None:
+                    found[user_id] = (place, stored.state, stored.due_ms)
+
+    found: dict[str, Found] = {}
+    await ask(homes)
+    missing = {
+        number: [
+            user_id
+            for home, users in homes.items()
+            for user_id in users
+            if user_id not in found and home != number
+        ]
+        for number in range(partition_count)
+    }
+    await ask(missing)
+    return [found.get(user_id) for user_id in user_ids]
 
 
 def features_of(
@@ -155,17 +176,55 @@ def view(
 ) -> CustomerView:
     """The customer as of an instant (epoch ms; None: the last scoring that was recorded)."""
     customer = customer_bytes.decode(state)
-    facts, rule_state = customer.facts, customer.rule_state
     as_of_ms = _instant_ms(customer, as_of_ms)
+    sought = Sought(user_id, (partition, state, due_ms), customer, as_of_ms)
+    return views([sought], pipeline)[0]
+
+
+class Sought(NamedTuple):
+    """A customer who was found, decoded, and the instant to be seen as of, in epoch ms."""
+
+    user_id: str
+    found: Found
+    customer: CustomerRecord
+    as_of_ms: int
+
+
+def views(sought: Sequence[Sought], pipeline: Pipeline) -> list[CustomerView]:
+    """Customers, scored and explained by one call of the model each: a batch of 32 takes a
+    twentieth of the time that 32 of one take."""
     scorer = pipeline.judge.scorer
-    now = score(facts, as_of_ms, scorer, user_id)
-    X = scorer.rows([(facts, as_of_ms)], [user_id])
-    named = dict(zip(FEATURE_NAMES, X[0].tolist(), strict=False))
-    (parts,) = explained(pipeline, X)
-    (churn_parts,) = churn_explained(scorer, [(facts, as_of_ms)])
-    shared: dict[str, Any] = msgspec.structs.asdict(
-        prediction_of(pipeline, now.clv_minor, now.churn_probability, as_of_ms, parts, churn_parts)
-    )
+    pairs = [(one.customer.facts, one.as_of_ms) for one in sought]
+    X = scorer.rows(pairs, [one.user_id for one in sought])
+    clv_minor, churn = scorer.rate(X, pairs)
+    return [
+        _view(one, dict(zip(FEATURE_NAMES, row, strict=False)), pipeline, prediction)
+        for one, row, prediction in zip(
+            sought,
+            X.tolist(),
+            (
+                prediction_of(pipeline, worth, gone, one.as_of_ms, parts, churn_parts)
+                for one, worth, gone, parts, churn_parts in zip(
+                    sought,
+                    clv_minor.tolist(),
+                    churn.tolist(),
+                    explained(pipeline, X),
+                    churn_explained(scorer, pairs),
+                    strict=True,
+                )
+            ),
+            strict=True,
+        )
+    ]
+
+
+def _view(
+    sought: Sought, named: Mapping[str, float], pipeline: Pipeline, prediction: Prediction
+) -> CustomerView:
+    user_id, (partition, state, due_ms), customer, as_of_ms = sought
+    facts, rule_state = customer.facts, customer.rule_state
+    scorer = pipeline.judge.scorer
+    shared: dict[str, Any] = msgspec.structs.asdict(prediction)
     reference = rule_state.reference
     last_day, last_ms = facts.last_purchase_day, facts.last_order_ms(scorer.calendar)
     major = pipeline.writer.major

@@ -18,16 +18,9 @@ from model.decide import codec as customer_bytes
 from streamer.clock import Clock, SystemClock
 from streamer.http.answers import newest_ms
 from streamer.http.customer_view import UnknownCustomer, find_customer
-from streamer.http.lobby import SAFE_HEADERS
-from streamer.http.predict import (
-    CUSTOMERS_PATH,
-    RETRY_STORE_S,
-    STORE_WITHIN_S,
-    Api,
-    NotReady,
-)
+from streamer.http.lookups import STORE_WITHIN_S, NotReady
+from streamer.http.predict import CUSTOMERS_PATH, RETRY_STORE_S, Api
 from streamer.http.requests import BodyRefused, Fault
-from streamer.http.server import STREAM_PATH, GuardedWeb, problem
 from streamer.http.stream import Feeds, PositionRefused, stream
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.erasures import ErasureKeyMissing
@@ -42,6 +35,8 @@ from streamer.view.listed import (
     read_query,
 )
 from streamer.view.outcomes import Forgotten, outcomes, status
+from streamer.web.lobby import SAFE_HEADERS
+from streamer.web.server import STREAM_PATH, GuardedWeb, problem
 
 _json = msgspec.json.Encoder()
 _PAGING: Final = frozenset({"limit", "cursor"})

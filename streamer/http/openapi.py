@@ -15,7 +15,6 @@ from features.columns.vector import FEATURE_NAMES, FEATURE_VERSION
 from features.events.orders import MAX_ID_CHARS
 from streamer.http.answers import Prediction
 from streamer.http.customer_view import CustomerView
-from streamer.http.lobby import PROBLEM_CONTENT_TYPE
 from streamer.http.orders import EXAMPLE_ORDER, SIGNATURES, Taken, sending
 from streamer.http.requests import MAX_BODY_BYTES, MAX_FAULTS, Fault
 from streamer.http.schema import INSTANT, MAX_RECORDS, PredictRequest
@@ -23,6 +22,7 @@ from streamer.store.base import FEED_SIZE
 from streamer.view.customer_history import CustomerHistory
 from streamer.view.listed import CHOICES, MAX_LIMIT, WarningsPage
 from streamer.view.outcomes import Forgotten, OutcomesView, Status
+from streamer.web.lobby import PROBLEM_CONTENT_TYPE
 
 API_VERSION: Final = "1.2.0"
 

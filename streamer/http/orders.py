@@ -26,12 +26,12 @@ from streamer import log
 from streamer.clock import Clock, SystemClock
 from streamer.http.orders_signed import SIGNED_BY, is_signed, sender_of
 from streamer.http.requests import MAX_FAULTS, Fault, field_of
-from streamer.http.server import Bodies, BodyUnread, GuardedWeb, problem
 from streamer.orders import order_message
 from streamer.pipeline import outbox
 from streamer.pipeline.messages import dead_letter
 from streamer.reading import CanonicalReading, MappedReading, OrderReading, Outcome
 from streamer.records import Message, Publisher, PublishFailed
+from streamer.web.server import Bodies, BodyUnread, GuardedWeb, problem
 
 _log = log.get(__name__)
 

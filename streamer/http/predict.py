@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -28,32 +28,28 @@ from aiohttp.web import Request, Response, StreamResponse
 
 from features.events.orders import MAX_ID_CHARS
 from features.facts.state import StateError, StateNewer
-from model.decide import codec as customer_bytes
 from streamer import log
 from streamer.clock import Clock, SystemClock
-from streamer.http.answers import newest_ms, predictions
-from streamer.http.customer_view import Found, UnknownCustomer, find_customer, view
+from streamer.http.answers import predictions
+from streamer.http.customer_view import UnknownCustomer
+from streamer.http.lookups import Lookups, NotReady, busy
 from streamer.http.openapi import document
 from streamer.http.requests import MAX_BODY_BYTES, BodyRefused, Fault, Terms, read
-from streamer.http.schema import instant_of
-from streamer.http.server import Bodies, BodyUnread, GuardedWeb, problem
 from streamer.pipeline.batch import Pipeline
-from streamer.store.base import Claim, StateStore, StoreRefused, StoreUnavailable
+from streamer.store.base import StateStore, StoreRefused, StoreUnavailable
+from streamer.web.server import Bodies, BodyUnread, GuardedWeb, problem
 
 _CLOCK: Final = SystemClock()
 _log = log.get(__name__)
 _json = msgspec.json.Encoder()
+T = TypeVar("T")
 
 PREDICT_PATH: Final = "/predict"
 CUSTOMERS_PATH: Final = "/customers/"
 OPENAPI_PATH: Final = "/openapi.json"
 MAX_WAITING: Final = 8
-# Within it a store that answers has answered; a redis-py client waits longer for one that does not.
-STORE_WITHIN_S: Final = 3.0
 RETRY_STORE_S: Final = 5
 RETRY_MODEL_S: Final = 5
-RETRY_BUSY_S: Final = 1
-_BUSY: Final = "busy; ask again in a second"
 # For so long a request waits for those before it: it has to be answered before the server cuts its
 # connection off.
 TURN_WITHIN_S: Final = 5.0
@@ -68,14 +64,6 @@ class CountedStore(StateStore, Protocol):
     async def partition_count(self, topic: str) -> int | None:
         """None where no partition of the topic was ever claimed."""
         ...
-
-
-class NotReady(Exception):
-    """What is asked for cannot be answered yet: ask again in `retry_s` seconds."""
-
-    def __init__(self, reason: str, retry_s: int) -> None:
-        super().__init__(reason)
-        self.retry_s = retry_s
 
 
 @dataclass(slots=True)
@@ -93,10 +81,14 @@ class Api:
     bodies: Bodies = field(
         default_factory=lambda: Bodies(MAX_BODY_BYTES, MAX_WAITING * MAX_BODY_BYTES)
     )
+    _lookups: Lookups = field(init=False)
     # A thread for records, and one for customers, who need not wait for a thousand records.
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="api")
     )
+
+    def __post_init__(self) -> None:
+        self._lookups = Lookups(self, self._in_thread)
 
     def add_to(self, web: GuardedWeb) -> None:
         """Adds the pages to the server, before it starts."""
@@ -131,7 +123,7 @@ class Api:
                     async with asyncio.timeout(TURN_WITHIN_S):
                         await self._turn.acquire()
                 except TimeoutError:
-                    raise NotReady(_BUSY, RETRY_BUSY_S) from None
+                    raise busy() from None
                 try:
                     return await self.worked(partial(_predicted, body, terms, pipeline))
                 finally:
@@ -139,15 +131,9 @@ class Api:
 
     async def customer(self, request: Request) -> Response:
         """A customer of the live state."""
-        user_id, pipeline = self.asked_of(request), self.current()
-        with self.place():
-            async with asyncio.timeout(STORE_WITHIN_S):
-                count = await self.partitions()
-                found = await find_customer(user_id, self.store, self.topic, count)
-                claim = await self.store.peek(found[0])
-            wanted = request.query.get("as_of", "now")
-            work = partial(_looked_up, user_id, found, pipeline, wanted, self.clock.now_ms(), claim)
-            return await self.worked(work)
+        user_id, wanted = self.asked_of(request), request.query.get("as_of", "now")
+        body = await self._lookups.answer(user_id, wanted)
+        return Response(body=body, content_type="application/json")
 
     async def openapi(self, request: Request) -> Response:
         """The OpenAPI document."""
@@ -178,7 +164,7 @@ class Api:
     def place(self) -> Iterator[None]:
         """One of the places for requests that are being answered. Raises NotReady."""
         if self.waiting >= MAX_WAITING:
-            raise NotReady(_BUSY, RETRY_BUSY_S)
+            raise busy()
         self.waiting += 1
         try:
             yield
@@ -187,8 +173,10 @@ class Api:
 
     async def worked(self, work: Callable[[], bytes]) -> Response:
         """The answer that a thread works out."""
-        body = await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        return Response(body=body, content_type="application/json")
+        return Response(body=await self._in_thread(work), content_type="application/json")
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def page(self, name: str, answer: Callable[[Request], Awaitable[StreamResponse]]) -> Handler:
         """A page of that name for what counts answers; what it raises is told as a problem."""
@@ -231,40 +219,6 @@ def _predicted(body: bytes, terms: Terms, pipeline: Pipeline) -> bytes:
     asked = read(body, terms, rest)
     found = predictions(pipeline, asked.rows, contributions=asked.contributions, between=rest)
     return _json.encode(found)
-
-
-def _looked_up(
-    user_id: str,
-    found: Found,
-    pipeline: Pipeline,
-    wanted: str,
-    now_ms: int,
-    claim: Claim | None,
-) -> bytes:
-    """The answer for a customer that was found. Raises BodyRefused for an `as_of` that is none."""
-    earliest_ms = newest_ms(customer_bytes.decode(found[1]))
-    if wanted == "now":
-        as_of_ms = max(now_ms, earliest_ms)
-    elif wanted == "event-time":
-        as_of_ms = max((claim.high_ts_ms if claim else None) or 0, earliest_ms)
-    else:
-        as_of_ms = _as_of(wanted)
-        if as_of_ms < earliest_ms:
-            raise _bad_as_of("as_of is before what is known of the customer; choose a later one")
-    return _json.encode(view(user_id, *found, pipeline, as_of_ms))
-
-
-def _as_of(text: str) -> int:
-    try:
-        return instant_of(
-            int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
-        )
-    except ValueError as error:
-        raise _bad_as_of(f"{error}; or now, or event-time") from None
-
-
-def _bad_as_of(detail: str) -> BodyRefused:
-    return BodyRefused(422, [Fault(detail, "?as_of", field="as_of")])
 
 
 def user_id_in(request: Request, below: str = "") -> str:

@@ -16,10 +16,10 @@ import msgspec
 from aiohttp.web import Request, StreamResponse
 
 from streamer import log
-from streamer.http.lobby import SAFE_HEADERS, SERVER
 from streamer.pipeline.messages import unpack
 from streamer.records import Partition
 from streamer.store.base import Said, StateStore, StoreUnavailable
+from streamer.web.lobby import SAFE_HEADERS, SERVER
 
 _log = log.get(__name__)
 
@@ -28,6 +28,8 @@ LOOK_S: Final = 0.5
 ALIVE_S: Final = 15.0
 # Whoever has not read what was sent within this time is dropped.
 SLOW_S: Final = 5.0
+# From then until the connection is cut: for what was sent, and for being told.
+CUT_S: Final = 5.0
 _CHUNK: Final = 200
 _MOST_PARTITIONS: Final = 10_000
 _MOST_DIGITS: Final = 15
@@ -162,9 +164,9 @@ async def stream(
     response.headers["Server"] = SERVER
     response.headers["X-Accel-Buffering"] = "no"
     response.force_close()
-    await response.prepare(request)
     listener = Listener(feeds, response, position)
     try:
+        await response.prepare(request)
         # Who is cut off before the first event comes back to where this began.
         await listener.send(
             f"retry: 1000\nid: {event_id(position)}\nevent: begin\ndata:\n\n".encode()
@@ -177,7 +179,7 @@ async def stream(
             async with asyncio.timeout(0.01):
                 await response.write(b'event: dropped\ndata: {"reason":"too slow"}\n\n')
         if request.transport is not None:
-            asyncio.get_running_loop().call_later(SLOW_S, request.transport.abort)
+            asyncio.get_running_loop().call_later(CUT_S, request.transport.abort)
     except ConnectionError:
         pass  # the client has gone
     return response

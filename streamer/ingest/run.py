@@ -17,7 +17,6 @@ from features.mapping.mapping import OrderMapping
 from streamer import log
 from streamer.clock import Clock, SystemClock
 from streamer.errors import StreamerError
-from streamer.http.server import GuardedWeb, serve
 from streamer.ingest.decoders import DecoderCache
 from streamer.ingest.loop import IngestLoop, IngestOptions
 from streamer.ingest.metrics import IngestMetrics
@@ -25,7 +24,6 @@ from streamer.ingest.plan import IngestTerms
 from streamer.ingest.registry import Registry
 from streamer.kafka import clients as servers
 from streamer.kafka import topics
-from streamer.kafka.faust_app import faust_app
 from streamer.kafka.group import committed
 from streamer.kafka.topics import KafkaUnreachable
 from streamer.process import life
@@ -34,6 +32,7 @@ from streamer.process.life import ProcessLife
 from streamer.process.outage import Outage
 from streamer.reading import CanonicalReading, MappedReading
 from streamer.settings import Settings
+from streamer.web.server import GuardedWeb, guarded, listening, serve
 
 _log = log.get(__name__)
 
@@ -97,7 +96,7 @@ async def _work(
         )
         if settings.web_port:
             web = _web(settings, loop, metrics, consumer)
-            await web.start_server()
+            await web.start_server(listening(settings.web_bind, settings.web_port))
             stack.push_async_callback(_closed, web.stop_server)
         HangWatch(lambda: loop.progress, own.end, settings.watchdog_ms / 1000, clock).start()
         # What was imported stays: the garbage collector need not go through it over and over.
@@ -146,9 +145,8 @@ async def _started(consumer: AIOKafkaConsumer, bootstrap: str) -> None:
 def _web(
     settings: Settings, loop: IngestLoop, metrics: IngestMetrics, consumer: AIOKafkaConsumer
 ) -> GuardedWeb:
-    """The pages, on Faust's web server as the worker's are; of this app nothing else is started."""
-    web = faust_app(settings).web
-    assert isinstance(web, GuardedWeb)
+    """The pages, as the worker has them."""
+    web = guarded(settings)
 
     async def unhealthy() -> list[str]:
         return []
@@ -157,7 +155,6 @@ def _web(
         return unready_because(loop, consumer, SystemClock())
 
     serve(web, unhealthy, unready, lambda: metrics.exposition(loop.lags()))
-    web.init_server()
     return web
 
 

@@ -1,4 +1,4 @@
-"""Faust as a group member and web server only."""
+"""Faust as a group member only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from faust.app.base import BootStrategy
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 
-from streamer.http.server import GuardedWeb
 from streamer.kafka.clients import kafka_context, kafka_password
 from streamer.settings import Settings
 
@@ -61,21 +60,7 @@ def faust_app(settings: Settings) -> faust.App:
         # Nothing is acknowledged, so there is nothing to wait for.
         stream_wait_empty=False,
         worker_redirect_stdouts=False,
-        web_enabled=settings.web_port != 0,
-        web_bind=settings.web_bind,
-        web_port=settings.web_port or 6066,
-        web_router_enabled=False,
-        web_tables_enabled=False,
-        web_stats_enabled=False,
-        web_graph_enabled=False,
-        web_metrics_enabled=False,
+        web_enabled=False,
     )
     app.boot_strategy = _Boot(app)
-    token = settings.web_token
-    app.web = GuardedWeb(
-        app,
-        settings.web_bind,
-        settings.web_port,
-        None if token is None else token.get_secret_value(),
-    )
     return app

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from features.times import day_of, monday_of
+from features.times import monday_of
 from model.decide.outcome import Ending
 from model.decide.policy import Rules
 from model.judge.judged import Scoring
@@ -20,7 +20,7 @@ from model.judge.judged import Scoring
 MAX_WEEKS: Final = 104
 """Weeks that are kept, of those in which there were warnings."""
 
-# The UTC day of a Monday, doubled, and one more for the held-out customers.
+# The day of a Monday, doubled, and one more for the held-out customers.
 WeekKey: TypeAlias = int
 
 
@@ -98,9 +98,9 @@ def decode(stored: bytes | None) -> Tally:
         return NOTHING
 
 
-def week_key(instant_ms: int, holdout: bool) -> WeekKey:
-    """The week of an instant (UTC), and the arm."""
-    return 2 * monday_of(day_of(instant_ms)) + holdout
+def week_key(day: int, holdout: bool) -> WeekKey:
+    """The week of a day of the shop, and the arm."""
+    return 2 * monday_of(day) + holdout
 
 
 def week_of(key: WeekKey) -> tuple[int, bool]:
@@ -113,7 +113,7 @@ def tally_of(scorings: Iterable[Scoring], rules: Rules, holdout: Callable[[str],
     weeks: dict[WeekKey, Week] = {}
     for scoring in scorings:
         for instant_ms, week in _changes(scoring, rules):
-            key = week_key(instant_ms, holdout(scoring.user_id))
+            key = week_key(rules.calendar.day_of(instant_ms), holdout(scoring.user_id))
             weeks[key] = weeks.get(key, Week()).plus(week)
     return Tally(weeks)
 

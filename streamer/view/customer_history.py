@@ -71,6 +71,7 @@ class CustomerHistory(msgspec.Struct, frozen=True):
     user_id: str
     as_of: str
     currency: str
+    timezone: str
     horizon_days: int
     model_version: str
     days: list[OrderDay]
@@ -106,6 +107,7 @@ def history(
         user_id=user_id,
         as_of=rfc3339(as_of_ms),
         currency=scorer.currency,
+        timezone=calendar.name,
         horizon_days=scorer.horizon_days,
         model_version=scorer.model_version,
         days=[

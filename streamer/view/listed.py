@@ -18,10 +18,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from features.times import instant_ms, rfc3339
+from features.times import Calendar, instant_ms, rfc3339
 from model.decide.outcome import Ending
 from model.decide.policy import SEGMENTS, SEVERITIES
 from model.decide.rule_state import Trigger
+from model.report.escape import cell
 from streamer.clock import Clock
 from streamer.listing.tally import week_key
 from streamer.pipeline.batch import Pipeline
@@ -39,8 +40,6 @@ MAX_LIMIT: Final = 500
 # Older than this, what was read is read again before it is shown.
 _FRESH_S: Final = 1.0
 _CHUNK: Final = 1_000
-# What a spreadsheet takes for a formula, or skips before one.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 _decode = msgspec.json.Decoder(ChurnWarning).decode
 
@@ -69,7 +68,8 @@ class WarningsPage(msgspec.Struct, frozen=True):
     newest first. Totals are of all that were asked for; money in major units of `currency`.
 
     `next`: the cursor of the next page, null after the last. `complete`: false while the list of
-    a partition is being made again. `as_of`: event time, the newest of all partitions.
+    a partition is being made again. `as_of`: event time, the newest of all partitions. `timezone`:
+    whose days the shop has.
     """
 
     warnings: list[ListedWarning]
@@ -78,6 +78,7 @@ class WarningsPage(msgspec.Struct, frozen=True):
     expected_loss: float
     value_at_risk: float
     currency: str
+    timezone: str
     as_of: str | None
     complete: bool
 
@@ -169,14 +170,15 @@ class Board:
             ]
             kept.said_until = feed.first + len(feed.entries)
 
-    def open_by_week(self) -> tuple[Counter[int], defaultdict[int, float]]:
+    def open_by_week(self, calendar: Calendar) -> tuple[Counter[int], defaultdict[int, float]]:
         """Open warnings by week and arm (`streamer.listing.tally`), and their reference CLVs in
         major units."""
         counts, worth = Counter[int](), defaultdict[int, float](float)
         for kept in self._kept:
             for one in kept.open:
                 if horizon_end_ms(one) > self.now_ms:
-                    key = week_key(instant_ms(one.as_of), one.holdout)
+                    day = calendar.day_of(instant_ms(one.as_of))
+                    key = week_key(day, one.holdout)
                     counts[key] += 1
                     worth[key] += one.reference_clv
         return counts, worth
@@ -226,6 +228,7 @@ class Board:
             expected_loss=round(sum(row.warning.expected_loss for row in rows), 4),
             value_at_risk=round(sum(row.warning.value_at_risk for row in rows), 4),
             currency=pipeline.judge.scorer.currency,
+            timezone=pipeline.judge.scorer.calendar.name,
             as_of=rfc3339(self.now_ms) if self.now_ms else None,
             complete=self.complete,
         )
@@ -305,9 +308,7 @@ def as_csv(rows: Sequence[Row]) -> bytes:
 def _cell(value: object) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA):
-        return f"'{value}"
-    return value
+    return cell(value) if isinstance(value, str) else value
 
 
 # --- what is asked for --------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 import numpy as np
 
-from features.times import day_of, day_of_date, iso_day, rfc3339
+from features.times import day_of_date, iso_day, rfc3339
 from model.evaluate.acting import Arms, Interval, Measured, compare, needed, weeks_until
 from model.evaluate.proportions import interval
 from streamer.listing import tally
@@ -17,7 +17,8 @@ from streamer.view.listed import Board, Wanted
 
 
 class WeekOutcome(msgspec.Struct, frozen=True):
-    """Warnings sent in the week that begins on an ISO date (a Monday, UTC), by how they ended,
+    """Warnings sent in the week that begins on an ISO date (a Monday, in
+    `timezone`), by how they ended,
     apart for the customers held out. Shares are of those that have ended, with their 95 % intervals
     (Wilson); null before the first has. Money in major units."""
 
@@ -65,14 +66,17 @@ class ActingView(msgspec.Struct, frozen=True):
 
 
 class OutcomesView(msgspec.Struct, frozen=True):
-    """How warnings ended. `promised_precision`: the strict precision that the threshold in use had
-    on the training log; null where none was learnt. `as_of`: event time; `complete`: false while
-    open warnings of a partition are still being counted."""
+    """How warnings ended. `strict_precision`: of all weeks together; `promised_precision`: what the
+    threshold in use had on the training log, null where none was learnt. `as_of`: event time;
+    `complete`: false while open warnings of a partition are still being counted."""
 
     weeks: list[WeekOutcome]
     acting: ActingView
+    strict_precision: float | None
+    strict_interval: tuple[float, float] | None
     promised_precision: float | None
     currency: str
+    timezone: str
     horizon_days: int
     as_of: str | None
     complete: bool
@@ -111,6 +115,7 @@ class Status(msgspec.Struct, frozen=True):
     expected_loss: float
     value_at_risk: float
     currency: str
+    timezone: str
     model_version: str
     horizon_days: int
 
@@ -152,6 +157,7 @@ def status(
         expected_loss=round(sum(row.warning.expected_loss for row in rows), 4),
         value_at_risk=round(sum(row.warning.value_at_risk for row in rows), 4),
         currency=scorer.currency,
+        timezone=scorer.calendar.name,
         model_version=scorer.model_version,
         horizon_days=scorer.horizon_days,
     )
@@ -163,18 +169,23 @@ def outcomes(board: Board, pipeline: Pipeline) -> OutcomesView:
     total = Tally()
     for standing in board.standings:
         total = total.plus(tally.decode(standing.tally))
-    still_open, worth = board.open_by_week()
+    calendar = scorer.calendar
+    still_open, worth = board.open_by_week(calendar)
     weeks = [
         _week(key, week, still_open[key], worth[key], pipeline.writer.major)
         for key, week in sorted(total.weeks.items())
         if week.warned
     ]
     chosen = scorer.learned.chosen(policy)
+    ended, lost = sum(one.warnings - one.open for one in weeks), sum(one.lost for one in weeks)
     return OutcomesView(
         weeks=weeks,
-        acting=_acting(weeks, day_of(board.now_ms), scorer.horizon_days),
+        acting=_acting(weeks, calendar.day_of(board.now_ms), scorer.horizon_days),
+        strict_precision=lost / ended if ended else None,
+        strict_interval=interval(lost, ended),
         promised_precision=None if chosen is None else chosen.precision,
         currency=scorer.currency,
+        timezone=scorer.calendar.name,
         horizon_days=scorer.horizon_days,
         as_of=rfc3339(board.now_ms) if board.now_ms else None,
         complete=board.complete,

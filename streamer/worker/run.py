@@ -6,11 +6,11 @@ import asyncio
 from functools import partial
 from typing import NoReturn
 
+from streamer.assemble import PipelineLoader
 from streamer.kafka import clients as servers
 from streamer.process import life
 from streamer.process.life import ProcessLife
 from streamer.settings import Settings
-from streamer.worker.pipelines import PipelineLoader
 from streamer.worker.serving import Serving
 
 
@@ -27,7 +27,7 @@ def run_worker(settings: Settings) -> NoReturn:
         try:
             await own.when_up(store.check_server)
             await own.when_up(publisher.start)
-            await Serving(settings, store, publisher, loader, own.stop_for, own.end).run()
+            await Serving(settings, cluster, store, publisher, loader, own.stop_for, own.end).run()
         finally:
             await asyncio.gather(publisher.close(), store.close(), return_exceptions=True)
 

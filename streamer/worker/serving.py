@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -12,12 +13,11 @@ from typing import Final
 import faust
 
 from streamer import log
-from streamer.admin.forget import Forgetter, KafkaErasures
+from streamer.admin.forget import KafkaErasures
+from streamer.assemble import PipelineLoader
 from streamer.errors import StreamerError
-from streamer.http.live import Live
-from streamer.http.orders import OrdersPage, OrderTerms
-from streamer.http.predict import Api
-from streamer.http.server import GuardedWeb, answering, serve
+from streamer.front.keeper import Keeper
+from streamer.front.talk import News
 from streamer.kafka import clients as servers
 from streamer.kafka.faust_app import faust_app
 from streamer.kafka.faust_consumer import install
@@ -26,15 +26,15 @@ from streamer.kafka.port import LaneOptions
 from streamer.kafka.reader import TopicReader
 from streamer.metrics import Metrics
 from streamer.pipeline.batch import Pipeline
-from streamer.records import Publisher, PublishFailed
+from streamer.records import Publisher
 from streamer.settings import Settings
 from streamer.store.base import StoreRefused, StoreUnavailable
 from streamer.store.redis_store import RedisStore
+from streamer.web.server import AddressTaken, answering, guarded, listening, serve
 from streamer.webhook.start import webhook_of
 from streamer.worker.lister import LIST_S, UNLIST_S, Lister
 from streamer.worker.models import Models
 from streamer.worker.partitions import Partitions
-from streamer.worker.pipelines import PipelineLoader
 from streamer.worker.runners import Runners
 from streamer.worker.watchdog import Watchdog
 
@@ -45,6 +45,8 @@ STOP_WITHIN_S: Final = 5.0
 PING_S: Final = 2.0
 SILENT_BROKER_S: Final = 10.0
 TICK_S: Final = 1.0
+FREE_TRIES: Final = 10
+FREE_S: Final = 0.2
 COMMIT_HINT_S: Final = 5.0
 # Between two looks at whether the store still has what it confirmed.
 STORE_CHECK_S: Final = 5.0
@@ -62,6 +64,7 @@ class Serving:
     def __init__(
         self,
         settings: Settings,
+        cluster: str,
         store: RedisStore,
         publisher: Publisher,
         loader: PipelineLoader,
@@ -73,6 +76,7 @@ class Serving:
         loop = asyncio.get_running_loop()
         connect = partial(servers.kafka_consumer, settings)
         self._settings = settings
+        self._cluster = cluster
         self._store = store
         self._stop_for = stop_for
         self._model_read: asyncio.Future[None] = loop.create_future()
@@ -90,7 +94,6 @@ class Serving:
         self._partitions = Partitions(settings, runners, metrics=self._metrics)
         self._models.attach(self._partitions, store)
         self._lister = Lister(self._partitions, store, settings.orders_topic)
-        self._forgetter = Forgetter(settings)
         self._webhook = webhook_of(settings, runners.erased, self._metrics)
         options = LaneOptions(settings.batch)
         self._lane = Lane(settings.orders_topic, self._partitions, stop_for, options)
@@ -98,18 +101,15 @@ class Serving:
         self._watchdog = Watchdog(
             self._lane, loop, lambda: self._partitions.progress, end, settings.watchdog_ms / 1000
         )
-        # Of its own: what goes wrong with an order sent over HTTP disturbs no partition.
-        self._intake = servers.kafka_publisher(settings)
+        self._web = guarded(settings)
         self._app = faust_app(settings)
         install(self._app, self._lane)
 
     async def run(self) -> None:
         """Serves until cancelled; raises what crashed one of Faust's services."""
-        with suppress(PublishFailed):  # it starts itself when there is something to send
-            await self._intake.start()
-        self._add_pages()
         self._watchdog.start()
-        chores = [asyncio.create_task(self._guarded(chore)) for chore in self._chores()]
+        fronts = [] if self._settings.web_port == 0 else [await self._front()]
+        chores = [asyncio.create_task(self._guarded(chore)) for chore in [*fronts, *self._chores()]]
         try:
             await self._app.start()
             await asyncio.shield(self._model_read)
@@ -122,39 +122,34 @@ class Serving:
             await self._partitions.hint()
             await self._lane.close()
             await self._models.close()
-            await self._forgetter.close()
-            await self._intake.close()
+            await self._web.stop_server()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._app.stop(), STOP_WITHIN_S)
 
     # --- pages ------------------------------------------------------------------------------
 
-    def _add_pages(self) -> None:
-        web = self._app.web
-        assert isinstance(web, GuardedWeb)
-        serve(web, self._unhealthy, self._unready, self._exposition)
-        web.add_page("/model", answering(self._models.page))
-        terms = OrderTerms(
-            self._settings.order_rules,
-            self._settings.orders_topic,
-            self._settings.dead_letter_topic,
-            self._settings.webhook_secrets,
-        )
-        OrdersPage(web, self._intake, terms, self._metrics.api_answered).add()
-        if self._settings.api:
-            api = Api(
-                lambda: self._models.reloader.pipeline,
-                self._store,
-                self._settings.orders_topic,
-                answered=self._metrics.api_answered,
-            )
-            api.add_to(web)
-            may_forget = self._settings.erasure_keys.newest is not None
-            Live(api, self._forgetter if may_forget else None, self._lags).add_to(web)
+    async def _front(self) -> Awaitable[None]:
+        """What keeps the process that answers at the worker's address; what only the worker knows
+        is asked of it here. Raises AddressTaken."""
+        serve(self._web, self._unhealthy, self._unready, self._exposition)
+        self._web.add_page("/model", answering(self._models.page))
+        address = await _free(self._settings.web_bind, self._settings.web_port)
+        await self._web.start_server(listening("127.0.0.1", 0))
+        assert self._web.bound is not None
+        keeper = Keeper(self._news, self._metrics.api_answered)
+        return keeper.run(address, self._web.bound[1], self._cluster)
 
-    def _lags(self) -> dict[int, int | None]:
-        gauges = self._partitions.gauges(self._watchdog.vitals.ends)
-        return {number: gauge.lag for number, gauge in gauges.items()}
+    def _news(self) -> News:
+        reloader, gauges = (
+            self._models.reloader,
+            self._partitions.gauges(self._watchdog.vitals.ends),
+        )
+        sight = reloader.sight
+        return News(
+            None if sight is None else str(sight.path),
+            hash(sight),
+            {number: gauge.lag for number, gauge in gauges.items()},
+        )
 
     async def _unhealthy(self) -> list[str]:
         verdict = self._watchdog.verdict()
@@ -220,6 +215,17 @@ class Serving:
         gc.collect()
         gc.freeze()
         self._model_read.set_result(None)
+
+
+async def _free(bind: str, port: int) -> socket.socket:
+    """A socket at an address, which the front of a worker that was killed may hold for a moment
+    longer. Raises AddressTaken."""
+    for _ in range(FREE_TRIES):
+        try:
+            return listening(bind, port)
+        except AddressTaken:
+            await asyncio.sleep(FREE_S)
+    return listening(bind, port)
 
 
 async def _every(interval_s: float, action: Callable[[], Awaitable[None]]) -> None:

@@ -159,7 +159,7 @@ async def test_nothing_is_missing_and_nothing_comes_twice_whoever_is_killed(
         said = first_of_each(await deployment.read(deployment.settings.warnings_topic))
         total = {name for names in said.values() for name in names}
         with suppress(TimeoutError):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 while set(heard) != total or {name for _, name in hook.taken} != total:
                     await asyncio.sleep(0.2)
     await hook.kill()

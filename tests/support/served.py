@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -21,15 +22,13 @@ from model.explain.shapley import typical
 from streamer.clock import ManualClock
 from streamer.http.live import Live
 from streamer.http.predict import Api
-from streamer.http.server import GuardedWeb
-from streamer.kafka.faust_app import faust_app
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.partition import PartitionRunner
 from streamer.pipeline.partitioner import partition_for
 from streamer.records import LogRange, MemoryPublisher, Partition
-from streamer.settings import Settings
 from streamer.store.base import StoreUnavailable
 from streamer.store.memory import MemoryStore
+from streamer.web.server import GuardedWeb, listening
 from tests.support import modelling
 from tests.support.fakes import (
     at,
@@ -137,11 +136,13 @@ class Served:
 
 
 @asynccontextmanager
-async def served(token: str | None = None) -> AsyncIterator[Served]:
+async def served(
+    token: str | None = None, listener: socket.socket | None = None
+) -> AsyncIterator[Served]:
     store, answered = PartedStore(), list[tuple[str, int]]()
     pipelines: list[Pipeline | None] = [a_pipeline()]
     clock = ManualClock(NOW_MS)
-    web = GuardedWeb(faust_app(Settings()), "127.0.0.1", 0, token)
+    web = GuardedWeb(token)
     api = Api(
         lambda: pipelines[-1],
         store,
@@ -157,8 +158,7 @@ async def served(token: str | None = None) -> AsyncIterator[Served]:
 
     live = Live(api, forget, lambda: {0: 0}, clock)
     live.add_to(web)
-    web.init_server()
-    await web.start_server()
+    await web.start_server(listener or listening("127.0.0.1", 0))
     assert web.bound is not None
     async with ClientSession(timeout=ClientTimeout(20)) as session:
         try:

@@ -1,5 +1,7 @@
 // What the worker answers; faults as sentences.
 
+import { setZone } from "./dom.js";
+
 export class Refused extends Error {
   constructor(status, detail) { super(detail); this.status = status; }
 }
@@ -14,6 +16,7 @@ export async function ask(path, options = {}) {
   }
   const told = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Refused(answer.status, (told.errors && told.errors[0].detail) || told.detail || answer.statusText);
+  if (told.timezone) setZone(told.timezone);
   return told;
 }
 

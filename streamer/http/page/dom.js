@@ -19,7 +19,16 @@ export const count = (value) => (value === null || value === undefined ? "–" :
 export const share = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)} %`);
 export const money = (value, currency) =>
   value === null || value === undefined ? "–" : `${value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })} ${currency}`;
-export const day = (instant) => (instant ? instant.slice(0, 10) : "–");
+
+// Days are the shop's; what has no time is one already.
+const formats = new Map();
+let zone = "UTC";
+export const setZone = (name) => { zone = name; };
+const format = () => {
+  if (!formats.has(zone)) formats.set(zone, new Intl.DateTimeFormat("sv", { timeZone: zone, dateStyle: "short" }));
+  return formats.get(zone);
+};
+export const day = (instant) => (!instant ? "–" : instant.length === 10 ? instant : format().format(Date.parse(instant)));
 export const minute = (instant) => (instant ? `${instant.slice(0, 10)} ${instant.slice(11, 16)} UTC` : "–");
 export const points = (value) => `${value < 0 ? "−" : "+"}${Math.abs(100 * value).toFixed(1)} points`;
 export const span = (range) => (range ? `${share(range[0])} to ${share(range[1])}` : "–");

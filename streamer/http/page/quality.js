@@ -8,14 +8,6 @@ export const title = "How good warnings were";
 
 const sum = (weeks, name) => weeks.reduce((total, one) => total + one[name], 0);
 
-// Wilson's interval of a share.
-function interval(hits, of) {
-  if (!of) return null;
-  const z = 1.959964, p = hits / of, z2 = z * z;
-  const half = z * Math.sqrt((p * (1 - p)) / of + z2 / (4 * of * of));
-  return [Math.max((p + z2 / (2 * of) - half) / (1 + z2 / of), 0), Math.min((p + z2 / (2 * of) + half) / (1 + z2 / of), 1)];
-}
-
 export async function show(room, signal) {
   const told = await ask("outcomes", { signal });
   room.append(h("h1", {}, title));
@@ -27,8 +19,7 @@ export async function show(room, signal) {
   }
   const lost = sum(told.weeks, "lost"), kept = sum(told.weeks, "kept"), recovered = sum(told.weeks, "recovered");
   const ended = lost + kept + recovered;
-  const range = interval(lost, ended);
-  const strict = ended ? lost / ended : null;
+  const { strict_precision: strict, strict_interval: range } = told;
   room.append(
     h("p", {}, `Warnings since the week of ${told.weeks[0].week}, as of ${day(told.as_of)}. A warning is strictly right where no order came for ${told.horizon_days} days.`,
       told.complete ? "" : " Open ones are still being counted."),
@@ -45,7 +36,7 @@ export async function show(room, signal) {
         : range[1] < told.promised_precision ? "Worse than promised, by more than chance: look at monitoring, or retrain."
           : "What was promised lies within the interval: the difference may be chance.";
     room.append(h("p", {}, verdict), shareBar(strict, range, told.promised_precision, `Strictly right ${share(strict)}, 95 % interval ${span(range)}, promised ${share(told.promised_precision)}`),
-      h("p", { class: "soft" }, "Blue: strictly right; grey: its interval; red: promised."));
+      h("p", { class: "soft" }, `Blue: strictly right; grey: its interval${told.promised_precision === null ? "" : "; red: promised"}.`));
   }
   room.append(h("h2", {}, "By week"), byWeek(told), h("h2", {}, "What acting on them brought"), acting(told));
 }

@@ -22,8 +22,8 @@ function columns(page) {
     ["Expected loss", (one) => money(one.expected_loss, page.currency), true],
     ["At stake", (one) => money(one.reference_clv, page.currency), true],
     ["How sure", (one) => share(one.churn_probability), true],
-    ["Silent since", (one) => `${day(one.last_order_at)} (${count(days(one.last_order_at, page.as_of))} days)`],
-    ["Why", (one) => one.summary],
+    ["Silent since", (one) => h("span", {}, h("span", { class: "when" }, day(one.last_order_at)), " ", h("span", { class: "when" }, `(${count(days(one.last_order_at, page.as_of))} days)`))],
+    ["Why it was raised", (one) => h("span", {}, h("span", { class: "when soft" }, `${day(one.as_of)}:`), ` ${one.summary}`)],
   ];
 }
 

@@ -6,8 +6,9 @@ import asyncio
 import csv
 import io
 import json
+import socket
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +21,7 @@ from features.events.orders import Order, OrderRules
 from streamer.http import stream as streaming
 from streamer.view.customer_history import rhythm
 from streamer.view.listed import MAX_LIMIT
+from streamer.web.server import listening
 from tests.support.fakes import an_order, by_time, every
 from tests.support.served import BEARER, TOKEN, Served, a_pipeline, served
 
@@ -327,3 +329,57 @@ async def test_the_stream_asks_for_the_token() -> None:
     async with served(TOKEN) as shop:
         await shop.apply([])
         assert (await events(shop.port, 1, **BEARER))[0]["event"] == "begin"
+
+
+async def slow_reader(port: int) -> socket.socket:
+    """Asks for all that is kept, and reads nothing of it."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    one.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(one, ("127.0.0.1", port))
+    asked = b"GET /warnings/stream?from=start HTTP/1.0\r\nHost: localhost\r\n\r\n"
+    await loop.sock_sendall(one, asked)
+    return one
+
+
+async def read_on(one: socket.socket) -> bytes:
+    """All that it is sent, until it is cut off."""
+    loop, found = asyncio.get_running_loop(), b""
+    with one, suppress(ConnectionResetError):
+        async with asyncio.timeout(20):
+            while data := await loop.sock_recv(one, 65_536):
+                found += data
+    return found
+
+
+async def test_a_slow_reader_is_dropped_and_told_so_and_hurts_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(streaming, "LOOK_S", 0.01)
+    monkeypatch.setattr(streaming, "SLOW_S", 0.5)
+    # As little as the kernel can be told to hold for a reader: so that its slowness is noticed.
+    listener = listening("127.0.0.1", 0)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+    many = [f"silent {n:03}" for n in range(400)]
+    async with served(listener=listener) as shop:
+        await shop.apply(by_time(*(every(user, 4, 4, 5_000) for user in many)), until_day=40)
+        shop.clock.advance(2_000)
+        slow = await slow_reader(shop.port)
+        # While it holds still, others read all there is, and what comes.
+        assert len(ids_of(await events(shop.port, len(many) + 1, query="?from=start"))) == len(many)
+        async with aclosing(listen(shop.port)) as stream:
+            assert (await anext(stream))["event"] == "begin"
+            while "stream.dropped" not in caplog.text:
+                await asyncio.sleep(0.01)
+            heard = await read_on(slow)
+            await shop.apply([an_order(many[3], 62)])
+            shop.clock.advance(2_000)
+            assert (await anext(stream))["event"] == "recovered"
+        assert heard.endswith(b'\n\nevent: dropped\ndata: {"reason":"too slow"}\n\n')
+        read = heard.count(b"event: warning")
+        assert 0 < read < len(many)
+        # It goes on where it left off.
+        last = heard.rpartition(b"\nid: ")[2].partition(b"\n")[0].decode()
+        rest = await events(shop.port, len(many) + 2 - read, last=last)
+        assert not any(one in heard.decode() for one in ids_of(rest))

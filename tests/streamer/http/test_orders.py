@@ -18,10 +18,8 @@ from features.events.orders import Order, OrderRules, Rejected, parse
 from streamer.clock import ManualClock
 from streamer.http import orders as module
 from streamer.http.orders import MAX_ORDERS, OrdersPage, OrderTerms
-from streamer.http.server import GuardedWeb
-from streamer.kafka.faust_app import faust_app
 from streamer.records import MemoryPublisher
-from streamer.settings import Settings
+from streamer.web.server import GuardedWeb, listening
 from tests.support.webhooks import SECRET, shopify_headers, shopify_order, stripe_headers
 
 TOKEN = "a-token-of-the-web-pages"
@@ -62,7 +60,7 @@ class Shop:
 
 @asynccontextmanager
 async def shop(token: str | None = TOKEN, secrets: Any = None) -> AsyncIterator[Shop]:
-    web = GuardedWeb(faust_app(Settings()), "127.0.0.1", 0, token)
+    web = GuardedWeb(token)
     publisher, answered = MemoryPublisher(), list[tuple[str, int]]()
     known = {"shopify": SECRET, "stripe": SECRET} if secrets is None else secrets
     terms = OrderTerms(RULES, "orders", "dead", known)
@@ -71,8 +69,7 @@ async def shop(token: str | None = TOKEN, secrets: Any = None) -> AsyncIterator[
         answered.append((page, status))
 
     OrdersPage(web, publisher, terms, heard, ManualClock(NOW_MS)).add()
-    web.init_server()
-    await web.start_server()
+    await web.start_server(listening("127.0.0.1", 0))
     assert web.bound is not None
     async with ClientSession(timeout=ClientTimeout(20)) as session:
         try:

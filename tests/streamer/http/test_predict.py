@@ -22,7 +22,6 @@ from features.columns.rhythm import GROUPS
 from features.facts.state import EMPTY, apply
 from features.times import UTC, Calendar
 from streamer.http import predict as api_module
-from streamer.http import server
 from streamer.http.requests import MAX_BODY_BYTES
 from streamer.http.schema import instant_of
 from streamer.pipeline.partition import PartitionRunner
@@ -30,6 +29,7 @@ from streamer.pipeline.partitioner import partition_for
 from streamer.records import LogRange, MemoryPublisher, Partition
 from streamer.store.base import Stored
 from streamer.store.memory import MemoryStore
+from streamer.web import server
 from tests.support.fakes import (
     RISK,
     LinearModel,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.times import instant_ms
+from features.times import Calendar, calendar_of, instant_ms
 from model.decide.policy import Policy
 from streamer.listing import tally
 from streamer.listing.tally import MAX_WEEKS, NOTHING, Bad, Tally, Week, week_key, week_of
@@ -26,9 +28,11 @@ from tests.support.fakes import (
     pipeline,
     records,
     said_by,
+    scorer,
 )
 
-HALF_HELD_OUT = pipeline(judge(Policy(floor_percentile=0, holdout_share=0.5)))
+HALF = Policy(floor_percentile=0, holdout_share=0.5)
+HALF_HELD_OUT = pipeline(judge(HALF))
 
 
 def a_shop() -> list[object]:
@@ -39,7 +43,7 @@ def a_shop() -> list[object]:
     return [*by_time(*orders, *backs), b"{", b"[]"]
 
 
-def twin(warnings: list[ChurnWarning]) -> dict[int, Week]:
+def twin(warnings: list[ChurnWarning], calendar: Calendar) -> dict[int, Week]:
     """The weeks, from what was sent."""
     by_id = {one.warning_id: one for one in warnings if one.kind == "warning"}
     counts: Counter[tuple[int, str]] = Counter()
@@ -47,7 +51,7 @@ def twin(warnings: list[ChurnWarning]) -> dict[int, Week]:
         about = by_id.get(one.closes or one.warning_id)
         if about is None:
             continue
-        key = week_key(instant_ms(about.as_of), about.holdout)
+        key = week_key(calendar.day_of(instant_ms(about.as_of)), about.holdout)
         name = "warned" if one.kind == "warning" else str(one.outcome)
         counts[key, name] += 1
         counts[key, f"{name}_minor"] += round(about.reference_clv * 100)
@@ -56,10 +60,12 @@ def twin(warnings: list[ChurnWarning]) -> dict[int, Week]:
     return {key: Week(**{name: counts[key, name] for name in names}) for key in keys}
 
 
-def test_the_weeks_are_those_of_what_was_sent() -> None:
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_the_weeks_are_those_of_what_was_sent_in_the_shops_own_days(zone: str) -> None:
     publisher, store = MemoryPublisher(), MemoryStore()
-    log = records(a_shop())
-    runner = claimed(log, store, publisher, HALF_HELD_OUT)
+    log, calendar = records(a_shop()), calendar_of(zone)
+    there = judge(HALF, by=replace(scorer(), calendar=calendar))
+    runner = claimed(log, store, publisher, pipeline(there))
     for start in range(0, len(log), 7):
         done(runner.process(log[start : start + 7]))
     done(runner.tick(at(300)))
@@ -68,13 +74,13 @@ def test_the_weeks_are_those_of_what_was_sent() -> None:
     found = tally.decode(stood.tally)
     sent = said_by(publisher)
     assert {one.outcome for one in sent} == {None, "kept", "recovered", "lost"}
-    assert found.weeks == twin(sent)
+    assert found.weeks == twin(sent, calendar)
     assert {week_of(key)[1] for key in found.weeks} == {True, False}
     assert found.bad == {"not_json": Bad(1, len(log) - 2), "not_an_object": Bad(1, len(log) - 1)}
 
 
 weeks = st.dictionaries(
-    st.integers(0, 400).map(lambda n: week_key(n * 7 * 86_400_000, bool(n % 2))),
+    st.integers(0, 400).map(lambda n: week_key(n * 7, bool(n % 2))),
     st.builds(Week, warned=st.integers(3, 9), kept=st.integers(0, 2), recovered=st.integers(0, 1)),
     max_size=5,
 )
@@ -90,7 +96,7 @@ def test_counts_add_up_in_any_grouping(
 
 
 def test_only_the_newest_weeks_are_kept() -> None:
-    many = Tally({week_key(n * 7 * 86_400_000, False): Week(1) for n in range(400)})
+    many = Tally({week_key(n * 7, False): Week(1) for n in range(400)})
     kept = NOTHING.plus(many)
     assert len(kept.weeks) == 2 * MAX_WEEKS
     assert max(kept.weeks) == max(many.weeks)

@@ -283,8 +283,7 @@ async def test_faust_is_set_up_as_a_group_member_without_acks_leader_or_pages() 
     assert not conf.topic_allow_declare
     assert conf.broker_session_timeout == 6.0
     assert conf.consumer_auto_offset_reset == "none"
-    assert conf.web_bind == "127.0.0.1"
-    assert not conf.web_stats_enabled
+    assert not conf.web_enabled
 
 
 @pytest.mark.parametrize(

@@ -11,23 +11,21 @@ from typing import Any, Final
 
 import msgspec
 
-from features.times import MS_PER_DAY, rfc3339
+from features.times import MS_PER_DAY, day_of, rfc3339
 from model.decide.policy import Policy
 from streamer.clock import ManualClock
 from streamer.demo.embedded import EmbeddedRedis
 from streamer.http.live import Live
 from streamer.http.predict import Api
-from streamer.http.server import GuardedWeb
-from streamer.kafka.faust_app import faust_app
 from streamer.listing import tally
 from streamer.listing.tally import Bad, Tally, Week, week_key
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.messages import ChurnWarning, pack, unpack
 from streamer.pipeline.partition import PartitionRunner
 from streamer.records import LogRange, MemoryPublisher, Message, Partition
-from streamer.settings import Settings
 from streamer.store.base import Write
 from streamer.store.redis_admin import RedisAdmin
+from streamer.web.server import GuardedWeb, listening
 from tests.support.fakes import TOPICS, an_order, at, by_time, every, judge, pipeline, records
 from tests.support.served import explained_scorer
 
@@ -98,7 +96,7 @@ async def _begin(
     store = RedisAdmin.from_url(server.url, cluster_id=cluster)
     found = Shop(0, loop, store)
     await _fill(store, warnings, customers)
-    web = GuardedWeb(faust_app(Settings()), "127.0.0.1", 0, token)
+    web = GuardedWeb(token)
     through = shown_pipeline()
     api = Api(lambda: through, store, "orders", ManualClock(TODAY_MS))
     api.add_to(web)
@@ -107,8 +105,7 @@ async def _begin(
         found.forgotten.append(user_id)
 
     Live(api, forget, lambda: dict.fromkeys(range(PARTITIONS), 12)).add_to(web)
-    web.init_server()
-    await web.start_server()
+    await web.start_server(listening("127.0.0.1", 0))
     assert web.bound is not None
     found.port = web.bound[1]
     return found, web, store
@@ -142,12 +139,13 @@ async def _pour(
     sequence = claim.sequence
     listing: dict[str, bytes | None] = {}
     for n in range(partition.number, warnings, PARTITIONS):
+        loss = round(200 * (n * 7919 % 9973) / 9973, 2)
         like = msgspec.structs.replace(
             one,
             user_id=f"customer-{n:05}",
             warning_id=f"{n:032x}",
-            expected_loss=round(200 * (n * 7919 % 9973) / 9973, 2),
-            severity=("high", "medium", "low")[n % 3],
+            expected_loss=loss,
+            severity="high" if loss > 140 else "medium" if loss > 60 else "low",
             holdout=n % 10 == 0,
             as_of=rfc3339(TODAY_MS - (n % 20) * MS_PER_DAY),
         )
@@ -155,7 +153,7 @@ async def _pour(
     state = (await store.load(Partition("orders", 0), ["ada"]))[0].state or b""
     beside = range(partition.number, customers, PARTITIONS)
     weeks = {
-        week_key(TODAY_MS - (45 + 7 * n) * MS_PER_DAY, holdout): Week(
+        week_key(day_of(TODAY_MS) - 45 - 7 * n, holdout): Week(
             40 + n % 9, 14 + n % 4 + 3 * holdout, 6, 400_000, 140_000, 60_000
         )
         for n in range(_WEEKS)

@@ -10,11 +10,9 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 from aiohttp.web import Request, Response, StreamResponse
 
-from streamer.http import lobby
-from streamer.http import server as web
-from streamer.http.server import GuardedWeb, serve
-from streamer.kafka.faust_app import faust_app
-from streamer.settings import Settings
+from streamer.web import lobby
+from streamer.web import server as web
+from streamer.web.server import GuardedWeb, listening, serve
 
 TOKEN = "a-token-of-the-web-pages"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -30,13 +28,11 @@ async def serving(
     token: str | None = None, ready: Any = well, **pages: Any
 ) -> AsyncIterator[tuple[int, Get]]:
     """The port of a server with the worker's pages and further ones, and what gets pages."""
-    app = faust_app(Settings())
-    server = GuardedWeb(app, "127.0.0.1", 0, token)
+    server = GuardedWeb(token)
     serve(server, well, ready, lambda: b"clv_scores_total 1.0\n")
     for name, page in pages.items():
         server.add_page(f"/{name}", page)
-    server.init_server()
-    await server.start_server()
+    await server.start_server(listening("127.0.0.1", 0))
     assert server.bound is not None
     port = server.bound[1]
     async with ClientSession(timeout=ClientTimeout(10)) as session:
@@ -66,7 +62,7 @@ async def test_the_pages_answer_with_what_was_found() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/router", "/table", "/stats", "/graph", "/metrics/x"])
-async def test_fausts_own_pages_are_not_there(path: str) -> None:
+async def test_pages_that_nobody_added_are_not_there(path: str) -> None:
     async with serving() as (_, get):
         for slash in ("", "/"):
             status, kind, body = await get(path.rstrip("/") + (slash or "/" * (path == "/")))

@@ -1,11 +1,11 @@
-"""The worker's pages: health, readiness and metrics, and the API's; on Faust's web server, guarded.
+"""The web server under the pages of the worker and of ingest: aiohttp's, guarded.
 
 With a token, every page but /healthz asks for it, as a bearer or, for browsers, as the password of
 any user; without one, every page has to be asked for at 127.0.0.1 or localhost, since a page in a
 browser may have its own name resolved to 127.0.0.1. What is not a page is told as a problem (RFC
 9457). A connection carries one request and lives for seconds, unless it is a stream, of which there
-are so many at most; so clients that are slow on purpose hold nothing up. Faust's own pages (/,
-/table, /router, ...) are not there.
+are so many at most; so clients that are slow on purpose hold nothing up. Pages may be answered by
+another process (`relay`), which guards them itself.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, Final
 
 import msgspec
 from aiohttp import HttpVersion11
 from aiohttp.typedefs import Handler, Middleware
 from aiohttp.web import (
+    Application,
     AppRunner,
     BaseRequest,
     HTTPException,
@@ -39,14 +41,14 @@ from aiohttp.web import (
     StreamResponse,
     middleware,
 )
-from faust.types import AppT
-from faust.web.base import BlueprintManager
-from faust.web.drivers.aiohttp import Web
 from yarl import URL
 
 from streamer import log
-from streamer.http.lobby import PROBLEM_CONTENT_TYPE, SAFE_HEADERS, SERVER, Lobby, told
+from streamer.errors import StreamerError
+from streamer.settings import Settings
 from streamer.settings.fields import is_loopback
+from streamer.web.lobby import PROBLEM_CONTENT_TYPE, SAFE_HEADERS, SERVER, Lobby, told
+from streamer.web.relay import Relay
 
 _log = log.get(__name__)
 
@@ -55,12 +57,14 @@ MAX_BODY_BYTES: Final = 1 << 20
 CONNECTION_S: Final = 20.0
 # A body of 4 MB comes so soon at 7 Mbit/s.
 BODY_S: Final = 5.0
-MAX_CONNECTIONS: Final = 64
+MAX_CONNECTIONS: Final = 256
 # Only for who asks whether the worker lives: they are there when all others are taken.
 MAX_LIVENESS: Final = 16
 # Streams last, and have places of their own.
 MAX_STREAMS: Final = 100
 _SWEEP_S: Final = 1.0
+# Connections that the kernel holds for who is busy or being started again.
+_BACKLOG: Final = 512
 # Asked by whoever restarts the worker, and says nothing but that it goes on.
 _OPEN_PATH: Final = "/healthz"
 STREAM_PATH: Final = "/warnings/stream"
@@ -70,33 +74,37 @@ _SEE_LOG: Final = "the worker's log says more"
 Check = Callable[[], Awaitable[list[str]]]
 
 
-class GuardedWeb(Web):
-    """Faust's web server with a token, limits and no page but those that are added to it."""
+class AddressTaken(StreamerError):
+    """Set CLV_WEB_BIND and CLV_WEB_PORT to an address of this machine that nobody listens at."""
 
-    def __init__(self, app: AppT, bind: str, port: int, token: str | None) -> None:
-        """`token` None: whoever reaches the port is answered. Port 0: a free one."""
-        super().__init__(app)
-        # Also drops Faust's index page, which no setting switches off.
-        self.blueprints = BlueprintManager([])
+
+class GuardedWeb:
+    """A web server with a token, limits and no page but those that are added to it."""
+
+    def __init__(self, token: str | None) -> None:
+        """`token` None: whoever reaches the port is answered."""
         self.bound: tuple[str, int] | None = None
-        self._bind, self._port = bind, port
-        self._guarded_runner: AppRunner | None = None
+        self._app = Application()
+        self._runner: AppRunner | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._most_bytes: dict[str, int] = {}
         # Who has a connection, by the path that has places of its own.
-        self._taken: dict[str, set[_Handler]] = {path: set() for path in ("", *_APART)}
+        self._taken: dict[str, set[asyncio.Protocol]] = {path: set() for path in ("", *_APART)}
         # Set when streams have to end.
         self.closing = asyncio.Event()
         # Paths whose handlers look themselves who asks: their senders sign, and have no token.
         self._signed: set[str] = set()
+        # Paths that another process of this machine answers, and its port.
+        self._relayed: Collection[str] = ()
+        self._relay_port = 0
         self._token = None if token is None else _digest(token)
         guard = _asks_for_loopback if token is None else _asks_for(self.shows_token)
         guards = [_tells_problems(self._most_bytes), _but_for(self._signed, guard)]
-        self.web_app.middlewares.extend(guards)
+        self._app.middlewares.extend(guards)
 
     def add_page(self, path: str, handler: Handler) -> None:
         """Answers GET; before the server starts."""
-        self.web_app.router.add_get(path, handler, expect_handler=_expects)
+        self._app.router.add_get(path, handler, expect_handler=_expects)
 
     def add_form(
         self, path: str, handler: Handler, max_body_bytes: int, *, signed: bool = False
@@ -108,27 +116,30 @@ class GuardedWeb(Web):
         self._most_bytes[path] = max_body_bytes
         if signed:
             self._signed.add(path)
-        self.web_app.router.add_post(path, handler, expect_handler=_expects)
+        self._app.router.add_post(path, handler, expect_handler=_expects)
 
     def add_removal(self, path: str, handler: Handler) -> None:
         """Answers DELETE; before the server starts."""
-        self.web_app.router.add_delete(path, handler, expect_handler=_expects)
+        self._app.router.add_delete(path, handler, expect_handler=_expects)
+
+    def relay(self, paths: Collection[str], port: int) -> None:
+        """Has these paths answered by the server at a port of this machine, which guards them."""
+        self._relayed, self._relay_port = paths, port
 
     def shows_token(self, request: Request) -> bool:
         """Whether the request has the token; False where the worker has none."""
         given = _digest(_given(request.headers.get("Authorization", "")))
         return self._token is not None and hmac.compare_digest(given, self._token)
 
-    async def start_server(self) -> None:
-        """Listens. Raises OSError where the address is taken."""
-        runner = AppRunner(self.web_app, access_log=None, handle_signals=False)
-        self._guarded_runner = runner
-        await runner.setup()
+    async def start_server(self, listener: socket.socket) -> None:
+        """Answers who connects to a socket that is bound; see `listening`."""
+        self._runner = AppRunner(self._app, access_log=None, handle_signals=False)
+        await self._runner.setup()
         self._lobby = Lobby(self._take)
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(self._lobby.guest, self._bind, self._port)
-        found: socket.socket = self._listener.sockets[0]
-        self.bound = found.getsockname()[:2]
+        guest = self._lobby.guest
+        self._listener = await loop.create_server(guest, sock=listener, backlog=_BACKLOG)
+        self.bound = listener.getsockname()[:2]
         self._sweeping = asyncio.create_task(self._sweep())
 
     async def stop_server(self) -> None:
@@ -137,19 +148,23 @@ class GuardedWeb(Web):
             self._sweeping.cancel()
             self._listener.close()
             self._lobby.close()
-        if self._guarded_runner is not None:
-            await self._guarded_runner.cleanup()
+        if self._runner is not None:
+            await self._runner.cleanup()
 
     def _take(self, head: bytes) -> asyncio.Protocol | None:
         """Who answers a request of this head; None where there is no place."""
-        runner = self._guarded_runner
-        assert runner is not None
-        assert runner.server is not None
+        assert self._runner is not None
+        assert self._runner.server is not None
         path = next((path for path in _APART if head.startswith(_asking(path))), "")
         taken = self._taken[path]
         if len(taken) >= _room(path):
             return None
-        handler = _Handler(runner.server, taken.discard, 0.0 if path == _OPEN_PATH else 1.0)
+        handler: asyncio.Protocol
+        if any(head.startswith(_asking(relayed)) for relayed in self._relayed):
+            handler = Relay(self._relay_port, CONNECTION_S, taken.discard)
+        else:
+            lingering_s = 0.0 if path == _OPEN_PATH else 1.0
+            handler = _Handler(self._runner.server, taken.discard, lingering_s)
         taken.add(handler)
         return handler
 
@@ -159,7 +174,7 @@ class GuardedWeb(Web):
         born: dict[object, float] = {}
         while True:
             await asyncio.sleep(_SWEEP_S)
-            server = self._guarded_runner and self._guarded_runner.server
+            server = self._runner and self._runner.server
             if not server:
                 continue
             now, old = loop.time(), born
@@ -171,14 +186,37 @@ class GuardedWeb(Web):
                     one.transport.abort()  # close() would wait for who does not read
 
 
+def guarded(settings: Settings) -> GuardedWeb:
+    """A server that asks for the token of the settings."""
+    token = settings.web_token
+    return GuardedWeb(None if token is None else token.get_secret_value())
+
+
+def listening(bind: str, port: int) -> socket.socket:
+    """A socket bound to an address, port 0: a free one. Raises AddressTaken."""
+    try:
+        places = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # A name that means both is meant as most people write it.
+        family, _, _, _, address = min(places, key=lambda place: place[0] != socket.AF_INET)
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise AddressTaken(f"CLV_WEB_BIND, CLV_WEB_PORT: {bind}:{port}: {reason}") from None
+
+
 def _room(path: str) -> int:
     """How many connections there may be to a path that has places of its own; '': to all others."""
     places = {_OPEN_PATH: MAX_LIVENESS, STREAM_PATH: MAX_STREAMS}
     return places.get(path, MAX_CONNECTIONS)
 
 
+@cache
 def _asking(path: str) -> tuple[bytes, ...]:
-    return tuple(b"GET %s%s" % (path.encode(), end) for end in (b" ", b"?"))
+    return tuple(
+        b"%s %s%s" % (method, path.encode(), end)
+        for method in (b"GET", b"HEAD")
+        for end in (b" ", b"?")
+    )
 
 
 class _Handler(RequestHandler):
@@ -186,7 +224,9 @@ class _Handler(RequestHandler):
 
     __slots__ = ("_gone",)
 
-    def __init__(self, server: Any, gone: Callable[[_Handler], None], lingering_s: float) -> None:
+    def __init__(
+        self, server: Any, gone: Callable[[asyncio.Protocol], None], lingering_s: float
+    ) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
