@@ -36,7 +36,8 @@ from streamer.view.listed import (
 )
 from streamer.view.outcomes import Forgotten, outcomes, status
 from streamer.web.lobby import SAFE_HEADERS
-from streamer.web.server import STREAM_PATH, GuardedWeb, problem
+from streamer.web.problems import problem
+from streamer.web.server import STREAM_PATH, GuardedWeb
 
 _json = msgspec.json.Encoder()
 _PAGING: Final = frozenset({"limit", "cursor"})

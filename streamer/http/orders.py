@@ -31,7 +31,8 @@ from streamer.pipeline import outbox
 from streamer.pipeline.messages import dead_letter
 from streamer.reading import CanonicalReading, MappedReading, OrderReading, Outcome
 from streamer.records import Message, Publisher, PublishFailed
-from streamer.web.server import Bodies, BodyUnread, GuardedWeb, problem
+from streamer.web.problems import problem
+from streamer.web.server import Bodies, BodyUnread, GuardedWeb
 
 _log = log.get(__name__)
 

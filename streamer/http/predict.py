@@ -37,7 +37,8 @@ from streamer.http.openapi import document
 from streamer.http.requests import MAX_BODY_BYTES, BodyRefused, Fault, Terms, read
 from streamer.pipeline.batch import Pipeline
 from streamer.store.base import StateStore, StoreRefused, StoreUnavailable
-from streamer.web.server import Bodies, BodyUnread, GuardedWeb, problem
+from streamer.web.problems import problem
+from streamer.web.server import Bodies, BodyUnread, GuardedWeb
 
 _CLOCK: Final = SystemClock()
 _log = log.get(__name__)

@@ -11,9 +11,6 @@ another process (`relay`), which guards them itself.
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import socket
 from collections.abc import (
     AsyncIterator,
@@ -21,7 +18,6 @@ from collections.abc import (
     Callable,
     Collection,
     Mapping,
-    Sequence,
 )
 from contextlib import asynccontextmanager
 from functools import cache
@@ -41,13 +37,13 @@ from aiohttp.web import (
     StreamResponse,
     middleware,
 )
-from yarl import URL
 
 from streamer import log
 from streamer.errors import StreamerError
 from streamer.settings import Settings
-from streamer.settings.fields import is_loopback
-from streamer.web.lobby import PROBLEM_CONTENT_TYPE, SAFE_HEADERS, SERVER, Lobby, told
+from streamer.web.guards import OPEN_PATH, Token, but_for
+from streamer.web.lobby import SAFE_HEADERS, SERVER, Lobby
+from streamer.web.problems import problem
 from streamer.web.relay import Relay
 
 _log = log.get(__name__)
@@ -65,10 +61,8 @@ MAX_STREAMS: Final = 100
 _SWEEP_S: Final = 1.0
 # Connections that the kernel holds for who is busy or being started again.
 _BACKLOG: Final = 512
-# Asked by whoever restarts the worker, and says nothing but that it goes on.
-_OPEN_PATH: Final = "/healthz"
 STREAM_PATH: Final = "/warnings/stream"
-_APART: Final = (_OPEN_PATH, STREAM_PATH)
+_APART: Final = (OPEN_PATH, STREAM_PATH)
 _SEE_LOG: Final = "the worker's log says more"
 
 Check = Callable[[], Awaitable[list[str]]]
@@ -97,9 +91,8 @@ class GuardedWeb:
         # Paths that another process of this machine answers, and its port.
         self._relayed: Collection[str] = ()
         self._relay_port = 0
-        self._token = None if token is None else _digest(token)
-        guard = _asks_for_loopback if token is None else _asks_for(self.shows_token)
-        guards = [_tells_problems(self._most_bytes), _but_for(self._signed, guard)]
+        self._token = Token(token)
+        guards = [_tells_problems(self._most_bytes), but_for(self._signed, self._token.guard())]
         self._app.middlewares.extend(guards)
 
     def add_page(self, path: str, handler: Handler) -> None:
@@ -128,8 +121,7 @@ class GuardedWeb:
 
     def shows_token(self, request: Request) -> bool:
         """Whether the request has the token; False where the worker has none."""
-        given = _digest(_given(request.headers.get("Authorization", "")))
-        return self._token is not None and hmac.compare_digest(given, self._token)
+        return self._token.shown(request)
 
     async def start_server(self, listener: socket.socket) -> None:
         """Answers who connects to a socket that is bound; see `listening`."""
@@ -163,7 +155,7 @@ class GuardedWeb:
         if any(head.startswith(_asking(relayed)) for relayed in self._relayed):
             handler = Relay(self._relay_port, CONNECTION_S, taken.discard)
         else:
-            lingering_s = 0.0 if path == _OPEN_PATH else 1.0
+            lingering_s = 0.0 if path == OPEN_PATH else 1.0
             handler = _Handler(self._runner.server, taken.discard, lingering_s)
         taken.add(handler)
         return handler
@@ -206,7 +198,7 @@ def listening(bind: str, port: int) -> socket.socket:
 
 def _room(path: str) -> int:
     """How many connections there may be to a path that has places of its own; '': to all others."""
-    places = {_OPEN_PATH: MAX_LIVENESS, STREAM_PATH: MAX_STREAMS}
+    places = {OPEN_PATH: MAX_LIVENESS, STREAM_PATH: MAX_STREAMS}
     return places.get(path, MAX_CONNECTIONS)
 
 
@@ -274,7 +266,7 @@ def serve(web: GuardedWeb, healthy: Check, ready: Check, metrics: Callable[[], b
     async def exposition(request: Request) -> StreamResponse:
         return Response(body=metrics(), headers={"Content-Type": CONTENT_TYPE})
 
-    web.add_page(_OPEN_PATH, page(healthy))
+    web.add_page(OPEN_PATH, page(healthy))
     web.add_page("/readyz", page(ready))
     web.add_page("/metrics", exposition)
 
@@ -286,25 +278,6 @@ def answering(document: Callable[[], bytes]) -> Handler:
         return Response(body=document(), content_type="application/json")
 
     return answer
-
-
-def problem(
-    status: int,
-    detail: str,
-    *,
-    retry_after_s: int | None = None,
-    errors: Sequence[msgspec.Struct] = (),
-) -> Response:
-    """An answer that says what is wrong, as RFC 9457 has it; `errors` says it in detail."""
-    body = told(status, detail)
-    if errors:
-        body["errors"] = errors
-    response = Response(
-        body=msgspec.json.encode(body), status=status, content_type=PROBLEM_CONTENT_TYPE
-    )
-    if retry_after_s is not None:
-        response.headers["Retry-After"] = str(retry_after_s)
-    return response
 
 
 class BodyUnread(Exception):
@@ -353,15 +326,6 @@ class Bodies:
             self._held -= size
 
 
-def is_from_here(request: Request) -> bool:
-    """Whether the request asks for this machine by a name that only it can mean."""
-    try:
-        host = URL(f"http://{request.host}").host
-    except ValueError:
-        return False
-    return host is not None and is_loopback(host)
-
-
 def _tells_problems(most_bytes: Mapping[str, int]) -> Middleware:
     """The outermost: whatever is raised below becomes an answer, and every answer the last."""
 
@@ -406,53 +370,3 @@ async def _expects(request: Request) -> StreamResponse | None:
         # It does not count as the answer.
         request.writer.output_size = 0
     return None
-
-
-@middleware
-async def _asks_for_loopback(request: Request, handler: Handler) -> StreamResponse:
-    if not is_from_here(request):
-        return problem(421, "ask for 127.0.0.1 or localhost, or set CLV_WEB_TOKEN")
-    return await handler(request)
-
-
-def _but_for(signed: Collection[str], guard: Middleware) -> Middleware:
-    @middleware
-    async def guards(request: Request, handler: Handler) -> StreamResponse:
-        return await (handler(request) if request.path in signed else guard(request, handler))
-
-    return guards
-
-
-def _asks_for(shown: Callable[[Request], bool]) -> Middleware:
-    @middleware
-    async def asks(request: Request, handler: Handler) -> StreamResponse:
-        if request.path != _OPEN_PATH and not shown(request):
-            detail = (
-                "send the header Authorization: Bearer, with CLV_WEB_TOKEN; in a browser, give it"
-                " as the password of any user"
-            )
-            refused = problem(401, detail)
-            refused.headers.add("WWW-Authenticate", "Bearer")
-            refused.headers.add("WWW-Authenticate", 'Basic realm="clv-streamer", charset="UTF-8"')
-            return refused
-        return await handler(request)
-
-    return asks
-
-
-def _given(header: str) -> str:
-    """The token in a header; what is none is the empty one, which no worker has."""
-    scheme, _, value = header.partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip(" ")
-    if scheme.lower() == "basic":
-        try:
-            return base64.b64decode(value.strip(" "), validate=True).decode().partition(":")[2]
-        except ValueError:
-            return ""
-    return ""
-
-
-def _digest(text: str) -> bytes:
-    """Of one length for all texts, so that comparing two takes the same time for all."""
-    return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
