@@ -158,8 +158,8 @@ def rhythm(bought: list[int], day: int) -> Rhythm:
     """The silence on a day, of somebody who bought on days (ascending).
 
     >>> rhythm([0, 7, 14, 28], 49).sentence
-    'No order for 21 days. Gaps between orders were 7 days as a rule and 14 at most: this silence \
-is longer than any before.'
+    'No order for 21 days. Half of the gaps between orders were 7 days or less, the longest 14: \
+this silence is longer than any before.'
     """
     silent = max(day - bought[-1], 0) if bought else None
     gaps = [later - earlier for earlier, later in pairwise(bought)]
@@ -183,7 +183,8 @@ def _sentence(
     since = f"No order for {_days(silent)}."
     if usual is None or longest is None:
         return f"{since} They ordered on one day only, so there is no rhythm to hold it against."
-    was = f"{since} Gaps between orders were {_days(usual)} as a rule and {longest} at most:"
+    half = f"Half of the gaps between orders were {_days(usual)} or less"
+    was = f"{since} {half}, the longest {longest}:"
     if not longer and silent > longest:
         return f"{was} this silence is longer than any before."
     if not longer:

@@ -21,6 +21,18 @@ function dates(from, to, y, x, WIDTH) {
   return found;
 }
 
+// Round numbers from 0 to no more than the most, with a line each: room for them is left of LEFT.
+const LEFT = 60;
+function levels(most, y, WIDTH) {
+  const size = 10 ** Math.floor(Math.log10(most / 2));
+  const step = [5, 2, 1].map((one) => one * size).find((one) => most / one >= 2);
+  const found = [];
+  for (let at = step; at <= most; at += step) found.push(
+    s("line", { class: "axis", x1: LEFT, x2: WIDTH - 12, y1: y(at), y2: y(at) }),
+    s("text", { x: LEFT - 6, y: y(at) + 4, "text-anchor": "end" }, at >= 1 ? count(at) : at.toPrecision(1)));
+  return found;
+}
+
 function figure(picture, label, detail) {
   picture.setAttribute("role", "img");
   picture.setAttribute("aria-label", label);
@@ -51,21 +63,22 @@ export function clvChart(past) {
   const WIDTH = width();
   if (past.clv.length < 2) return h("p", {}, "There is one only: too early to show a course.");
   const from = time(past.clv[0].at), to = time(past.clv.at(-1).at);
-  const x = scale(from, to, 12, WIDTH - 12);
+  const x = scale(from, to, LEFT, WIDTH - 12);
   const reference = past.warning ? past.warning.reference_clv : past.reference_clv;
   const most = Math.max(...past.clv.map((one) => one.clv), reference ?? 0) * 1.08 || 1;
   const y = scale(0, most, 200, 22);
   const parts = [
     s("line", { class: "axis", x1: 0, x2: WIDTH, y1: 200.5, y2: 200.5 }),
+    levels(most, y, WIDTH),
     s("path", { class: "clv", d: past.clv.map((one, n) => `${n ? "L" : "M"}${x(time(one.at)).toFixed(1)} ${y(one.clv).toFixed(1)}`).join("") }),
   ];
-  if (reference) parts.push(s("line", { class: "reference", x1: 12, x2: WIDTH - 12, y1: y(reference), y2: y(reference) }),
-    s("text", { x: 14, y: y(reference) - 5 }, `reference ${money(reference, past.currency)}`));
+  if (reference) parts.push(s("line", { class: "reference", x1: LEFT, x2: WIDTH - 12, y1: y(reference), y2: y(reference) }),
+    s("text", { x: LEFT + 2, y: y(reference) - 5 }, `reference ${money(reference, past.currency)}`));
   const fired = past.warning ? time(past.warning.as_of) : null;
   if (fired !== null && fired >= from && fired <= to) {
     const end = x(fired) > WIDTH / 2;
-    parts.push(s("line", { class: "warned", x1: x(fired), x2: x(fired), y1: 30, y2: 200 }),
-      s("text", { class: "warned", x: x(fired) + (end ? -5 : 5), y: 196, "text-anchor": end ? "end" : "start" }, `warned ${day(past.warning.as_of)}`));
+    parts.push(s("line", { class: "warned", x1: x(fired), x2: x(fired), y1: 18, y2: 200 }),
+      s("text", { class: "warned", x: x(fired) + (end ? -5 : 5), y: 14, "text-anchor": end ? "end" : "start" }, `warned ${day(past.warning.as_of)}`));
   }
   const picture = s("svg", { viewBox: `0 0 ${WIDTH} 224` }, parts, dates(from, to, 218, x, WIDTH));
   const last = past.clv.at(-1);
@@ -79,17 +92,17 @@ export function weeksChart(weeks, label, detail) {
   const WIDTH = width();
   const shown = weeks.slice(-26);
   const most = Math.max(...shown.map((one) => one.warnings), 1);
-  const wideness = (WIDTH - 24) / shown.length;
-  const parts = [s("line", { class: "axis", x1: 0, x2: WIDTH, y1: 150.5, y2: 150.5 })];
+  const wideness = (WIDTH - LEFT - 12) / shown.length;
+  const parts = [s("line", { class: "axis", x1: 0, x2: WIDTH, y1: 150.5, y2: 150.5 }), levels(most, scale(0, most, 150, 20), WIDTH)];
   shown.forEach((one, n) => {
     let top = 150;
     for (const end of ENDS) {
       const tall = (130 * one[end]) / most;
       top -= tall;
-      if (tall) parts.push(s("rect", { class: end, x: 12 + n * wideness + 1, width: Math.max(Math.min(wideness - 2, 40), 1), y: top, height: tall }));
+      if (tall) parts.push(s("rect", { class: end, x: LEFT + n * wideness + 1, width: Math.max(Math.min(wideness - 2, 40), 1), y: top, height: tall }));
     }
     const every = Math.ceil(shown.length / Math.max(1, Math.floor(WIDTH / 130)));
-    if ((shown.length - 1 - n) % every === 0) parts.push(s("text", { x: Math.min(Math.max(12 + (n + 0.5) * wideness, HALF_DATE), WIDTH - HALF_DATE), y: 168, "text-anchor": "middle" }, one.week));
+    if ((shown.length - 1 - n) % every === 0) parts.push(s("text", { x: Math.min(Math.max(LEFT + (n + 0.5) * wideness, HALF_DATE), WIDTH - HALF_DATE), y: 168, "text-anchor": "middle" }, one.week));
   });
   const key = h("ul", { class: "key" }, ENDS.map((end) => h("li", {}, s("svg", { viewBox: "0 0 8 8", "aria-hidden": "true" }, s("rect", { class: end, width: 8, height: 8 })), end)));
   return h("div", {}, figure(s("svg", { viewBox: `0 0 ${WIDTH} 176` }, parts), label, detail), key);

@@ -30,7 +30,7 @@ export async function show(room, signal, id) {
     past.notice ? h("p", {}, h("span", { class: `tag ${past.notice.severity}` }, `At risk, ${past.notice.severity}. `), past.notice.summary) : h("p", {}, now.open_warning ? "Warned of." : "No open warning."),
     tiles([
       ["CLV", money(now.clv, currency), `over the next ${now.horizon_days} days`],
-      ["Reference CLV", money(past.reference_clv, currency), "the highest before the last order"],
+      ["Reference CLV", money(past.reference_clv, currency), "the highest at an order of late"],
       ["How sure they leave", share(now.churn_probability), `no order in ${now.horizon_days} days`],
       ["Orders", count(now.orders), `${money(now.net_revenue, currency)} net`],
       ["Last order", day(now.last_order_at), `${count(now.days_since_last_order)} days before ${day(past.as_of)}`],
