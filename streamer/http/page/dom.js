@@ -8,7 +8,7 @@ function fill(node, attributes, children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return node;
 }
 
@@ -16,7 +16,7 @@ export const h = (name, attributes = {}, ...children) => fill(document.createEle
 export const s = (name, attributes = {}, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
 
 export const count = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en"));
-export const share = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)} %`);
+export const share = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)}\u00a0%`);
 export const money = (value, currency) =>
   value === null || value === undefined ? "–" : `${value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })} ${currency}`;
 
