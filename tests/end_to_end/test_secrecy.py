@@ -91,6 +91,10 @@ def fetch(port: int, path: str, token: str | None = TOKEN) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
+# Without a value it is a tombstone, which is set aside by nobody.
+UNUSABLE = [value for _, value in bad_values() if value is not None]
+
+
 async def counted(port: int, orders: int, dead_letters: int) -> str:
     """The metrics, once they have counted so much: a batch is counted when it is written."""
     async with asyncio.timeout(60):
@@ -141,7 +145,7 @@ async def test_no_id_and_no_secret_is_told_whatever_happens(
         assert (await asyncio.to_thread(fetch, port, "/healthz", None))[0] == 200
         refused = await asyncio.to_thread(fetch, port, "/metrics", None)
         assert refused[0] == 401
-        metrics = await counted(port, 300, len(bad_values()))
+        metrics = await counted(port, 300, len(UNUSABLE))
 
         for path, expected in (("0", 200), ("nobody", 404), ("0?as_of=x", 422)):
             got = (503, "")
@@ -197,7 +201,7 @@ async def test_no_id_and_no_secret_is_told_whatever_happens(
         assert not any(line.split(" ")[1:3] == ["ERROR", "forged"] for line in logs)
 
         letters = await deployment.read(deployment.settings.dead_letter_topic)
-        assert len(letters) == len(bad_values())
+        assert len(letters) == len(UNUSABLE)
         of_headers = repr([letter.headers for letter in letters])
         assert CANARY not in of_headers
 
