@@ -35,7 +35,6 @@ from model.data.training_rows import (
     default_cutoff_day,
     population,
     snapshots,
-    sorted_orders,
     training_set,
 )
 from model.estimators.clv import ClvModel
@@ -75,7 +74,8 @@ class Result:
 def orders_of(path: Path) -> list[Order]:
     """The log in a file, in event time."""
     rows = read_orders([path], OrderRules())
-    return sorted_orders(row for row in rows if not isinstance(row, RejectedRow))
+    found = [row for row in rows if not isinstance(row, RejectedRow)]
+    return sorted(found, key=lambda order: order.ts_ms)
 
 
 def asked_logs() -> list[Path]:

@@ -26,7 +26,7 @@ from features.events.orders import Order, OrderRules
 from features.times import day_of, iso_day
 from model.backtest.run import trained
 from model.data.synthetic import Shop, generate
-from model.data.training_rows import TrainingConfig, sorted_orders
+from model.data.training_rows import TrainingConfig
 from model.decide.scoring import Scorer
 from model.files.order_log import read_orders
 from model.monitor.drift import MATERIAL_PSI, base, buyers, drifts, rows_of
@@ -181,7 +181,8 @@ def real(directory: Path) -> None:
         if not path.exists():
             print(f"{path} is not there", file=sys.stderr)
             continue
-        log = sorted_orders(o for o in read_orders([path], OrderRules()) if type(o) is Order)
+        orders = [row for row in read_orders([path], OrderRules()) if type(row) is Order]
+        log = sorted(orders, key=lambda order: order.ts_ms)
         for date in days:
             cutoff = next(
                 day for day in range(day_of(log[0].ts_ms), day_of(log[-1].ts_ms))

@@ -26,7 +26,7 @@ from model.backtest.baselines import SIMPLE
 from model.backtest.panel import CallList
 from model.backtest.result import Backtest, Baseline
 from model.backtest.run import BacktestPlan, BacktestRun, trained
-from model.data.training_rows import TrainingConfig, sorted_orders
+from model.data.training_rows import TrainingConfig
 from model.decide.policy import Policy
 from model.errors import ModelError
 from model.files.order_log import RejectedRow, read_orders
@@ -66,7 +66,8 @@ def orders_of(name: str) -> list[Order]:
     """The log by that name."""
     directory = Path(os.environ.get("CLV_BENCH_DATA", "data"))
     rows = read_orders([directory / f"{name}.csv.gz"], OrderRules())
-    return sorted_orders(row for row in rows if not isinstance(row, RejectedRow))
+    found = [row for row in rows if not isinstance(row, RejectedRow)]
+    return sorted(found, key=lambda order: order.ts_ms)
 
 
 def report_of(cell: Cell, orders: Sequence[Order], early: bool) -> Backtest:

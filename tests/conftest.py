@@ -12,16 +12,20 @@ from typing import TypeVar
 import pytest
 
 from model.artifact.artifact import save
-from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis, EmbeddedUnavailable
+from streamer.demo.embedded import (
+    EmbeddedKafka,
+    EmbeddedRedis,
+    EmbeddedUnavailable,
+    LocalServer,
+)
 from tests.support import modelling
-from tests.support.schemas.apicurio import Apicurio
 from tests.support.servers.cluster import ApacheKafka
 from tests.support.servers.deployment import Deployment, Servers
 
 pytest_plugins = ["streamer.testing"]
 
 Deploy = Callable[..., Deployment]
-Server = TypeVar("Server", EmbeddedKafka, EmbeddedRedis, ApacheKafka, Apicurio)
+Server = TypeVar("Server", bound=LocalServer)
 
 
 @contextmanager

@@ -192,11 +192,6 @@ def newest_order_alone(ledger: bytes, width: int = RECORD_BYTES) -> int | None:
     return stamp >> _TYPE_BITS if alone and _TYPE_OF[stamp & 3] is OrderType.ORDER else None
 
 
-def oldest_ms(ledger: bytes) -> int:
-    """Event time of the oldest remembered event; -1 for an empty ledger."""
-    return _ts_ms(ledger, 0) if ledger else -1
-
-
 def forgetting(ledger: bytes, width: int, memory: IdMemory) -> tuple[bytes, int]:
     """The ledger within the bounds of its memory, and the time of the newest event that is
     forgotten for it (-1: none is)."""

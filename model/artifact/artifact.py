@@ -274,18 +274,19 @@ def version_of(
     return digest.hexdigest()[:_VERSION_CHARS]
 
 
-def _replace(target: Path, files: Mapping[str, bytes]) -> None:
-    """Puts the files where `target` is, through a directory beside it and a rename."""
-    strangers = (
-        sorted(p.name for p in target.iterdir() if p.name not in (*ARTIFACT_FILES, JUDGED))
-        if target.exists()
-        else []
-    )
-    if strangers:
+def check_target(target: Path) -> None:
+    """Raises FileExistsError where there is more than a model in the directory."""
+    found = {path.name for path in target.iterdir()} if target.exists() else set()
+    if strangers := sorted(found.difference(ARTIFACT_FILES, [JUDGED])):
         raise FileExistsError(
             f"{target} holds {', '.join(strangers[:3])}, which is not part of a model;"
             " name a new directory"
         )
+
+
+def _replace(target: Path, files: Mapping[str, bytes]) -> None:
+    """Puts the files where `target` is, through a directory beside it and a rename."""
+    check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     old = fresh.with_name(fresh.name + "-old")

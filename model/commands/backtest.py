@@ -17,19 +17,15 @@ from model.artifact.signature import Trust
 from model.backtest.result import BacktestError
 from model.backtest.run import BacktestPlan, backtest
 from model.commands.shared import (
-    ATTRIBUTES,
-    HTML,
-    JSON,
     MODEL,
     ORDERS,
     Reading,
     from_option,
     known_customers,
     one_line_errors,
-    reading_options,
+    report_options,
     say,
     tell,
-    trust_options,
     write_page,
 )
 from model.decide.policy import Policy
@@ -60,11 +56,7 @@ from model.report.backtest_text import text
     metavar="NAME=VALUE",
     help="A setting of the policy, such as early=0.6; may be repeated.",
 )
-@ATTRIBUTES
-@JSON
-@HTML
-@reading_options
-@trust_options
+@report_options
 def backtest_command(
     orders: tuple[Path, ...],
     model_path: Path,

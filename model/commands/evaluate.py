@@ -15,18 +15,14 @@ from model.artifact import artifact
 from model.artifact.manifest import Manifest
 from model.artifact.signature import Trust
 from model.commands.shared import (
-    ATTRIBUTES,
     CUTOFF,
-    HTML,
-    JSON,
     ORDERS,
     Reading,
     known_customers,
     one_line_errors,
-    reading_options,
+    report_options,
     step,
     tell,
-    trust_options,
     write_page,
 )
 from model.data.attributes import Attributes, attributes_for
@@ -60,11 +56,7 @@ from model.report.evaluation_text import text
     metavar="DAYS",
     help="How far the cutoffs lie apart. Default: the horizon.",
 )
-@ATTRIBUTES
-@JSON
-@HTML
-@reading_options
-@trust_options
+@report_options
 def evaluate_command(
     orders: tuple[Path, ...],
     model_path: Path,

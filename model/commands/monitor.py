@@ -12,18 +12,14 @@ from features.times import calendar_of, day_of_date, iso_day
 from model.artifact import artifact
 from model.artifact.signature import Trust
 from model.commands.shared import (
-    ATTRIBUTES,
-    HTML,
-    JSON,
     MODEL,
     ORDERS,
     Reading,
     from_option,
     known_customers,
     one_line_errors,
-    reading_options,
+    report_options,
     say,
-    trust_options,
     write_page,
 )
 from model.monitor.drift import WINDOW_DAYS
@@ -39,11 +35,7 @@ ALARM: int = 3
 @ORDERS
 @MODEL
 @from_option("The weeks from this day on.")
-@ATTRIBUTES
-@JSON
-@HTML
-@reading_options
-@trust_options
+@report_options
 def monitor_command(
     orders: tuple[Path, ...],
     model_path: Path,

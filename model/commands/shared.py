@@ -389,6 +389,15 @@ def reading_options(command: _F) -> _F:
     return decorated  # type: ignore[no-any-return]  # click reads its options from it
 
 
+def report_options(command: _F) -> _F:
+    """The command with what every report of a model on a log has: --attributes, --json, --html,
+    and how orders and models are read."""
+    decorated: Any = reading_options(trust_options(command))
+    for option in (HTML, JSON, ATTRIBUTES):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]  # click reads its options from it
+
+
 def known_customers(attributes: Attributes | None, orders: OrderColumns) -> None:
     """Says on stderr where few of a log's customers have attributes. Raises AttributesError where
     nobody has."""

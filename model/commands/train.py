@@ -171,6 +171,7 @@ def train_command(
       python -m model train orders.csv.gz --out models/best --search --trials 40
     """
     with one_line_errors():
+        artifact.check_target(out)
         own = _given(given, columns, searched)
         asked, kind = kind, _named(kind, own, searched)
         reading, currency = reading.settled(orders, currency)

@@ -123,11 +123,6 @@ class TrainingSet:
     customers: int
 
 
-def sorted_orders(orders: Iterable[Order]) -> list[Order]:
-    """The orders in event time; those of one instant stay as they came."""
-    return sorted(orders, key=lambda order: order.ts_ms)
-
-
 def default_cutoff_day(orders: Sequence[Order], horizon_days: int, calendar: Calendar = UTC) -> int:
     """The last day with a full horizon of orders after it; `orders` sorted by event time.
 

@@ -62,8 +62,7 @@ class CsvRows:
     """The rows of a CSV.
 
     `blocks` are those of the file (`model.files.text_files`); after the header has been read,
-    `header` has the names of all columns, ours as we write them. `spanning` counts rows that go
-    over several lines.
+    `header` has the names of all columns, ours as we write them.
     """
 
     path: Path
@@ -72,7 +71,6 @@ class CsvRows:
     optional: Sequence[str]
     header: list[str] = field(default_factory=list)
     separator: str = ","
-    spanning: int = 0
     first_spanning: int = 0
     line: int = 0
     _record: list[str] = field(default_factory=list)
@@ -259,7 +257,6 @@ class CsvRows:
 
     def _check_spanning(self, begins: int, record: Sequence[str], fields: Sequence[str]) -> None:
         """Raises OrderLogError where the lines of a row are rows of their own."""
-        self.spanning += 1
         self.first_spanning = self.first_spanning or begins
         ours = {*self.needed, *self.optional}
         broken = any(

@@ -67,11 +67,6 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     odd: list[Odd] = []
 
     @property
-    def placeholder_ids(self) -> int:
-        """Rows whose customer is nobody."""
-        return self.set_aside.get("placeholder_user", 0)
-
-    @property
     def lines_in_others(self) -> int:
         """Rows that were added to another row of their order."""
         return self.lines_added_up - self.orders_of_lines

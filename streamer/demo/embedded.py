@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -98,15 +99,16 @@ class Guarded:
         process.stdout.close()
 
 
-class EmbeddedServer:
-    """What both servers have in common. May be started again after `kill` or `stop`."""
+class LocalServer(ABC):
+    """Started where a block begins, and closed where it ends or cannot begin."""
 
-    what: str
-    setting: str
+    @abstractmethod
+    def start(self) -> None:
+        """Returns when the server answers. Raises EmbeddedUnavailable."""
 
-    def __init__(self) -> None:
-        self._running: Guarded | None = None
-        self._run_dir: Path | None = None
+    @abstractmethod
+    def close(self) -> None:
+        """Ends it, and removes what it kept."""
 
     def __enter__(self) -> Self:
         try:
@@ -123,6 +125,17 @@ class EmbeddedServer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class EmbeddedServer(LocalServer):
+    """What both servers have in common. May be started again after `kill` or `stop`."""
+
+    what: str
+    setting: str
+
+    def __init__(self) -> None:
+        self._running: Guarded | None = None
+        self._run_dir: Path | None = None
 
     @property
     def pid(self) -> int:

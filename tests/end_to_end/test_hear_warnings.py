@@ -11,12 +11,12 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, web
 from aiokafka import ConsumerRecord
 
-from model.artifact.artifact import save
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis, free_port
 from streamer.orders import order_message
 from tests.support import modelling
@@ -110,15 +110,12 @@ async def listening(ports: Sequence[int]) -> AsyncIterator[list[str]]:
 
 @pytest.fixture
 def deployment(
+    model: Path,
     kafka: EmbeddedKafka | ApacheKafka,
     embedded_redis: EmbeddedRedis,
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
 ) -> Iterator[Deployment]:
-    model = tmp_path_factory.mktemp("models") / "shop"
-    save(model, modelling.model(), modelling.fields())
-    servers = Servers(kafka, embedded_redis)
-    directory = tmp_path_factory.mktemp("heard")
-    with Deployment("heard", servers, model, directory) as found:
+    with Deployment("heard", Servers(kafka, embedded_redis), model, tmp_path) as found:
         yield found
 
 

@@ -4,8 +4,8 @@ recreated; and what brings them back."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,11 +14,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from redis.asyncio import Redis
 
-from model.artifact.artifact import save
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.orders import order_message
 from streamer.records import Message
-from tests.conftest import required
 from tests.support import modelling
 from tests.support.fakes import quarantined
 from tests.support.servers.cluster import ApacheKafka
@@ -32,23 +30,6 @@ ORDERS = list(modelling.orders())[:3_000]
 HALF = len(ORDERS) // 2
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def deploy(
-    kafka: EmbeddedKafka | ApacheKafka, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Deploy]:
-    """Makes deployments, each with a Redis to itself."""
-    model = tmp_path_factory.mktemp("models") / "shop"
-    save(model, modelling.model(), modelling.fields())
-    with ExitStack() as stack:
-
-        def make(name: str, **variables: str) -> Deployment:
-            servers = Servers(kafka, stack.enter_context(required(EmbeddedRedis())))
-            directory = tmp_path_factory.mktemp(name)
-            return stack.enter_context(Deployment(name, servers, model, directory, **variables))
-
-        yield make
 
 
 def messages_of(deployment: Deployment) -> list[Message]:

@@ -20,7 +20,6 @@ from model.data.training_rows import (
     TrainingConfig,
     default_cutoff_day,
     population,
-    sorted_orders,
     training_set,
 )
 from model.decide.learned import NOTHING_LEARNED
@@ -92,7 +91,8 @@ def real_orders(name: str) -> tuple[Order, ...]:
     path = _REAL / f"{name}.csv.gz"
     if not path.exists():
         pytest.skip(f"{path.name} is not here; it is not part of the project")
-    return tuple(sorted_orders(o for o in read_orders([path], OrderRules()) if type(o) is Order))
+    found = [row for row in read_orders([path], OrderRules()) if type(row) is Order]
+    return tuple(sorted(found, key=lambda order: order.ts_ms))
 
 
 def day_after_first(log: tuple[Order, ...], days: int) -> int:

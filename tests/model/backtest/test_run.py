@@ -18,7 +18,6 @@ from model.backtest.run import BacktestPlan, backtest
 from model.backtest.simulate import Simulation
 from model.commands.cli import cli
 from model.data.synthetic import Shop, generate
-from model.data.training_rows import sorted_orders
 from model.decide.policy import Policy
 from model.judge.judge import Judge
 from model.report.backtest_page import page
@@ -55,7 +54,7 @@ def report(orders: list[Order], from_day: int = 0, **plan: object) -> Backtest:
 @pytest.mark.parametrize("budget", [None, 1, 3])
 def test_the_walk_warns_of_whom_the_partition_warns(budget: int | None) -> None:
     shop = Shop(customers=120, days=300, arrival_days=150, seed=3)
-    orders = sorted_orders(generate(shop).orders)
+    orders = by_time(generate(shop).orders)
     policy = Policy(floor_percentile=20, budget_per_day=budget)
     log, publisher = records(orders), MemoryPublisher()
     runner = claimed(log, MemoryStore(), publisher, pipeline(judge(policy)))
@@ -83,7 +82,7 @@ def test_the_walk_warns_of_whom_the_partition_warns(budget: int | None) -> None:
 def test_days_are_those_of_the_shop() -> None:
     # The same hours of the day, eight hours further west: every evening is another day in UTC.
     shop = Shop(customers=60, days=200, arrival_days=100, seed=3)
-    orders = sorted_orders(generate(shop).orders)
+    orders = by_time(generate(shop).orders)
     later = [msgspec.structs.replace(o, ts_ms=o.ts_ms + 8 * 3_600_000) for o in orders]
     west = scorer(calendar=Calendar("Etc/GMT+8"))
     here, there = (
@@ -262,7 +261,7 @@ def shop_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         + "".join(
             f"{o.order_id},{o.user_id},{np.datetime64(o.ts_ms, 'ms')}Z,"
             f"{o.amount_minor / 100:.2f},{o.type.name.lower()}\n"
-            for o in sorted_orders(generate(Shop(customers=300, days=420, seed=11)).orders)
+            for o in by_time(generate(Shop(customers=300, days=420, seed=11)).orders)
         )
     )
     ran = CliRunner().invoke(

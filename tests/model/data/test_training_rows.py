@@ -17,10 +17,10 @@ from model.data.training_rows import (
     default_cutoff_day,
     population,
     snapshots,
-    sorted_orders,
     training_set,
 )
 from tests.support import modelling
+from tests.support.fakes import by_time
 
 _DAY = 20_000
 
@@ -34,7 +34,7 @@ def _order(
 def _labels(*orders: Order, horizon: int = 10) -> tuple[float, bool]:
     """Revenue and churn of ann in the `horizon` days from _DAY on."""
     first = _order("first", -5, 1_000)
-    (snapshot,) = snapshots(sorted_orders([first, *orders]), [_DAY], horizon)
+    (snapshot,) = snapshots(by_time([first, *orders]), [_DAY], horizon)
     at = snapshot.users.index("ann")
     return float(snapshot.labels.revenue_minor[at]), bool(snapshot.labels.churned[at])
 
@@ -66,7 +66,7 @@ def test_a_repeated_order_counts_once() -> None:
 
 
 def test_customers_are_all_with_an_order_before_the_snapshot_that_was_not_taken_back() -> None:
-    log = sorted_orders(
+    log = by_time(
         [
             _order("a", -1, 1, user="before"),
             _order("b", 0, 1, user="after"),
@@ -106,7 +106,7 @@ def test_no_feature_row_sees_the_future(data: st.DataObject) -> None:
         )
     ]
     (real,) = snapshots(log, [day], 60)
-    (other,) = snapshots(past + sorted_orders(future), [day], 60)
+    (other,) = snapshots(past + by_time(future), [day], 60)
     assert real.users == other.users
     assert vectors(real.pairs).tobytes() == vectors(other.pairs).tobytes()
     assert population(log, day).tobytes() == population(past, day).tobytes()
@@ -131,7 +131,7 @@ def test_every_row_is_what_a_log_that_ended_at_its_day_would_give(
     """Any mixture of orders, refunds and cancellations, repeated and contradicting ones too: rows
     taken in one pass over the log are those of a log cut off at 00:00 of each row's own day, and
     labels those of one cut off where the label window ends."""
-    log = sorted_orders(
+    log = by_time(
         Order(order_id, user, _DAY * MS_PER_DAY + ms, amount, kind)
         for order_id, user, ms, amount, kind in events
     )

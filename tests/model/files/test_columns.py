@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events.orders import Order, OrderType
-from model.data.training_rows import sorted_orders
 from model.files.columns import OrderColumns
+from tests.support.fakes import by_time
 
 ORDERS = st.lists(
     st.builds(
@@ -27,7 +27,7 @@ BOUND = st.none() | st.integers(-35, 35)
 @given(ORDERS)
 def test_columns_are_the_orders_in_event_time(orders: list[Order]) -> None:
     columns = OrderColumns(iter(orders))
-    expected = sorted_orders(orders)
+    expected = by_time(orders)
     assert list(columns) == expected
     assert [columns[at] for at in range(-len(orders), len(orders))] == expected + expected
     assert len(columns) == len(orders)
@@ -39,7 +39,7 @@ def test_a_slice_is_that_of_the_list(
     orders: list[Order], start: int | None, stop: int | None, step: int | None
 ) -> None:
     part = OrderColumns(orders)[start:stop:step]
-    assert list(part) == sorted_orders(orders)[start:stop:step]
+    assert list(part) == by_time(orders)[start:stop:step]
 
 
 @pytest.mark.parametrize("at", [2, -3])
@@ -51,4 +51,4 @@ def test_beyond_the_end_there_is_nothing(at: int) -> None:
 
 def test_more_orders_than_are_read_at_once_all_come() -> None:
     orders = [Order(str(n), str(n % 7), n // 3, n) for n in range(20_000)]
-    assert list(OrderColumns(reversed(orders))) == sorted_orders(reversed(orders))
+    assert list(OrderColumns(reversed(orders))) == by_time(reversed(orders))

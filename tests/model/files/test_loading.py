@@ -402,7 +402,7 @@ def test_what_strangers_wrote_does_not_run_as_a_formula() -> None:
 def test_an_id_that_names_nobody_is_set_aside(tmp_path: Path, user: str) -> None:
     rows = [f"1,{user},2024-01-10T10:00:00Z,10", "2,kim,2024-01-10T10:00:00Z,10"]
     loaded = read(tmp_path, csv(*rows))
-    assert loaded.summary.placeholder_ids == 1
+    assert loaded.summary.set_aside["placeholder_user"] == 1
     assert net(loaded) == {"kim": (1, 10.0)}
 
 

@@ -17,27 +17,18 @@ from hypothesis import given, settings
 
 from features.events.orders import Order, OrderRules
 from features.facts.ledger import IdMemory
-from model.artifact import artifact
 from model.data.synthetic import Shop, generate, write_csv
 from model.files.order_log import OrderLogError, Row, read_orders
 from streamer.commands.cli import cli
 from streamer.pipeline.batch import Pipeline
 from streamer.records import MemoryPublisher, Message
 from streamer.replay.replay import LogFiles, Pace, Replay, Replayed, replay_log
-from tests.support import modelling
 from tests.support.fakes import an_order, at, by_time, done, every, judge, pipeline
 from tests.support.logs import LATENESSES_MS, shop_logs
 
 HEADER = "order_id,user_id,ts,amount"
 AT_ONCE = Pace()
 FILES = ("warnings.jsonl", "scores.jsonl", "dead-letters.jsonl")
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("trained") / "model"
-    artifact.save(directory, modelling.model(), modelling.fields())
-    return directory
 
 
 @pytest.fixture(scope="session")
@@ -85,9 +76,9 @@ class Sleeps:
 # --- what comes out -------------------------------------------------------------------------------
 
 
-def test_two_replays_write_the_same_bytes(trained: Path, shop_csv: Path, tmp_path: Path) -> None:
+def test_two_replays_write_the_same_bytes(model: Path, shop_csv: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        code, _, _ = run("replay", shop_csv, "--model", trained, "--out", tmp_path / name)
+        code, _, _ = run("replay", shop_csv, "--model", model, "--out", tmp_path / name)
         assert code == 0
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert (tmp_path / "one" / "warnings.jsonl").stat().st_size
@@ -117,8 +108,8 @@ def test_an_unsorted_log_gives_the_same_messages_at_any_speed(
         assert sorted(at_once[name].splitlines()) == sorted(paced[name].splitlines())
 
 
-def test_lines_come_in_the_order_of_as_of(trained: Path, shop_csv: Path, tmp_path: Path) -> None:
-    run("replay", shop_csv, "--model", trained, "--out", tmp_path)
+def test_lines_come_in_the_order_of_as_of(model: Path, shop_csv: Path, tmp_path: Path) -> None:
+    run("replay", shop_csv, "--model", model, "--out", tmp_path)
     for name in FILES[:2]:
         lines = [json.loads(line) for line in (tmp_path / name).read_bytes().splitlines()]
         stamps = [(line["as_of"].removesuffix("Z"), line["user_id"]) for line in lines]
@@ -154,11 +145,11 @@ def test_lines_are_held_back_within_bounds(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("kind", ["csv.gz", "jsonl", "jsonl.gz", "parquet"])
 def test_every_kind_of_file_gives_what_the_csv_gives(
-    kind: str, trained: Path, shop_csv: Path, tmp_path: Path
+    kind: str, model: Path, shop_csv: Path, tmp_path: Path
 ) -> None:
     other = converted(shop_csv, tmp_path / f"orders.{kind}")
     for path, name in ((shop_csv, "csv"), (other, "other")):
-        code, _, stderr = run("replay", path, "--model", trained, "--out", tmp_path / name)
+        code, _, stderr = run("replay", path, "--model", model, "--out", tmp_path / name)
         assert code == 0, stderr
     assert contents(tmp_path / "csv") == contents(tmp_path / "other")
 
@@ -273,18 +264,18 @@ def test_a_customer_is_kept_once_and_counted_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_no_order_log_ends_in_one_line(
-    name: str, text: str, told: str, trained: Path, tmp_path: Path
+    name: str, text: str, told: str, model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_text(text)
-    code, stdout, stderr = run("replay", tmp_path / name, "--model", trained, "--out", tmp_path)
+    code, stdout, stderr = run("replay", tmp_path / name, "--model", model, "--out", tmp_path)
     assert code == 1
     assert stdout == ""
     assert stderr.count("\n") == 1
     assert re.search(told, stderr)
 
 
-def test_a_missing_log_ends_in_one_line(trained: Path, tmp_path: Path) -> None:
-    code, _, stderr = run("replay", tmp_path / "no.csv", "--model", trained, "--out", tmp_path)
+def test_a_missing_log_ends_in_one_line(model: Path, tmp_path: Path) -> None:
+    code, _, stderr = run("replay", tmp_path / "no.csv", "--model", model, "--out", tmp_path)
     assert code == 1
     assert re.fullmatch(r"Error: order log .*no.csv does not exist; check the path\n", stderr)
 
@@ -305,32 +296,30 @@ def test_a_model_has_to_be_named(shop_csv: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("until", ["gestern", "2011-06-01T10:00:00"])
 def test_an_until_that_is_no_instant_is_a_usage_error(
-    until: str, trained: Path, shop_csv: Path, tmp_path: Path
+    until: str, model: Path, shop_csv: Path, tmp_path: Path
 ) -> None:
-    code, _, stderr = run(
-        "replay", shop_csv, "--model", trained, "--out", tmp_path, "--until", until
-    )
+    code, _, stderr = run("replay", shop_csv, "--model", model, "--out", tmp_path, "--until", until)
     assert code == 2
     assert repr(until) in stderr
 
 
-def test_a_log_without_an_order_ends_with_an_error(trained: Path, tmp_path: Path) -> None:
-    code, _, stderr = replay_text(tmp_path, trained, HEADER)
+def test_a_log_without_an_order_ends_with_an_error(model: Path, tmp_path: Path) -> None:
+    code, _, stderr = replay_text(tmp_path, model, HEADER)
     assert code == 1
     assert "it has no rows below its header" in stderr
 
 
-def test_one_customer_with_one_order_is_scored(trained: Path, tmp_path: Path) -> None:
-    code, stdout, _ = replay_text(tmp_path, trained, HEADER, "a,ann,2026-03-01T00:00:00Z,5")
+def test_one_customer_with_one_order_is_scored(model: Path, tmp_path: Path) -> None:
+    code, stdout, _ = replay_text(tmp_path, model, HEADER, "a,ann,2026-03-01T00:00:00Z,5")
     assert code == 0
     assert stdout.startswith("1 order of 1 customer (0 repeats)\n         0 warnings")
     assert (tmp_path / "out" / "scores.jsonl").read_bytes().count(b"\n") == 1
 
 
-def test_an_unsorted_log_is_brought_into_event_time(trained: Path, tmp_path: Path) -> None:
+def test_an_unsorted_log_is_brought_into_event_time(model: Path, tmp_path: Path) -> None:
     code, stdout, stderr = replay_text(
         tmp_path,
-        trained,
+        model,
         HEADER,
         "b,ann,2026-03-02T00:00:00Z,5",
         "a,ann,2026-03-01T00:00:00Z,5",
@@ -342,18 +331,18 @@ def test_an_unsorted_log_is_brought_into_event_time(trained: Path, tmp_path: Pat
     assert "        2 rows not in event time: sorted\n" in stderr
 
 
-def test_the_same_order_twice_counts_once(trained: Path, tmp_path: Path) -> None:
+def test_the_same_order_twice_counts_once(model: Path, tmp_path: Path) -> None:
     order = "a,ann,2026-03-01T00:00:00Z,5"
-    code, stdout, _ = replay_text(tmp_path, trained, HEADER, order, order)
+    code, stdout, _ = replay_text(tmp_path, model, HEADER, order, order)
     assert code == 0
     assert stdout.startswith("2 orders of 1 customer (1 repeat)")
     assert (tmp_path / "out" / "scores.jsonl").read_bytes().count(b"\n") == 1
 
 
-def test_a_date_that_cannot_be_read_is_named_with_its_line(trained: Path, tmp_path: Path) -> None:
+def test_a_date_that_cannot_be_read_is_named_with_its_line(model: Path, tmp_path: Path) -> None:
     code, stdout, stderr = replay_text(
         tmp_path,
-        trained,
+        model,
         HEADER,
         "a,ann,2026-03-01T00:00:00Z,5",
         "b,ann,01/02/2026,5",
@@ -376,12 +365,12 @@ def test_a_date_that_cannot_be_read_is_named_with_its_line(trained: Path, tmp_pa
 
 
 def test_all_logs_are_looked_for_before_the_first_is_read(
-    trained: Path, shop_csv: Path, tmp_path: Path
+    model: Path, shop_csv: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(OrderLogError, match="does not exist"):
         read_orders([shop_csv, tmp_path / "no.csv"], OrderRules())
     out = tmp_path / "out"
-    code, _, _ = run("replay", shop_csv, tmp_path / "no.csv", "--model", trained, "--out", out)
+    code, _, _ = run("replay", shop_csv, tmp_path / "no.csv", "--model", model, "--out", out)
     assert code == 1
     assert not out.exists()
 
@@ -395,8 +384,8 @@ def replay_text(tmp_path: Path, model: Path, *lines: str) -> tuple[int, str, str
 # --- the command on a terminal --------------------------------------------------------------------
 
 
-def test_no_bar_when_piped(trained: Path, shop_csv: Path, tmp_path: Path) -> None:
-    code, stdout, stderr = run("replay", shop_csv, "--model", trained, "--out", tmp_path)
+def test_no_bar_when_piped(model: Path, shop_csv: Path, tmp_path: Path) -> None:
+    code, stdout, stderr = run("replay", shop_csv, "--model", model, "--out", tmp_path)
     assert code == 0
     assert stderr.startswith("Read ")
     assert "\r" not in stdout + stderr
@@ -404,10 +393,10 @@ def test_no_bar_when_piped(trained: Path, shop_csv: Path, tmp_path: Path) -> Non
 
 
 def test_a_bar_on_a_terminal_within_its_columns(
-    trained: Path, shop_csv: Path, tmp_path: Path
+    model: Path, shop_csv: Path, tmp_path: Path
 ) -> None:
     written = on_a_terminal(
-        80, "replay", str(shop_csv), "--model", str(trained), "--out", str(tmp_path)
+        80, "replay", str(shop_csv), "--model", str(model), "--out", str(tmp_path)
     )
     shown = [line for line in re.split(r"[\r\n]+", written) if line.strip()]
     assert any(line.startswith("replaying: ") for line in shown)
@@ -420,8 +409,6 @@ def on_a_terminal(columns: int, *arguments: str) -> str:
     import fcntl
     import os
     import struct
-    import subprocess
-    import sys
     import termios
 
     ours, theirs = os.openpty()
@@ -455,9 +442,9 @@ def test_help_names_every_option_and_an_example(option: str) -> None:
     assert max(map(len, click.unstyle(stdout).splitlines())) <= 80
 
 
-def test_dead_letters_stand_in_the_order_of_the_log(trained: Path, tmp_path: Path) -> None:
+def test_dead_letters_stand_in_the_order_of_the_log(model: Path, tmp_path: Path) -> None:
     rows = [f"o{n},ann,{'never' if n % 3 == 0 else at(n / 9)},5" for n in range(4_500)]
-    code, stdout, _ = replay_text(tmp_path, trained, HEADER, *rows)
+    code, stdout, _ = replay_text(tmp_path, model, HEADER, *rows)
     assert (code, "1,500 set aside" in stdout) == (0, True)
     letters = (tmp_path / "out" / "dead-letters.jsonl").read_text().splitlines()
     assert [json.loads(line)["source"] for line in letters] == [
@@ -471,14 +458,3 @@ def test_an_order_beyond_the_id_memory_is_set_aside_with_its_reason(tmp_path: Pa
     (letter,) = [json.loads(line) for line in files["dead-letters.jsonl"].splitlines()]
     assert letter["reason"] == "beyond_id_memory"
     assert letter["source_topic"] == "orders"
-
-
-def test_a_replay_and_the_pytest_plugin_need_no_kafka_client() -> None:
-    program = (
-        "import streamer.testing, streamer.replay.order_log, streamer.commands.replay, sys; "
-        "print([m for m in ('faust', 'mode', 'aiokafka', 'redis') if m in sys.modules])"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=Path(__file__).parents[3], capture_output=True
-    )
-    assert (ended.returncode, ended.stdout) == (0, b"[]\n")

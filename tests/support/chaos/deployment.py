@@ -56,6 +56,8 @@ class Stage(Deployment):
     orchestrator would, without its fault; `stops` has why they ended.
     """
 
+    fresh = True
+
     def __init__(
         self,
         name: str,

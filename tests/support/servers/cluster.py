@@ -23,10 +23,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
-from streamer.demo.embedded import EmbeddedServer, EmbeddedUnavailable
+from streamer.demo.embedded import EmbeddedServer, EmbeddedUnavailable, LocalServer
 from tests.support.servers.jars import jars, java
 
 HEAP_MB: Final = 384
@@ -131,7 +130,7 @@ class Broker(EmbeddedServer):
         return EmbeddedUnavailable(f"broker {self.number} of Apache Kafka {why}")
 
 
-class ApacheKafka:
+class ApacheKafka(LocalServer):
     """A cluster of its own, with an id of its own, on free ports.
 
     `listeners` are further listeners, each with its security protocol, such as
@@ -186,22 +185,6 @@ class ApacheKafka:
             )
             for number, own in ports.items()
         )
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def bootstrap(self) -> str:

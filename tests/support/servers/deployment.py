@@ -16,6 +16,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -27,6 +28,7 @@ from streamer.records import Message, Partition
 from streamer.settings import Settings
 from streamer.store.redis_store import RedisStore
 from tests.support.servers.cluster import ApacheKafka
+from tests.support.servers.forked import Forked
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 POLL_S: Final = 0.05
@@ -67,13 +69,23 @@ class Ran:
 class WorkerProcess:
     """`python -m streamer worker`, to be treated badly. Ended with SIGKILL when the block ends.
 
-    `program` may be another module that runs a worker, such as one with a fault in it.
+    `program` may be another module that runs a worker, such as one with a fault in it. It is a
+    fork of what has imported everything, or (`fresh`) a process of its own from the first line on.
     """
 
     def __init__(
-        self, environ: Mapping[str, str], log: Path, program: Sequence[str] = WORKER
+        self,
+        environ: Mapping[str, str],
+        log: Path,
+        program: Sequence[str] = WORKER,
+        *,
+        fresh: bool = True,
     ) -> None:
         self._log = log
+        self._process: Forked | subprocess.Popen[bytes]
+        if not fresh:
+            self._process = Forked(program, environ, log, log)
+            return
         with log.open("wb") as file:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *program],
@@ -140,6 +152,9 @@ class Servers:
 class Deployment:
     """One installation of the worker: its settings, its processes and what they have done."""
 
+    fresh = False
+    """Whether each process imports for itself, as where its start or memory is looked at."""
+
     def __init__(
         self, name: str, servers: Servers, model: Path, directory: Path, **variables: str
     ) -> None:
@@ -180,31 +195,23 @@ class Deployment:
     def worker(self, *program: str, **variables: str) -> WorkerProcess:
         """Starts another worker; `variables` differ from the deployment's."""
         log = self._directory / f"worker-{self.settings.group}-{len(self.workers)}.log"
-        worker = WorkerProcess(self.environ | variables, log, program or WORKER)
+        environ = self.environ | variables
+        worker = WorkerProcess(environ, log, program or WORKER, fresh=self.fresh)
         self.workers.append(worker)
         return worker
 
     async def run(self, *arguments: str, without: Iterable[str] = (), **variables: str) -> Ran:
         """Runs `python -m streamer ...` to its end."""
         environ = {k: v for k, v in (self.environ | variables).items() if k not in set(without)}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "streamer",
-            *arguments,
-            cwd=ROOT,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        try:
-            out, err = await process.communicate()
-        except asyncio.CancelledError:
-            process.kill()
-            await process.wait()
-            raise
-        return Ran(process.returncode or 0, out.decode(), err.decode())
+        with TemporaryDirectory() as directory:
+            out, err = Path(directory, "out"), Path(directory, "err")
+            process = Forked(("streamer", *arguments), environ, out, err)
+            try:
+                code = await asyncio.to_thread(process.wait)
+            except asyncio.CancelledError:
+                process.kill()
+                raise
+            return Ran(code, out.read_text(), err.read_text())
 
     async def make_topics(self) -> None:
         """Makes the topics as the worker would; a worker or `produce` that comes first does it."""
