@@ -187,8 +187,7 @@ def train_command(
         found = read_clean_log(
             orders, reading, currency, report, drop_outliers=drop_outliers, to_learn=True
         )
-        log = found.orders
-        known_customers(config.attributes, log)
+        known_customers(config.attributes, log := found.orders)
         cutoff_day = _cutoff_day(log, horizon, cutoff, config.calendar)
         past = cutoff_days(log, config, cutoffs, horizon, cutoff_day - horizon) if cutoffs else []
         choose: Choose | None = partial(auto, fold_count=folds) if asked == AUTO else None
