@@ -318,7 +318,8 @@ def _summarised(before: Before, bucket: Bucket) -> Before:
 
 def encode(state: CustomerState) -> bytes:
     """The state as bytes; equal states give equal bytes."""
-    before = b"" if state.before == NOTHING_BEFORE else _BEFORE.pack(*_astuple(state.before))
+    nothing = state.before is NOTHING_BEFORE or state.before == NOTHING_BEFORE
+    before = b"" if nothing else _BEFORE.pack(*_astuple(state.before))
     header = _HEADER.pack(
         STATE_VERSION,
         (_HAS_BEFORE if before else 0) | (_IS_WIDE if state.wide else 0),

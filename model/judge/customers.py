@@ -246,16 +246,18 @@ class CustomerArrays:
         some = self.take(places)
         peaks = list(map(tuple, some.peaks.tolist()))
         days = some.buckets.tobytes()
+        has_before = some.numbers[:, _BEFORE].any(axis=1).tolist()
         found = []
-        for row, objects in zip(some.numbers.tolist(), some.objects.tolist(), strict=True):
+        for row, objects, has in zip(
+            some.numbers.tolist(), some.objects.tolist(), has_before, strict=True
+        ):
             day_at, day_count, at, count, _, _, _, _, forgotten_ms, wide = row[:10]
             as_of_ms, armed, episode_ms, since_ms, floor, swapped, quiet_until = row[_OF_RULE]
             _, ledger, version, episode_id, raised, scored, deferred = objects
-            before = row[_BEFORE]
             facts = CustomerState(
                 days[day_at * buckets.RECORD_BYTES : (day_at + day_count) * buckets.RECORD_BYTES],
                 ledger,
-                Before(*before) if any(before) else NOTHING_BEFORE,
+                Before(*row[_BEFORE]) if has else NOTHING_BEFORE,
                 forgotten_ms,
                 bool(wide),
             )

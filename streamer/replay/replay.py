@@ -28,8 +28,8 @@ from streamer.store.memory import MemoryStore
 
 _BATCH: Final = 2_000
 _NO_END: Final = 2**62
-# Customers kept decoded beside the store: enough for those of a busy day, a few MB.
-_CACHE_CUSTOMERS: Final = 20_000
+# Customers kept decoded beside the store, about 1 KB each.
+_CACHE_CUSTOMERS: Final = 50_000
 
 Progress = Callable[[int], None]
 Sleep = Callable[[float], Awaitable[None]]

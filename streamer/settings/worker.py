@@ -56,7 +56,7 @@ class WorkerSettings(Section):
     batch: int = Field(1000, ge=1, le=100_000)
     """Most records in one batch."""
     cache_customers: int = Field(100_000, ge=0)
-    """Customers kept decoded in memory by a worker; about 2 KB each."""
+    """Customers kept decoded in memory by a worker; about 1 KB each."""
     start_at: StartAt = Field(StartAt.AUTO, json_schema_extra={"default_text": "auto"})
     """Where to begin a partition of which the Redis knows nothing and whose log has lost its first
     orders: `log-start`; `auto`: there too, unless the group has committed offsets, so that the
