@@ -246,7 +246,7 @@ class CustomerArrays:
         some = self.take(places)
         peaks = list(map(tuple, some.peaks.tolist()))
         days = some.buckets.tobytes()
-        has_before = some.numbers[:, _BEFORE].any(axis=1).tolist()
+        has_before: list[bool] = np.any(some.numbers[:, _BEFORE], axis=1).tolist()
         found = []
         for row, objects, has in zip(
             some.numbers.tolist(), some.objects.tolist(), has_before, strict=True
