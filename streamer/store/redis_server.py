@@ -178,6 +178,13 @@ class RedisServer:
                     "program writes; remove it, or choose another namespace"
                 ) from error
             raise StoreRefused(f"the server at {self.address} refuses: {text}") from error
+        except AttributeError as error:
+            # redis-py takes the writer from a connection whose node another task found gone, with a
+            # command under way on it: as much of it may have arrived as with any lost connection.
+            if not _is_of_client(error):
+                raise
+            reason = "its connection was lost with a command under way"
+            raise StoreUnavailable(f"the server at {self.address}: {reason}") from error
 
     async def _look_again_for_master(self) -> None:
         """After a failover the old connections may lead to what is a replica now, for as long as
@@ -194,6 +201,14 @@ def _concerns_user(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _is_of_client(error: BaseException) -> bool:
+    """Whether it was raised by the client's own code."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return at is not None and str(at.tb_frame.f_globals.get("__name__")).startswith("redis.")
 
 
 def _source(name: str) -> str:
