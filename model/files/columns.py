@@ -226,7 +226,11 @@ class OrderColumns(Sequence[Order]):
             )
         return orders
 
-    def _part(self, rows: slice) -> OrderColumns:
+    def of_users(self, chosen: Mask) -> OrderColumns:
+        """The orders of some customers: `chosen` is of the places in `users`."""
+        return self._part(np.flatnonzero(chosen[self._user]))
+
+    def _part(self, rows: slice | Ints) -> OrderColumns:
         part = object.__new__(OrderColumns)
         part._id_bytes, part._users, part._extras = self._id_bytes, self._users, self._extras
         part._ts, part._amount, part._type = self._ts[rows], self._amount[rows], self._type[rows]

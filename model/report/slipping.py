@@ -10,7 +10,7 @@ import csv
 import io
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Final
 
 from features.events.money import minor_exponent
@@ -97,8 +97,15 @@ def slipping(
         else:
             listed.append((user, record))
     rows = _rows(listed, scorer, rules, as_of_ms) if listed else []
+    found = SlippingList(iso_day(today), horizon, scorer.currency, scorer.model_version, rows, gone)
+    return merged([found])
+
+
+def merged(lists: Sequence[SlippingList]) -> SlippingList:
+    """One list of several, at least one, of other customers as of the same instant."""
+    rows = [row for one in lists for row in one.customers]
     rows.sort(key=lambda row: (-row.at_stake, row.customer))
-    return SlippingList(iso_day(today), horizon, scorer.currency, scorer.model_version, rows, gone)
+    return replace(lists[0], customers=rows, gone=sum(one.gone for one in lists))
 
 
 def _is_open(record: CustomerRecord, as_of_ms: int, horizon_days: int) -> bool:

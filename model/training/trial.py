@@ -4,7 +4,7 @@ warnings would have been by a model that knew nothing of the time it is judged o
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
@@ -15,7 +15,7 @@ import numpy as np
 from features.events.orders import Order
 from features.facts import buckets
 from features.facts.fold import LogFold
-from features.times import Calendar, day_of_date, iso_day
+from features.times import Calendar, iso_day
 from model.backtest.result import Backtest, BacktestError
 from model.backtest.run import BacktestPlan, BacktestRun, deciding_judge, trained
 from model.backtest.simulate import Simulation
@@ -23,22 +23,24 @@ from model.data.training_rows import TrainingConfig, TrainingError
 from model.decide.codec import CustomerRecord
 from model.decide.outcome import Ending, ending
 from model.decide.policy import Policy
-from model.decide.scoring import Scorer
 from model.estimators.bgnbd import FitError
 from model.evaluate.holdout import EvaluationError
 from model.explain.quiet import Quiet, why_quiet
-from model.files.columns import OrderColumns
+from model.files.columns import Ints, OrderColumns
 from model.judge.judge import Judge
 from model.judge.judged import ScheduledCustomer
-from model.report.slipping import SlippingList, slipping
+from model.report.slipping import SlippingList, merged, slipping
 
 HORIZONS: Final = (90, 60, 45, 30, 21, 14)
 """The days ahead that are tried, the longest that the log has room for."""
 _ROOM: Final = 4
 """A log has to be so many horizons long: two to learn, and two to judge."""
-# Warnings of so many orders tell how good they are; more only take longer.
+# Warnings of so many orders tell how good they are; more only take longer. So do more to learn of.
 _JUDGED_ORDERS: Final = 40_000
-_MAX_ROWS: Final = 200_000
+_TAUGHT_ORDERS: Final = 100_000
+_MAX_ROWS: Final = 150_000
+# Customers are folded and listed so many orders at a time: states take more room than orders.
+_LISTED_ORDERS: Final = 500_000
 
 Stage: TypeAlias = Callable[[str], AbstractContextManager[object]]
 
@@ -58,32 +60,18 @@ class EndedPast:
 
 @dataclass(frozen=True, slots=True)
 class FirstLook:
-    """What a log gives: the scorer of all of it, the list as of its end, and the backtest of its
-    twin, None where the log has no room for one; `why_not` then says what is missing. `every`: one
-    of so many customers was judged."""
+    """What a log gives: the list as of its end, and the backtest of the model's twin, None where
+    the log has no room for one; `why_not` then says what is missing. `quiet`: why the customer who
+    was asked about is not warned of, None for one who is unknown. `taught`, `every`: one of so many
+    customers was learned of, and judged."""
 
-    scorer: Scorer
-    customers: Mapping[str, CustomerRecord]
     slipping: SlippingList
+    quiet: Quiet | None
     judged: Backtest | None
     past: Sequence[EndedPast]
     why_not: str
+    taught: int
     every: int
-
-    def why_quiet(self, user_id: str, calendar: Calendar) -> Quiet | None:
-        """Why a customer is not warned of at the end of the log; None for one who is unknown."""
-        record = self.customers.get(user_id)
-        if record is None:
-            return None
-        judge = deciding_judge(self.scorer, Policy())
-        return why_quiet(
-            user_id, record, judge, calendar.start_ms(day_of_date(self.slipping.as_of))
-        )
-
-    @property
-    def horizon_days(self) -> int:
-        """Days ahead that all of it is about."""
-        return self.scorer.horizon_days
 
 
 def horizon_for(orders: Sequence[Order], config: TrainingConfig) -> int:
@@ -106,25 +94,58 @@ def tried(
     config: TrainingConfig,
     stage: Stage = lambda name: nullcontext(),
     progress: Callable[[int], None] = lambda days: None,
+    asked: str | None = None,
 ) -> FirstLook:
     """Everything that a log gives for a horizon; `orders` in event time. `stage` is entered for
-    each step, `progress` hears of days that were judged. Raises TrainingError."""
+    each step, `progress` hears of days that were judged; `asked`: a customer. Raises
+    TrainingError."""
     config = replace(config, max_rows=min(config.max_rows, _MAX_ROWS))
     today = config.calendar.day_of(orders[-1].ts_ms) + 1
+    drawn = _drawn(orders)
+    taught, every = (-(-len(orders) // most) for most in (_TAUGHT_ORDERS, _JUDGED_ORDERS))
+    known = orders.of_users(drawn % taught == 0)
     with stage("training"):
-        scorer = trained(orders, today, config)
+        scorer = trained(known, today, config)
     judge = deciding_judge(scorer, Policy())
     with stage("listing"):
-        customers = dict(_records(orders, judge, today))
-        today_ms = config.calendar.start_ms(today)
-        found = slipping(customers.items(), scorer, judge.rules, today_ms)
-    every = _every(orders)
+        found, quiet = _listed(orders, judge, today, asked)
     try:
         with stage("judging"):
-            judged, past = _judged(orders, config, today, every, progress)
+            sampled = orders.of_users(drawn % every == 0)
+            judged, past = _judged(known, sampled, config, today, progress)
     except (TrainingError, BacktestError, EvaluationError, FitError) as error:
-        return FirstLook(scorer, customers, found, None, (), str(error), every)
-    return FirstLook(scorer, customers, found, judged, past, "", every)
+        return FirstLook(found, quiet, None, (), str(error), taught, every)
+    return FirstLook(found, quiet, judged, past, "", taught, every)
+
+
+def _drawn(orders: OrderColumns) -> Ints:
+    """A number for each of the log's customers, the same wherever they are met."""
+    numbers = (crc32(user.encode()) for user in orders.users)
+    return np.fromiter(numbers, np.int64, len(orders.users))
+
+
+def parts_of(orders: OrderColumns) -> Iterator[OrderColumns]:
+    """The orders of all customers, of some of them at a time."""
+    count = -(-len(orders) // _LISTED_ORDERS)
+    drawn = _drawn(orders)
+    for number in range(count):
+        if len(part := orders.of_users(drawn % count == number)):
+            yield part
+
+
+def _listed(
+    orders: OrderColumns, judge: Judge, today: int, asked: str | None
+) -> tuple[SlippingList, Quiet | None]:
+    """Who is slipping away today, and why the customer asked about is not warned of."""
+    today_ms = judge.rules.calendar.start_ms(today)
+    found: list[SlippingList] = []
+    quiet = None
+    for part in parts_of(orders):
+        customers = dict(_records(part, judge, today))
+        found.append(slipping(customers.items(), judge.scorer, judge.rules, today_ms))
+        if asked in customers:
+            quiet = why_quiet(asked, customers[asked], judge, today_ms)
+    return merged(found), quiet
 
 
 def _records(
@@ -150,26 +171,16 @@ def _records(
         yield user, track.customer
 
 
-def _every(orders: OrderColumns) -> int:
-    """One of how many customers is judged."""
-    return -(-len(orders) // _JUDGED_ORDERS)
-
-
 def _judged(
-    orders: OrderColumns,
+    known: OrderColumns,
+    sampled: OrderColumns,
     config: TrainingConfig,
     today: int,
-    every: int,
     progress: Callable[[int], None],
 ) -> tuple[Backtest, list[EndedPast]]:
     """How good the warnings of a model would have been that was trained two horizons ago."""
     cutoff = today - 2 * config.horizon_days
-    scorer = trained(orders, cutoff, config)
-    sampled: Sequence[Order] = orders
-    if every > 1:
-        sampled = OrderColumns(
-            order for order in orders if crc32(order.user_id.encode()) % every == 0
-        )
+    scorer = trained(known, cutoff, config)
     run = BacktestRun(sampled, scorer, BacktestPlan(from_day=cutoff, progress=progress))
     report = run.report()
     horizon, calendar = config.horizon_days, config.calendar
@@ -178,11 +189,11 @@ def _judged(
         if warning.day < cutoff:
             continue
         after = run.purchases.following(warning.user_id, warning.day - 1)
-        known = after < today
+        ordered = after < today
         end = ending(
             calendar.start_ms(warning.day),
             warning.since,
-            calendar.start_ms(after) if known else None,
+            calendar.start_ms(after) if ordered else None,
             calendar.start_ms(today),
             horizon,
             calendar,
@@ -193,7 +204,7 @@ def _judged(
                 warning.user_id,
                 "" if warning.since is None else iso_day(warning.since),
                 warning.trigger,
-                iso_day(after) if known else "",
+                iso_day(after) if ordered else "",
                 end,
             )
         )
@@ -202,11 +213,12 @@ def _judged(
 
 def net_minor(orders: OrderColumns, calendar: Calendar) -> int:
     """What all orders brought, net of refunds and cancellations, as customers' facts have it."""
-    fold = LogFold(orders, calendar)
-    fold.until(calendar.day_of(orders[-1].ts_ms) + 1)
     total = 0
-    for state in fold.states.values():
-        days = np.frombuffer(state.buckets, buckets.DTYPE)
-        total += state.before.gross - state.before.refunded
-        total += int(days["gross"].sum()) - int(days["refunded"].sum())
+    for part in parts_of(orders):
+        fold = LogFold(part, calendar)
+        fold.until(calendar.day_of(part[-1].ts_ms) + 1)
+        for state in fold.states.values():
+            days = np.frombuffer(state.buckets, buckets.DTYPE)
+            total += state.before.gross - state.before.refunded
+            total += int(days["gross"].sum()) - int(days["refunded"].sum())
     return total

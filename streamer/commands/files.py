@@ -242,11 +242,11 @@ def _report(
     config = training_of(loaded, found, calendar, horizon)
     days = calendar.day_of(orders[-1].ts_ms) - calendar.day_of(orders[0].ts_ms) + 1
     with tqdm(total=days, desc="days judged", disable=None, leave=False) as bar:
-        trial = tried(orders, config, step, bar.update)
+        trial = tried(orders, config, step, bar.update, why_not)
     _write(trial, found, out)
     tell(_told(trial, out))
     if why_not is not None:
-        quiet = trial.why_quiet(why_not, calendar)
+        quiet = trial.quiet
         tell(f"\n{why_not}: " + ("there is no such customer" if quiet is None else quiet.text))
 
 
@@ -298,5 +298,7 @@ def _told(trial: FirstLook, out: Path) -> str:
             f"Such warnings from {judged.start} on: {len(trial.past):,}, of"
             f" {judged.rule.judged:,} judged {share}{of}."
         )
+    if trial.taught > 1:
+        lines.append(f"The model learned of one of {trial.taught} customers; train takes all.")
     lines += [f"  {out / name}" for name in (PAGE_FILE, LIST_FILE, PAST_FILE, MAPPING_FILE)]
     return "\n".join(lines)
