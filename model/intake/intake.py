@@ -219,7 +219,9 @@ def _with_mapping(tables: Sequence[Table], sample: Sequence[Record], asked: Told
         if timezone is not None and "\nzone = " not in toml:
             # What was answered is part of the mapping, or it would be asked again.
             toml = f'zone = "{timezone}"\n{toml}'
-        return Understood(tables, mapping, "", f"preset {' and '.join(sorted(shapes))}{said}", toml)
+        return Understood(
+            tables, mapping, "", f"preset {' and '.join(sorted(shapes)) or name}{said}", toml
+        )
     # It knows the words of many exports: read by those who have to guess, and not by every command.
     from features.proposal.propose import propose
 

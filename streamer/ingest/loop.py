@@ -229,7 +229,8 @@ class IngestLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         await self.outage.outlast(
             lambda: outbox.publish(total.letters, total.orders, self._publisher)
         )
-        self._metrics.brought(count, total)
+        for reason in self._metrics.brought(count, total):
+            _log.info("ingest.skipping", reason=reason)
         for part, one in done.items():
             self._windows[part], self._next[part] = one.window, one.next_offset
         await self._commit(done)

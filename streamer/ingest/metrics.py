@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -76,8 +76,10 @@ class IngestMetrics:
         counter = self._counters[metric]
         (counter.labels(**labels) if labels else counter).inc(by)
 
-    def brought(self, records: int, plan: IngestPlan) -> None:
-        """So many records were read, and what the plan has of them is acknowledged."""
+    def brought(self, records: int, plan: IngestPlan) -> Sequence[str]:
+        """So many records were read, and what the plan has of them is acknowledged; which reasons
+        to skip records are new."""
+        new = []
         self.count(RECORDS, records)
         self.count(ORDERS, len(plan.orders))
         self.count(ROUNDED, plan.rounded)
@@ -86,8 +88,11 @@ class IngestMetrics:
         for reason, count in plan.skipped.items():
             if reason not in self._reasons and len(self._reasons) >= MAX_REASONS:
                 reason = _OTHER
-            self._reasons.add(reason)
+            if reason not in self._reasons:
+                new.append(reason)
+                self._reasons.add(reason)
             self.count(SKIPPED, count, reason=reason)
+        return new
 
     def exposition(self, lags: Mapping[int, int]) -> bytes:
         """All metrics as a Prometheus reads them; `lags` of the partitions that are ours now."""

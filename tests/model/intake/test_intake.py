@@ -44,6 +44,7 @@ def test_a_wrong_preset_is_told_with_the_first_record_and_what_it_looks_like(
     path = tmp_path / "orders.csv"
     shopify(path, shop())
     message = fault(path, Told(preset="stripe"))
+    assert message.startswith("preset stripe fits no record")
     assert "stripe-charge needs id, amount" in message
     assert "--preset shopify" in message
     assert '"#1001"' in message

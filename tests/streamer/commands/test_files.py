@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from features.mapping.presets import PRESETS
 from model.data.synthetic import Shop, generate, write_csv
 from streamer.commands.cli import cli
+from tests.support.exports import records
 from tests.support.exports.files import shop, shopify
 
 
@@ -23,6 +26,33 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("log") / "orders.csv"
     write_csv(generate(Shop(customers=300, days=540, arrival_days=360, seed=1)).orders, path)
     return path
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_reads_a_file_of_its_records(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text(json.dumps(RECORDS[name]) + "\n")
+    code, told, said = run("mapping", path, "--preset", name, "--timezone", ZONES.get(name, "UTC"))
+    assert code == 0, said
+    assert f"preset {name.replace('rudderstack', 'segment')}" in said
+    assert "order_id = " in told
+
+
+RECORDS = {
+    "shopify": records.shopify_order(),
+    "woocommerce": records.woo_order(),
+    "stripe": records.stripe_charge(),
+    "magento": records.magento_order(),
+    **dict.fromkeys(("segment", "rudderstack"), records.track("Order Completed", total=5)),
+    "ga4": records.ga4_row("purchase"),
+    "braze": records.braze("order_placed", 5),
+    "online-retail": {
+        **{"Invoice": "489434", "Quantity": "12", "InvoiceDate": "2009-12-01 07:45:00"},
+        **{"Price": "6.95", "Customer ID": "13085"},
+    },
+    "cdnow": {"c1": "00001", "c2": "19970101", "c3": "1", "c4": "11.77", "#": "1"},
+}
+ZONES = {"online-retail": "Europe/London"}
 
 
 def test_try_writes_the_page_and_both_lists_and_says_how_it_understood(
