@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -92,12 +92,16 @@ def run_demo(directory: Path, *, keep: bool) -> None:
         click.echo(f"  because CDNOW cannot be had here: {sample.why}", err=True)
     orders = _orders(sample.path)
     cutoff_day = _cutoff_day(orders)
-    model = _train(sample.path, directory / "model", cutoff_day)
+    model = directory / "model"
     with ExitStack() as stack:
+        # While one core trains, the other starts the servers and sends the orders.
+        trained = stack.enter_context(_training(sample.path, model, cutoff_day))
         port = str(free_port()) if keep else "0"
         also = {"CLV_CURRENCY": _CURRENCY, "CLV_MODEL": str(model), "CLV_WEB_PORT": port}
         settings, environ, _ = servers_for(stack, "clv-demo", also)
         run = Run(directory, settings, environ, orders)
+        asyncio.run(_send(run))
+        click.echo(f"\n{trained()}")
         started = _CLOCK.monotonic_s()
         worker = stack.enter_context(_worker(run))
         streamed = asyncio.run(_stream(run, worker, started))
@@ -119,17 +123,29 @@ def _cutoff_day(orders: list[Order]) -> int:
     return first + round((last - first) * _TRAINED_SHARE)
 
 
-def _train(log: Path, out: Path, cutoff_day: int) -> Path:
+@contextlib.contextmanager
+def _training(log: Path, out: Path, cutoff_day: int) -> Iterator[Callable[[], str]]:
+    """Trains in a process of its own, which does not outlive the block; what was printed, once it
+    has ended. That raises DemoFailed where training failed."""
     cutoff = rfc3339(cutoff_day * MS_PER_DAY)[:10]
     command = ["-m", "model", "train", str(log), "--out", str(out), "--cutoff", cutoff]
     click.echo(f"\n$ python -m model train {log} \\\n    --out {out} --cutoff {cutoff}")
-    done = subprocess.run(
-        [sys.executable, *command], stdin=subprocess.DEVNULL, check=False, stdout=subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
-    if done.returncode != 0:
-        raise DemoFailed("training failed; its own message stands above")
-    click.echo(done.stdout.decode().rstrip())
-    return out
+
+    def printed() -> str:
+        text = process.communicate()[0].decode().rstrip()
+        if process.returncode != 0:
+            raise DemoFailed("training failed; its own message stands above")
+        return text
+
+    with process:
+        try:
+            yield printed
+        finally:
+            if process.poll() is None:
+                process.kill()
 
 
 def servers_for(
@@ -186,27 +202,24 @@ def _worker(run: Run) -> Iterator[Guarded]:
         worker.end(END)
 
 
+async def _send(run: Run) -> None:
+    """Makes the topics, and sends the orders."""
+    settings = run.settings
+    await servers.ensure_topics(settings)
+    async with servers.opened_publisher(settings) as publisher:
+        await produce(run.orders, publisher, settings.orders_topic, settings.currency)
+
+
 async def _stream(run: Run, worker: Guarded, started: float) -> Streamed:
-    """Sends the orders, waits until all are applied and judged, and reads the warnings."""
+    """Waits until all orders are applied and judged, and reads the warnings."""
     settings = run.settings
     counts = await servers.ensure_topics(settings)
     store = servers.redis_store(settings, await servers.cluster_id(settings))
     partitions = [
         Partition(settings.orders_topic, number) for number in range(counts[settings.orders_topic])
     ]
-    publisher = servers.kafka_publisher(settings)
-    await publisher.start()
     try:
-        producing = asyncio.create_task(
-            produce(
-                run.orders,
-                publisher,
-                settings.orders_topic,
-                settings.currency,
-            )
-        )
         first_order_s = await _until_applied(run, store, partitions, worker, started)
-        await producing
         seconds = _CLOCK.monotonic_s() - started - first_order_s
         said = sum([(await store.outbox(partition, 1)).first for partition in partitions])
         reader = TopicReader(partial(servers.kafka_consumer, settings))
@@ -217,7 +230,6 @@ async def _stream(run: Run, worker: Guarded, started: float) -> Streamed:
         users = sorted({order.user_id for order in run.orders})
         kept = await customers(store, settings.orders_topic, len(partitions), users)
     finally:
-        await publisher.close()
         await store.close()
     return Streamed(warnings, kept, seconds, first_order_s, scores)
 
