@@ -10,7 +10,7 @@ out of history and labels alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
@@ -20,9 +20,7 @@ import numpy.typing as npt
 
 from features.arrays import Bools, Floats, Ints
 from features.columns.rhythm import RHYTHM_NAMES, Typical, gaps_of, rhythm, typical_of
-from features.columns.table import BucketTable, tabulate
-from features.facts.state import CustomerState
-from features.times import MS_PER_DAY
+from features.columns.table import BucketTable, FactColumns
 
 NEVER: Final = 2**31 - 1
 MAX_ROWS: Final = 60_000
@@ -66,9 +64,9 @@ def soon_days(horizon_days: int) -> int:
     return max(1, round(horizon_days / DAYS_A_SILENCE))
 
 
-def silences_of(states: list[CustomerState], day: int) -> PastSilences:
-    """Every silence that began before 00:00 of a day, of days that the states still have."""
-    table = tabulate([(state, (day - 1) * MS_PER_DAY) for state in states])
+def silences_of(facts: FactColumns, day: int) -> PastSilences:
+    """Every silence that began before 00:00 of a day, of days that the facts still have."""
+    table = _everybody(facts, day - 1)
     bought = table.orders > 0
     customer, since = table.row[bought], table.day[bought]
     until = np.full(len(since), NEVER, np.int64)
@@ -77,22 +75,21 @@ def silences_of(states: list[CustomerState], day: int) -> PastSilences:
     return PastSilences(customer, since, until)
 
 
-def typical_customer(states: list[CustomerState], day: int, horizon_days: int) -> Typical:
+def typical_customer(facts: FactColumns, day: int, horizon_days: int) -> Typical:
     """The typical customer of a shop, as known at 00:00 of a day."""
-    table = tabulate([(state, (day - 1) * MS_PER_DAY) for state in states])
+    table = _everybody(facts, day - 1)
     bought = table.orders > 0
     nets = (table.gross - table.refunded)[bought].astype(np.float64)
     return typical_of(gaps_of(table), nets, horizon_days)
 
 
 def customer_days(
-    states: Mapping[str, CustomerState], day: int, horizon_days: int, typical: Typical
+    users: Sequence[str], facts: FactColumns, day: int, horizon_days: int, typical: Typical
 ) -> CustomerDays:
     """The training rows as known at 00:00 of a day, at most about MAX_ROWS: of large shops, a
     part of the customers, chosen by a hash of their ids."""
-    users = list(states)
     hashes = np.fromiter((crc32(user.encode()) for user in users), np.uint64, len(users))
-    known = silences_of(list(states.values()), day)
+    known = silences_of(facts, day)
     silence, silent = _sampled(known, hashes, horizon_days, day)
     every = -(-len(silence) // MAX_ROWS)
     if every > 1:
@@ -103,7 +100,7 @@ def customer_days(
     soon = soon_days(horizon_days)
     half_life = max(_HALF_LIFE_DAYS, 2 * horizon_days)
     return CustomerDays(
-        columns=columns_at(list(states.values()), rows, silent, horizon_days, typical),
+        columns=columns_at(facts, rows, silent, horizon_days, typical),
         churned=rows.until >= at + horizon_days,
         churn_known=at + horizon_days <= day,
         soon=rows.until < at + soon,
@@ -114,7 +111,7 @@ def customer_days(
 
 
 def columns_at(
-    states: list[CustomerState],
+    facts: FactColumns,
     silences: PastSilences,
     silent_days: Ints,
     horizon_days: int,
@@ -124,18 +121,15 @@ def columns_at(
     parts = [np.empty((0, len(RHYTHM_NAMES)))]
     for start in range(0, len(silent_days), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        table = _as_of(states, silences.customer[chunk], silences.since[chunk])
+        table = facts.at(silences.customer[chunk], silences.since[chunk])
         parts.append(rhythm(table, silent_days[chunk], horizon_days, typical))
     return np.concatenate(parts)
 
 
-def _as_of(states: list[CustomerState], customer: Ints, since: Ints) -> BucketTable:
-    return tabulate(
-        [
-            (states[at], day * MS_PER_DAY)
-            for at, day in zip(customer.tolist(), since.tolist(), strict=True)
-        ]
-    )
+def _everybody(facts: FactColumns, day: int) -> BucketTable:
+    """All customers as of a day."""
+    count = len(facts.count)
+    return facts.at(np.arange(count), np.full(count, day, np.int64))
 
 
 def _sampled(

@@ -22,10 +22,10 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # h
 
 from features.arrays import Bools, Floats, Ints
 from features.columns.rhythm import RHYTHM_NAMES
-from features.columns.table import tabulate
-from features.columns.vector import vectors
+from features.columns.table import FactColumns
+from features.columns.vector import vectors_of
 from features.facts.state import CustomerState
-from features.times import MS_PER_DAY, iso_day
+from features.times import iso_day
 from model.data.customer_days import (
     NEVER,
     PastSilences,
@@ -72,30 +72,34 @@ def learn(
 ) -> Lessons:
     """The lessons of what was known at 00:00 of a day. `clv` gives CLVs of feature vectors;
     customers whose CLV after an order reaches `floor` are worth a warning."""
-    risk = learned_risk(states, day, horizon_days)
+    facts = FactColumns.of(list(states.values()))
+    risk = _risk(list(states), facts, day, horizon_days)
     if risk is None:
         why = (
             f"of the silences before {iso_day(day)} too few became longer than {horizon_days} days,"
             " or too few ended sooner"
         )
         return Lessons(None, Learned(why_not=why))
-    known = list(states.values())
-    silences = silences_of(known, day)
-    learned = _thresholds(known, silences, day, risk, clv, floor)
-    ranking = _ranking(known, silences, day, risk, clv)
+    silences = silences_of(facts, day)
+    learned = _thresholds(facts, silences, day, risk, clv, floor)
+    ranking = _ranking(facts, silences, day, risk, clv)
     return Lessons(risk, msgspec.structs.replace(learned, ranking=ranking))
 
 
 def learned_risk(states: Mapping[str, CustomerState], day: int, horizon_days: int) -> Risk | None:
     """The risk model of what was known at 00:00 of a day; None where the past is too short."""
+    return _risk(list(states), FactColumns.of(list(states.values())), day, horizon_days)
+
+
+def _risk(users: Sequence[str], facts: FactColumns, day: int, horizon_days: int) -> Risk | None:
     # One thread: sums do not depend on the number of cores.
     with threadpool_limits(limits=1):
-        typical = typical_customer(list(states.values()), day, horizon_days)
-        return fit_risk(customer_days(states, day, horizon_days, typical), typical)
+        typical = typical_customer(facts, day, horizon_days)
+        return fit_risk(customer_days(users, facts, day, horizon_days, typical), typical)
 
 
 def _thresholds(
-    states: list[CustomerState],
+    facts: FactColumns,
     silences: PastSilences,
     day: int,
     risk: Risk,
@@ -107,13 +111,13 @@ def _thresholds(
     ended = silences.part(silences.since + horizon < day)
     lasted = ended.until - ended.since
     left = _newest(ended.part(lasted > horizon), day - 3 * horizon)
-    left, floor = _worth(left, _clvs(states, left, clv), floor)
+    left, floor = _worth(left, _clvs(facts, left, clv), floor)
     others = ended.part(lasted <= horizon)
     recent = others.since >= left.since.min(initial=day)
     # Of a shop that sells every day, one in so many will do.
     every = max(1, int(recent.sum()) // _MOST)
     others = others.part(np.flatnonzero(recent)[::every])
-    others = others.part(_clvs(states, others, clv) >= floor)
+    others = others.part(_clvs(facts, others, clv) >= floor)
     counts = len(left.since), len(others.since) * every
     if counts[0] < _MIN_LEFT:
         why = (
@@ -125,8 +129,8 @@ def _thresholds(
     days = np.unique(
         np.concatenate([np.linspace(first, half, 8), np.linspace(first, late, _DAYS)]).astype(int)
     )
-    of_left, of_others = (_Past.of(states, each, risk, days) for each in (left, others))
-    shares = _shares(of_left.group, states, silences, day, risk, clv, floor)
+    of_left, of_others = (_Past.of(facts, each, risk, days) for each in (left, others))
+    shares = _shares(of_left.group, facts, silences, day, risk, clv, floor)
     by_half = of_left.indices[:, days <= max(half, first)].max(axis=1)
     found = []
     for early in EARLY:
@@ -151,11 +155,9 @@ class _Past(NamedTuple):
     indices: Floats
 
     @classmethod
-    def of(
-        cls, states: list[CustomerState], silences: PastSilences, risk: Risk, days: Ints
-    ) -> _Past:
+    def of(cls, facts: FactColumns, silences: PastSilences, risk: Risk, days: Ints) -> _Past:
         lasted = silences.until - silences.since
-        rows = [_rows(states, silences, risk, np.full(len(lasted), at, np.int64)) for at in days]
+        rows = [_rows(facts, silences, risk, np.full(len(lasted), at, np.int64)) for at in days]
         indices = [index(*risk.predict(each)) for each in rows]
         still = days[None, :] <= lasted[:, None]
         past = np.where(still, np.stack(indices, axis=1), -np.inf)
@@ -170,7 +172,7 @@ class _Past(NamedTuple):
 
 def _shares(
     left: Ints,
-    states: list[CustomerState],
+    facts: FactColumns,
     silences: PastSilences,
     day: int,
     risk: Risk,
@@ -182,8 +184,8 @@ def _shares(
     groups of those who left before; of few there is little to say, and they count as they were."""
     now = silences.part((silences.until == NEVER) & (silences.since > day - risk.horizon_days))
     now = now.part(np.arange(0, len(now.since), 1 + len(now.since) // _MOST))
-    now = now.part(_clvs(states, now, clv) >= floor)
-    rows = _rows(states, now, risk, day - now.since)
+    now = now.part(_clvs(facts, now, clv) >= floor)
+    rows = _rows(facts, now, risk, day - now.since)
     groups = len(_ORDERS) + 1
     expected = np.bincount(_group(rows), risk.predict(rows)[0], groups)
     were = np.bincount(left, minlength=groups)
@@ -229,7 +231,7 @@ def _judged(
 
 
 def _ranking(
-    states: list[CustomerState],
+    facts: FactColumns,
     silences: PastSilences,
     day: int,
     risk: Risk,
@@ -240,7 +242,7 @@ def _ranking(
     horizon = risk.horizon_days
     first = int(silences.since.min(initial=day)) + horizon // 3
     days = range(day - horizon, first, -max(1, horizon // 6))[:_LISTS]
-    lists = [found for at in days if (found := _past_list(states, silences, at, risk, clv))]
+    lists = [found for at in days if (found := _past_list(facts, silences, at, risk, clv))]
     left = sum(int(each.gone.sum()) for each in lists)
     if left < _MIN_LEFT:
         return None
@@ -296,7 +298,7 @@ def _above(held: tuple[float, float], surest: float, dearest: float) -> float:
 
 
 def _past_list(
-    states: list[CustomerState],
+    facts: FactColumns,
     silences: PastSilences,
     at: int,
     risk: Risk,
@@ -308,13 +310,13 @@ def _past_list(
     active = (silences.since < at) & (silences.since >= at - horizon) & (silences.until >= at)
     known = silences.part(active)
     known = known.part(np.arange(0, len(known.since), 1 + len(known.since) // _CALLED))
-    order = np.argsort(-_clvs(states, known, clv), kind="stable")
+    order = np.argsort(-_clvs(facts, known, clv), kind="stable")
     known = known.part(np.sort(order[: (len(order) + 1) // 2]))
     if not len(known.since):
         return None
-    table = tabulate([(states[each], (at - 1) * MS_PER_DAY) for each in known.customer.tolist()])
+    table = facts.at(known.customer, np.full(len(known.since), at - 1, np.int64))
     spend = table.sums((table.gross - table.refunded) * (table.age_days < horizon))
-    rows = _rows(states, known, risk, at - known.since)
+    rows = _rows(facts, known, risk, at - known.since)
     return _PastList(
         churn=risk.predict(rows)[0],
         spend=np.maximum(spend, 0.0),
@@ -339,9 +341,9 @@ def _held(lists: Sequence[_PastList], key: Callable[[_PastList], Floats]) -> tup
     return right / called, kept / lost if lost else 0.0
 
 
-def _rows(states: list[CustomerState], silences: PastSilences, risk: Risk, silent: Ints) -> Floats:
+def _rows(facts: FactColumns, silences: PastSilences, risk: Risk, silent: Ints) -> Floats:
     """What the regressions see of silences after so many days of each."""
-    columns = columns_at(states, silences, silent, risk.horizon_days, risk.typical)
+    columns = columns_at(facts, silences, silent, risk.horizon_days, risk.typical)
     return np.clip(columns, risk.low, risk.high)
 
 
@@ -360,12 +362,7 @@ def _worth(left: PastSilences, clvs: Floats, floor: float) -> tuple[PastSilences
     return left.part(clvs >= floor), floor
 
 
-def _clvs(
-    states: list[CustomerState], silences: PastSilences, clv: Callable[[Floats], Floats]
-) -> Floats:
+def _clvs(facts: FactColumns, silences: PastSilences, clv: Callable[[Floats], Floats]) -> Floats:
     """The CLV after the order that began each silence."""
-    pairs = [
-        (states[at], day * MS_PER_DAY)
-        for at, day in zip(silences.customer.tolist(), silences.since.tolist(), strict=True)
-    ]
-    return np.asarray(clv(vectors(pairs)) if pairs else np.empty(0), np.float64)
+    rows = vectors_of(facts.at(silences.customer, silences.since))
+    return np.asarray(clv(rows) if len(rows) else np.empty(0), np.float64)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
 import pytest
 
 from features.arrays import Floats
-from features.columns.rhythm import GROUP_OF, GROUPS, RISING
-from features.columns.table import tabulate
+from features.columns.rhythm import GROUP_OF, GROUPS, RISING, Typical
+from features.columns.table import FactColumns, tabulate
 from features.events.orders import Order
+from features.facts.state import CustomerState
 from features.times import MS_PER_DAY, day_of
 from model.backtest.run import BacktestPlan, backtest, trained
-from model.data.customer_days import MAX_ROWS, customer_days, silences_of, soon_days
+from model.data.customer_days import (
+    MAX_ROWS,
+    CustomerDays,
+    customer_days,
+    silences_of,
+    soon_days,
+)
 from model.data.synthetic import Shop, generate
 from model.data.training_rows import TooLittleData, TrainingConfig, known_states, training_set
 from model.decide.learned import EARLY, FALLBACK_MONEY, Learned, Threshold
@@ -35,6 +43,11 @@ def money(X: Floats) -> Floats:
     return np.ones(len(X))
 
 
+def days_of(states: Mapping[str, CustomerState], day: int, typical: Typical) -> CustomerDays:
+    facts = FactColumns.of(list(states.values()))
+    return customer_days(list(states), facts, day, HORIZON, typical)
+
+
 @cache
 def lessons() -> Lessons:
     day = day_of(shop()[-1].ts_ms) + 1
@@ -46,10 +59,10 @@ def test_a_customer_day_knows_what_was_before_it_and_is_labelled_by_what_came_af
     orders = [an_order("ada", day) for day in (0.5, 20.5, 100.5)]
     state = facts_of(orders)
     first = day_of(orders[0].ts_ms)
-    silences = silences_of([state], first + 160)
+    silences = silences_of(FactColumns.of([state]), first + 160)
     assert (silences.since - first).tolist() == [0, 20, 100]
     assert (silences.until - silences.since)[:2].tolist() == [20, 80]
-    rows = customer_days({"ada": state}, first + 160, 40, TYPICAL)
+    rows = customer_days(["ada"], FactColumns.of([state]), first + 160, 40, TYPICAL)
     share = rows.columns[:, RISING.index("silence")]
     since = np.repeat([0, 20, 100], 8)[: len(share)]  # some days of the first are after it ended
     days = np.round(share * 40)
@@ -65,7 +78,7 @@ def test_days_after_the_training_day_decide_nothing() -> None:
     day = day_of(shop()[0].ts_ms) + 400
     before = [order for order in shop() if day_of(order.ts_ms) < day]
     known, whole = known_states(before, day), known_states(shop(), day)
-    one, other = (customer_days(s, day, HORIZON, TYPICAL) for s in (known, whole))
+    one, other = (days_of(s, day, TYPICAL) for s in (known, whole))
     assert np.array_equal(one.columns, other.columns)
     assert np.array_equal(one.churned, other.churned)
     assert len(one.columns) <= MAX_ROWS
@@ -101,7 +114,7 @@ def test_probabilities_are_those_of_what_happens() -> None:
     day = day_of(shop()[-1].ts_ms) + 1
     risk = lessons().risk
     assert risk is not None
-    rows = customer_days(known_states(shop(), day), day, HORIZON, risk.typical)
+    rows = days_of(known_states(shop(), day), day, risk.typical)
     churn, _ = risk.predict(np.clip(rows.columns, risk.low, risk.high)[rows.churn_known])
     happened = np.average(rows.churned[rows.churn_known], weights=rows.weight[rows.churn_known])
     assert abs(np.average(churn, weights=rows.weight[rows.churn_known]) - happened) < 0.01
