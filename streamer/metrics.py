@@ -1,7 +1,7 @@
 """What a worker counts, in Prometheus' text form.
 
-Every metric is declared once: name, type, unit, labels and meaning; the table in
-docs/operations.md is made of that. Labels are partitions, reasons and the like, never customers.
+Every metric is declared once: name, type, unit, labels and meaning; `reference metrics` prints
+them. Labels are partitions, reasons and the like, never customers.
 
 Counters begin at 0 with the process and count what this worker did; a write whose answer was lost
 is found to be applied later, and not counted.

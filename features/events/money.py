@@ -33,9 +33,9 @@ _PER_DOLLAR: Final = (
 MAX_AMOUNT_DOLLARS: Final = 10**9
 # A rest this small is not money but the sum of floats.
 _NOISE: Final = Decimal("1e-9")
+_THOUSANDS: Final = re.compile(r"-?[1-9]\d{0,2}\.\d{3}")
 # Of its own, so that no caller's decimal context changes an amount; 1e9 major units of the finest
 # currency are 14 digits.
-_THOUSANDS: Final = re.compile(r"-?[1-9]\d{0,2}\.\d{3}")
 _CONTEXT: Final = Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
 
 

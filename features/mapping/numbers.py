@@ -9,7 +9,8 @@ from typing import Final
 
 from features.events.money import AmountError, minor_exponent
 
-# Of its own, so that no caller's decimal context changes an amount.
+# Of its own, so that no caller's decimal context changes an amount; what lies behind 60 digits is
+# far below the finest unit of any that is taken.
 _CONTEXT: Final = Context(prec=60, traps=[InvalidOperation])
 _BLANKS: Final = re.compile(r"[\s\u00a0\u2007\u2009\u202f]+")
 # A currency before or behind the digits: its sign, its code, or a short word such as kr. or zł.
@@ -77,7 +78,7 @@ def _other(digits: str, decimal: str) -> str:
 
 
 def product(numbers: list[Decimal]) -> Decimal:
-    """Numbers multiplied, exactly."""
+    """Numbers multiplied, to 60 digits."""
     found = Decimal(1)
     for number in numbers:
         found = _CONTEXT.multiply(found, number)
@@ -85,7 +86,7 @@ def product(numbers: list[Decimal]) -> Decimal:
 
 
 def total(numbers: list[Decimal]) -> Decimal:
-    """Numbers added up, exactly."""
+    """Numbers added up, to 60 digits."""
     found = Decimal(0)
     for number in numbers:
         found = _CONTEXT.add(found, number)
