@@ -107,46 +107,80 @@ class Gaps(NamedTuple):
     number: Ints
 
 
+class _Days(NamedTuple):
+    """Purchase days of a table, by row and then day, with their gross revenue; `number`: of each
+    row, `first`: where each that has any begins, `net`: net revenue of all buckets."""
+
+    row: Ints
+    day: Ints
+    gross: Ints
+    number: Ints
+    first: Ints
+    net: Ints
+
+
+def _days_of(table: BucketTable) -> _Days:
+    row, day, gross = table.row, table.day, table.gross
+    bought = table.orders > 0
+    # Refunds come on days of their own seldom.
+    if not bought.all():
+        row, day, gross = row[bought], day[bought], gross[bought]
+    number = np.bincount(row, minlength=table.rows)
+    first = (np.cumsum(number) - number)[number > 0]
+    return _Days(row, day, gross, number, first, table.gross - table.refunded)
+
+
 def gaps_of(table: BucketTable) -> Gaps:
     """The gaps of every row of a table, those between days that are summarised left out."""
-    bought = table.orders > 0
-    row, day = table.row[bought], table.day[bought]
-    before = table.before[:, BEFORE_COLUMNS["last_day"]]
-    earlier = np.empty(len(day), np.int64)
-    earlier[1:] = day[:-1]
-    first = np.ones(len(day), bool)
-    first[1:] = row[1:] != row[:-1]
-    earlier[first] = before[row[first]]
-    known = ~first | (table.before[row, BEFORE_COLUMNS["purchase_days"]] > 0)
-    row, days = row[known], (day - earlier)[known]
+    return _gaps(table, _days_of(table))
+
+
+def _gaps(table: BucketTable, days: _Days) -> Gaps:
+    row, first = days.row, days.first
+    gaps = np.empty(len(row), np.int64)
+    np.subtract(days.day[1:], days.day[:-1], out=gaps[1:])
+    before = table.before[row[first]]
+    gaps[first] = days.day[first] - before[:, BEFORE_COLUMNS["last_day"]]
+    known = np.ones(len(row), bool)
+    known[first] = before[:, BEFORE_COLUMNS["purchase_days"]] > 0
+    row, gaps = row[known], gaps[known]
     count = np.bincount(row, minlength=table.rows)
-    age = np.cumsum(count)[row] - 1 - np.arange(len(row))
-    return Gaps(row, days, age, count)
+    age = np.repeat(np.cumsum(count), count) - np.arange(1, len(row) + 1)
+    return Gaps(row, gaps, age, count)
 
 
 def rhythm(
-    table: BucketTable, silent_days: Ints | None, horizon_days: int, typical: Typical
+    table: BucketTable,
+    silent_days: Ints | None,
+    horizon_days: int,
+    typical: Typical,
+    of: Ints | None = None,
 ) -> Floats:
-    """The columns of every row, shape (n, len(RHYTHM_NAMES)); `silent_days`, shape (n,), is for how
-    long each customer has been silent, None: from the last purchase to the table's day. Buckets
-    after the last purchase day count as refunds.
+    """The columns of n customer-days, shape (n, len(RHYTHM_NAMES)).
 
-    A row without a purchase has numbers that mean nothing.
+    `of`, shape (n,): whose of the table's rows each is of; None: one of each. `silent_days`, shape
+    (n,): for how long the customer has been silent; None: from the last purchase to the table's
+    day. Buckets after the last purchase day count as refunds. A row without a purchase has numbers
+    that mean nothing.
     """
     if not table.rows:
         return np.empty((0, len(RHYTHM_NAMES)))
-    bought = _bought(table)
+    days = _days_of(table)
+    bought = _bought(table, days)
     if silent_days is None:
         silent_days = table.as_of_day - bought.last_day
     silence = np.maximum(silent_days, 0).astype(np.float64)
-    pace = _pace(table, typical)
-    orders, spends = _faded(table, bought.last_day, horizon_days)
-    return np.column_stack(
-        (
-            *_rising(silence, bought.number, pace, orders, horizon_days, typical),
-            *_steady(bought, pace, orders, spends, horizon_days, typical),
+    pace = _pace(_gaps(table, days), typical)
+    orders, spends = _faded(table, days, bought.last_day, horizon_days)
+    steady = _steady(bought, pace, orders, spends, horizon_days, typical)
+    number, quantiles = bought.number, _quantiles(pace.newest, typical)
+    if of is not None:
+        steady, orders, quantiles = (
+            [each.take(of) for each in part] for part in (steady, orders, quantiles)
         )
-    )
+        number, pace = number.take(of), pace.of(of)
+    rising = _rising(silence, number, pace, quantiles, orders, horizon_days, typical)
+    return np.column_stack((*rising, *steady))
 
 
 class _Bought(NamedTuple):
@@ -169,60 +203,75 @@ class _Pace(NamedTuple):
     newest: Gaps
     log_days: Floats
 
+    def of(self, rows: Ints) -> _Pace:
+        """That of each of some rows, which may come more than once."""
+        newest = self.newest
+        number = newest.number.take(rows)
+        end = np.cumsum(number)
+        start = np.cumsum(newest.number)[rows] - end
+        place = np.arange(len(rows) and end[-1]) + np.repeat(start, number)
+        row = np.repeat(np.arange(len(rows)), number)
+        gaps = Gaps(row, newest.days.take(place), newest.age.take(place), number)
+        log_gap, spread, last_gap = (
+            part.take(rows) for part in (self.log_gap, self.spread, self.last_gap)
+        )
+        return _Pace(log_gap, spread, last_gap, gaps, self.log_days.take(place))
 
-def _bought(table: BucketTable) -> _Bought:
+
+def _bought(table: BucketTable, days: _Days) -> _Bought:
     before = {name: table.before[:, i] for name, i in BEFORE_COLUMNS.items()}
-    bought = table.orders > 0
-    row, day = table.row[bought], table.day[bought]
-    recent = np.bincount(row, minlength=table.rows)
-    number = np.maximum(recent + before["purchase_days"], 1)
-    after = np.cumsum(recent)
-    has = recent > 0
+    number = np.maximum(days.number + before["purchase_days"], 1)
+    has = days.number > 0
+    last = days.first + days.number[has] - 1
     last_day, first_day = before["last_day"].copy(), before["first_day"].copy()
-    last_day[has] = day[after[has] - 1]
-    young = has & (before["purchase_days"] == 0)
-    first_day[young] = day[(after - recent)[young]]
-    net = table.sums(table.gross - table.refunded) + before["gross"] - before["refunded"]
+    last_day[has] = days.day[last]
+    first_day[has] = np.where(
+        before["purchase_days"][has] == 0, days.day[days.first], first_day[has]
+    )
+    net = table.sums(days.net) + before["gross"] - before["refunded"]
     last_order = before["last_day_gross"].astype(np.float64)
-    last_order[has] = table.gross[bought][after[has] - 1]
+    last_order[has] = days.gross[last]
     mean_order = np.maximum(net, 0.0) / number
     return _Bought(number, first_day, last_day, mean_order, last_order)
 
 
-def _pace(table: BucketTable, typical: Typical) -> _Pace:
-    gaps = gaps_of(table)
+def _pace(gaps: Gaps, typical: Typical) -> _Pace:
+    rows = len(gaps.number)
     # Days and ages are whole: looked up, a logarithm or power of each is computed once.
-    log_days = np.log(np.maximum(np.arange(gaps.days.max(initial=0) + 1), 1))[gaps.days]
-    weight = (0.5 ** (np.arange(gaps.age.max(initial=0) + 1) / _HALVED_EVERY))[gaps.age]
-    total = _sums(gaps.row, weight, table.rows)
-    weighted = weight * log_days
-    first_moment = _sums(gaps.row, weighted, table.rows)
-    second_moment = _sums(gaps.row, weighted * log_days, table.rows)
+    log_days = np.log(np.maximum(np.arange(gaps.days.max(initial=0) + 1), 1)).take(gaps.days)
+    weight = (0.5 ** (np.arange(gaps.age.max(initial=0) + 1) / _HALVED_EVERY)).take(gaps.age)
+    total = _sums(gaps.row, weight, rows)
+    weighted = np.multiply(weight, log_days, out=weight)
+    first_moment = _sums(gaps.row, weighted, rows)
+    second_moment = _sums(gaps.row, np.multiply(weighted, log_days, out=weighted), rows)
     scatter = np.maximum(second_moment - first_moment**2 / np.maximum(total, 1e-9), 0.0)
     log_gap = (first_moment + _PRIOR_GAPS * typical.log_gap) / (total + _PRIOR_GAPS)
     spread = np.sqrt((scatter + _PRIOR_GAPS * typical.gap_variance) / (total + _PRIOR_GAPS))
-    last_gap = np.full(table.rows, typical.log_gap)
-    last_gap[gaps.row[gaps.age == 0]] = log_days[gaps.age == 0]
-    recent = gaps.age < MAX_GAPS
+    last_gap = np.full(rows, typical.log_gap)
+    has = gaps.number > 0
+    last_gap[has] = log_days[np.cumsum(gaps.number)[has] - 1]
+    recent = np.flatnonzero(gaps.age < MAX_GAPS)
     number = np.minimum(gaps.number, MAX_GAPS)
-    newest = Gaps(gaps.row[recent], gaps.days[recent], gaps.age[recent], number)
-    return _Pace(log_gap, spread, last_gap, newest, log_days[recent])
+    newest = Gaps(gaps.row.take(recent), gaps.days.take(recent), gaps.age.take(recent), number)
+    return _Pace(log_gap, spread, last_gap, newest, log_days.take(recent))
 
 
 def _faded(
-    table: BucketTable, last_day: Ints, horizon_days: int
+    table: BucketTable, days: _Days, last_day: Ints, horizon_days: int
 ) -> tuple[list[Floats], list[Floats]]:
     """Purchase days and net revenue, by half-life faded up to the last purchase day."""
-    age_at_last = np.maximum(last_day[table.row] - table.day, 0)
-    bought = table.orders > 0
-    row, age = table.row[bought], age_at_last[bought]
-    net = (table.gross - table.refunded).astype(np.float64)
+    age_at_last = np.maximum(last_day.take(table.row) - table.day, 0)
+    alike = len(days.row) == len(table.row)
+    age = age_at_last if alike else last_day.take(days.row) - days.day
     orders, spends = [], []
     ages = np.arange(age_at_last.max(initial=0) + 1)
     for at, part in enumerate(_HALF_LIVES):
         fading = 0.5 ** (ages / (part * horizon_days))
-        orders.append(_sums(row, fading[age], table.rows))
-        spent = table.sums(fading[age_at_last] * net) if at in _SPENDS else _NOTHING
+        faded = fading.take(age)
+        orders.append(_sums(days.row, faded, table.rows))
+        spent = _NOTHING
+        if at in _SPENDS:
+            spent = table.sums((faded if alike else fading.take(age_at_last)) * days.net)
         spends.append(np.maximum(spent, 0.0))
     return orders, spends
 
@@ -231,6 +280,7 @@ def _rising(
     silence: Floats,
     number: Ints,
     pace: _Pace,
+    quantiles: Sequence[Floats],
     orders: Sequence[Floats],
     horizon_days: int,
     typical: Typical,
@@ -243,7 +293,7 @@ def _rising(
     overdue = log_silence - pace.log_gap
     surprise = -log_ndtr(-np.minimum(overdue / pace.spread, 8.0))
     outlived = _outlived(pace.newest, pace.log_days, silence, typical)
-    median, long, longest = _quantiles(pace.newest, typical)
+    median, long, longest = quantiles
     over_longest = np.maximum(log_silence - longest, 0.0)
     faded = [
         -np.log(count * 0.5 ** (silence / (part * horizon_days)) + _FLOOR)
@@ -280,7 +330,7 @@ def _steady(
     spends: Sequence[Floats],
     horizon_days: int,
     typical: Typical,
-) -> tuple[Floats, ...]:
+) -> Sequence[Floats]:
     """The columns of `STEADY`."""
     mean_order, unit = bought.mean_order, typical.order_minor
     return (
@@ -314,7 +364,7 @@ def _outlived(gaps: Gaps, log_days: Floats, silence: Floats, typical: Typical) -
     return np.asarray(-np.log(np.maximum(found, 1e-12) / (gaps.number + _KERNEL_PRIOR)))
 
 
-def _quantiles(gaps: Gaps, typical: Typical) -> tuple[Floats, Floats, Floats]:
+def _quantiles(gaps: Gaps, typical: Typical) -> Sequence[Floats]:
     """Logarithms of the median, the 90 % quantile and the longest of each row's gaps; those of the
     typical customer where there are none."""
     # A row of a matrix each, which sort by themselves; the longest come last, and what is missing

@@ -39,7 +39,7 @@ class PastSilences:
     since: Ints
     until: Ints
 
-    def part(self, chosen: Bools | Ints) -> PastSilences:
+    def part(self, chosen: Bools | Ints | slice) -> PastSilences:
         """Some of them."""
         return PastSilences(self.customer[chosen], self.since[chosen], self.until[chosen])
 
@@ -120,9 +120,14 @@ def columns_at(
     """The columns of silences after so many days of each, by what was known when it began."""
     parts = [np.empty((0, len(RHYTHM_NAMES)))]
     for start in range(0, len(silent_days), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
-        table = facts.at(silences.customer[chunk], silences.since[chunk])
-        parts.append(rhythm(table, silent_days[chunk], horizon_days, typical))
+        chunk = silences.part(slice(start, start + _CHUNK))
+        # Days of one silence lie together, and share all that does not move in it.
+        other = np.ones(len(chunk.since), bool)
+        other[1:] = (np.diff(chunk.customer) != 0) | (np.diff(chunk.since) != 0)
+        each = chunk.part(other)
+        table = facts.at(each.customer, each.since)
+        of = np.cumsum(other) - 1
+        parts.append(rhythm(table, silent_days[start : start + _CHUNK], horizon_days, typical, of))
     return np.concatenate(parts)
 
 

@@ -157,11 +157,12 @@ class _Past(NamedTuple):
     @classmethod
     def of(cls, facts: FactColumns, silences: PastSilences, risk: Risk, days: Ints) -> _Past:
         lasted = silences.until - silences.since
-        rows = [_rows(facts, silences, risk, np.full(len(lasted), at, np.int64)) for at in days]
-        indices = [index(*risk.predict(each)) for each in rows]
+        every = silences.part(np.repeat(np.arange(len(lasted)), len(days)))
+        rows = _rows(facts, every, risk, np.tile(days, len(lasted)))
+        indices = index(*risk.predict(rows)).reshape(len(lasted), len(days))
         still = days[None, :] <= lasted[:, None]
-        past = np.where(still, np.stack(indices, axis=1), -np.inf)
-        return cls(lasted, _group(rows[0]), days, past)
+        past = np.where(still, indices, -np.inf)
+        return cls(lasted, _group(rows[:: len(days)]), days, past)
 
     def warned(self, threshold: float, horizon: int) -> Ints:
         """The day of silence on which each is warned of; beyond its end: never."""
