@@ -18,6 +18,7 @@ from model.backtest.panel import (
     first_of_each,
     quality_of,
     ranking,
+    rows_by_day,
 )
 from model.backtest.purchases import Period
 from model.backtest.result import Baseline, MoneyPoint, Point, Suggestion
@@ -176,12 +177,12 @@ def _difference(counts: Floats) -> float:
 
 
 def rank_days(panel: Panel, from_day: int, until_day: int | None) -> range:
-    """The days of the call lists: from `from_day` on, three a horizon, with H days of log after
-    them."""
+    """The days of the call lists: every one from `from_day` on with H days of log after it. Three a
+    horizon had few customers on them, and which list was above another was chance."""
     horizon = panel.silences.horizon_days
     end = panel.end_day - horizon + 1
     last = end if until_day is None else min(end, until_day)
-    return range(from_day, last, max(1, horizon // 3))
+    return range(from_day, last)
 
 
 def budget_name(policy: Policy) -> str:
@@ -220,12 +221,9 @@ def budget_weight(
 ) -> Floats:
     """What the policy's budget would rank each row of the days by, against the others of it."""
     weight = np.zeros(len(panel.day))
-    eligible = panel.better if among is None else among
-    for day in days:
-        rows = np.flatnonzero(eligible & (panel.day == day))
-        if len(rows):
-            money = panel.learned[panel.model[rows[0]]].money(policy)
-            weight[rows] = weights(panel.churn[rows].tolist(), panel.spend[rows].tolist(), money)
+    for rows in rows_by_day(panel, days, among):
+        money = panel.learned[panel.model[rows[0]]].money(policy)
+        weight[rows] = weights(panel.churn[rows].tolist(), panel.spend[rows].tolist(), money)
     return weight
 
 

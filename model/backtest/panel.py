@@ -232,22 +232,32 @@ def ranking(
 ) -> CallList:
     """What the `top` share by `value` (one element a row) of the better half of the active
     customers (or of the rows `among`) is worth, on each of the days, all together."""
-    right = picked = 0
-    captured, lost = np.zeros(2), np.zeros(2)
     strict = panel.strict
     gone = np.stack([panel.spend * strict, panel.reference * strict])
-    eligible = panel.better if among is None else among
-    for day in days:
-        rows = np.flatnonzero(eligible & (panel.day == day))
-        if not len(rows):
-            continue
-        best = rows[np.argsort(-value[rows], kind="stable")[: max(1, round(top * len(rows)))]]
-        right += int(strict[best].sum())
-        picked += len(best)
-        captured += gone[:, best].sum(axis=1)
-        lost += gone[:, rows].sum(axis=1)
+    picked, listed = [], []
+    for rows in rows_by_day(panel, days, among):
+        best = np.argsort(-value[rows], kind="stable")[: max(1, round(top * len(rows)))]
+        picked.append(rows[best])
+        listed.append(rows)
+    nobody = np.empty(0, np.int64)
+    best, rows = (np.concatenate([nobody, *parts]) for parts in (picked, listed))
+    captured, lost = gone[:, best].sum(axis=1), gone[:, rows].sum(axis=1)
     spend, clv = (_share(float(c), float(w)) for c, w in zip(captured, lost, strict=True))
-    return CallList(_share(right, picked), spend, clv)
+    return CallList(_share(int(strict[best].sum()), len(best)), spend, clv)
+
+
+def rows_by_day(panel: Panel, days: Sequence[int], among: Bools | None = None) -> list[Ints]:
+    """The rows of each of the days that are of the better half of the active customers (or
+    `among`); of days that have any."""
+    eligible = panel.better if among is None else among
+    rows = np.flatnonzero(eligible & np.isin(panel.day, np.asarray(days, np.int64)))
+    rows = rows[np.argsort(panel.day[rows], kind="stable")]
+    return [part for part in np.split(rows, _ends(panel.day[rows])) if len(part)]
+
+
+def _ends(ascending: Ints) -> Ints:
+    """Where equal values end, but for the last."""
+    return np.asarray(np.flatnonzero(np.diff(ascending)) + 1, np.int64)
 
 
 def _mean(values: NDArray[np.bool_]) -> float | None:

@@ -188,7 +188,7 @@ def _rankings(report: Backtest) -> str:
     return "\n".join(
         [
             *lines,
-            "A tenth of the better half of the active customers, every 30 days. strict: how",
+            "A tenth of the better half of the active customers, every day. strict: how",
             f"many of them did not order for {report.horizon_days} days. value: of what all who"
             " did not had",
             f"spent in the {report.horizon_days} days before, the share of those on the list.",
