@@ -1,13 +1,14 @@
 """How good the warnings are on three public order logs: the table of docs/warnings.md.
 
-    python -m benchmarks.warnings_bar [--early] [LOG:H ...]
+    python -m benchmarks.warnings_bar [--early] [--daily] [LOG:H ...]
 
 Reads `cdnow`, `online_retail_ii` and `complete_journey_2017` (`.csv.gz`) from CLV_BENCH_DATA.
 
 Method: each log is simulated day by day through the live judge, with a model trained on what was
 known at the period's first day, and again every 30 days (every third of a horizon above 90). The
 design was chosen on early periods (`--early`); the late ones are reported. Silences belong to the
-period that they begin in, call lists to that of their day.
+period that they begin in, call lists to that of their day. There are three lists a horizon, with
+`--daily` one a day: of a short log, which of seven lists is above another is chance.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from features.events.orders import Order, OrderRules
 from features.times import day_of
-from model.backtest.baselines import SIMPLE
+from model.backtest.baselines import SIMPLE, rankings
 from model.backtest.panel import CallList
 from model.backtest.result import Backtest, Baseline
 from model.backtest.run import BacktestPlan, BacktestRun, trained
@@ -70,15 +73,20 @@ def orders_of(name: str) -> list[Order]:
     return sorted(found, key=lambda order: order.ts_ms)
 
 
-def report_of(cell: Cell, orders: Sequence[Order], early: bool) -> Backtest:
+def report_of(cell: Cell, orders: Sequence[Order], early: bool, daily: bool) -> Backtest:
     """The backtest of a period of a log. Raises ModelError where the log is too short for it."""
     first = day_of(orders[0].ts_ms)
     start = first + (cell.early or 0 if early else cell.late)
     scorer = trained(orders, start, TrainingConfig(horizon_days=cell.horizon))
     until = first + cell.late if early else None
-    return BacktestRun(
-        orders, scorer, BacktestPlan(start, Policy(), max(30, cell.horizon // 3), until)
-    ).report()
+    plan = BacktestPlan(start, Policy(), max(30, cell.horizon // 3), until)
+    run = BacktestRun(orders, scorer, plan)
+    report = run.report()
+    if daily and run.panel is not None:
+        three = run.rank_days(run.panel)
+        every = range(three.start, three.stop)
+        return msgspec.structs.replace(report, rankings=rankings(run.panel, plan.policy, every))
+    return report
 
 
 def row(cell: Cell, report: Backtest) -> str:
@@ -144,7 +152,8 @@ def _share(value: float | None) -> str:
 
 def main() -> None:
     """Prints the table, a row as soon as it is known."""
-    early, wanted = "--early" in sys.argv[1:], [a for a in sys.argv[1:] if a != "--early"]
+    early, daily = (option in sys.argv[1:] for option in ("--early", "--daily"))
+    wanted = [each for each in sys.argv[1:] if not each.startswith("--")]
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"{HEAD}\n| --- | ---: | --- | ---: | --- | --- | --- | --- | --- |", flush=True)
     gains = []
@@ -155,7 +164,7 @@ def main() -> None:
         started = time.process_time()
         orders = orders_of(cell.file)
         try:
-            report = report_of(cell, orders, early)
+            report = report_of(cell, orders, early, daily)
         except ModelError as error:
             print(f"| {cell.file} {cell.horizon} | {error} |", flush=True)
             continue

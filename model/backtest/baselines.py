@@ -177,12 +177,12 @@ def _difference(counts: Floats) -> float:
 
 
 def rank_days(panel: Panel, from_day: int, until_day: int | None) -> range:
-    """The days of the call lists: every one from `from_day` on with H days of log after it. Three a
-    horizon had few customers on them, and which list was above another was chance."""
+    """The days of the call lists: from `from_day` on, three a horizon, with H days of log after
+    them."""
     horizon = panel.silences.horizon_days
     end = panel.end_day - horizon + 1
     last = end if until_day is None else min(end, until_day)
-    return range(from_day, last)
+    return range(from_day, last, max(1, horizon // 3))
 
 
 def budget_name(policy: Policy) -> str:

@@ -89,7 +89,7 @@ class Backtest(msgspec.Struct, frozen=True):
     panel, which has `panel_share` of the customers. `learned` is what the model has learnt of
     when to warn. `baselines` are simple rules at the rule's lead that find nearly everybody,
     `few` those that do not, beside the rule cut to as many warnings. `rankings` are call lists
-    of a tenth of the better half of the active customers, every day; `ranked_by`
+    of a tenth of the better half of the active customers, three times a horizon; `ranked_by`
     names that of the budget. `order_only_recall` is that of a rule that scores only when orders
     arrive. `left_out`: churns of customers whom the policy leaves out, by standing. `withheld`:
     episodes for which the budget had no place at first. `months`: how the judged warnings of

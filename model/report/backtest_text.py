@@ -188,10 +188,11 @@ def _rankings(report: Backtest) -> str:
     return "\n".join(
         [
             *lines,
-            "A tenth of the better half of the active customers, every day. strict: how",
-            f"many of them did not order for {report.horizon_days} days. value: of what all who"
-            " did not had",
-            f"spent in the {report.horizon_days} days before, the share of those on the list.",
+            "A tenth of the better half of the active customers, three times a horizon.",
+            f"strict: how many of them did not order for {report.horizon_days} days. value: of"
+            " what all who",
+            f"did not had spent in the {report.horizon_days} days before, the share of those on"
+            " the list.",
         ]
     )
 

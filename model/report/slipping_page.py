@@ -69,7 +69,7 @@ def past_of(report: Backtest) -> PastWarnings:
         report.months,
         report.base_rate,
         lists,
-        "Lists of a tenth of the better half of the active customers, made every day,"
+        "Lists of a tenth of the better half of the active customers, made three times a horizon,"
         f" {report.start} to {report.end}.",
     )
 

@@ -73,6 +73,18 @@ def test_a_row_is_the_same_to_the_last_bit_whoever_is_beside_it(
         assert row.tobytes() == columns([state], day, horizon)[0].tobytes()
 
 
+def test_days_of_one_silence_are_the_same_to_the_last_bit_together_and_alone() -> None:
+    states = [facts_of(every("ada", 40, 3)), facts_of(every("ben", 1, 3)), CustomerState()]
+    day = day_of(max(state.newest_ms for state in states)) + 40
+    table = tabulate([(state, day * MS_PER_DAY) for state in states])
+    of = np.array([0, 0, 0, 1, 0, 1])
+    silent = np.array([1, 2, 30, 7, 30, 5])
+    together = rhythm(table, silent, 30, TYPICAL, of)
+    for row, whose, days in zip(together, of.tolist(), silent.tolist(), strict=True):
+        alone = tabulate([(states[whose], day * MS_PER_DAY)])
+        assert row.tobytes() == rhythm(alone, np.array([days]), 30, TYPICAL)[0].tobytes()
+
+
 def test_the_typical_customer_is_that_of_the_shops_own_gaps_and_money() -> None:
     states = [
         facts_of(every("ada", 10, 5)),

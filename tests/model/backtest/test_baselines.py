@@ -56,12 +56,14 @@ def test_every_simple_list_is_made_and_the_budgets_comes_first(panel: Panel) -> 
 @pytest.mark.parametrize(
     ("from_day", "until_day", "days"),
     [
-        (157, None, [157, 158, 159, 160]),  # the log ends on day 200, the horizon is 40
-        (100, 102, [100, 101]),
+        (100, None, [100, 113, 126, 139, 152]),  # the log ends on day 200, the horizon is 40
+        (130, None, [130, 143, 156]),
+        (100, 113, [100]),
+        (100, 114, [100, 113]),
         (161, None, []),
     ],
 )
-def test_lists_are_made_every_day_that_has_a_horizon_of_log_after_it(
+def test_lists_are_made_three_times_a_horizon_with_a_horizon_of_log_after_them(
     panel: Panel, from_day: int, until_day: int | None, days: list[int]
 ) -> None:
     assert list(rank_days(panel, from_day, until_day)) == days
