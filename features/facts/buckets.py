@@ -63,6 +63,11 @@ def with_order(buckets: bytes, day: int, gross: int, oldest_day: int) -> bytes |
     return buckets[:at] + _RECORD.pack(day, orders + 1, old_gross + gross, refunded)
 
 
+def record(day: int, orders: int, gross: int, refunded: int) -> bytes:
+    """The bucket of one day."""
+    return _RECORD.pack(day, orders, gross, refunded)
+
+
 def read(buckets: bytes, at: int) -> Bucket:
     """The bucket that starts at a byte offset."""
     return Bucket(*_RECORD.unpack_from(buckets, at))

@@ -138,17 +138,17 @@ def find(ledger: bytes, wanted: bytes, width: int = RECORD_BYTES) -> list[Entry]
 
 def add(ledger: bytes, entry: Entry, width: int = RECORD_BYTES) -> bytes:
     """The ledger with one more event, in its place."""
-    record = _record(entry, width)
-    if ledger[-width:] <= record:
-        return ledger + record
+    new = record(entry, width != RECORD_BYTES)
+    if ledger[-width:] <= new:
+        return ledger + new
     low, high = 0, len(ledger) // width
     while low < high:  # the place after all that are not greater
         middle = (low + high) // 2
-        if ledger[middle * width : (middle + 1) * width] <= record:
+        if ledger[middle * width : (middle + 1) * width] <= new:
             low = middle + 1
         else:
             high = middle
-    return ledger[: low * width] + record + ledger[low * width :]
+    return ledger[: low * width] + new + ledger[low * width :]
 
 
 def appended(ledger: bytes, order: Order, order_hash: bytes, memory: IdMemory) -> bytes | None:
@@ -168,16 +168,22 @@ def appended(ledger: bytes, order: Order, order_hash: bytes, memory: IdMemory) -
 
 def remove(ledger: bytes, entry: Entry, width: int = RECORD_BYTES) -> bytes:
     """The ledger without one event that it holds."""
-    record = _record(entry, width)
-    at = ledger.index(record)
+    new = record(entry, width != RECORD_BYTES)
+    at = ledger.index(new)
     while at % width:
-        at = ledger.index(record, at + 1)
+        at = ledger.index(new, at + 1)
     return ledger[:at] + ledger[at + width :]
 
 
 def newest_ms(ledger: bytes, width: int = RECORD_BYTES) -> int:
     """Event time of the newest remembered event; -1 for an empty ledger."""
     return _ts_ms(ledger, len(ledger) - width) if ledger else -1
+
+
+def newest_id(ledger: bytes, width: int = RECORD_BYTES) -> bytes:
+    """Hash of the order id of the newest remembered event; b"" for an empty ledger."""
+    at = len(ledger) - width + _STAMP_BYTES
+    return ledger[at : at + _STAMP_BYTES] if ledger else b""
 
 
 def newest_order_alone(ledger: bytes, width: int = RECORD_BYTES) -> int | None:
@@ -217,9 +223,10 @@ def _ts_ms(ledger: bytes, at: int) -> int:
     return int.from_bytes(ledger[at : at + _STAMP_BYTES], "big") >> _TYPE_BITS
 
 
-def _record(entry: Entry, width: int) -> bytes:
+def record(entry: Entry, wide: bool = False) -> bytes:
+    """The event as a record of a narrow or wide ledger."""
     stamp = entry.ts_ms << _TYPE_BITS | entry.type
-    if width == RECORD_BYTES:
+    if not wide:
         return _NARROW.pack(stamp, entry.id_hash, entry.amount_minor)
     return _WIDE.pack(stamp, entry.id_hash, entry.amount_minor, entry.refund_hash, entry.updated_ms)
 

@@ -247,41 +247,28 @@ class CustomerArrays:
         peaks = list(map(tuple, some.peaks.tolist()))
         days = some.buckets.tobytes()
         has_before: list[bool] = np.any(some.numbers[:, _BEFORE], axis=1).tolist()
-        found = []
+        facts, rule_states = [], []
         for row, objects, has in zip(
             some.numbers.tolist(), some.objects.tolist(), has_before, strict=True
         ):
             day_at, day_count, at, count, _, _, _, _, forgotten_ms, wide = row[:10]
             as_of_ms, armed, episode_ms, since_ms, floor, swapped, quiet_until = row[_OF_RULE]
             _, ledger, version, episode_id, raised, scored, deferred = objects
-            facts = CustomerState(
-                days[day_at * buckets.RECORD_BYTES : (day_at + day_count) * buckets.RECORD_BYTES],
-                ledger,
-                Before(*row[_BEFORE]) if has else NOTHING_BEFORE,
-                forgotten_ms,
-                bool(wide),
-            )
-            found.append(
-                codec.encode_fields(
-                    (
-                        version,
-                        as_of_ms,
-                        peaks[at : at + count],
-                        bool(armed),
-                        episode_ms,
-                        episode_id,
-                        raised,
-                        scored,
-                        deferred,
-                        since_ms,
-                        floor,
-                        bool(swapped),
-                        quiet_until,
-                    ),
-                    facts,
+            facts.append(
+                CustomerState(
+                    days[
+                        day_at * buckets.RECORD_BYTES : (day_at + day_count) * buckets.RECORD_BYTES
+                    ],
+                    ledger,
+                    Before(*row[_BEFORE]) if has else NOTHING_BEFORE,
+                    forgotten_ms,
+                    bool(wide),
                 )
             )
-        return found
+            episode = (bool(armed), episode_ms, episode_id, raised, scored, deferred)
+            last = (since_ms, floor, bool(swapped), quiet_until)
+            rule_states.append((version, as_of_ms, peaks[at : at + count], *episode, *last))
+        return codec.encode_all(rule_states, facts)
 
 
 _BOUGHT: Final = {"first_day": "first_day", "last_day": "last_day", "days": "purchase_days"}

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from features.facts.state import StateError
 from model.decide import codec
-from model.decide.codec import CustomerDamaged, CustomerNewer
+from model.decide.codec import CustomerNewer
 from model.judge.customers import CustomerArrays
 from model.judge.judge import JudgedArrays
 from model.judge.judged import ScheduledCustomer
@@ -25,7 +26,7 @@ from streamer.pipeline.rebuild import (
     History,
     Rebuild,
     StoreDamaged,
-    customer_of,
+    customers_of,
     damage_of,
     listed_again,
     quarantine_entry,
@@ -92,14 +93,14 @@ class Customers:
         loaded = await self._store.load(self._lease.partition, user_ids)
         fetched: dict[str, ScheduledCustomer] = {}
         damaged: dict[str, Stored] = {}
-        for user_id, stored in zip(user_ids, loaded, strict=True):
-            try:
-                fetched[user_id] = customer_of(stored)
-            except CustomerNewer as error:
+        for user_id, stored, found in zip(user_ids, loaded, customers_of(loaded), strict=True):
+            if isinstance(found, CustomerNewer):
                 where = f"a customer in {self._lease.partition.tag}"
-                raise NewerSchema(where, error.version, error.known) from None
-            except CustomerDamaged:
+                raise NewerSchema(where, found.version, found.known)
+            if isinstance(found, StateError):
                 damaged[user_id] = stored
+            else:
+                fetched[user_id] = found
         if damaged:
             fetched |= await self._rebuilt(damaged, pipeline)
             counters.rebuilt += len(damaged)

@@ -18,7 +18,7 @@ import msgspec
 from features.events.orders import Order
 from features.facts.state import StateError
 from model.decide import codec
-from model.decide.codec import UNKNOWN, CustomerDamaged
+from model.decide.codec import UNKNOWN, CustomerDamaged, CustomerRecord
 from model.decide.rule_state import RaisedWarning
 from model.explain.reasons import explain
 from model.judge.judged import Event, ScheduledCustomer, Scoring
@@ -86,25 +86,30 @@ class Quarantined(msgspec.Struct, frozen=True, array_like=True):
     state: bytes
 
 
-def customer_of(stored: Stored) -> ScheduledCustomer:
-    """The customer in what the store has. Raises CustomerNewer, and CustomerDamaged also for one
-    who is due and has no state: the two are written together."""
-    if stored.state is None:
-        if stored.due_ms is not None:
-            raise CustomerDamaged("the state is missing")
-        return ScheduledCustomer(UNKNOWN, None)
-    return ScheduledCustomer(codec.decode(stored.state), stored.due_ms)
+def customers_of(found: Sequence[Stored]) -> list[ScheduledCustomer | StateError]:
+    """The customers in what the store has; for whom that cannot be, CustomerNewer, or
+    CustomerDamaged also for one who is due and has no state: the two are written together."""
+    states = [stored.state for stored in found if stored.state is not None]
+    read = iter(codec.decode_all(states))
+    return [_scheduled(UNKNOWN if stored.state is None else next(read), stored) for stored in found]
+
+
+def _scheduled(
+    customer: CustomerRecord | StateError, stored: Stored
+) -> ScheduledCustomer | StateError:
+    if isinstance(customer, StateError):
+        return customer
+    if stored.state is None and stored.due_ms is not None:
+        return CustomerDamaged("the state is missing")
+    return ScheduledCustomer(customer, stored.due_ms)
 
 
 def damage_of(stored: Stored) -> str:
     """What is wrong with it, for a person."""
     if (stored.state or b"").startswith(b"\0"):
         return "a key of another type, or bytes that no program wrote"
-    try:
-        customer_of(stored)
-    except StateError as error:
-        return str(error)
-    return "nothing"
+    (found,) = customers_of([stored])
+    return str(found) if isinstance(found, StateError) else "nothing"
 
 
 def quarantine_entry(stored: Stored, next_offset: int, *, complete: bool) -> bytes:

@@ -235,7 +235,8 @@ class StateStore(Protocol):
         ...
 
     async def due(self, partition: Partition, until_ms: int, limit: int) -> list[tuple[str, int]]:
-        """The first `limit` customers due at `until_ms` or before, by instant, then by id."""
+        """The first `limit` customers due at `until_ms` or before, by instant; those of one instant
+        in any order."""
         ...
 
     async def sample(self, partition: Partition, count: int) -> list[str]:

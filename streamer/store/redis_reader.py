@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from streamer.records import Partition
 from streamer.store.base import Claim, NewerSchema, Said, Standing
+from streamer.store.layout import SCHEMA, Layout
 from streamer.store.redis_server import RedisServer
-
-SCHEMA: Final = 1
-"""Layout of the keys in `redis_store`. A store with a higher one is refused, never overwritten."""
 
 _CLAIMED: Final = [
     *("schema", "epoch", "sequence", "next", "high_ts", "first", "trail", "lead", "tally", "open")
@@ -22,21 +19,21 @@ _STANDING: Final = ["epoch", "next", "high_ts", "outbox_first", "listed", "open"
 class RedisReader:
     """Reads, and claims nothing."""
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, server: RedisServer, layout: Layout) -> None:
         self.server = server
+        self.layout = layout
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.server.address}, {self.server.root}*)"
 
     async def quarantined(self, partition: Partition) -> dict[str, bytes]:
+        key = (await self.layout.home(partition) + b"quarantine").decode()
         async with self.server.errors():
-            found: Any = await self.server.client.hgetall(
-                (self._prefix(partition) + b"quarantine").decode()
-            )
+            found: Any = await self.server.client.hgetall(key)
         return {user.decode(): damaged for user, damaged in found.items()}
 
     async def peek(self, partition: Partition) -> Claim | None:
-        key = self._prefix(partition) + b"meta"
+        key = await self.layout.home(partition) + b"meta"
         async with self.server.errors():
             found: Any = await self.server.client.hmget(key, _CLAIMED)
         schema, epoch, sequence, next_offset, high_ts, first, window, lead, tally, listed = found
@@ -57,33 +54,34 @@ class RedisReader:
         )
 
     async def standings(self, partitions: Sequence[Partition]) -> list[Standing | None]:
+        homes = [await self.layout.home(partition) for partition in partitions]
         async with self.server.errors(), self.server.client.pipeline(transaction=False) as pipeline:
-            for partition in partitions:
-                pipeline.hmget((self._prefix(partition) + b"meta").decode(), _STANDING)
+            for home in homes:
+                pipeline.hmget((home + b"meta").decode(), _STANDING)
             found = await pipeline.execute()
         return [None if one[0] is None else _standing(*one[1:]) for one in found]
 
     async def open_warnings(self, partition: Partition) -> list[bytes]:
-        key = (self._prefix(partition) + b"open").decode()
+        key = (await self.layout.home(partition) + b"open").decode()
         async with self.server.errors():
             entries = self.server.client.hscan_iter(key, count=1_000)
             found = {user: entry async for user, entry in entries}  # some come twice
         return list(found.values())
 
     async def feed(self, partition: Partition, after: int, limit: int) -> Said:
-        prefix = self._prefix(partition)
+        prefix = await self.layout.home(partition)
         keys = [prefix + b"meta", prefix + b"feed"]
         first, entries = await self.server.run("feed", keys, [after, max(limit, 0)])
         return Said(int(first), entries)
 
     async def users(self, partition: Partition, chunk: int = 1_000) -> AsyncIterator[list[str]]:
-        """Reads the names of all keys of the server, ours and others', without blocking it."""
-        head = self._prefix(partition) + b"c:"
-        pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", head) + b"*"
+        """See `Layout.customers`."""
+        former = await self.layout.former(partition)
+        heads = [self.layout.prefix(partition) + b"c:", former and former + b"c:"]
         found: list[str] = []
         async with self.server.errors():
-            async for key in self.server.client.scan_iter(match=pattern, count=chunk):
-                found.append(key[len(head) :].decode())
+            async for user in self.layout.customers(heads[0], heads[1], chunk):
+                found.append(user.decode())
                 if len(found) >= chunk:
                     yield found
                     found = []
@@ -91,9 +89,11 @@ class RedisReader:
             yield found
 
     async def partition_count(self, topic: str) -> int | None:
-        async with self.server.errors():
-            found: Any = await self.server.client.get(self._count_key(topic))
-        return maybe(found)
+        async with self.server.errors(), self.server.client.pipeline(transaction=False) as pipeline:
+            for key in self.layout.of_topic(topic, "partitions"):
+                pipeline.get(key)
+            here, there = await pipeline.execute()
+        return maybe(there if here is None else here)
 
     async def ping(self) -> None:
         """Returns when the server answers; every master of a cluster."""
@@ -105,12 +105,6 @@ class RedisReader:
 
     async def close(self) -> None:
         await self.server.close()
-
-    def _count_key(self, topic: str) -> str:
-        return f"{self.server.root}{{{topic}}}:partitions"
-
-    def _prefix(self, partition: Partition) -> bytes:
-        return f"{self.server.root}{{{partition.tag}}}:".encode()
 
 
 def _standing(

@@ -16,9 +16,20 @@ from streamer.store.base import EvictionPolicyUnsafe, StoreRefused, StoreUnavail
 from streamer.store.redis_url import Connection
 
 MIN_SERVER: Final = (6, 2)
-"""ZMSCORE came with 6.2."""
+"""SMISMEMBER came with 6.2."""
 
-_SCRIPTS: Final = ("claim", "write", "trim", "remove", "seize", "reset", "feed")
+_SCRIPTS: Final = (
+    "claim",
+    "due",
+    "missing",
+    "write",
+    "trim",
+    "remove",
+    "move",
+    "seize",
+    "reset",
+    "feed",
+)
 
 # Error codes after which the same command may succeed. They stand at the start of the text, or
 # inside it where a script ran into them.

@@ -5,33 +5,40 @@ quarter of the time (4 µs instead of 15).
 
 Keys, all of one partition under one hash tag and so in one slot of a cluster:
 
-    <namespace>:<kafka cluster id>:{<topic>-<partition>}:meta      hash: epoch, sequence, next,
-                                                                   high_ts, partitions, schema,
-                                                                   outbox_first, first,
-                                                                   topic_id, trail, lead, tally,
-                                                                   listed, lister, open, erased
-                                                        :c:<user>  the customer's state
-                                                        :due       sorted set: user, instant in ms
-                                                        :outbox    list
-                                                        :feed      list, the last of the outbox
-                                                        :open      hash: user, open warning
-                                                        :quarantine  hash: user, damaged bytes
-    <namespace>:<kafka cluster id>:{<topic>}:partitions            how many the topic had
-    <namespace>:<kafka cluster id>:{<dead letters>-<partition>}:redriven:<offset // 65,536>
-                                                                   a bit for each dead letter
+    <namespace>:<four letters>:{<topic>-<partition>}:meta      hash: epoch, sequence, next,
+                                                               high_ts, partitions, schema,
+                                                               cluster, outbox_first, first,
+                                                               topic_id, trail, lead, tally,
+                                                               listed, lister, open, erased
+                                                    :c:<user>  when the customer is due (6 bytes),
+                                                               and the state
+                                                    :due       sorted set: the instants at which
+                                                               anybody is due, in ms
+                                                    :due:<ms>  set: who is due then
+                                                    :outbox    list
+                                                    :feed      list, the last of the outbox
+                                                    :open      hash: user, open warning
+                                                    :quarantine  hash: user, damaged bytes
+    <namespace>:<four letters>:{<topic>}:partitions            how many the topic had
+    <namespace>:<four letters>:{<dead letters>-<partition>}:redriven:<offset // 65,536>
+                                                               a bit for each dead letter
 
 `partitions` is the topic's own: when a topic grows, its new partitions have no meta that would say
 so, and a worker that owns only new ones would score old customers as new. It lies in a slot of its
 own, and is only ever read and set by itself, so no write needs two slots.
 
-The Kafka cluster's id is part of the name because offsets mean something in one cluster only.
+The four letters stand for the Kafka cluster's id, because offsets mean something in one cluster
+only; `meta` has all of it, and a partition of another cluster whose letters are the same is
+refused. How the version before had its keys: `streamer.store.layout`.
 
 No key expires. The server's user needs `~<namespace>:*` and +@read +@write +@scripting +info +ping.
 """
 
 from __future__ import annotations
 
+import random
 import struct
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
@@ -51,7 +58,8 @@ from streamer.store.base import (
     TopicRecreated,
     Write,
 )
-from streamer.store.redis_reader import SCHEMA, RedisReader, maybe
+from streamer.store.layout import SCHEMA, Layout, root_of
+from streamer.store.redis_reader import RedisReader, maybe
 from streamer.store.redis_server import ForeignData, RedisServer
 from streamer.store.redis_url import connect
 
@@ -82,7 +90,8 @@ class RedisStore(RedisReader):
                     "braces in it, which would change the slot that a partition is kept in"
                 )
         connection = connect(url, timeout_s, security)
-        return cls(RedisServer(connection, f"{namespace}:{cluster_id}:"))
+        server = RedisServer(connection, root_of(namespace, cluster_id))
+        return cls(server, Layout(server, cluster_id, f"{namespace}:{cluster_id}:"))
 
     async def claim(
         self,
@@ -93,17 +102,18 @@ class RedisStore(RedisReader):
         topic_id: str = "",
     ) -> Claim:
         """Also raises ForeignData."""
-        count_key = self._count_key(partition.topic)
-        prefix = self._prefix(partition)
-        async with self.server.errors():
-            async with self.server.client.pipeline(transaction=False) as pipeline:
-                pipeline.set(count_key, partition_count, nx=True)
-                pipeline.get(count_key)
-                stored_count = (await pipeline.execute())[1]
-            if int(stored_count) != partition_count:
-                raise PartitionCountChanged(partition.topic, int(stored_count), partition_count)
+        stored_count = await self.partition_count(partition.topic)
+        if stored_count is None:
+            count_key = self.layout.of_topic(partition.topic, "partitions")[0]
+            async with self.server.errors():
+                await self.server.client.set(count_key, partition_count, nx=True)
+            stored_count = await self.partition_count(partition.topic)
+        if stored_count != partition_count:
+            raise PartitionCountChanged(partition.topic, stored_count or 0, partition_count)
+        await self.layout.move(partition)
+        prefix = self.layout.prefix(partition)
         keys = [prefix + name for name in (b"meta", b"due", b"outbox", b"open")]
-        args = [partition_count, SCHEMA, log_start, topic_id]
+        args = [partition_count, SCHEMA, log_start, topic_id, self.layout.cluster_id]
         reply = await self.server.run("claim", keys, args)
         match reply:
             case [b"TOPIC", stored]:
@@ -112,7 +122,7 @@ class RedisStore(RedisReader):
                 return self._claimed(reply, partition, partition_count)
 
     def _claimed(self, reply: Any, partition: Partition, partition_count: int) -> Claim:
-        prefix = self._prefix(partition)
+        prefix = self.layout.prefix(partition)
         match reply:
             case [b"OK", epoch, sequence, next_offset, high_ts, first, window, lead, tally, listed]:
                 return Claim(
@@ -130,6 +140,12 @@ class RedisStore(RedisReader):
                 raise PartitionCountChanged(partition.topic, int(stored), partition_count)
             case [b"SCHEMA", stored]:
                 raise NewerSchema(f"{prefix.decode()}meta", int(stored), SCHEMA)
+            case [b"CLUSTER", stored]:
+                raise ForeignData(
+                    f"the keys {prefix.decode()}* at {self.server.address} are of the Kafka cluster"
+                    f" {stored.decode()!r}, and this one is {self.layout.cluster_id!r}; set"
+                    " CLV_STATE_NAMESPACE to another name"
+                )
             case _:
                 raise ForeignData(
                     f"the keys {prefix.decode()}* at {self.server.address} are not, or no longer,"
@@ -138,25 +154,45 @@ class RedisStore(RedisReader):
                 )
 
     async def load(self, partition: Partition, user_ids: Sequence[str]) -> list[Stored]:
-        prefix = self._prefix(partition)
-        due, of_state = prefix + b"due", prefix + b"c:"
+        prefix, former = self.layout.prefix(partition), await self.layout.former(partition)
         found: list[Stored] = []
         for start in range(0, len(user_ids), _LOAD_CHUNK):
             users: list[Any] = [user.encode() for user in user_ids[start : start + _LOAD_CHUNK]]
-            keys = [of_state + user for user in users]
+            keys = [prefix + b"c:" + user for user in users]
             async with self.server.errors():
-                async with self.server.client.pipeline(transaction=False) as pipeline:
-                    # Not `mget`: a cluster's pipeline refuses it by name, for keys of many slots.
-                    pipeline.execute_command("MGET", *keys)
-                    pipeline.zmscore(due, users)
-                    states, instants = await pipeline.execute()
-                if None in states:
-                    await self._add_foreign(keys, states)
-            found += [
-                Stored(state, None if instant is None else int(instant))
-                for state, instant in zip(states, instants, strict=True)
-            ]
+                # Not `mget`: a cluster's client refuses it by name, for keys of many slots.
+                records = await self.server.client.execute_command("MGET", *keys)
+                if None in records:
+                    await self._add_foreign(keys, records)
+                    if former:
+                        await self._add_former(former, users, records)
+            of_chunk = list(map(_stored, records))
+            if None in records:
+                missing = [at for at, record in enumerate(records) if record is None]
+                due = [prefix + b"due"]
+                lost = await self.server.run("missing", due, [users[at] for at in missing])
+                for at, instant in zip(lost[::2], lost[1::2], strict=True):
+                    of_chunk[missing[at - 1]] = Stored(None, int(instant))
+            found += of_chunk
         return found
+
+    async def _add_former(
+        self, former: bytes, users: Sequence[Any], records: list[bytes | None]
+    ) -> None:
+        """Those whom the version before has written last."""
+        missing = [at for at, record in enumerate(records) if record is None]
+        if not missing:
+            return
+        keys = [former + b"c:" + users[at] for at in missing]
+        async with self.server.client.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command("MGET", *keys)
+            pipeline.zmscore(former + b"due", [users[at] for at in missing])
+            states, instants = await pipeline.execute()
+        if None in states:
+            await self._add_foreign(keys, states)
+        for at, state, instant in zip(missing, states, instants, strict=True):
+            if state is not None or instant is not None:
+                records[at] = _head(None if instant is None else int(instant)) + (state or b"")
 
     async def _add_foreign(self, keys: list[bytes], states: list[bytes | None]) -> None:
         """MGET answers a key of another type as it answers none: such a customer would be scored
@@ -167,40 +203,55 @@ class RedisStore(RedisReader):
         for at in missing:
             dump = await self.server.client.dump(keys[at])
             if dump is not None:
-                states[at] = b"\0" + dump
+                states[at] = _NEVER + b"\0" + dump
 
     async def due(self, partition: Partition, until_ms: int, limit: int) -> list[tuple[str, int]]:
         if limit <= 0:
             return []
-        key = self._prefix(partition) + b"due"
-        async with self.server.errors():
-            found: Any = await self.server.client.zrangebyscore(
-                key, "-inf", until_ms, start=0, num=limit, withscores=True
-            )
-        return [(user.decode(), int(score)) for user, score in found]
+        former = await self.layout.former(partition)
+        keys = [self.layout.prefix(partition) + b"due"]
+        reply: list[Any] = await self.server.run("due", keys, [until_ms, limit, former])
+        found = [(int(at), user.decode()) for at, user in zip(reply[::2], reply[1::2], strict=True)]
+        return [(user, at) for at, user in sorted(found)[:limit]]
 
     async def sample(self, partition: Partition, count: int) -> list[str]:
-        key = self._prefix(partition) + b"due"
-        async with self.server.errors():
-            found: Any = await self.server.client.zrandmember(key, count)
-        return [user.decode() for user in found or ()]
+        prefix, former = self.layout.prefix(partition), await self.layout.former(partition)
+        async with self.server.errors(), self.server.client.pipeline(transaction=False) as pipeline:
+            instants: Any = await self.server.client.zrange(prefix + b"due", 0, -1)
+            for instant in instants:
+                pipeline.scard((prefix + b"due:" + instant).decode())
+            several = [prefix + b"due:" + instant for instant in instants]
+            if former:
+                several.append(former + b"due")
+                pipeline.zcard(several[-1].decode())
+            sizes = await pipeline.execute() if several else []
+            if not any(sizes):
+                return []
+            chosen = Counter(random.sample(several, min(count, sum(sizes)), counts=sizes))
+            for key, some in chosen.items():
+                command = "SRANDMEMBER" if key.startswith(prefix) else "ZRANDMEMBER"
+                pipeline.execute_command(command, key, some)
+            found = await pipeline.execute()
+        return [user.decode() for users in found for user in users]
 
     async def write(self, partition: Partition, epoch: int, sequence: int, write: Write) -> Outcome:
         """Also raises ForeignData, before anything is written."""
-        prefix = self._prefix(partition)
-        of_state = prefix + b"c:"
+        prefix = self.layout.prefix(partition)
         keys = [prefix + name for name in _WRITTEN]
-        keys += [of_state + user.encode() for user in write.states]
+        of_customer = prefix + b"c:"
+        others = [user for user in write.due if user not in write.states]
+        keys += [of_customer + user.encode() for user in (*write.states, *others)]
         args: list[Any] = [
             epoch,
             sequence,
             "" if write.next_offset is None else write.next_offset,
             "" if write.high_ts_ms is None else write.high_ts_ms,
-            *_packed(write),
+            *_packed(write, others),
             "" if write.dead_letter_window is None else write.dead_letter_window,
             "" if write.lead is None else write.lead,
             "" if write.tally is None else write.tally,
             "1" if write.listed else "",
+            await self.layout.former(partition),
         ]
         if write.quarantine:
             args.append(QUARANTINE_SIZE)
@@ -218,15 +269,15 @@ class RedisStore(RedisReader):
         said: bytes = b"",
     ) -> Outcome:
         """Also raises ForeignData, before anything is removed."""
-        prefix = self._prefix(partition)
+        prefix, former = self.layout.prefix(partition), await self.layout.former(partition)
         users = [user.encode() for user in user_ids]
         keys = [prefix + name for name in (b"meta", b"due", b"quarantine", b"open", b"feed")]
         keys += [prefix + b"c:" + user for user in users]
-        args = [epoch, sequence, "" if next_offset is None else next_offset, said, *users]
+        args = [epoch, sequence, "" if next_offset is None else next_offset, said, former, *users]
         return Outcome((await self.server.run("remove", keys, args)).decode())
 
     async def outbox(self, partition: Partition, limit: int) -> Outbox:
-        prefix = self._prefix(partition)
+        prefix = await self.layout.home(partition)
         async with self.server.errors(), self.server.client.pipeline(transaction=True) as pipeline:
             pipeline.hget(prefix + b"meta", "outbox_first")
             pipeline.lrange(prefix + b"outbox", 0, max(limit, 1) - 1)
@@ -234,13 +285,32 @@ class RedisStore(RedisReader):
         return Outbox(int(first or 0), entries[: max(limit, 0)])
 
     async def trim(self, partition: Partition, epoch: int, first: int, count: int) -> Outcome:
-        prefix = self._prefix(partition)
+        prefix = self.layout.prefix(partition)
         keys = [prefix + b"meta", prefix + b"outbox", prefix + b"feed"]
         reply = await self.server.run("trim", keys, [epoch, first, count, FEED_SIZE])
         return Outcome(reply.decode())
 
 
-def _packed(write: Write) -> tuple[bytes, bytes, bytes]:
+_NEVER: Final = b"\xff" * 6
+_HEAD: Final = struct.Struct(">HI")
+
+
+def _head(due_ms: int | None) -> bytes:
+    """When a customer is due, as a record begins; within 4,000 years of 1970."""
+    return _NEVER if due_ms is None else _HEAD.pack(*divmod(due_ms + 2**47, 2**32))
+
+
+def _stored(record: bytes | None) -> Stored:
+    if record is None:
+        return Stored(None, None)
+    head, state = record[:6], record[6:]
+    if len(head) < len(_NEVER):
+        return Stored(record, None)  # damaged
+    high, low = _HEAD.unpack(head)
+    return Stored(state, None if head == _NEVER else (high << 32 | low) - 2**47)
+
+
+def _packed(write: Write, others: Sequence[str]) -> tuple[bytes, bytes, bytes]:
     """The arguments 5 to 7 of write.lua."""
     spoken = list(write.outbox)
     # What is listed nearly always is what is sent, and goes over the wire once.
@@ -255,16 +325,11 @@ def _packed(write: Write) -> tuple[bytes, bytes, bytes]:
             spoken.append(entry)
             at[id(entry)] = len(spoken)
         opened += (user, at[id(entry)])
-    instants: list[int | str] = []
-    silent: list[str] = []
-    for user, instant_ms in write.due.items():
-        if instant_ms is None:
-            silent.append(user)
-        else:
-            instants += (instant_ms, user)
+    when = (write.due.get(user, True) for user in (*write.states, *others))
+    instants = [False if at is None else at for at in when]
     values = [*write.states.values(), *spoken]
     return (
         struct.pack(f">{len(values)}i", *map(len, values)),
         b"".join(values),
-        msgspec.msgpack.encode((instants, silent, len(write.outbox), opened, closed)),
+        msgspec.msgpack.encode((len(write.states), instants, len(write.outbox), opened, closed)),
     )

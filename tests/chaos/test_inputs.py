@@ -266,8 +266,8 @@ async def test_an_erased_customer_after_a_loss_and_a_full_replay(
             keys = [key for key in client.scan_iter(count=1_000) if user.encode() in key]
             due = [
                 member
-                for key in client.scan_iter(match="*:due")
-                for member in client.zrange(key, 0, -1)
+                for key in client.scan_iter(match="*:due:*")
+                for member in client.smembers(key)
                 if member == user.encode()
             ]
         entry.faults = [f"{key!r} is still there" for key in (*keys, *due)]

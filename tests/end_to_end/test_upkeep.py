@@ -60,7 +60,7 @@ def orders_known(deployment: Deployment, user: str) -> int | None:
     """How many orders of a customer have been counted; None for one who is not known."""
     with redis.Redis.from_url(deployment.servers.redis.url) as client:
         found = [key for key in client.scan_iter() if key.endswith(b"}:c:" + user.encode())]
-        states = [client.get(key) for key in found]
+        states = [client.get(key)[6:] for key in found]
     if not states:
         return None
     facts = customer_bytes.decode(states[0]).facts

@@ -76,7 +76,9 @@ def drop_a_state(client: Client, keys: list[bytes]) -> None:
 
 
 def move_a_due_time(client: Client, keys: list[bytes]) -> None:
-    client.zadd(next(key for key in keys if key.endswith(b":due")), {"user-00299": 5})
+    head = next(key for key in keys if key.endswith(b":due"))
+    client.zadd(head, {"5": 5})
+    client.sadd(head + b":5", "user-00299")
 
 
 def move_next(client: Client, keys: list[bytes]) -> None:

@@ -2,20 +2,22 @@
 --
 -- KEYS  meta, due, outbox, open
 -- ARGV  1 partition count, 2 schema that the caller knows, 3 where the log begins, 4 id of the topic
---       ('' = the broker has none)
--- Returns {"OK", epoch, sequence, next, high_ts, first, trail, lead, tally, listed} (false where unset), or why not: {"PARTITIONS", stored} | {"SCHEMA", stored} | {"TOPIC", stored} | {"FOREIGN"}.
+--       ('' = the broker has none), 5 id of the Kafka cluster
+-- Returns {"OK", epoch, sequence, next, high_ts, first, trail, lead, tally, listed} (false where unset), or why not: {"PARTITIONS", stored} | {"SCHEMA", stored} | {"TOPIC", stored} |
+--         {"CLUSTER", stored} | {"FOREIGN"}.
 --
 -- The epoch is the server's clock in microseconds where that is later than the epoch before. A plain
 -- counter would give the same epoch twice when the server loses its last writes and is claimed
 -- again, and then neither of the two owners would be fenced.
 local meta, due, outbox, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local stored = redis.call('HMGET', meta, 'schema', 'partitions', 'epoch', 'sequence', 'next', 'high_ts', 'first',
-  'topic_id', 'trail', 'lead', 'tally', 'open', 'lister')
+  'topic_id', 'trail', 'lead', 'tally', 'open', 'lister', 'cluster')
 
 if redis.call('EXISTS', meta) == 1 then
   local schema = tonumber(stored[1] or '')
   if not schema then return {'FOREIGN'} end
   if schema > tonumber(ARGV[2]) then return {'SCHEMA', stored[1]} end
+  if stored[14] ~= ARGV[5] then return {'CLUSTER', stored[14] or ''} end
   if tonumber(stored[2] or '') ~= tonumber(ARGV[1]) then return {'PARTITIONS', stored[2] or '0'} end
   if stored[5] and stored[8] and ARGV[4] ~= '' and stored[8] ~= ARGV[4] then
     return {'TOPIC', stored[8]}
@@ -27,7 +29,7 @@ end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local epoch = string.format('%.0f', math.max(tonumber(stored[3] or '0') + 1, now))
-redis.call('HSET', meta, 'epoch', epoch, 'partitions', ARGV[1], 'schema', ARGV[2])
+redis.call('HSET', meta, 'epoch', epoch, 'partitions', ARGV[1], 'schema', ARGV[2], 'cluster', ARGV[5])
 redis.call('HSETNX', meta, 'sequence', '0')
 redis.call('HSETNX', meta, 'outbox_first', '0')
 local first = stored[7] or '0'

@@ -2,7 +2,8 @@
 --
 -- KEYS  meta, due, quarantine, open, feed, then the key of each state
 -- ARGV  1 epoch, 2 writes that came before, 3 next offset ('' = as it is), 4 how those messages of the feed
---       begin that are to be blotted out ('' = none), then each customer
+--       begin that are to be blotted out ('' = none), 5 prefix of where the version before had its keys ('' =
+--       nothing is left), then each customer
 -- Returns the name of the outcome.
 local meta, due, quarantine, open, feed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local mine, expected = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -26,10 +27,21 @@ if ARGV[3] ~= '' then
   fields[#fields + 1] = 'next'
   fields[#fields + 1] = ARGV[3]
 end
+local prefix, former = string.sub(meta, 1, -5), ARGV[5]
+local NEVER = string.rep('\255', 6)
 local listed = 0
-for i = 5, #ARGV do
-  redis.call('UNLINK', KEYS[i + 1])
-  redis.call('ZREM', due, ARGV[i])
+for i = 6, #ARGV do
+  local head = redis.pcall('GETRANGE', KEYS[i], 0, 5)
+  if type(head) == 'string' and #head == 6 and head ~= NEVER then
+    local instant = string.format('%.0f', struct.unpack('>I6', head) - 2 ^ 47)
+    redis.call('SREM', prefix .. 'due:' .. instant, ARGV[i])
+    if redis.call('EXISTS', prefix .. 'due:' .. instant) == 0 then redis.call('ZREM', due, instant) end
+  end
+  redis.call('UNLINK', KEYS[i])
+  if former ~= '' then
+    redis.call('ZREM', former .. 'due', ARGV[i])
+    redis.call('UNLINK', former .. 'c:' .. ARGV[i])
+  end
   redis.call('HDEL', quarantine, ARGV[i])
   listed = listed + redis.call('HDEL', open, ARGV[i])
 end

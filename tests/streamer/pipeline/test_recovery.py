@@ -496,7 +496,7 @@ async def test_a_slot_on_its_way_to_another_master_loses_nothing() -> None:
 def slot_of(store: RedisStore) -> int:
     from redis.crc import key_slot
 
-    return int(key_slot(store._prefix(ORDERS_0), SLOTS))
+    return int(key_slot(store.layout.prefix(ORDERS_0), SLOTS))
 
 
 async def owner_of(nodes: Sequence[Node], servers: Sequence[Redis], store: RedisStore) -> int:

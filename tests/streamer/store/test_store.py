@@ -38,9 +38,9 @@ from streamer.store.base import (
     TopicRecreated,
     Write,
 )
+from streamer.store.layout import SCHEMA
 from streamer.store.memory import DueTimes, MemoryStore
 from streamer.store.redis_admin import RedisAdmin
-from streamer.store.redis_reader import SCHEMA
 from streamer.store.redis_server import ClusterExpected, ForeignData, StoreAccessDenied
 from streamer.store.redis_url import StoreUrlInvalid, redacted
 from tests.support.servers.limited_user import limited
@@ -394,9 +394,10 @@ async def test_any_bytes_come_back_as_they_were(store: StateStore) -> None:
 
 async def test_customers_come_in_the_order_asked_for(store: StateStore) -> None:
     owner = await Owner.claims(store)
-    await owner.write(states={"a": b"1", "c": b"3"}, due={"b": 2})
-    one, two, three = Stored(b"1", None), Stored(None, 2), Stored(b"3", None)
-    assert await owner.load("c", "b", "a", "c") == [three, two, one, three]
+    await owner.write(states={"a": b"1", "b": b"2", "c": b"3"}, due={"b": 2})
+    one, two, three = Stored(b"1", None), Stored(b"2", 2), Stored(b"3", None)
+    none = Stored(None, None)
+    assert await owner.load("c", "b", "new", "a", "c") == [three, two, none, one, three]
     assert await owner.load() == []
 
 
@@ -429,23 +430,26 @@ async def test_what_a_write_does_not_name_stays(store: StateStore) -> None:
 
 
 async def test_offsets_and_times_are_exact_beyond_32_bits(store: StateStore) -> None:
-    large = 2**53 - 1
+    large, far_ms = 2**53 - 1, 2**47 - 2
     owner = await Owner.claims(store)
-    await owner.write(due={"a": large, "b": -large}, next_offset=large, high_ts_ms=-large)
+    await owner.write(due={"a": far_ms, "b": -far_ms}, next_offset=large, high_ts_ms=-large)
     assert await store.peek(ORDERS_3) == Claim(owner.epoch, 1, large, -large)
-    assert await owner.due(large) == [("b", -large), ("a", large)]
+    assert await owner.due(large) == [("b", -far_ms), ("a", far_ms)]
 
 
 # --- due times
 
 
-async def test_due_customers_come_by_instant_and_then_by_id(store: StateStore) -> None:
+async def test_due_customers_come_by_instant(store: StateStore) -> None:
     owner = await Owner.claims(store)
     await owner.write(due={"b": 2, "a": 2, "é": 2, "z": 1, "🛒": 2, "Z": 2, "later": 3})
     expected = [("z", 1), ("Z", 2), ("a", 2), ("b", 2), ("é", 2), ("🛒", 2)]
-    assert await owner.due(2) == expected
-    assert await owner.due(2, limit=3) == expected[:3]
-    assert await owner.due(2) == expected, "reading takes nothing away"
+    assert sorted(await owner.due(2)) == sorted(expected)
+    first, *some = await owner.due(2, limit=3)
+    assert first == expected[0]
+    assert len(set(some)) == 2
+    assert set(some) < set(expected)
+    assert sorted(await owner.due(2)) == sorted(expected), "reading takes nothing away"
     assert await owner.due(0) == []
     assert await owner.due(2, limit=0) == []
 
@@ -538,7 +542,7 @@ USERS = ["a", "b", "c", "{}", "🛒", "a:c:b"]
 INSTANTS = st.integers(0, 6)
 WRITES = st.builds(
     Write,
-    states=st.dictionaries(st.sampled_from(USERS), st.binary(max_size=5), max_size=4),
+    states=st.dictionaries(st.sampled_from(USERS), st.binary(min_size=1, max_size=7), max_size=4),
     due=st.dictionaries(st.sampled_from(USERS), st.none() | INSTANTS, max_size=4),
     outbox=st.lists(st.binary(max_size=3), max_size=3),
     next_offset=st.none() | st.integers(0, 99),
@@ -566,6 +570,13 @@ class Twins:
         memory, redis = await self.both(name, *arguments)
         assert memory == redis, (name, arguments)
 
+    async def due(self, until_ms: int, limit: int) -> None:
+        """Of one instant in any order."""
+        memory, redis = await self.both("due", until_ms, limit)
+        assert [at for _, at in memory] == [at for _, at in redis]
+        assert set(redis) <= set(await self.memory.due(ORDERS_3, until_ms, 99))
+        assert len(set(redis)) == len(redis)
+
     async def claim(self) -> None:
         memory, redis = await self.both("claim", 4)
         self.epochs.append((memory.epoch, redis.epoch))
@@ -590,7 +601,7 @@ class Twins:
 
     async def look(self) -> None:
         await self.alike("load", USERS)
-        await self.alike("due", 99, 99)
+        await self.due(99, 99)
         await self.alike("outbox", 99)
         memory, redis = await self.both("peek")
         assert replace(memory, epoch=0) == replace(redis, epoch=0)
@@ -602,20 +613,35 @@ STEPS = st.one_of(
     st.tuples(st.just("write"), AGES, st.sampled_from([0, 0, -1, -2, 1]), WRITES),
     st.tuples(st.just("write"), st.just(0), st.just(0), WRITES),
     st.tuples(st.just("trim"), AGES, st.integers(-2, 1), st.integers(0, 4)),
-    st.tuples(st.just("alike"), st.just("due"), INSTANTS, st.integers(0, 5)),
+    st.tuples(st.just("due"), INSTANTS, st.integers(0, 5)),
     st.tuples(st.just("alike"), st.just("outbox"), st.integers(0, 5)),
     st.tuples(st.just("look")),
 )
 
 
-@given(steps=st.lists(STEPS, min_size=8, max_size=40))
+@given(moved=st.booleans(), steps=st.lists(STEPS, min_size=8, max_size=40))
 def test_redis_and_memory_answer_alike_whatever_is_done(
-    embedded_redis: EmbeddedRedis, steps: list[tuple[Any, ...]]
+    embedded_redis: EmbeddedRedis, moved: bool, steps: list[tuple[Any, ...]]
 ) -> None:
     async def run() -> None:
         redis = redis_store(embedded_redis)
         twins = Twins(MemoryStore(), redis)
+        # Nobody has a due time without a state; `moved`: the version before has written these.
+        states, due = dict.fromkeys(USERS, b"0"), dict.fromkeys(USERS[:3], 2)
         try:
+            if moved:
+                meta = {"sequence": "1", "outbox_first": "0", "first": "0"}
+                await left_by_schema_1(redis, states, due, **meta)
+                there: Any = redis.layout.former_prefix(ORDERS_3) + b"meta"
+                await redis.server.client.hdel(there, "next", "high_ts", "topic_id")
+                claim = await redis.claim(ORDERS_3, 4)
+                await redis.write(ORDERS_3, claim.epoch, 1, a_write(listed=True))
+                claim = await twins.memory.claim(ORDERS_3, 4)
+                await twins.memory.write(ORDERS_3, claim.epoch, 0, a_write())
+                await twins.memory.write(ORDERS_3, claim.epoch, 1, a_write(states, due))
+            else:
+                await twins.claim()
+                await twins.write(0, 0, a_write(states, due))
             await twins.claim()
             for name, *arguments in steps:
                 await getattr(twins, name)(*arguments)
@@ -657,7 +683,7 @@ async def test_every_key_of_a_partition_has_its_hash_tag(redis: RedisAdmin) -> N
         root + b"{orders}:partitions",
         *(
             root + b"{orders-3}:" + name
-            for name in (b"meta", b"c:{x}", b"c:ann", b"due", b"outbox")
+            for name in (b"meta", b"c:{x}", b"c:ann", b"due", b"due:1", b"outbox")
         ),
     }
 
@@ -1054,26 +1080,110 @@ SCHEMA_1_META = {
 }
 
 
+async def left_by_schema_1(
+    redis: RedisAdmin, states: Mapping[str, bytes], due: Mapping[str, int], **meta: str
+) -> None:
+    """What the version before kept of a partition and its customers."""
+    prefix, client = redis.layout.former_prefix(ORDERS_3).decode(), redis.server.client
+    await client.hset(f"{prefix}meta", mapping=SCHEMA_1_META | meta)
+    await client.set(redis.layout.of_topic("orders", "partitions")[1], 4)
+    for user, state in states.items():
+        await client.set(f"{prefix}c:{user}", state)
+    if due:
+        await client.zadd(f"{prefix}due", dict(due))
+
+
 async def test_a_partition_as_schema_1_kept_it_is_read_for_ever(redis: RedisAdmin) -> None:
-    prefix, client = f"{redis.server.root}{{orders-3}}:", redis.server.client
-    await client.hset(f"{prefix}meta", mapping=SCHEMA_1_META)
-    await client.set(f"{prefix}c:ann", b"\x01state")
-    await client.zadd(f"{prefix}due", {"ann": 1_747_828_800_000})
+    due_ms = 1_747_828_800_000
+    await left_by_schema_1(redis, {"ann": b"\x01state"}, {"ann": due_ms})
+    prefix, client = redis.layout.former_prefix(ORDERS_3).decode(), redis.server.client
     await client.rpush(f"{prefix}outbox", b"one", b"two")
     await client.hset(f"{prefix}quarantine", "bob", b"damaged")
-    expected = Claim(1795363300000783, 41, 1200, 1_747_828_800_000, 300, listed=False)
-    assert await redis.peek(ORDERS_3) == expected
-    claim = await redis.claim(ORDERS_3, 4, topic_id="01a203f3972b7f42999ae47687053988")
-    assert claim == replace(expected, epoch=claim.epoch)
-    assert await redis.load(ORDERS_3, ["ann"]) == [Stored(b"\x01state", 1_747_828_800_000)]
-    assert await redis.due(ORDERS_3, 2**52, 9) == [("ann", 1_747_828_800_000)]
-    assert await redis.outbox(ORDERS_3, 9) == Outbox(6, [b"one", b"two"])
-    assert await redis.quarantined(ORDERS_3) == {"bob": b"damaged"}
+    expected = Claim(1795363300000783, 41, 1200, due_ms, 300, listed=False)
+    for _ in range(2):  # by whoever looks before it is claimed, and after
+        assert replace(await redis.peek(ORDERS_3) or expected, epoch=expected.epoch) == expected
+        assert await redis.load(ORDERS_3, ["ann", "bob"]) == [
+            Stored(b"\x01state", due_ms),
+            Stored(None, None),
+        ]
+        assert await redis.due(ORDERS_3, 2**46, 9) == [("ann", due_ms)]
+        assert await redis.sample(ORDERS_3, 9) == ["ann"]
+        assert await redis.outbox(ORDERS_3, 9) == Outbox(6, [b"one", b"two"])
+        assert await redis.quarantined(ORDERS_3) == {"bob": b"damaged"}
+        assert [users async for users in redis.users(ORDERS_3)] == [["ann"]]
+        assert [found async for found in redis.scan("orders")] == [[(ORDERS_3, "ann")]]
+        with pytest.raises(PartitionCountChanged):
+            await redis.claim(ORDERS_3, 5)
+        claim = await redis.claim(ORDERS_3, 4, topic_id=SCHEMA_1_META["topic_id"])
+        assert claim == replace(expected, epoch=claim.epoch)
+
+
+async def test_what_schema_1_kept_of_a_customer_moves_as_it_is_written(redis: RedisAdmin) -> None:
+    await left_by_schema_1(redis, dict.fromkeys("abcd", b"1"), {"a": 1, "b": 2, "c": 3})
+    owner = await Owner.claims(redis)
+    await owner.write(states={"a": b"2"}, due={"a": 4, "b": None})
+    assert await owner.load("a", "b", "c", "d") == [
+        *(Stored(b"2", 4), Stored(b"1", None), Stored(b"1", 3), Stored(b"1", None))
+    ]
+    assert await owner.due(9) == [("c", 3), ("a", 4)]
+    there = redis.layout.former_prefix(ORDERS_3)
+    async with redis.server.errors():
+        left = {key async for key in redis.server.client.scan_iter(match=there + b"*")}
+    assert left == {there + name for name in (b"meta", b"due", b"c:c", b"c:d")}
+    await redis.remove(ORDERS_3, owner.epoch, owner.sequence, ["a", "c"], None)
+    assert await owner.due(9) == []
+    assert await redis.reset(ORDERS_3) == 2
+    assert not await redis.server.client.exists(there + b"meta", there + b"due", there + b"c:d")
+
+
+async def test_the_version_before_refuses_what_has_moved(redis: RedisAdmin) -> None:
+    await left_by_schema_1(redis, {}, {})
+    await redis.claim(ORDERS_3, 4)
+    found: Any = await redis.server.client.hgetall(redis.layout.former_prefix(ORDERS_3) + b"meta")
+    assert found == {b"schema": str(SCHEMA).encode()}
+
+
+async def test_a_partition_that_schema_1_has_left_can_be_seized(redis: RedisAdmin) -> None:
+    await left_by_schema_1(redis, {"a": b"1"}, {"a": 1})
+    claim = await redis.seize(ORDERS_3, 4, 2)
+    assert (claim.sequence, claim.first_offset) == (41, -1)
+    assert await redis.load(ORDERS_3, ["a"]) == [Stored(b"1", 1)]
+
+
+async def test_another_cluster_with_the_same_letters_is_refused(redis: RedisAdmin) -> None:
+    await redis.claim(ORDERS_3, 4)
+    await redis.server.client.hset(redis.layout.prefix(ORDERS_3) + b"meta", "cluster", "another")
+    with pytest.raises(ForeignData, match="CLV_STATE_NAMESPACE"):
+        await redis.claim(ORDERS_3, 4)
+
+
+async def test_a_customer_whose_record_was_lost_is_due_and_has_no_state(redis: RedisAdmin) -> None:
+    owner = await Owner.claims(redis)
+    await owner.write(states=dict.fromkeys("abc", b"1"), due={"a": 1, "b": 2, "c": 3})
+    await redis.server.client.delete(redis.layout.prefix(ORDERS_3) + b"c:b")
+    assert await owner.due(2) == [("a", 1), ("b", 2)]
+    assert await owner.load("a", "b", "new") == [
+        Stored(b"1", 1),
+        Stored(None, 2),
+        Stored(None, None),
+    ]
+    await owner.write(states={"b": b"rebuilt"}, due={"b": 3})
+    assert await owner.due(2) == [("a", 1)]
+    assert sorted(await owner.due(9)) == [("a", 1), ("b", 3), ("c", 3)]
+
+
+async def test_a_record_is_believed_where_it_says_another_instant(redis: RedisAdmin) -> None:
+    owner = await Owner.claims(redis)
+    await owner.write(states=dict.fromkeys("abc", b"1"), due={"a": 1, "b": 1, "c": 5})
+    await redis.server.client.sadd(redis.layout.prefix(ORDERS_3) + b"due:1", "c")
+    assert sorted(await owner.due(1)) == [("a", 1), ("b", 1)]
+    assert len(await owner.due(1, limit=1)) == 1
+    assert await redis.server.client.scard(redis.layout.prefix(ORDERS_3) + b"due:1") == 2
 
 
 async def test_a_partition_from_before_topic_ids_learns_its_own(redis: RedisAdmin) -> None:
     old = {k: v for k, v in SCHEMA_1_META.items() if k not in ("first", "topic_id")}
-    await redis.server.client.hset(f"{redis.server.root}{{orders-3}}:meta", mapping=old)
+    await redis.server.client.hset(redis.layout.former_prefix(ORDERS_3) + b"meta", mapping=old)
     assert (await redis.claim(ORDERS_3, 4, log_start=5, topic_id="one")).first_offset == 0
     with pytest.raises(TopicRecreated):
         await redis.claim(ORDERS_3, 4, topic_id="two")

@@ -37,8 +37,8 @@ from streamer.pipeline.read import unreadable
 from streamer.records import MemoryPublisher, Message, Partition, Unreadable
 from streamer.replay.replay import Replay
 from streamer.store.base import FEED_SIZE
+from streamer.store.layout import SCHEMA, root_of
 from streamer.store.memory import MemoryStore
-from streamer.store.redis_reader import SCHEMA
 from tests.support.servers.deployment import Deployment
 
 _REPLAY_CHUNK: Final = 2_000
@@ -301,7 +301,7 @@ def _redis_faults(truth: Truth, deployment: Deployment) -> Iterator[str]:
     """Every key of the server, read as it is, not through the store."""
     settings, servers = deployment.settings, deployment.servers
     cluster = settings.cluster_id or servers.kafka.cluster_id
-    root = f"{settings.state_namespace}:{cluster}:"
+    root = root_of(settings.state_namespace, cluster)
     count_key = f"{root}{{{settings.orders_topic}}}:partitions"
     with _client(servers.redis.url) as client:
         keys = {key.decode() for key in client.scan_iter(count=1_000)}
@@ -332,13 +332,21 @@ def _partition_faults(
 ) -> Iterator[str]:
     names = {key: key.removeprefix(f"{prefix}c:") for key in keys if key.startswith(f"{prefix}c:")}
     users = list(names.values())
-    states: list[Any] = client.mget(list(names)) if names else []
-    found = dict(zip(users, states, strict=True))
+    records: list[Any] = client.mget(list(names)) if names else []
+    found = {user: record[6:] for user, record in zip(users, records, strict=True)}
     for user in sorted(kept.states.keys() | found.keys()):
         if found.get(user) != kept.states.get(user):
             yield from _customer_faults(f"{prefix}c:{user}", found.get(user), kept.states.get(user))
-    members: Any = client.zrange(f"{prefix}due", 0, -1, withscores=True)
-    due = {user.decode(): int(score) for user, score in members}
+    instants = [int(at) for at in cast(list[bytes], client.zrange(f"{prefix}due", 0, -1))]
+    due = {
+        user.decode(): at
+        for at in instants
+        for user in cast(set[bytes], client.smembers(f"{prefix}due:{at}"))
+    }
+    for user, record in zip(users, records, strict=True):
+        says = int.from_bytes(record[:6], "big") - 2**47
+        if says != due.get(user, 2**47 - 1):
+            yield f"{prefix}due: {user} is due {due.get(user)}, which must be {says} by the record"
     for user in sorted(kept.due.keys() | due.keys()):
         if due.get(user) != kept.due.get(user):
             yield f"{prefix}due: {user} is due {due.get(user)}, must be {kept.due.get(user)}"
@@ -347,6 +355,7 @@ def _partition_faults(
         name.decode(): value.decode() for name, value in fields.items() if name not in _OF_THE_RUN
     }
     must = {"partitions": partitions, "schema": SCHEMA, "outbox_first": kept.warnings, "first": 0}
+    compared.pop("cluster", None)
     if kept.next_offset:
         must["next"] = kept.next_offset
     if kept.high_ts_ms is not None:
@@ -356,7 +365,8 @@ def _partition_faults(
     if waiting := client.llen(f"{prefix}outbox"):
         yield f"{prefix}outbox has {waiting} entries"
     yield from _list_faults(client, prefix, kept, fields)
-    known = {f"{prefix}{name}" for name in ("meta", "due", "outbox", "open", "feed")} | names.keys()
+    lists = ("meta", "due", "outbox", "open", "feed", *(f"due:{at}" for at in instants))
+    known = {f"{prefix}{name}" for name in lists} | names.keys()
     for key in sorted(keys - known):
         yield f"a key of no known kind: {key}"
 
