@@ -213,6 +213,13 @@ def forgetting(ledger: bytes, width: int, memory: IdMemory) -> tuple[bytes, int]
     return (ledger[at:], _ts_ms(ledger, at - width)) if at else (ledger, -1)
 
 
+def fields(ledger: bytes, wide: bool) -> list[tuple[int, bytes, int, bytes, int]]:
+    """The remembered events, oldest first: time and type in one number, then as in an Entry."""
+    if wide:
+        return list(_WIDE.iter_unpack(ledger))
+    return [(*one, NO_REFUND_ID, -1) for one in _NARROW.iter_unpack(ledger)]
+
+
 def entries_newest_first(ledger: bytes, width: int = RECORD_BYTES) -> Iterator[Entry]:
     """The remembered events, newest first."""
     for at in range(len(ledger) - width, -1, -width):

@@ -37,30 +37,34 @@ UNITS_MS: Final = (1, 1_000, 60_000, MS_PER_DAY)
 HASH_BYTES: Final = 8
 # Below it sums of a batch stay exact.
 MOST: Final = 2**40
+_ORDER, _REFUND = int(OrderType.ORDER), int(OrderType.REFUND)
 BEFORE_FIELDS: Final = len(Before.__struct_fields__)
 
 
 def pack(state: CustomerState) -> bytes:
     """The facts as bytes; equal facts give equal bytes."""
-    width = state.width
-    entries = list(order_ledger.entries_newest_first(state.ledger, width))[::-1]
+    events = order_ledger.fields(state.ledger, state.wide)
+    stamps = [event[0] for event in events]
     size = day_buckets.RECORD_BYTES
     days = [day_buckets.read(state.buckets, at) for at in range(0, len(state.buckets), size)]
-    unit = max(u for u in range(4) if all(e.ts_ms % UNITS_MS[u] == 0 for e in entries))
-    counts = _events_of_days(state, entries, days)
+    unit = len(UNITS_MS) - 1
+    while any((stamp >> 2) % UNITS_MS[unit] for stamp in stamps):
+        unit -= 1
+    counts = _events_of_days(events, days)
     flags = unit << UNIT_BIT
-    numbers = [len(entries)]
+    numbers = [len(events)]
     if state.forgotten_ms != -1:
         flags |= FORGOT
         numbers.append(state.forgotten_ms)
     if state.before != NOTHING_BEFORE:
         flags |= HAS_BEFORE
         numbers += msgspec.structs.astuple(state.before)
-    numbers += _steps([e.ts_ms // UNITS_MS[unit] << 2 | e.type for e in entries])
-    numbers += [e.amount_minor for e in entries]
+    unit_ms = UNITS_MS[unit]
+    numbers += _steps([(stamp >> 2) // unit_ms << 2 | stamp & 3 for stamp in stamps])
+    numbers += [event[2] for event in events]
     if state.wide:
         flags |= IS_WIDE
-        numbers += [e.updated_ms + 1 for e in entries]
+        numbers += [event[4] + 1 for event in events]
     numbers.append(len(days))
     numbers += _steps([one.day for one in days])
     if counts is None:
@@ -74,10 +78,10 @@ def pack(state: CustomerState) -> bytes:
         numbers += counts
     if min(numbers) < 0:
         return facts.encode(state)
-    hashes = [e.id_hash for e in entries]
+    hashes = [event[1] for event in events]
     if state.wide:
-        hashes += [e.refund_hash for e in entries]
-    return bytes([VERSION, flags]) + b"".join(map(_leb, numbers)) + b"".join(hashes)
+        hashes += [event[3] for event in events]
+    return bytes((VERSION, flags)) + _lebs(numbers) + b"".join(hashes)
 
 
 def unpack(data: bytes) -> CustomerState:
@@ -142,29 +146,31 @@ def _unpacked(data: bytes) -> CustomerState:
 
 
 def _events_of_days(
-    state: CustomerState,
-    entries: Sequence[order_ledger.Entry],
-    days: Sequence[day_buckets.Bucket],
+    events: Sequence[tuple[int, bytes, int, bytes, int]], days: Sequence[day_buckets.Bucket]
 ) -> list[int] | None:
     """How many events each day's sums are of, where they are the sums of all events in their
     order; else None."""
-    if any(
-        e.type not in (OrderType.ORDER, OrderType.REFUND)
-        or (e.type is OrderType.REFUND and not e.amount_minor)
-        or not 0 <= e.amount_minor < MOST
-        for e in entries
-    ):
-        return None
     counts, at = [], 0
     for day in days:
-        found, begin = (0, 0, 0), at
-        while at < len(entries) and (found[0] < day.orders or found[2] < day.refunded):
-            found = _with(found, entries[at])
+        orders = gross = refunded = 0
+        begin = at
+        while at < len(events) and (orders < day.orders or refunded < day.refunded):
+            stamp, _, amount, _, _ = events[at]
+            kind = stamp & 3
+            if not 0 <= amount < MOST or kind not in (_ORDER, _REFUND):
+                return None
+            if kind == _ORDER:
+                orders += 1
+                gross += amount
+            elif not amount:
+                return None
+            else:
+                refunded += amount
             at += 1
-        if found != (day.orders, day.gross, day.refunded):
+        if (orders, gross, refunded) != (day.orders, day.gross, day.refunded):
             return None
         counts.append(at - begin)
-    return counts if at == len(entries) else None
+    return counts if at == len(events) else None
 
 
 def _with(sums: tuple[int, int, int], entry: order_ledger.Entry) -> tuple[int, int, int]:
@@ -202,12 +208,13 @@ def _summed(steps: Iterable[int]) -> list[int]:
     return found
 
 
-def _leb(number: int) -> bytes:
+def _lebs(numbers: Sequence[int]) -> bytes:
     found = bytearray()
-    while number > 127:
-        found.append(number & 127 | 128)
-        number >>= 7
-    found.append(number)
+    for number in numbers:
+        while number > 127:
+            found.append(number & 127 | 128)
+            number >>= 7
+        found.append(number)
     return bytes(found)
 
 

@@ -32,7 +32,7 @@ from features.facts.state import NOTHING_BEFORE, Before, CustomerState, StateErr
 
 _FIRST: Final = bytes([VERSION])
 # Arrays cost more than they save below.
-_FEW: Final = 4
+_FEW: Final = 24
 _ENTRY: Final = np.dtype([("stamp", ">i8"), ("hash", "V8"), ("amount", ">i8")])
 
 

@@ -143,7 +143,7 @@ def test_an_unknown_customer_is_encoded_like_any_other() -> None:
 
 
 def test_many_customers_are_read_and_written_as_each_is_alone() -> None:
-    many = [*shapes().values()] * 3
+    many = [*shapes().values()] * 5
     stored = encode_all([one.rule_state for one in many], [one.facts for one in many])
     assert stored == [encode(customer) for customer in many]
     newer, damaged = sealed(bytes([CUSTOMER_VERSION + 1])), stored[1][:-1]
