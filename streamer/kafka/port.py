@@ -34,10 +34,15 @@ class OrderSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LaneOptions:
-    """How the lane reads; times in the unit that their names say."""
+    """How the lane reads; times in the unit that their names say.
+
+    `fetch_max_wait_ms`: Kafka answers a fetch as soon as there is a record; the embedded broker
+    looks again only now and then, and at 200 ms half of the orders waited 60 ms for it, at 50 ms
+    25. An idle worker pays 0.7 % of a core.
+    """
 
     batch: int = 1000
-    fetch_max_wait_ms: int = 200
+    fetch_max_wait_ms: int = 50
     drain_s: float = 5.0
 
 

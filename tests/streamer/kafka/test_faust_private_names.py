@@ -195,7 +195,7 @@ async def test_every_assignment_seeks_before_it_resumes(
 async def test_the_patched_settings_are_in_force(bootstrap: str) -> None:
     async with await join(bootstrap, TOPIC, Recorder("one", SharedLog())) as one:
         fetcher = thread_of(one)._ensure_consumer()._fetcher
-        assert fetcher._fetch_max_wait_ms == 200
+        assert fetcher._fetch_max_wait_ms == 50
         assert fetcher._isolation_level == READ_COMMITTED
         assert fetcher._default_reset_strategy == OffsetResetStrategy.NONE
 
