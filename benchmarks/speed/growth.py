@@ -14,12 +14,11 @@ import argparse
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from benchmarks.speed.measured import cpu_s, keep, peak_mb, table
 from benchmarks.speed.served import PRODUCT, Stage, stage, until, watched, whole_job
-from benchmarks.speed.workloads import BURST, DAY_MS, START_MS, Workload
+from benchmarks.speed.workloads import DAY_MS, START_MS, Workload, burst
 
 HOUR_MS = DAY_MS // 24
 CUSTOMERS = (10_000, 100_000, 1_000_000, 5_000_000)
@@ -44,11 +43,11 @@ def customers(count: int, orders: int) -> dict[str, Any]:
 
 
 def partitions(count: int, orders: int) -> dict[str, Any]:
-    return whole_job(PRODUCT, replace(BURST, orders=orders), CLV_PARTITIONS=count)
+    return whole_job(PRODUCT, burst(orders), CLV_PARTITIONS=count)
 
 
 def workers(count: int, orders: int) -> dict[str, Any]:
-    return whole_job(PRODUCT, replace(BURST, orders=orders), workers=count, CLV_PARTITIONS=8)
+    return whole_job(PRODUCT, burst(orders), workers=count, CLV_PARTITIONS=8)
 
 
 def orders_each(count: int, orders: int) -> dict[str, Any]:

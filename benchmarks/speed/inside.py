@@ -19,14 +19,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.speed.environments import ROOT
 from benchmarks.speed.measured import keep, middle, table
 from benchmarks.speed.served import model
-from benchmarks.speed.workloads import BURST, DAY_MS, START_MS, Workload
+from benchmarks.speed.workloads import DAY_MS, START_MS, Workload, burst
 from features.events.orders import Order
 from model.artifact import artifact
 from streamer.assemble import pipeline_of
@@ -79,7 +78,7 @@ def orders_of(workload: Workload) -> list[Order]:
 
 async def orders(size: int, mark: Callable[[], float], total: int) -> Moved:
     """What `mark` moved by over how many orders, in batches of a size."""
-    fed = orders_of(replace(BURST, orders=total, customers=max(total // 10, 1)))
+    fed = orders_of(burst(total))
     replay = Replay(pipeline(), Nobody(), partitions=1)
     await replay.start()
     warm = max(size, total // 5 // size * size)

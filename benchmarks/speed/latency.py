@@ -13,14 +13,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from benchmarks.speed.measured import cpu_s, keep, middle, table
 from benchmarks.speed.served import PRODUCT, stage, whole_job
-from benchmarks.speed.workloads import BURST
+from benchmarks.speed.workloads import burst
 
 SHARES = (0.1, 0.5, 0.9)
 PERCENTILES = (50, 90, 99)
@@ -32,7 +31,7 @@ def at_rate(rate: float, seconds: float) -> dict[str, Any]:
         place.start(PRODUCT)
         worker = place.deployment.workers[0]
         # An order before, so that the worker has its partitions and is warm.
-        place.fill(replace(BURST, orders=1_000))
+        place.fill(burst(1_000))
         asyncio.run(place.deployment.settled(1_000, 300.0))
         before = cpu_s(worker.pid)
         out, _ = place.driven("latency", rate, seconds).communicate()
@@ -55,7 +54,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rate", type=float, nargs="*", default=[])
     asked = parser.parse_args()
-    some, capacity = replace(BURST, orders=100_000), 0.0
+    some, capacity = burst(100_000), 0.0
     if not asked.rate:
         capacity = middle(whole_job(PRODUCT, some)["a_second"] for _ in range(3))
         print(f"capacity: {capacity:,.0f} orders a second", flush=True)

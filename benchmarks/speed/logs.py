@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.speed.measured import CACHE, Ran, keep, middle, run, table
 from benchmarks.speed.served import cdnow, model
-from benchmarks.speed.workloads import BURST, write_shop
+from benchmarks.speed.workloads import burst, write_shop
 
 LOGS = ("burst", "cdnow", "shop-1000000", "shop-10000000")
 COMMANDS = ("replay", "train", "backtest", "demo")
@@ -31,8 +31,10 @@ def log_of(name: str) -> tuple[Path, int]:
     if name == "cdnow":
         return cdnow(), 69_659
     if name == "burst":
-        path.write_text("\n".join(["order_id,user_id,ts,amount", *map(",".join, BURST.rows()), ""]))
-        return path, BURST.orders
+        path.write_text(
+            "\n".join(["order_id,user_id,ts,amount", *map(",".join, burst().rows()), ""])
+        )
+        return path, burst().orders
     rows = int(name.partition("-")[2])
     if not path.is_file():
         write_shop(path, rows, rows * 3 // 10, DAYS)

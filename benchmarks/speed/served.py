@@ -133,8 +133,10 @@ class Stage:
         return sum((claim.next_offset or 0) for claim in claims if claim)
 
     def used_bytes(self) -> int:
-        """What the Redis uses for data."""
-        return int(redis.Redis.from_url(self.redis.url).info("memory")["used_memory"])
+        """What the Redis uses for data: without the buffers of connections and of its log."""
+        memory = redis.Redis.from_url(self.redis.url).info("memory")
+        buffers = ("mem_clients_normal", "mem_aof_buffer")
+        return int(memory["used_memory"]) - sum(int(memory[name]) for name in buffers)
 
     def words(self) -> str:
         logs = sorted(self.directory.glob("*.log"))

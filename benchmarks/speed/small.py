@@ -15,12 +15,11 @@ import json
 import statistics
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.speed.measured import RESULTS, keep, run, table
 from benchmarks.speed.served import FLOOR, PRODUCT, cdnow, model, whole_job
-from benchmarks.speed.workloads import BURST
+from benchmarks.speed.workloads import burst
 
 ORDERS = 40_000
 ONE_OF = 3
@@ -40,7 +39,7 @@ def third(directory: Path) -> tuple[Path, int]:
 
 def turn(log: Path, rows: int, ratios: Ratios, *, short: bool) -> None:
     """One ratio more of each measure; `short`: of the whole job alone."""
-    some = replace(BURST, orders=ORDERS)
+    some = burst(ORDERS)
     floor_us = whole_job(FLOOR, some)["cpu_us"]
     made = log.parent / "model"
     taken = {"whole job": whole_job(PRODUCT, some)["cpu_us"]}

@@ -81,8 +81,9 @@ def stamps(times_ms: np.ndarray) -> list[str]:
     return np.datetime_as_string(times_ms.astype("datetime64[ms]"), timezone="UTC").tolist()
 
 
-BURST = Workload(orders=200_000, customers=20_000)
-"""I1: 200,000 orders of 20,000 customers within half a day: no silence to be judged."""
+def burst(orders: int = 200_000) -> Workload:
+    """I1: ten orders of each customer within half a day: no silence to be judged."""
+    return Workload(orders, orders // 10)
 
 
 def write_shop(path: Path, orders: int, customers: int, days: int, seed: int = 3) -> None:

@@ -1,12 +1,16 @@
-"""The floor is made of what the product is made of."""
+"""The page of speed is made of what was measured, and the floor of what the product is made of."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks.speed import small
+from benchmarks.speed import page, small
 from benchmarks.speed.environments import RIVALS, ROOT
 from tests.support.project.licences import pins
+
+
+def test_the_page_is_made_of_the_results() -> None:
+    assert page.PAGE.read_text() == page.page(page.Results())
 
 
 def test_the_floor_computes_with_what_the_product_computes_with() -> None:
