@@ -28,6 +28,7 @@ ORDERS_EACH = (1, 10, 100, 1_000)
 DUE = (0, 1_000, 10_000, 100_000, 1_000_000)
 BACKLOG = (100_000,)
 DUE_AFTER_DAYS = 8
+MOVERS = 400
 
 
 def customers(count: int, orders: int) -> dict[str, Any]:
@@ -61,8 +62,8 @@ def orders_each(count: int, orders: int) -> dict[str, Any]:
 
 
 def late(later_ms: int) -> Workload:
-    """Orders of others, of each partition some, that let so much event time pass."""
-    return Workload(64, 64, HOUR_MS, START_MS + later_ms, seed=9, each=True)
+    """Orders of others, enough in each partition to be believed, that let so much time pass."""
+    return Workload(MOVERS, MOVERS, HOUR_MS, START_MS + later_ms, seed=9, each=True)
 
 
 def due(count: int, orders: int) -> dict[str, Any]:
@@ -89,8 +90,8 @@ def backlog(customers: int, orders: int) -> dict[str, Any]:
     with stage() as place:
         place.fill(waiting)
         place.fill(late(DUE_AFTER_DAYS * DAY_MS))
-        pids, movers = place.start(PRODUCT), 64
-        return watched(place, PRODUCT, pids, waiting.orders + movers, 0)
+        pids = place.start(PRODUCT)
+        return watched(place, PRODUCT, pids, waiting.orders + MOVERS, 0)
 
 
 async def instants(place: Stage) -> int:

@@ -4,9 +4,9 @@
 
 Method: each turn runs every way once, one after the other, on a fresh embedded broker and Redis,
 with the same orders already in 4 partitions: ten of each customer within half a day. Slow ways get
-fewer. CPU is that of the process, read from the first tenth of the orders on until the last has its
-score out and its state written; the ratio to ours is taken within a turn. Last, CDNOW is run through
-ours: 69,659 orders and ten times as many silences.
+fewer. CPU is that of the process, from the first tenth of the orders on until the last has its score
+out and its state written; the ratio to ours is taken within a turn. Last, CDNOW goes through ours:
+69,659 orders and ten times as many silences.
 """
 
 from __future__ import annotations
