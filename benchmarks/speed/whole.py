@@ -4,8 +4,8 @@
 
 Method: each turn runs every way once, one after the other, on a fresh embedded broker and Redis,
 with the same orders already in 4 partitions: ten of each customer within half a day. Slow ways get
-fewer. CPU is that of the process, from the first tenth of the orders on until the last has its score
-out and its state written; the ratio to ours is taken within a turn. Last, CDNOW goes through ours:
+fewer. CPU is that of the process, from a tenth of the orders on until the last has its score out
+and its state written; the ratio to ours is taken within a turn. Last, CDNOW goes through ours:
 69,659 orders and ten times as many silences.
 """
 
