@@ -85,9 +85,11 @@ def main() -> None:
     parser.add_argument("commands", nargs="*", choices=[*COMMANDS, []], default=[])
     asked = parser.parse_args()
     wanted = asked.commands or COMMANDS
-    found = [row for name in asked.log for row in measure(name, wanted, asked.turns)]
+    found: list[dict[str, Any]] = []
+    for name in asked.log:
+        found += measure(name, wanted, asked.turns)
+        keep("logs", f"medians of {asked.turns}", found)
     print(table(found))
-    keep("logs", f"medians of {asked.turns}", found)
 
 
 if __name__ == "__main__":

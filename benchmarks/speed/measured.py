@@ -85,6 +85,18 @@ def keep(name: str, method: str, rows: Sequence[Mapping[str, Any]], **more: Any)
     return path
 
 
+def update(name: str, by: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows in place of those that have the same under `by`, or behind them; the rest stays
+    as it was."""
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        keep(name, "", [])
+    kept = json.loads(path.read_text())
+    new = {row[by]: row for row in rows}
+    kept["rows"] = [new.pop(row[by], row) for row in kept["rows"]] + list(new.values())
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows in Markdown, by the first one's names."""
     if not rows:

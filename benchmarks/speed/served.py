@@ -50,7 +50,7 @@ FLOOR = Way("floor by hand, no guarantees", 200_000, "floor", ("floor.py",))
 _BYTEWAX = ("-m", "bytewax.run", "bytewax_app")
 RIVAL_WAYS = (
     Way("Bytewax flat_map_batch, Redis", 50_000, "rivals", _BYTEWAX, "batch"),
-    Way("Bytewax stateful_map", 10_000, "rivals", _BYTEWAX),
+    Way("Bytewax stateful_map", 40_000, "rivals", _BYTEWAX),
     Way("Quix Streams, State", 10_000, "rivals", ("quix_app.py",)),
     Way("Quix Streams, Redis", 10_000, "rivals", ("quix_app.py", "redis")),
     Way("Faust event by event, Redis", 5_000, "rivals", ("faust_app.py", "worker", "-l", "error")),
@@ -171,11 +171,7 @@ def whole_job(way: Way, workload: Workload, workers: int = 1, **settings: object
     """
     with stage(**settings) as place:
         place.fill(workload)
-        pids, empty = place.start(way, workers), place.used_bytes()
-        found = watched(place, way, pids, workload.orders, 0)
-        if workload.customers:
-            found["redis_bytes"] = (place.used_bytes() - empty) / workload.customers
-        return found
+        return watched(place, way, place.start(way, workers), workload.orders, 0)
 
 
 def watched(place: Stage, way: Way, pids: Sequence[int], orders: int, done: int) -> dict[str, Any]:
@@ -209,7 +205,8 @@ def until(place: Stage, way: Way, wanted: int, all_: int) -> int:
             break
         if found != last:
             moved, last = time.perf_counter(), found
-        ended = [process for process in place.started if process.poll()]
+        ended = any(process.poll() for process in place.started)
+        ended = ended or any(not worker.alive for worker in place.deployment.workers)
         if ended or time.perf_counter() - moved > STALLED_S:
             raise Stalled(f"{way.name}: {found:,} of {wanted:,} orders\n{place.words()}")
         time.sleep(_POLL_S)

@@ -1,6 +1,6 @@
 """The whole job, Kafka to durable, beside Faust, Quix Streams, Bytewax and a floor by hand.
 
-    python -m benchmarks speed.whole [--turns 5] [--orders 200000] [--only NAME ...]
+    python -m benchmarks speed.whole [--turns 5] [--rival-turns N] [--orders 200000] [--only NAME]
 
 Method: each turn runs every way once, one after the other, on a fresh embedded broker and Redis,
 with the same orders already in 4 partitions: ten of each customer within half a day. Slow ways get
@@ -14,11 +14,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmarks.speed.measured import keep, middle, table
+from benchmarks.speed.measured import keep, middle, table, update
 from benchmarks.speed.served import FLOOR, PRODUCT, RIVAL_WAYS, cdnow, whole_job
 from benchmarks.speed.workloads import Workload, burst
 
-METHOD = "medians of {turns} turns; each way on a fresh broker and Redis, 4 partitions, one worker"
+METHOD = "medians of {turns} turns (others {others}); fresh servers each, 4 partitions, one worker"
 CDNOW_ORDERS = 69_659
 
 
@@ -41,7 +41,6 @@ def row(name: str, taken: list[dict[str, float]]) -> dict[str, Any]:
         "orders": int(taken[0]["orders"]),
         **{key: of[key] for key in ("cpu_us", "redis_us", "broker_us", "a_second", "peak_mb")},
         "times_ours": of["ratio"],
-        "redis_bytes": of.get("redis_bytes"),
         "each": [round(one["cpu_us"], 1) for one in taken],
     }
 
@@ -50,22 +49,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--orders", type=int, default=PRODUCT.orders)
-    parser.add_argument("--only", nargs="*", default=[], help="parts of the names of rivals")
+    parser.add_argument("--rival-turns", type=int, help="in so many of the turns; default: all")
+    parser.add_argument("--only", nargs="*", default=[], help="rivals measured anew")
     asked = parser.parse_args()
     ways = [PRODUCT, FLOOR]
     ways += [w for w in RIVAL_WAYS if not asked.only or any(o in w.name for o in asked.only)]
     turns = []
     for number in range(asked.turns):
         print(f"turn {number + 1} of {asked.turns}", flush=True)
-        turns.append(turn(ways, asked.orders))
-    rows = [row(way.name, [one[way.name] for one in turns]) for way in ways]
-    if not asked.only:
-        clock = Workload(orders=CDNOW_ORDERS, file=str(cdnow()))
-        taken = [{**whole_job(PRODUCT, clock), "ratio": 1.0} for _ in range(min(asked.turns, 3))]
-        rows.append(row("clv-streamer, CDNOW", taken))
+        all_ = asked.rival_turns is None or number < asked.rival_turns
+        turns.append(turn(ways if all_ else ways[:2], asked.orders))
+    ways = [way for way in ways if any(way.name in one for one in turns)]
+    rows = [row(way.name, [one[way.name] for one in turns if way.name in one]) for way in ways]
     print(table([{k: v for k, v in one.items() if k != "each"} for one in rows]))
-    if not asked.only:
-        keep("whole", METHOD.format(turns=asked.turns), rows, turns=asked.turns)
+    if asked.only:
+        update("whole", "way", rows[2:])
+        return
+    others = asked.turns if asked.rival_turns is None else asked.rival_turns
+    keep("whole", METHOD.format(turns=asked.turns, others=others), rows)
+    clock = Workload(orders=CDNOW_ORDERS, file=str(cdnow()))
+    taken = [{**whole_job(PRODUCT, clock), "ratio": 1.0} for _ in range(max(1, asked.turns // 3))]
+    update("whole", "way", [row("clv-streamer, CDNOW", taken)])
 
 
 if __name__ == "__main__":
