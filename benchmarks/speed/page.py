@@ -179,21 +179,6 @@ def growth_rows(results: Results) -> Rows:
     ]
 
 
-def inside_rows(results: Results) -> Rows:
-    """CPU and instructions of a batch's size beside one another."""
-    return [
-        {
-            "what": row["what"],
-            "batch": number(row["batch"]),
-            "us": number(row["us"]),
-            "instructions": number(
-                results.value("instructions", "instructions", what=row["what"], batch=row["batch"])
-            ),
-        }
-        for row in results.rows("inside")
-    ]
-
-
 def told(results: Results, name: str) -> str:
     """How and on what a measurement was made."""
     found = results.all.get(name)
@@ -235,9 +220,6 @@ def page(results: Results) -> str:
         "## Logs",
         told(results, "logs"),
         table(selected(results.rows("logs"), LOGS)),
-        "## In one process",
-        f"{told(results, 'inside')} Instructions: `--instructions`, by callgrind.",
-        table(inside_rows(results)),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
