@@ -28,7 +28,7 @@ def root_of(namespace: str, cluster_id: str) -> str:
     return f"{namespace}:{short}:"
 
 
-class Layout:
+class KeyLayout:
     """Keys of one cluster's partitions."""
 
     def __init__(self, server: RedisServer, cluster_id: str, former_root: str) -> None:

@@ -94,7 +94,7 @@ class RedisAdmin(RedisStore):
     async def scan(
         self, topic: str, chunk: int = 1_000
     ) -> AsyncIterator[list[tuple[Partition, str]]]:
-        """See `Layout.customers`."""
+        """See `KeyLayout.customers`."""
         found: list[tuple[Partition, str]] = []
         heads = [f"{root}{{{topic}-".encode() for root in self.layout.roots]
         async with self.server.errors():

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from streamer.records import Partition
 from streamer.store.base import Claim, NewerSchema, Said, Standing
-from streamer.store.layout import SCHEMA, Layout
+from streamer.store.layout import SCHEMA, KeyLayout
 from streamer.store.redis_server import RedisServer
 
 _CLAIMED: Final = [
@@ -19,7 +19,7 @@ _STANDING: Final = ["epoch", "next", "high_ts", "outbox_first", "listed", "open"
 class RedisReader:
     """Reads, and claims nothing."""
 
-    def __init__(self, server: RedisServer, layout: Layout) -> None:
+    def __init__(self, server: RedisServer, layout: KeyLayout) -> None:
         self.server = server
         self.layout = layout
 
@@ -75,7 +75,7 @@ class RedisReader:
         return Said(int(first), entries)
 
     async def users(self, partition: Partition, chunk: int = 1_000) -> AsyncIterator[list[str]]:
-        """See `Layout.customers`."""
+        """See `KeyLayout.customers`."""
         former = await self.layout.former(partition)
         heads = [self.layout.prefix(partition) + b"c:", former and former + b"c:"]
         found: list[str] = []

@@ -58,7 +58,7 @@ from streamer.store.base import (
     TopicRecreated,
     Write,
 )
-from streamer.store.layout import SCHEMA, Layout, root_of
+from streamer.store.layout import SCHEMA, KeyLayout, root_of
 from streamer.store.redis_reader import RedisReader, maybe
 from streamer.store.redis_server import ForeignData, RedisServer
 from streamer.store.redis_url import connect
@@ -91,7 +91,7 @@ class RedisStore(RedisReader):
                 )
         connection = connect(url, timeout_s, security)
         server = RedisServer(connection, root_of(namespace, cluster_id))
-        return cls(server, Layout(server, cluster_id, f"{namespace}:{cluster_id}:"))
+        return cls(server, KeyLayout(server, cluster_id, f"{namespace}:{cluster_id}:"))
 
     async def claim(
         self,
