@@ -35,7 +35,7 @@ class Signs:
     consumer_silent_s: float = 0.0
     coordinator_failing_s: float = 0.0
     rebalancing_s: float | None = None
-    fetch_age_s: float | None = None
+    fetch_age_s: float | None = None  # since records were wanted and no broker answered
     waiting: bool = False  # records to read, or records that were read and are not applied
     still_s: float = 0.0  # since the last progress, or since there last was nothing to do
 
@@ -83,6 +83,7 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         now = self._clock.monotonic_s()
         self._loop_seen = self._consumer_seen = self._coordinator_well = self._moved = now
+        self._fed = now
         self._last_progress = -1
         self._vitals = Vitals()
 
@@ -128,13 +129,20 @@ class Watchdog:
         progress = self._progress()
         if not waiting or progress != self._last_progress:
             self._moved, self._last_progress = now, progress
-        since = self._lane.rebalancing_since_s
+        if self._lane.behind:
+            # Nobody is asked for more than there is room for, however long what is here takes.
+            self._fed = now
+        answered, since = self._vitals.fetch_age_s, self._lane.rebalancing_since_s
+        if not self._lane.assigned or answered is None:
+            age_s = None
+        else:
+            age_s = min(answered, now - self._fed)
         return Signs(
             loop_silent_s=now - self._loop_seen,
             consumer_silent_s=now - self._consumer_seen,
             coordinator_failing_s=now - self._coordinator_well,
             rebalancing_s=None if since is None else now - since,
-            fetch_age_s=self._vitals.fetch_age_s if self._lane.assigned else None,
+            fetch_age_s=age_s,
             waiting=waiting,
             still_s=now - self._moved,
         )

@@ -90,3 +90,19 @@ async def test_a_healed_coordinator_counts_as_failing_until_it_is_well() -> None
     assert watcher._look().coordinator_failing_s == 10
     lane.vitals = Vitals()
     assert watcher._look().coordinator_failing_s == 0
+
+
+async def test_a_broker_is_not_missed_while_what_it_sent_is_being_applied() -> None:
+    clock, lane = ManualClock(), FakeLane()
+    loop = asyncio.get_running_loop()
+    watcher = Watchdog(cast(Lane, lane), loop, lambda: 0, print, limit_s=60, clock=clock)
+    lane.behind = True
+    clock.advance(180_000)
+    lane.vitals = Vitals(lag=5, fetch_age_s=180.0)
+    assert watcher._look().fetch_age_s == 0
+    lane.behind = False
+    clock.advance(61_000)
+    lane.vitals = Vitals(fetch_age_s=241.0)
+    assert watcher._look().fetch_age_s == 61
+    lane.vitals = Vitals(fetch_age_s=0.2)
+    assert watcher._look().fetch_age_s == 0.2
