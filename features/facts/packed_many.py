@@ -166,29 +166,42 @@ def _unpack_plain(data: Sequence[bytes]) -> list[CustomerState] | None:
         of_name[~ours] = taken(~derived * d)
     if (at != end).any():
         return None
-    entries = np.empty(len(stamps), _ENTRY)
-    unit_ms = np.repeat(np.array(UNITS_MS)[flags >> UNIT_BIT & 3], n)
-    entries["stamp"] = (stamps >> 2) * unit_ms << 2 | stamps & 3
     hashes = b"".join(
         [one[len(one) - HASH_BYTES * k :] for one, k in zip(data, sizes, strict=True)]
     )
+    unit_ms = np.repeat(np.array(UNITS_MS)[flags >> UNIT_BIT & 3], n)
+    entries = _entries((stamps >> 2) * unit_ms << 2 | stamps & 3, hashes, amounts)
+    rows = iter(before)
+    summaries = [Before(*next(rows)) if has else NOTHING_BEFORE for has in old.tolist()]
+    return _cut(days, d, entries, n, summaries, forgotten.tolist())
+
+
+def _entries(stamps: Ints, hashes: bytes, amounts: Ints) -> np.ndarray:
+    """Events as they are in narrow ledgers."""
+    entries = np.empty(len(stamps), _ENTRY)
+    entries["stamp"], entries["amount"] = stamps, amounts
     entries["hash"] = np.frombuffer(hashes, "V8")
-    entries["amount"] = amounts
+    return entries
+
+
+def _cut(
+    days: np.ndarray,
+    d: Ints,
+    entries: np.ndarray,
+    n: Ints,
+    before: Sequence[Before],
+    forgotten_ms: Sequence[int],
+) -> list[CustomerState]:
+    """The facts of each, of all buckets and of all events."""
     bucket_bytes, ledger_bytes = days.tobytes(), entries.tobytes()
     bucket_ends = (np.cumsum(d) * day_buckets.RECORD_BYTES).tolist()
     ledger_ends = (np.cumsum(n) * _ENTRY.itemsize).tolist()
-    found, bucket_at, ledger_at, summaries = [], 0, 0, iter(before)
-    for bucket_end, ledger_end, has_before, forgotten_ms in zip(
-        bucket_ends, ledger_ends, old.tolist(), forgotten.tolist(), strict=True
+    found, bucket_at, ledger_at = [], 0, 0
+    for bucket_end, ledger_end, summary, forgotten in zip(
+        bucket_ends, ledger_ends, before, forgotten_ms, strict=True
     ):
-        found.append(
-            CustomerState(
-                bucket_bytes[bucket_at:bucket_end],
-                ledger_bytes[ledger_at:ledger_end],
-                Before(*next(summaries)) if has_before else NOTHING_BEFORE,
-                forgotten_ms,
-            )
-        )
+        buckets, ledger = bucket_bytes[bucket_at:bucket_end], ledger_bytes[ledger_at:ledger_end]
+        found.append(CustomerState(buckets, ledger, summary, forgotten))
         bucket_at, ledger_at = bucket_end, ledger_end
     return found
 
