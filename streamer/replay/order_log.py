@@ -30,7 +30,7 @@ from streamer.assemble import as_trained, pipeline_of
 from streamer.http import customer_view as show
 from streamer.pipeline.batch import Pipeline
 from streamer.pipeline.messages import ChurnWarning, ClvScore
-from streamer.records import MemoryPublisher, Message
+from streamer.records import MemoryPublisher, Message, Partition
 from streamer.replay.customer_builder import Customer
 from streamer.replay.replay import Replay, Replayed
 from streamer.settings import Settings
@@ -163,8 +163,10 @@ class ReplayedLog:
         pipeline = self._pipeline
         replay = Replay(pipeline, MemoryPublisher(), partitions=1)
         _at_once(_fed(replay, known, as_of_ms))
-        found = _at_once(show.find_customer(user_id, replay.store, pipeline.topics.orders, 1))
-        view = show.view(user_id, *found, pipeline, as_of_ms)
+        place = Partition(pipeline.topics.orders, 0)
+        (stored,) = _at_once(replay.store.load(place, [user_id]))
+        assert stored.state is not None
+        view = show.view(user_id, place, stored.state, stored.due_ms, pipeline, as_of_ms)
         return CustomerScore(**{name: getattr(view, name) for name in CustomerScore.__slots__})
 
     def _run(self, pipeline: Pipeline) -> tuple[MemoryPublisher, Replayed]:

@@ -162,17 +162,24 @@ class RedisStore(RedisReader):
             async with self.server.errors():
                 # Not `mget`: a cluster's client refuses it by name, for keys of many slots.
                 records = await self.server.client.execute_command("MGET", *keys)
-                if None in records:
+                unread = [at for at, record in enumerate(records) if record is None]
+                if unread:
                     await self._add_foreign(keys, records)
                     if former:
                         await self._add_former(former, users, records)
             of_chunk = list(map(_stored, records))
-            if None in records:
-                missing = [at for at, record in enumerate(records) if record is None]
+            # Whose record is cut short does not say either when they are due.
+            unread += [
+                at
+                for at, record in enumerate(records)
+                if record is not None and len(record) < len(_NEVER)
+            ]
+            if unread:
                 due = [prefix + b"due"]
-                lost = await self.server.run("missing", due, [users[at] for at in missing])
+                lost = await self.server.run("missing", due, [users[at] for at in unread])
                 for at, instant in zip(lost[::2], lost[1::2], strict=True):
-                    of_chunk[missing[at - 1]] = Stored(None, int(instant))
+                    place = unread[at - 1]
+                    of_chunk[place] = Stored(of_chunk[place].state, int(instant))
             found += of_chunk
         return found
 

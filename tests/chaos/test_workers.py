@@ -232,7 +232,7 @@ async def test_a_customer_who_cannot_be_scored(
         await stage.feed_rest()
         with monkeypatch.context() as patch:
             # Held against a replay that cannot score the customer either.
-            patch.setattr(Judge, "judge", poisoned_by(user))
+            patch.setattr(Judge, "judge_all", poisoned_by(user))
             verdict = await stage.verified(entry)
         assert worker.alive
         entry.times = verdict.dead_letters

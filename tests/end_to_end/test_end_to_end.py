@@ -219,7 +219,7 @@ async def test_a_ready_worker_answers_on_the_loopback_address_alone(live: Deploy
     port = live.settings.web_port
 
     def get(path: str, host: str = "127.0.0.1") -> tuple[int, object]:
-        connection = HTTPConnection(host, port, timeout=5)
+        connection = HTTPConnection(host, port, timeout=60)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()

@@ -914,6 +914,24 @@ async def test_a_key_of_another_type_is_told_from_a_customer_never_seen(
     assert await redis.quarantined(ORDERS_3) == {"bob": bob.state}
 
 
+@pytest.mark.parametrize("harm", ["another type", "cut short", "emptied", "gone"])
+async def test_whoever_is_damaged_stays_due(redis: RedisAdmin, harm: str) -> None:
+    owner = await Owner.claims(redis)
+    await owner.write(states={"ann": b"1", "bob": b"2"}, due={"ann": 900_000, "bob": 900_000})
+    key = f"{redis.server.root}{{orders-3}}:c:ann"
+    await redis.server.client.delete(key)
+    if harm == "another type":
+        await redis.server.client.rpush(key, "somebody else's")
+    elif harm != "gone":
+        await redis.server.client.set(key, b"" if harm == "emptied" else b"\0\0")
+    assert sorted(await redis.due(ORDERS_3, 900_000, 10)) == [("ann", 900_000), ("bob", 900_000)]
+    ann, bob = await owner.load("ann", "bob")
+    assert (ann.due_ms, bob.due_ms) == (900_000, 900_000)
+    await owner.write(states={"ann": b"3"}, due={"ann": 1_800_000})
+    assert await redis.due(ORDERS_3, 900_000, 10) == [("bob", 900_000)]
+    assert await redis.due(ORDERS_3, 1_800_000, 10) == [("bob", 900_000), ("ann", 1_800_000)]
+
+
 async def test_damaged_bytes_are_kept_with_the_write_that_replaces_them(
     store: StateStore,
 ) -> None:

@@ -30,6 +30,7 @@ from typing import Any, Final
 
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 
+from model.judge.customers import CustomerArrays
 from model.judge.judge import Judge
 from streamer.commands.cli import cli
 from streamer.kafka.faust_consumer import LaneThread
@@ -213,19 +214,19 @@ def _deny(plan: tuple[str, str]) -> None:
 
 
 def _poison(user: str) -> None:
-    Judge.judge = poisoned_by(user)  # type: ignore[method-assign]
+    Judge.judge_all = poisoned_by(user)  # type: ignore[method-assign]
 
 
 def poisoned_by(user: str) -> Callable[..., Any]:
     """A way to judge that raises where it would have to score this customer."""
-    original = Judge.judge
+    original = Judge.judge_all
 
-    def judge(self: Judge, tracks: Any, *args: Any) -> Any:
-        if user in tracks:
+    def judge_all(self: Judge, customers: CustomerArrays, *args: Any) -> Any:
+        if user in customers.users:
             raise ZeroDivisionError("told to fail")
-        return original(self, tracks, *args)
+        return original(self, customers, *args)
 
-    return judge
+    return judge_all
 
 
 _FAULTS: Final[dict[str, Callable[[Any], None]]] = {
