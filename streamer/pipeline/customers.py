@@ -4,6 +4,7 @@ damaged, from the log."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -102,6 +103,11 @@ class Customers:
             else:
                 fetched[user_id] = found
         if damaged:
+            times = await self._store.due_times(self._lease.partition, list(damaged))
+            damaged = {
+                user_id: replace(stored, due_ms=due_ms)
+                for (user_id, stored), due_ms in zip(damaged.items(), times, strict=True)
+            }
             fetched |= await self._rebuilt(damaged, pipeline)
             counters.rebuilt += len(damaged)
         return fetched

@@ -239,6 +239,10 @@ class StateStore(Protocol):
         in any order."""
         ...
 
+    async def due_times(self, partition: Partition, user_ids: Sequence[str]) -> list[int | None]:
+        """When each is due by what lists them: a damaged customer may say otherwise."""
+        ...
+
     async def sample(self, partition: Partition, count: int) -> list[str]:
         """At most `count` different customers that have a due time, chosen at random."""
         ...

@@ -158,6 +158,9 @@ class MemoryStore:
     async def due(self, partition: Partition, until_ms: int, limit: int) -> list[tuple[str, int]]:
         return self._kept(partition).due.earliest(until_ms, limit)
 
+    async def due_times(self, partition: Partition, user_ids: Sequence[str]) -> list[int | None]:
+        return list(map(self._kept(partition).due.get, user_ids))
+
     async def sample(self, partition: Partition, count: int) -> list[str]:
         users = [user for user, _ in self._kept(partition).due.earliest(2**62, 2**31)]
         return users if len(users) <= count else random.sample(users, count)

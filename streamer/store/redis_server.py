@@ -21,7 +21,6 @@ MIN_SERVER: Final = (6, 2)
 _SCRIPTS: Final = (
     "claim",
     "due",
-    "missing",
     "write",
     "trim",
     "remove",
@@ -29,6 +28,7 @@ _SCRIPTS: Final = (
     "seize",
     "reset",
     "feed",
+    "listed",
 )
 
 # Error codes after which the same command may succeed. They stand at the start of the text, or

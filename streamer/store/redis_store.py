@@ -162,24 +162,16 @@ class RedisStore(RedisReader):
             async with self.server.errors():
                 # Not `mget`: a cluster's client refuses it by name, for keys of many slots.
                 records = await self.server.client.execute_command("MGET", *keys)
-                unread = [at for at, record in enumerate(records) if record is None]
-                if unread:
+                missing = [at for at, record in enumerate(records) if record is None]
+                if missing:
                     await self._add_foreign(keys, records)
                     if former:
                         await self._add_former(former, users, records)
             of_chunk = list(map(_stored, records))
-            # Whose record is cut short does not say either when they are due.
-            unread += [
-                at
-                for at, record in enumerate(records)
-                if record is not None and len(record) < len(_NEVER)
-            ]
-            if unread:
-                due = [prefix + b"due"]
-                lost = await self.server.run("missing", due, [users[at] for at in unread])
-                for at, instant in zip(lost[::2], lost[1::2], strict=True):
-                    place = unread[at - 1]
-                    of_chunk[place] = Stored(of_chunk[place].state, int(instant))
+            lost = [at for at in missing if records[at] is None]
+            times = await self.due_times(partition, [user_ids[start + at] for at in lost])
+            for at, due_ms in zip(lost, times, strict=True):
+                of_chunk[at] = Stored(None, due_ms)
             found += of_chunk
         return found
 
@@ -220,6 +212,22 @@ class RedisStore(RedisReader):
         reply: list[Any] = await self.server.run("due", keys, [until_ms, limit, former])
         found = [(int(at), user.decode()) for at, user in zip(reply[::2], reply[1::2], strict=True)]
         return [(user, at) for at, user in sorted(found)[:limit]]
+
+    async def due_times(self, partition: Partition, user_ids: Sequence[str]) -> list[int | None]:
+        prefix, former = self.layout.prefix(partition), await self.layout.former(partition)
+        found: list[int | None] = [None] * len(user_ids)
+        for start in range(0, len(user_ids), _LOAD_CHUNK):
+            users: list[Any] = [user.encode() for user in user_ids[start : start + _LOAD_CHUNK]]
+            listed = await self.server.run("listed", [prefix + b"due"], users)
+            for number, instant in zip(listed[::2], listed[1::2], strict=True):
+                found[start + number - 1] = int(instant)
+            if former:
+                async with self.server.errors():
+                    waiting = await self.server.client.zmscore(former + b"due", users)
+                for at, instant in enumerate(waiting, start):
+                    if found[at] is None and instant is not None:
+                        found[at] = int(instant)
+        return found
 
     async def sample(self, partition: Partition, count: int) -> list[str]:
         prefix, former = self.layout.prefix(partition), await self.layout.former(partition)

@@ -314,6 +314,9 @@ class FaultyStore:
     async def due(self, partition: Partition, until_ms: int, limit: int) -> list[tuple[str, int]]:
         return await self._do("due", self.kept.due(partition, until_ms, limit))
 
+    async def due_times(self, partition: Partition, user_ids: Sequence[str]) -> list[int | None]:
+        return await self._do("due times", self.kept.due_times(partition, user_ids))
+
     async def write(self, partition: Partition, epoch: int, sequence: int, write: Write) -> Outcome:
         return await self._do("write", self.kept.write(partition, epoch, sequence, write))
 

@@ -63,6 +63,10 @@ local function put(lists, head, user)
 end
 local function instant_of(head) return string.format('%.0f', struct.unpack('>I6', head) - 2 ^ 47) end
 
+-- Of whoever was damaged, what the record says of when they are due is worth nothing.
+local rebuilt = {}
+for i = 14, #ARGV, 2 do rebuilt[ARGV[i]] = true end
+
 -- Whatever is read is read before anything is written.
 local settings, heads, joined, left, moved = {}, {}, {}, {}, {}
 for i = 1, #KEYS - 5 do
@@ -70,7 +74,7 @@ for i = 1, #KEYS - 5 do
   local user = string.sub(key, #prefix + 3)
   -- A key of another type is damage, and replaced.
   local was = redis.pcall('GETRANGE', key, 0, 5)
-  if type(was) ~= 'string' or #was < 6 then was = nil end
+  if type(was) ~= 'string' or #was < 6 or rebuilt[user] then was = nil end
   local before
   if former ~= '' and not was then
     before = redis.pcall('GET', former .. 'c:' .. user)
@@ -85,6 +89,7 @@ for i = 1, #KEYS - 5 do
   else
     head = instant and struct.pack('>I6', instant + 2 ^ 47) or NEVER
   end
+  if rebuilt[user] then rebuilt[user] = head end
   if head ~= was then
     if was and was ~= NEVER then put(left, was, user) end
     if head ~= NEVER then put(joined, head, user) end
@@ -160,6 +165,14 @@ if relisted then
   end
 end
 redis.call('HSET', meta, unpack(fields))
+if next(rebuilt) then
+  for _, instant in ipairs(redis.call('ZRANGE', due, 0, -1)) do
+    local head = struct.pack('>I6', tonumber(instant) + 2 ^ 47)
+    for user, now in pairs(rebuilt) do
+      if now ~= head then put(left, head, user) end
+    end
+  end
+end
 for head, users in pairs(left) do
   local instant = instant_of(head)
   local key = prefix .. 'due:' .. instant

@@ -1,7 +1,7 @@
--- Finds out who is due although no record says so: one was lost or damaged.
+-- Finds out when customers are due, whatever their records say: one may be lost or damaged.
 --
 -- KEYS  due
--- ARGV  users whose record is gone, cut short or of another type, 5,000 at most
+-- ARGV  users, 5,000 at most
 -- Returns {number of the user, instant, …}.
 local prefix, found = string.sub(KEYS[1], 1, -4), {}
 for _, instant in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
