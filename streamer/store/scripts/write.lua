@@ -27,7 +27,7 @@ if epoch < mine or sequence < expected then return 'LOST_WRITES' end
 if sequence == expected + 1 then return 'ALREADY_APPLIED' end
 if sequence > expected then return 'FENCED' end
 
--- A key of another type must fail here: a script that fails later has written half.
+-- A list of another type must fail before anything is written: a script that fails later has written half.
 redis.call('ZCARD', due)
 redis.call('LLEN', outbox)
 if #ARGV > 13 then redis.call('HLEN', quarantine) end
@@ -74,6 +74,7 @@ for i = 1, #KEYS - 5 do
   local user = string.sub(key, #prefix + 3)
   -- A key of another type is damage, and replaced.
   local was = redis.pcall('GETRANGE', key, 0, 5)
+  local foreign = type(was) == 'table'
   if type(was) ~= 'string' or #was < 6 or rebuilt[user] then was = nil end
   local before
   if former ~= '' and not was then
@@ -100,9 +101,13 @@ for i = 1, #KEYS - 5 do
   elseif before then
     settings[#settings + 1] = key
     settings[#settings + 1] = head .. before
-  elseif head ~= (was or NEVER) then
+  elseif head ~= (was or NEVER) and not foreign then
     heads[#heads + 1] = {key, head}
   end
+end
+
+for _, lists in ipairs({joined, left}) do
+  for head in pairs(lists) do redis.call('SCARD', prefix .. 'due:' .. instant_of(head)) end
 end
 
 -- Before the states are replaced: what is damaged is put aside first.

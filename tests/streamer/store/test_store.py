@@ -934,6 +934,23 @@ async def test_whoever_is_damaged_stays_due(redis: RedisAdmin, harm: str) -> Non
     assert await redis.due(ORDERS_3, 1_800_000, 10) == [("bob", 900_000), ("ann", 1_800_000)]
 
 
+async def test_a_key_retyped_since_it_was_read_halves_no_write(redis: RedisAdmin) -> None:
+    owner = await Owner.claims(redis)
+    await owner.write(states={"ann": b"1", "bob": b"2"}, due={"ann": 1, "bob": 1})
+    key = redis.layout.prefix(ORDERS_3) + b"c:ann"
+    await redis.server.client.delete(key)
+    await redis.server.client.rpush(key, "somebody else's")
+    await owner.write(states={"bob": b"3"}, due={"ann": 5, "bob": 5}, outbox=[b"said"])
+    assert await owner.load("bob") == [Stored(b"3", 5)]
+    assert (await redis.outbox(ORDERS_3, 9)).entries == [b"said"]
+    assert await redis.due_times(ORDERS_3, ["ann"]) == [5]
+    list_of_7 = redis.layout.prefix(ORDERS_3) + b"due:7"
+    await redis.server.client.set(list_of_7, "somebody else's")
+    with pytest.raises(ForeignData):
+        await owner.write(states={"bob": b"4"}, due={"bob": 7}, outbox=[b"never"])
+    assert await owner.load("bob") == [Stored(b"3", 5)]
+
+
 async def test_damaged_bytes_are_kept_with_the_write_that_replaces_them(
     store: StateStore,
 ) -> None:
