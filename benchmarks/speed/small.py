@@ -1,6 +1,6 @@
 """The small version that CI runs: fails where we have become slower against the floor.
 
-    python -m benchmarks speed.small [--turns 5] [--publish]
+    python -m benchmarks speed.small [--turns 3] [--publish]
 
 Method: in each turn the floor and the worker go through 40,000 orders; in every third one, replay,
 train and backtest go through a third of CDNOW. Every CPU time is set beside the floor's of the same
@@ -64,7 +64,7 @@ def worse(ratios: Ratios, published: dict[str, float]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument(
         "--publish", action="store_true", help="write what is found to docs/results"
     )
