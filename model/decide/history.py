@@ -6,7 +6,6 @@ import enum
 
 import msgspec
 
-from features.columns.table import Bought
 from features.facts import buckets
 from features.facts.state import CustomerState
 
@@ -53,14 +52,6 @@ def history_of(facts: CustomerState, enough: int = 2) -> PurchaseHistory | None:
     if not before.purchase_days:
         first = _first_purchase_day(days)
     return PurchaseHistory(first, last, min(count + before.purchase_days, enough))
-
-
-def histories_of(bought: Bought, enough: int = 2) -> list[PurchaseHistory | None]:
-    """`history_of` many customers."""
-    return [
-        PurchaseHistory(first, last, min(days, enough)) if days else None
-        for first, last, days in zip(*(column.tolist() for column in bought), strict=True)
-    ]
 
 
 def _first_purchase_day(days: bytes) -> int:

@@ -88,10 +88,3 @@ class JudgedBatch:
             self.effects[offset] = applied.effect
             if applied.effect is Effect.BEYOND_MEMORY:
                 self.reach_ms[offset] = applied.reach_ms
-
-
-def telling_order(scoring: Scoring) -> tuple[int, int, str]:
-    """The key by which scorings are told of: by instant, and what an event closes before it."""
-    # An instant that an event closes is judged before the event is, also where both have one time.
-    offset = -1 if scoring.offset is None else scoring.offset
-    return scoring.as_of_ms, offset, scoring.user_id

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from features.columns.table import FactColumns
 from features.events.orders import Order, OrderType
 from features.facts.state import EMPTY, CustomerState
-from model.decide.history import PurchaseHistory, Tenure, histories_of, history_of
+from model.decide.history import PurchaseHistory, Tenure, history_of
 from tests.support import strategies
 from tests.support.fakes import START_MS, an_order, at, facts_of
 
@@ -64,4 +64,8 @@ def test_two_orders_of_one_day_are_one_time() -> None:
 @given(st.lists(strategies.histories().map(facts_of), max_size=4), st.integers(2, 5))
 def test_the_histories_of_many_are_those_of_each(states: list[CustomerState], enough: int) -> None:
     bought = FactColumns.of(states).bought()
-    assert histories_of(bought, enough) == [history_of(state, enough) for state in states]
+    histories = [
+        PurchaseHistory(first, last, min(days, enough)) if days else None
+        for first, last, days in zip(*(column.tolist() for column in bought), strict=True)
+    ]
+    assert histories == [history_of(state, enough) for state in states]
