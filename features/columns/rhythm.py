@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from scipy.special import log_ndtr, ndtr
 
-from features.arrays import Floats, Ints
+from features.arrays import Bools, Floats, Ints
 from features.columns.table import BEFORE_COLUMNS, BucketTable
 
 # Gaps that the kernel and the quantiles look at, newest first; weights of the mean halve every 8.
@@ -107,9 +107,35 @@ class Gaps(NamedTuple):
     number: Ints
 
 
+class _Parts(NamedTuple):
+    """Where each row's values lie in an array of all rows' one after another: the rows that have
+    any (a slice where all do), and where theirs begin."""
+
+    rows: int
+    has: Bools | slice
+    start: Ints
+
+    @classmethod
+    def of(cls, number: Ints) -> _Parts:
+        """Of so many values for each row."""
+        has, start = number > 0, np.cumsum(number) - number
+        return (
+            cls(len(number), slice(None), start) if has.all() else cls(len(number), has, start[has])
+        )
+
+    def sums(self, values: Ints | Floats) -> Floats:
+        """The sum of each row's values, shape (rows,). Each is added up by itself, whatever is
+        around it."""
+        found = np.zeros(self.rows)
+        if len(values):
+            found[self.has] = np.add.reduceat(values, self.start)
+        return found
+
+
 class _Days(NamedTuple):
     """Purchase days of a table, by row and then day, with their gross revenue; `number`: of each
-    row, `first`: where each that has any begins, `net`: net revenue of all buckets."""
+    row, `first`: where each that has any begins; `net`: net revenue of all buckets, `parts`: whose
+    they are."""
 
     row: Ints
     day: Ints
@@ -117,17 +143,20 @@ class _Days(NamedTuple):
     number: Ints
     first: Ints
     net: Ints
+    parts: _Parts
 
 
 def _days_of(table: BucketTable) -> _Days:
     row, day, gross = table.row, table.day, table.gross
     bought = table.orders > 0
+    number = np.bincount(row, minlength=table.rows)
+    parts = _Parts.of(number)
     # Refunds come on days of their own seldom.
     if not bought.all():
         row, day, gross = row[bought], day[bought], gross[bought]
-    number = np.bincount(row, minlength=table.rows)
+        number = np.bincount(row, minlength=table.rows)
     first = (np.cumsum(number) - number)[number > 0]
-    return _Days(row, day, gross, number, first, table.gross - table.refunded)
+    return _Days(row, day, gross, number, first, table.gross - table.refunded, parts)
 
 
 def gaps_of(table: BucketTable) -> Gaps:
@@ -228,7 +257,7 @@ def _bought(table: BucketTable, days: _Days) -> _Bought:
     first_day[has] = np.where(
         before["purchase_days"][has] == 0, days.day[days.first], first_day[has]
     )
-    net = table.sums(days.net) + before["gross"] - before["refunded"]
+    net = days.parts.sums(days.net) + before["gross"] - before["refunded"]
     last_order = before["last_day_gross"].astype(np.float64)
     last_order[has] = days.gross[last]
     mean_order = np.maximum(net, 0.0) / number
@@ -236,18 +265,18 @@ def _bought(table: BucketTable, days: _Days) -> _Bought:
 
 
 def _pace(gaps: Gaps, typical: Typical) -> _Pace:
-    rows = len(gaps.number)
     # Days and ages are whole: looked up, a logarithm or power of each is computed once.
+    parts = _Parts.of(gaps.number)
     log_days = np.log(np.maximum(np.arange(gaps.days.max(initial=0) + 1), 1)).take(gaps.days)
     weight = (0.5 ** (np.arange(gaps.age.max(initial=0) + 1) / _HALVED_EVERY)).take(gaps.age)
-    total = _sums(gaps.row, weight, rows)
+    total = parts.sums(weight)
     weighted = np.multiply(weight, log_days, out=weight)
-    first_moment = _sums(gaps.row, weighted, rows)
-    second_moment = _sums(gaps.row, np.multiply(weighted, log_days, out=weighted), rows)
+    first_moment = parts.sums(weighted)
+    second_moment = parts.sums(np.multiply(weighted, log_days, out=weighted))
     scatter = np.maximum(second_moment - first_moment**2 / np.maximum(total, 1e-9), 0.0)
     log_gap = (first_moment + _PRIOR_GAPS * typical.log_gap) / (total + _PRIOR_GAPS)
     spread = np.sqrt((scatter + _PRIOR_GAPS * typical.gap_variance) / (total + _PRIOR_GAPS))
-    last_gap = np.full(rows, typical.log_gap)
+    last_gap = np.full(len(gaps.number), typical.log_gap)
     has = gaps.number > 0
     last_gap[has] = log_days[np.cumsum(gaps.number)[has] - 1]
     recent = np.flatnonzero(gaps.age < MAX_GAPS)
@@ -260,20 +289,18 @@ def _faded(
     table: BucketTable, days: _Days, last_day: Ints, horizon_days: int
 ) -> tuple[list[Floats], list[Floats]]:
     """Purchase days and net revenue, by half-life faded up to the last purchase day."""
-    age_at_last = np.maximum(last_day.take(table.row) - table.day, 0)
+    age = np.maximum(last_day.take(table.row) - table.day, 0)
     alike = len(days.row) == len(table.row)
-    age = age_at_last if alike else last_day.take(days.row) - days.day
+    # Each half-life is half of the one after it: its weights are the squares of those.
+    ages = np.arange(age.max(initial=0) + 1)
+    weight = (0.5 ** (ages / (_HALF_LIVES[-1] * horizon_days))).take(age)
     orders, spends = [], []
-    ages = np.arange(age_at_last.max(initial=0) + 1)
-    for at, part in enumerate(_HALF_LIVES):
-        fading = 0.5 ** (ages / (part * horizon_days))
-        faded = fading.take(age)
-        orders.append(_sums(days.row, faded, table.rows))
-        spent = _NOTHING
-        if at in _SPENDS:
-            spent = table.sums((faded if alike else fading.take(age_at_last)) * days.net)
+    for at in reversed(range(len(_HALF_LIVES))):
+        orders.append(days.parts.sums(weight if alike else weight * (table.orders > 0)))
+        spent = days.parts.sums(weight * days.net) if at in _SPENDS else _NOTHING
         spends.append(np.maximum(spent, 0.0))
-    return orders, spends
+        np.multiply(weight, weight, out=weight)
+    return orders[::-1], spends[::-1]
 
 
 def _rising(
@@ -347,20 +374,14 @@ def _steady(
     )
 
 
-def _sums(row: Ints, values: Floats, rows: int) -> Floats:
-    """Sums by row, each added up in its own order."""
-    return np.asarray(np.bincount(row, values, rows), np.float64)
-
-
 def _outlived(gaps: Gaps, log_days: Floats, silence: Floats, typical: Typical) -> Floats:
     """Minus the logarithm of the share of the customer's own gaps that are longer than the silence,
     smoothed, with the gaps of all customers as a few more."""
-    rows = len(silence)
     log_silence = np.log(np.maximum(silence, 0.5))
     longer = ndtr((log_days - log_silence[gaps.row]) / _KERNEL_WIDTH)
     survival = np.asarray(typical.survival)
     typically = survival[np.minimum(silence.astype(np.int64), len(survival) - 1)]
-    found = _sums(gaps.row, longer, rows) + _KERNEL_PRIOR * typically
+    found = _Parts.of(gaps.number).sums(longer) + _KERNEL_PRIOR * typically
     return np.asarray(-np.log(np.maximum(found, 1e-12) / (gaps.number + _KERNEL_PRIOR)))
 
 
@@ -391,7 +412,7 @@ def typical_of(gaps: Gaps, nets_minor: Floats, horizon_days: int) -> Typical:
     ordered twice a gap is taken to be a third of the horizon."""
     logs = np.log(gaps.days) if len(gaps.days) else np.empty(0)
     has = gaps.number > 0
-    sums = _sums(gaps.row, logs, len(gaps.number))
+    sums = _Parts.of(gaps.number).sums(logs)
     means = sums[has] / gaps.number[has]
     spare = int((gaps.number[has] - 1).sum())
     within = float(((logs - (sums / np.maximum(gaps.number, 1))[gaps.row]) ** 2).sum())
