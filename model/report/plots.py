@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import product
 from typing import Any, Final, Literal, TypeAlias
 
 import matplotlib
@@ -129,10 +129,11 @@ def plot(
         for (points, name), color in zip(lines, _SERIES, strict=False):
             axes.plot(*_columns(points), "o-" if dotted else "-", color=color, ms=5, label=name)
         names = list(dict.fromkeys(name for *_, name in dots))
-        for name, color in zip(names, cycle(_DOTS), strict=False):
+        # Another shape where the colours begin again.
+        for name, (shape, color) in zip(names, product("osD^", _DOTS), strict=False):
             places = [(at, height) for at, height, its in dots if its == name]
             axes.plot(
-                *_columns(places), "o", color=color, ms=9, label=name, zorder=3,
+                *_columns(places), shape, color=color, ms=9, label=name, zorder=3,
                 mec=_COLORS["paper"], clip_on=False,
             )  # fmt: skip
         _set(axes, x, y)
@@ -164,6 +165,7 @@ def bars(
             axes.margins(y=0.12)
         axes.grid(visible=False, axis="x")
         _set(axes, Axis(x, names=[name for name, _ in groups]), Axis(y, 0.0))
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
 
     return _drawn(title, paint)
 
