@@ -153,7 +153,7 @@ _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
 TYPES: Final = {one.wire: one for one in OrderType if one is not OrderType.FREE}
 
 
-class Wire(msgspec.Struct):
+class Wire(msgspec.Struct, gc=False):
     """The JSON form on the way in; `amount` stays raw so that no float ever touches money."""
 
     order_id: _Id

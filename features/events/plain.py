@@ -7,12 +7,13 @@ else is left to them, one by one, so that strictness and messages are theirs alo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.arrays import Bools, Ints
+from features.arrays import Bools, Floats, Ints
 from features.events.money import minor_exponent
 from features.times import MS_PER_DAY, MS_PER_HOUR, UTC, Calendar
 
@@ -27,6 +28,8 @@ _SHAPES: Final = {
     for size in sizes
 }
 _NO_DIGITS: Final = {4: b"-", 7: b"-", 10: b"Tt ", 13: b":", 16: b":", 19: b"."}
+# First digit and most digits of year, month, day, hour, minute, second and milliseconds.
+_FIELDS: Final = ((0, 4), (5, 2), (8, 2), (11, 2), (14, 2), (17, 2), (20, 3))
 _DAYS_OF_MONTH: Final = np.array([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
 _Bytes: TypeAlias = NDArray[np.uint8]
@@ -125,7 +128,7 @@ def _civil(texts: _Texts, zone: Calendar | None) -> Read:
         if not size or (not offset and zone is None):
             continue
         at = np.flatnonzero(texts.length == length)
-        chars = texts.bytes[at]
+        chars = texts.bytes if len(at) == len(values) else texts.bytes[at]
         fits = (chars[:, size:length] == np.frombuffer(offset, np.uint8)).all(axis=1)
         ms, is_date = _shown(chars, size)
         if not offset and zone is not None:
@@ -137,20 +140,14 @@ def _civil(texts: _Texts, zone: Calendar | None) -> Read:
 
 def _shown(chars: _Bytes, size: int) -> Read:
     """Ms from 1970 to dates and times as they are shown, of `size` characters each."""
-    digits = (chars[:, :size] - np.uint8(48)).astype(np.int64)
-    plain = np.ones(len(chars), bool)
-    for at in range(size):
-        allowed = _NO_DIGITS.get(at)
-        plain &= digits[:, at] < 10 if allowed is None else np.isin(chars[:, at], list(allowed))
-
-    def number(first: int, width: int) -> Ints:
-        found = np.zeros(len(chars), np.int64)
-        for at in range(first, min(first + width, size)):
-            found = found * 10 + digits[:, at]
-        return found
-
-    year, month, day = number(0, 4), number(5, 2), number(8, 2)
-    hour, minute, second, ms = number(11, 2), number(14, 2), number(17, 2), number(20, 3)
+    where, weights = _fields(size)
+    digits = chars[:, where] - np.uint8(48)
+    plain = (digits < 10).all(axis=1)
+    for at, allowed in _NO_DIGITS.items():
+        if at < size:
+            plain &= (chars[:, at, None] == np.frombuffer(allowed, np.uint8)).any(axis=1)
+    numbers = (digits.astype(np.float64) @ weights).astype(np.int64)
+    year, month, day, hour, minute, second, ms = numbers.T
     leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
     last = _DAYS_OF_MONTH[np.clip(month, 0, 12)] - ((month == 2) & ~leap)
     plain &= (year >= 1970) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= last)
@@ -158,6 +155,18 @@ def _shown(chars: _Bytes, size: int) -> Read:
     months = np.where(plain, (year - 1970) * 12 + month - 1, 0).astype("M8[M]")
     days = months.astype("M8[D]").astype(np.int64) + day - 1
     return Read(days * MS_PER_DAY + ((hour * 60 + minute) * 60 + second) * 1000 + ms, plain)
+
+
+@cache
+def _fields(size: int) -> tuple[Ints, Floats]:
+    """Where digits are in a date and time of so many characters, and what each counts in its year,
+    month, day, hour, minute, second and milliseconds."""
+    weights = np.zeros((size, len(_FIELDS)))
+    for field, (first, width) in enumerate(_FIELDS):
+        for at in range(first, min(first + width, size)):
+            weights[at, field] = 10 ** (min(first + width, size) - 1 - at)
+    where = np.array([at for at in range(size) if at not in _NO_DIGITS])
+    return where, weights[where]
 
 
 def _from_zone(shown_ms: Ints, zone: Calendar) -> Read:

@@ -45,7 +45,7 @@ from streamer import log
 from streamer.kafka.lane import Lane
 from streamer.kafka.port import Fetched, LogGone, Vitals
 from streamer.kafka.topic_id import topic_id
-from streamer.kafka.unpacking import bound
+from streamer.kafka.unpacking import bound, not_copied
 from streamer.records import LogRange
 
 _log = log.get(__name__)
@@ -77,11 +77,12 @@ class LaneThread(AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         options = cast("LaneTransport", transport).lane.options
-        # Faust hard-codes 1,500 ms. All three are read when the consumer starts.
+        # Faust hard-codes 1,500 ms. All four are read when the consumer starts.
         consumer._fetch_max_wait_ms = options.fetch_max_wait_ms
         consumer._auto_offset_reset = "none"
         # An order in a transaction that its producer takes back was never made.
         consumer._isolation_level = "read_committed"
+        consumer._value_deserializer = not_copied
         return consumer
 
     async def on_thread_stop(self) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
@@ -30,8 +30,8 @@ from aiokafka.errors import (
 )
 
 from streamer import log
-from streamer.pipeline.partitioner import partition_for
-from streamer.records import Message, MessageTooLarge, PublishFailed
+from streamer.pipeline.partitioner import partition_for, partitions_for
+from streamer.records import Message, MessageColumns, MessageTooLarge, PublishFailed
 
 _log = log.get(__name__)
 _T = TypeVar("_T")
@@ -203,9 +203,11 @@ class KafkaPublisher:
         raise AssertionError("unreachable")
 
     async def _batches(
-        self, producer: AIOKafkaProducer, messages: Iterable[Message]
+        self, producer: AIOKafkaProducer, messages: Sequence[Message]
     ) -> list[tuple[str, int, Any]]:
         """The messages as Kafka's batches, in their order within each partition."""
+        if self._route is None and isinstance(messages, MessageColumns):
+            return await self._batches_of_columns(producer, messages)
         counts: dict[str, int] = {}
         full: list[tuple[str, int, Any]] = []
         open_: dict[tuple[str, int], Any] = {}
@@ -227,6 +229,22 @@ class KafkaPublisher:
                 batch = open_[topic, number] = producer.create_batch()
                 _append(batch, key, message.value, headers)  # an empty batch takes any message
         return full + [(topic, number, batch) for (topic, number), batch in open_.items()]
+
+    async def _batches_of_columns(
+        self, producer: AIOKafkaProducer, messages: MessageColumns
+    ) -> list[tuple[str, int, Any]]:
+        """The same of scores, of which there may be many."""
+        topic = messages.topic
+        count = max(1, len(await producer.partitions_for(topic)))
+        found: list[tuple[str, int, Any]] = []
+        open_: dict[int, Any] = {}
+        numbers = partitions_for(messages.keys, count)
+        for number, key, value in zip(numbers, messages.keys, messages.values, strict=True):
+            batch = open_.get(number)
+            while batch is None or not _append(batch, key, value, []):
+                batch = open_[number] = producer.create_batch()
+                found.append((topic, number, batch))
+        return found
 
 
 def _append(batch: Any, key: bytes | None, value: bytes | None, headers: list[Any]) -> bool:

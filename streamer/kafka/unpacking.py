@@ -165,11 +165,22 @@ class _Batches:
         return _Batch(self._records.next_batch())
 
 
+def not_copied(value: bytes | None) -> bytes | None:
+    """The deserializer of a consumer that needs no more of a record than `streamer.records.Record`
+    has, and so takes aiokafka's own: to copy it takes as long as to unpack it."""
+    return value
+
+
 class BoundedRecords(aiokafka.consumer.fetcher.PartitionRecords):  # type: ignore[misc]
     """aiokafka's records of a partition, with bounded batches."""
 
     def __init__(self, tp: Any, records: Any, *rest: Any) -> None:
         super().__init__(tp, _Batches(records), *rest)
+
+    def _consumer_record(self, tp: Any, record: Any) -> Any:
+        if self._value_deserializer is not_copied:
+            return record
+        return super()._consumer_record(tp, record)
 
 
 def bound() -> None:

@@ -250,24 +250,21 @@ def take_in(
 ) -> Intake:
     """The records of a batch, by what is to be done with them."""
     events: dict[str, list[Event]] = {}
-    rejects: list[tuple[Parsed, Rejected]] = []
     clock = EventClock(position.time, pipeline.max_lead_ms)
-    erased = late = tombstones = 0
-    any_erased = bool(erasures)
-    for parsed in batch:
-        order = parsed.outcome
-        if isinstance(order, Order):
-            watermark_ms = clock.follow(order.user_id, order.ts_ms) - pipeline.allowed_lateness_ms
-            late += order.ts_ms < watermark_ms
-            if any_erased and erasures.covers(order):
-                erased += 1
-                continue
-            event = Event(parsed.offset, order, watermark_ms)
-            events.setdefault(order.user_id, []).append(event)
-        elif isinstance(order, Rejected):
-            rejects.append((parsed, order))
-        elif order is None:
-            tombstones += 1
+    erased, late, lateness_ms = 0, 0, pipeline.allowed_lateness_ms
+    orders = [(one.offset, one.outcome) for one in batch if isinstance(one.outcome, Order)]
+    highs = clock.follow_all([o.user_id for _, o in orders], [o.ts_ms for _, o in orders])
+    for (offset, order), high_ms in zip(orders, highs, strict=True):
+        late += order.ts_ms < high_ms - lateness_ms
+        if erasures and erasures.covers(order):
+            erased += 1
+            continue
+        of_user = events.setdefault(order.user_id, [])
+        of_user.append(Event(offset, order, high_ms - lateness_ms))
+    rejects, tombstones = [], 0
+    if len(orders) < len(batch):
+        rejects = [(one, one.outcome) for one in batch if isinstance(one.outcome, Rejected)]
+        tombstones = sum(one.outcome is None for one in batch)
     odd = Counter({LATE: late, AHEAD: clock.held_back, TOMBSTONE: tombstones})
     return Intake(batch, events, rejects, clock.now, erased, +odd)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -100,6 +100,35 @@ class EventClock:
             self.high_ms = max(self.high_ms, _agreed_ms(in_time, self._max_lead_ms))
             self.held_back += ts_ms > self.high_ms
         return self.high_ms
+
+    def follow_all(self, user_ids: Sequence[str], ts_ms: Sequence[int]) -> list[int]:
+        """`follow` of each order."""
+        bound_ms, in_time = self._max_lead_ms, self._in_time
+        if not ts_ms or (
+            bound_ms is not None
+            # Where all times are near each other, none of them can stand apart.
+            and not (
+                len(in_time) > 1
+                and self.high_ms >= in_time[-1]
+                and max(in_time[-1], *ts_ms) - min(in_time[0], *ts_ms) <= bound_ms
+            )
+        ):
+            return [self.follow(user, ms) for user, ms in zip(user_ids, ts_ms, strict=True)]
+        highs = list(accumulate(ts_ms, max, initial=self.high_ms))[1:]
+        self.high_ms = highs[-1]
+        if bound_ms is not None:
+            # Only who came last is kept, so of the others nothing need be known.
+            newest: dict[int, int] = {}
+            for user, ms in zip(reversed(user_ids), reversed(ts_ms), strict=True):
+                newest.setdefault(crc32(user.encode()), ms)
+                if len(newest) == _CUSTOMERS:
+                    break
+            for customer, ms in reversed(self._last.items()):
+                if len(newest) < _CUSTOMERS:
+                    newest.setdefault(customer, ms)
+            self._last = dict(reversed(newest.items()))
+            self._in_time = sorted(self._last.values())
+        return highs
 
     def watermark_ms(self, allowed_lateness_ms: int) -> int | None:
         """Event time before which no order is waited for any more; None while it is not known."""

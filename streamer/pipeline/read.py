@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from features.events.batches import RecordSent, parse_many
+from features.events.batches import Sent, parse_many
 from features.events.orders import EMPTY, Order, OrderRules, Reason, Rejected
 from features.times import rfc3339
 from streamer.pipeline.batch import Parsed, Pipeline, Position
@@ -29,11 +29,10 @@ def read(
     may be: here, it would begin a second customer of the same id. `now_ms`: the reader's clock."""
     rules, topic = pipeline.order_rules, position.partition.topic
     number, count = position.partition.number, position.partition_count
+    outcomes = outcomes_of(records, rules, now_ms, number, count)
     batch = [
-        Parsed(r.offset, outcome, r.key, r.value, r.headers)
-        for r, outcome in zip(
-            records, outcomes_of(records, rules, now_ms, number, count), strict=True
-        )
+        Parsed(record.offset, outcome, record.key, record.value, record.headers)
+        for record, outcome in zip(records, outcomes, strict=True)
     ]
     moved_at = erasures.moved_at(topic, position.partition.number)
     home = erasures.partitioner(topic)
@@ -54,20 +53,34 @@ def outcomes_of(
 ) -> list[Outcome]:
     """What each record of partition `number` of `count` says; one without value that is no erasure,
     nothing: a tombstone of the shop's."""
+    values = [record.value for record in records]
+    if all(values) and set(map(type, values)) == {bytes}:
+        return _orders(records, rules, now_ms, number, count)
     found: list[Outcome] = []
     places: list[int] = []
-    sent: list[RecordSent] = []
     for at, record in enumerate(records):
         if record.value and not isinstance(record.value, Unreadable):
             places.append(at)
-            sent.append(RecordSent(record.value, record.key, record.timestamp))
             found.append(None)
         else:
             found.append(_without_order(record, rules, now_ms))
-    for at, outcome in zip(places, parse_many(sent, rules, now_ms), strict=True):
-        if count > 1 and isinstance(outcome, Order):
-            outcome = _misplaced(outcome, records[at].key, number, count) or outcome
+    orders = _orders([records[at] for at in places], rules, now_ms, number, count)
+    for at, outcome in zip(places, orders, strict=True):
         found[at] = outcome
+    return found
+
+
+def _orders(
+    records: Sequence[Record], rules: OrderRules, now_ms: int | None, number: int, count: int
+) -> list[Outcome]:
+    """The same of records that have a value."""
+    values, keys = [record.value or b"" for record in records], [record.key for record in records]
+    sent = Sent(values, keys, [record.timestamp for record in records])
+    found: list[Outcome] = list(parse_many(sent, rules, now_ms))
+    if count > 1:
+        for at, (one, key) in enumerate(zip(found, keys, strict=True)):
+            if isinstance(one, Order) and key != one.user_id.encode():
+                found[at] = _misplaced(one, key, number, count) or one
     return found
 
 
@@ -87,14 +100,13 @@ def _without_order(
 
 
 def _misplaced(order: Order, key: bytes | None, number: int, count: int) -> Rejected | None:
-    """Why an order cannot be taken from partition `number` of `count`."""
+    """Why an order under another key than its customer's cannot be taken from partition `number` of
+    `count`."""
     if key is None:
         return _NO_KEY
-    if key != (own := order.user_id.encode()):
-        # Merged with another id: all of the customer lies where the id does that counts.
-        home = partition_for(own, count)
-        return None if home == number else _spelt_elsewhere(home)
-    return None
+    # Merged with another id: all of the customer lies where the id does that counts.
+    home = partition_for(order.user_id.encode(), count)
+    return None if home == number else _spelt_elsewhere(home)
 
 
 def unreadable(value: Unreadable) -> Rejected:

@@ -20,7 +20,7 @@ import msgspec
 
 from features.facts.state import CustomerState, StateError
 from model.artifact.files import MANIFEST_FILE
-from model.decide import codec as customer_bytes
+from model.decide.codec import decode_all
 from model.decide.scoring import Scorer
 from model.monitor.result import Age, DriftReference, MonitoredWeek, age_at
 from streamer import log
@@ -128,9 +128,16 @@ class DriftWatch:
         found = {}
         for start in range(0, len(users), _CHUNK):
             part = users[start : start + _CHUNK]
-            for user, stored in zip(part, await self._store.load(partition, part), strict=True):
-                if stored.state is not None:
-                    found[user] = customer_bytes.decode(stored.state).facts
+            loaded = await self._store.load(partition, part)
+            states = {
+                user: stored.state
+                for user, stored in zip(part, loaded, strict=True)
+                if stored.state is not None
+            }
+            for user, one in zip(states, decode_all(list(states.values())), strict=True):
+                if isinstance(one, StateError):
+                    raise one
+                found[user] = one.facts
         return found
 
 

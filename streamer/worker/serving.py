@@ -45,6 +45,7 @@ STOP_WITHIN_S: Final = 5.0
 PING_S: Final = 2.0
 SILENT_BROKER_S: Final = 10.0
 TICK_S: Final = 1.0
+GC_THRESHOLD: Final = 100_000
 FREE_TRIES: Final = 10
 FREE_S: Final = 0.2
 COMMIT_HINT_S: Final = 5.0
@@ -211,9 +212,11 @@ class Serving:
         """
         await self._models.reloader.start()
         # What was imported stays for good. The garbage collector, going through it all, would now
-        # and then hold orders up for a tenth of a second and more.
+        # and then hold orders up for a tenth of a second and more. Orders make no cycles, but many
+        # objects: at the usual threshold it looked through each batch dozens of times.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 20, 50)
         self._model_read.set_result(None)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events import batches
-from features.events.batches import LEAST, RecordSent, parse_many
+from features.events.batches import LEAST, Sent, parse_many
 from features.events.orders import FreeOrders, OrderRules, parse
 
 TS_MS = 1_772_366_400_000
@@ -40,8 +40,7 @@ _fields = {
 }
 _changed = st.fixed_dictionaries({}, optional=_fields).map(lambda more: json.dumps(_PLAIN | more))
 _values = st.just(json.dumps(_PLAIN)) | _changed | st.sampled_from(["", "{", "[]", '{"\\ud800":1}'])
-_sent = st.builds(
-    RecordSent,
+_sent = st.tuples(
     _values.map(str.encode) | st.sampled_from([b"\xff", json.dumps(_PLAIN).encode() + b"\xff"]),
     st.sampled_from([b"ann", b"bob", None]),
     st.sampled_from([TS_MS, 0, -1, None]),
@@ -57,16 +56,16 @@ _rules = st.builds(
 
 @given(st.lists(_sent, min_size=1, max_size=4), _rules, st.sampled_from([None, TS_MS]))
 def test_records_in_columns_are_what_each_is_by_itself(
-    sent: list[RecordSent], rules: OrderRules, now_ms: int | None
+    sent: list[tuple[bytes, bytes | None, int | None]], rules: OrderRules, now_ms: int | None
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "LEAST", 1)
-        found = parse_many(sent, rules, now_ms)
+        found = parse_many(Sent(*zip(*sent, strict=True)), rules, now_ms)
     assert found == [parse(*one, rules, now_ms) for one in sent]
 
 
 def test_what_most_records_look_like_is_parsed_in_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = RecordSent(json.dumps(_PLAIN).encode(), b"ann", TS_MS)
+    one = json.dumps(_PLAIN).encode(), b"ann", TS_MS
     alone = parse(*one, OrderRules())
     monkeypatch.setattr(batches, "parse", lambda *_: pytest.fail("parsed by itself"))
-    assert parse_many([one] * LEAST, OrderRules()) == [alone] * LEAST
+    assert parse_many(Sent(*zip(*[one] * LEAST, strict=True)), OrderRules()) == [alone] * LEAST

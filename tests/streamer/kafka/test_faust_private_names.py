@@ -113,6 +113,7 @@ def test_aiokafka_reads_the_patched_settings_when_it_starts() -> None:
     assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in source
     assert "auto_offset_reset=self._auto_offset_reset" in source
     assert "isolation_level=self._isolation_level" in source
+    assert "value_deserializer=self._value_deserializer" in source
 
 
 def test_fetching_checks_the_coordinator_and_hands_over_the_limit() -> None:

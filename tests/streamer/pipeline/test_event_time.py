@@ -22,6 +22,10 @@ ORDERS = st.lists(
     ),
     max_size=90,
 )
+NEAR = st.lists(
+    st.tuples(st.sampled_from([f"user-{n}" for n in range(40)]), st.integers(0, BOUND_MS)),
+    max_size=90,
+)
 
 
 def slow(orders: Orders) -> list[int]:
@@ -74,6 +78,21 @@ def test_a_worker_that_takes_over_goes_on_where_event_time_stood(
     found = [first.follow(user, ts_ms) for user, ts_ms in orders[:cut]]
     then = EventClock(decode(first.now.ts_ms, encode(first.now)), BOUND_MS)
     assert found + [then.follow(user, ts_ms) for user, ts_ms in orders[cut:]] == moved(orders)
+
+
+@given(ORDERS | NEAR, st.data(), st.sampled_from([None, BOUND_MS, 100]))
+def test_orders_followed_together_move_event_time_as_one_by_one(
+    orders: list[tuple[str, int]], data: st.DataObject, max_lead_ms: int | None
+) -> None:
+    one_by_one, together = EventClock(START, max_lead_ms), EventClock(START, max_lead_ms)
+    while orders:
+        count = data.draw(st.integers(1, len(orders)))
+        users, times = zip(*orders[:count], strict=True)
+        found = [one_by_one.follow(user, ts_ms) for user, ts_ms in orders[:count]]
+        assert together.follow_all(users, times) == found
+        assert together.now == one_by_one.now
+        assert together.held_back == one_by_one.held_back
+        orders = orders[count:]
 
 
 def shop(seed: int, per_day: float, customers: int, count: int) -> Iterator[tuple[str, int]]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.pipeline.partitioner import _murmur2, partition_for
+from streamer.pipeline.partitioner import _murmur2, partition_for, partitions_for
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,12 @@ def test_the_hash_is_aiokafkas_for_any_key(key: bytes) -> None:
 @given(st.binary(max_size=40), st.integers(1, 1000))
 def test_a_key_stays_within_the_partitions(key: bytes, count: int) -> None:
     assert 0 <= partition_for(key, count) < count
+
+
+@given(st.lists(st.binary(max_size=70), min_size=1), st.integers(1, 1000))
+def test_many_keys_go_where_each_goes_by_itself(keys: list[bytes], count: int) -> None:
+    many = keys * 50
+    assert partitions_for(many, count) == [partition_for(key, count) for key in many]
 
 
 def test_a_topic_without_partitions_is_refused() -> None:
