@@ -7,221 +7,216 @@ half of a made-up log; stopped (SIGSTOP), it is given the second half as a backl
 and is measured until all is applied. Turns, one after the other and repeated:
 
 - quiet: nobody asks.
-- load: 200 clients ask for `/customers/{id}` of known customers, a new connection each time, 1,000
-  a second together; 50 more follow `/warnings/stream`.
-- generator alone: the same load on a server that does nothing but answer as many bytes. What it
-  takes is the machine's, which the generator shares with the worker here and nowhere else.
+- load: 200 clients of wrk (Debian's) ask for `/customers/{id}` of known customers, a new connection
+  each time, 1,000 a second together; 50 more follow `/warnings/stream`.
 
-Told are medians of the turns: wall time, CPU of the worker's process (the front, which answers, is
-another) for each order, and what the clients were answered. On two cores worker, broker, Redis,
-front and generator compete; CPU of the worker is what is left of that.
+Told are medians of the turns, the CPU of each process, and what was answered. wrk offers a request
+a millisecond as long as one of its clients is free, and what it missed as soon as one is again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import platform
-import random
-import signal
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
+from benchmarks.speed.measured import cpu_s
 from features.events.orders import Order
 from model.data.synthetic import Shop, generate, write_csv
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis, free_port
-from streamer.kafka import clients
-from streamer.kafka.topics import ensure_topics, topics_to_make
 from streamer.orders import order_message
-from streamer.records import Partition
-from streamer.settings import Settings
+from tests.support.project.debian import from_debian
+from tests.support.servers.deployment import Deployment, Servers
 
 CLIENTS: Final = 200
 RATE: Final = 1_000
 STREAMS: Final = 50
-BYTES: Final = 2_000
-TICKS: Final = os.sysconf("SC_CLK_TCK")
-TURNS: Final = ("quiet", "load", "generator alone")
+TURNS: Final = ("quiet", "load")
+
+# One thread, so that its slots are those of all clients.
+_SCRIPT: Final = """
+local ffi = require("ffi")
+ffi.cdef[[typedef struct { long s; long ns; } timespec; int clock_gettime(int, timespec *);]]
+local at = ffi.new("timespec")
+local users, slot = {}, nil
+for user in io.lines(os.getenv("USERS")) do users[#users + 1] = user end
+function request() return wrk.format("GET", "/customers/" .. users[math.random(#users)]) end
+function delay()
+  ffi.C.clock_gettime(1, at)
+  local now = tonumber(at.s) * 1000 + tonumber(at.ns) / 1e6
+  slot = (slot or now) + 1000 / tonumber(os.getenv("RATE"))
+  return math.max(0, math.floor(slot - now))
+end
+"""
 
 
-# --- the clients, and a server that does nothing: processes of their own ------------------------
+class Asked(NamedTuple):
+    """What clients were answered in all, and what asking took of a processor."""
+
+    answers: int
+    failed: int
+    seconds: float
+    median_ms: str
+    slowest_ms: str
+    cpu_s: float
 
 
-async def ask(port: int, users: list[str], seconds: float) -> None:
-    """Asks, and prints how many were answered how, and how soon."""
-    statuses, took = Counter[str](), list[float]()
-    end_s = time.monotonic() + seconds
+class Clients:
+    """wrk, asking until it is told to stop."""
 
-    async def client(number: int) -> None:
-        at_s = time.monotonic() + number / RATE
-        while (now_s := time.monotonic()) < end_s:
-            await asyncio.sleep(at_s - now_s)
-            at_s += CLIENTS / RATE
-            began_s = time.monotonic()
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                user = random.choice(users)
-                writer.write(f"GET /customers/{user} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-                answer = await reader.read()
-                writer.close()
-                statuses[answer[9:12].decode() or "cut off"] += 1
-            except OSError:
-                statuses["refused"] += 1
-            took.append(time.monotonic() - began_s)
+    def __init__(self, wrk: Path, port: int, users: Sequence[str], folder: Path) -> None:
+        (folder / "load.lua").write_text(_SCRIPT)
+        (folder / "users").write_text("\n".join(users))
+        libraries = ":".join(str(path.parent) for path in wrk.parents[2].rglob("libluajit*.so.2"))
+        self._began_s = time.monotonic()
+        self._process = subprocess.Popen(
+            [
+                *(wrk, "--threads", "1", "--connections", str(CLIENTS), "--duration", "600s"),
+                *("--script", folder / "load.lua", "--latency", "--timeout", "10s"),
+                f"http://127.0.0.1:{port}/",
+            ],
+            env={
+                **os.environ,
+                "LD_LIBRARY_PATH": libraries,
+                "USERS": str(folder / "users"),
+                "RATE": str(RATE),
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def stop(self) -> Asked:
+        """Ends it as Ctrl-C does; what it saw."""
+        took_s, seconds = cpu_s(self._process.pid), time.monotonic() - self._began_s
+        self._process.send_signal(2)
+        told = self._process.communicate()[0]
+
+        def number(pattern: str) -> int:
+            found = re.search(pattern, told)
+            return int(found[1]) if found else 0
+
+        refused = number(r"Non-2xx or 3xx responses: (\d+)")
+        broken = sum(map(int, re.findall(r"(?:connect|read|write|timeout) (\d+)", told)))
+        latency = dict(re.findall(r"(50|99)%\s+(\S+)", told))
+        answers = number(r"(\d+) requests in") - refused
+        return Asked(answers, refused + broken, seconds, latency["50"], latency["99"], took_s)
+
+
+async def follow(port: int) -> None:
+    """Follows the stream of warnings with so many connections, until cancelled."""
 
     async def follower() -> None:
         with suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"GET /warnings/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
             while await reader.read(65_536):
-                statuses["read from streams"] += 1
+                pass
 
-    following = [asyncio.create_task(follower()) for _ in range(STREAMS)]
-    began = time.process_time()
-    await asyncio.gather(*map(client, range(CLIENTS)))
-    for one in following:
-        one.cancel()
-    took.sort()
-    told = {
-        "answers": statuses,
-        "a second": round(len(took) / seconds),
-        "median ms": round(1e3 * took[len(took) // 2], 1),
-        "99 % ms": round(1e3 * took[int(len(took) * 0.99)], 1),
-        "CPU us a request": round(1e6 * (time.process_time() - began) / len(took)),
-    }
-    print(json.dumps(told))
+    await asyncio.gather(*(follower() for _ in range(STREAMS)))
 
 
-async def answer_nothing(port: int) -> None:
-    """Answers whatever is asked with as many bytes as a customer is told in."""
-    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % BYTES
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await reader.readuntil(b"\r\n\r\n")
-        if b"/stream" not in asked:
-            writer.write(head + bytes(BYTES))
+async def answered(port: int, user: str) -> None:
+    """Returns when a customer is told."""
+    status = b""
+    while status != b"200":
+        await asyncio.sleep(0.1)
+        with suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"GET /customers/{user} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            status = (await reader.read())[9:12]
             writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", port, backlog=512):
-        await asyncio.sleep(3_600)
+
+def front_of(pid: int) -> int:
+    """The process that answers for a worker."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
-@contextmanager
-def process(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
-    """One of these, ended with the block."""
-    command = [sys.executable, "-m", "benchmarks.page_load", *map(str, arguments)]
-    started = subprocess.Popen(command, stdout=subprocess.PIPE)
-    try:
-        yield started
-    finally:
-        started.kill()
-        started.wait()
-
-
-# --- the worker ---------------------------------------------------------------------------------
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found]
-
-
-async def applied(settings: Settings, cluster: str, records: int) -> None:
-    """Returns once so many records are applied, as Redis says."""
-    store = clients.redis_store(settings, cluster)
-    parts = [Partition(settings.orders_topic, n) for n in range(settings.partitions)]
-    try:
-        while True:
-            stand = await store.standings(parts)
-            if sum((one.next_offset or 0) for one in stand if one) >= records:
-                return
-            await asyncio.sleep(0.05)
-    finally:
-        await store.close()
+def shared_mb(pid: int) -> tuple[int, int]:
+    """Resident memory of a process, and its share of it, in MB."""
+    told = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    found = {name: int(kb) // 1024 for name, kb in re.findall(r"^(Rss|Pss):\s+(\d+)", told, re.M)}
+    return found["Rss"], found["Pss"]
 
 
 async def turn(
-    kind: str,
-    kafka: EmbeddedKafka,
-    redis: EmbeddedRedis,
-    model: Path,
-    orders: list[Order],
-    number: int,
+    kind: str, servers: Servers, model: Path, orders: Sequence[Order], number: int, wrk: Path
 ) -> Mapping[str, float]:
-    port, name = free_port(), f"load-{number}"
-    environ = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
-        "REDIS_URL": redis.url,
-        "CLV_MODEL": str(model),
-        "CLV_GROUP": name,
-        "CLV_STATE_NAMESPACE": name,
-        "CLV_ORDERS_TOPIC": f"{name}-orders",
-        "CLV_WARNINGS_TOPIC": f"{name}-warnings",
-        "CLV_SCORES_TOPIC": f"{name}-scores",
-        "CLV_DEAD_LETTER_TOPIC": f"{name}-dead-letters",
-        "CLV_ERASURES_TOPIC": f"{name}-erasures",
-        "CLV_IDLE_AFTER": "off",
-        "CLV_WEB_PORT": str(port),
-        "CLV_LOG_LEVEL": "WARNING",
-    }
-    settings = Settings.load(environ)
-    await ensure_topics(kafka.bootstrap, topics_to_make(settings))
-    messages = [order_message(one, settings.orders_topic, settings.currency) for one in orders]
-    half = len(messages) // 2
-    publisher = clients.kafka_publisher(settings)
-    await publisher.start()
-    await publisher.publish(messages[:half])
-    worker = subprocess.Popen([sys.executable, "-m", "streamer", "worker"], env=environ)
-    try:
-        cluster = await clients.cluster_id(settings, timeout_s=10)
-        await applied(settings, cluster, half)
-        front = children(worker.pid)
-        worker.send_signal(signal.SIGSTOP)
-        await publisher.publish(messages[half:])
-        users = ",".join(sorted({one.user_id for one in orders[:half]})[:2_000])
-        seconds = max(10.0, half / 4_000)
-        with process("nothing", port_of_nothing := free_port()):
-            asked = port if kind == "load" else port_of_nothing
-            with process("ask", asked, users, seconds if kind != "quiet" else 0) as generator:
-                await asyncio.sleep(2.0 if kind != "quiet" else 0.0)
-                before, fronts = cpu_s(worker.pid), sum(map(cpu_s, front))
-                began_s = time.monotonic()
-                worker.send_signal(signal.SIGCONT)
-                await applied(settings, cluster, len(messages))
-                wall_s, took_s = time.monotonic() - began_s, cpu_s(worker.pid) - before
-                front_s = sum(map(cpu_s, front)) - fronts
-                told = (await asyncio.to_thread(generator.communicate))[0].decode().strip()
-    finally:
-        worker.kill()
-        worker.wait()
-        await publisher.close()
+    """One turn, told in a line."""
+    port, half = free_port(), len(orders) // 2
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Deployment(
+            f"load-{number}",
+            servers,
+            model,
+            Path(folder),
+            CLV_BATCH="500",
+            CLV_SESSION_TIMEOUT="30s",
+            CLV_WEB_PORT=str(port),
+        ) as shop,
+    ):
+        settings = shop.settings
+        messages = [order_message(one, settings.orders_topic, settings.currency) for one in orders]
+        await shop.make_topics()
+        await shop.publish(messages[:half])
+        worker = shop.worker()
+        await shop.applied(half)
+        users = sorted({one.user_id for one in orders[:half]})[:2_000]
+        await answered(port, users[0])
+        worker.pause()
+        await shop.publish(messages[half:])
+        pids = {
+            "worker": worker.pid,
+            "front": front_of(worker.pid),
+            "broker": servers.kafka.pid,
+            "Redis": servers.redis.pid,
+        }
+        clients, following = None, None
+        if kind == "load":
+            following = asyncio.create_task(follow(port))
+            clients = Clients(wrk, port, users, Path(folder))
+            await asyncio.sleep(2.0)
+        before = {name: cpu_s(pid) for name, pid in pids.items()}
+        began_s = time.monotonic()
+        worker.resume()
+        await shop.applied(len(messages))
+        wall_s = time.monotonic() - began_s
+        took = {name: cpu_s(pid) - before[name] for name, pid in pids.items()}
+        asked = clients.stop() if clients else None
+        rss, pss = shared_mb(pids["front"])
+        if following:
+            following.cancel()
     count = len(messages) - half
-    print(
-        f"  {kind:16} {count / wall_s:8,.0f} orders/s {1e6 * took_s / count:7.1f} us CPU an order,"
-        f" front {front_s / wall_s:.2f} cores  {told if kind != 'quiet' else ''}",
-        flush=True,
-    )
-    return {"wall": 1e6 * wall_s / count, "cpu": 1e6 * took_s / count}
+    cores = ", ".join(f"{name} {seconds / wall_s:.2f}" for name, seconds in took.items())
+    print(f"  {kind:6} {count / wall_s:7,.0f} orders/s; cores: {cores}; front {rss} ({pss}) MB")
+    if asked:
+        each = 1e6 / max(asked.answers, 1)
+        rate = asked.answers / asked.seconds
+        print(
+            f"         {rate:,.0f} answers/s, {asked.failed} failed, median {asked.median_ms},"
+            f" 99 % {asked.slowest_ms}; CPU an answer: front"
+            f" {1e6 * took['front'] / wall_s / rate:.0f} us, wrk {each * asked.cpu_s:.0f} us",
+            flush=True,
+        )
+    return {"wall": 1e6 * wall_s / count, "cpu": 1e6 * took["worker"] / count}
 
 
 async def main(count: int, turns: int) -> None:
+    """All turns, and their medians."""
+    wrk = from_debian("wrk", "wrk", "libluajit-5.1-2")
+    if wrk is None:
+        sys.exit("no wrk on the PATH, and none to be had from Debian")
     print(
         f"{count:,} orders, half of them measured; {CLIENTS} clients, {RATE:,} requests/s,"
         f" {STREAMS} streams; {platform.processor() or platform.machine()}, {os.cpu_count()} cores,"
@@ -236,24 +231,18 @@ async def main(count: int, turns: int) -> None:
         found: dict[str, list[Mapping[str, float]]] = {kind: [] for kind in TURNS}
         with EmbeddedKafka() as kafka, EmbeddedRedis() as redis:
             for number in range(turns):
-                for kind in TURNS:
-                    place = len(TURNS) * number + TURNS.index(kind)
-                    found[kind].append(await turn(kind, kafka, redis, model, orders, place))
+                for place, kind in enumerate(TURNS, len(TURNS) * number):
+                    servers = Servers(kafka, redis)
+                    found[kind].append(await turn(kind, servers, model, orders, place, wrk))
     quiet = {key: median(one[key] for one in found["quiet"]) for key in ("wall", "cpu")}
     for kind in TURNS:
         wall, cpu = (median(one[key] for one in found[kind]) for key in ("wall", "cpu"))
         print(
-            f"{kind:16} wall {wall:7.1f} us an order ({wall / quiet['wall'] - 1:+.1%}),"
+            f"{kind:6} wall {wall:7.1f} us an order ({quiet['wall'] / wall - 1:+.1%} orders/s),"
             f" CPU of the worker {cpu:7.1f} us ({cpu / quiet['cpu'] - 1:+.1%})"
         )
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case ["ask", port, users, seconds]:
-            if float(seconds):
-                asyncio.run(ask(int(port), users.split(","), float(seconds)))
-        case ["nothing", port]:
-            asyncio.run(answer_nothing(int(port)))
-        case given:
-            asyncio.run(main(*([int(one) for one in given] + [40_000, 3][len(given) :])))
+    given = [int(one) for one in sys.argv[1:]]
+    asyncio.run(main(*(given + [40_000, 3][len(given) :])))

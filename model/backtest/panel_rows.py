@@ -124,7 +124,7 @@ class SilentDays:
         X = scorer.vectors(table, users)
         clv, risks = scorer.clv_minor(X), scorer.risks(table)
         if risks is None:
-            risks = scorer.churn(X, pairs), np.full(len(pairs), -np.inf)
+            risks = scorer.model.churn(X), np.full(len(pairs), -np.inf)
         churn, found = risks
         references = np.array(self._references(logged, tracks, users), np.float64)
         better = np.zeros(len(logged), bool)

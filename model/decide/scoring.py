@@ -157,15 +157,14 @@ class Scorer:
         X = vectors_of(table)
         return X if self.attributes is None else self.attributes.beside(X, user_ids)
 
-    def rate(
-        self, X: Floats, pairs: Sequence[tuple[CustomerState, int] | None] | None = None
-    ) -> tuple[Ints, Floats]:
-        """The scores of feature vectors, and of the pairs that they are of, as arrays: CLV in minor
-        units, P(churn), which is NaN without a pair where it is by the customer's own gaps.
+    def rate(self, X: Floats, churn: Floats | None = None) -> tuple[Ints, Floats]:
+        """The scores of feature vectors, as arrays: CLV in minor units, P(churn); `churn` is what
+        is known of that by the customers' own gaps, NaN where nothing is.
 
         Raises ValueError where the model gives no number for one of them.
         """
-        churn = self.churn(X, pairs)
+        if churn is None:
+            churn = self.model.churn(X) if self.risk is None else np.full(len(X), np.nan)
         unknown = np.isnan(churn) & (X[:, _ORDERS_LIFETIME] > 0)
         checked = self._checked(X, np.where(unknown, 0.0, churn))
         return self.clv_minor(X), np.where(unknown, np.nan, checked)
@@ -185,18 +184,6 @@ class Scorer:
         if not np.isfinite(clv).all():
             raise self._not_finite()
         return clv.astype(np.int64)
-
-    def churn(self, X: Floats, pairs: Sequence[tuple[CustomerState, int] | None] | None) -> Floats:
-        """P(churn): the probability of no order within the horizon, shape (n,); NaN without a pair,
-        where it is by the customer's own gaps."""
-        if self.risk is None:
-            return self.model.churn(X)
-        found = np.full(len(X), np.nan)
-        known = [pair for pair in pairs or () if pair is not None]
-        if known:
-            has = [pair is not None for pair in pairs or ()]
-            found[has] = self.risk.predict(self.risk.rows(tabulate(known, self.calendar)))[0]
-        return found
 
     def indices(self, pairs: Sequence[tuple[CustomerState, int]]) -> list[float]:
         """The index by which a silence warns, of each pair (`model.estimators.risk.index`); -inf

@@ -75,13 +75,8 @@ class Risk(msgspec.Struct, frozen=True):
         if not self.means:
             return None
         terms = (rows - np.asarray(self.means)) * np.asarray(self.churn.weights)
-        return np.stack(
-            [
-                terms[:, [GROUP_OF[c] == group for c in self.columns]].sum(axis=1)
-                for group in GROUPS
-            ],
-            axis=1,
-        )
+        of = np.array([GROUP_OF[name] for name in self.columns])
+        return np.stack([terms[:, of == group].sum(axis=1) for group in GROUPS], axis=1)
 
     @property
     def baseline(self) -> float:

@@ -182,7 +182,7 @@ def _groups(model: ClvModel, X: Floats, y: Floats) -> list[GroupImportance]:
     for _ in range(_REPEATS):
         mixer = Mixer.of(X, X[rng.permutation(len(X))], model.feature_names)
         for group in groups:
-            rows = mixer.rows([other for other in groups if other is not group])
+            (rows,) = mixer.rows([[other for other in groups if other is not group]])
             drops[group.value].append(best - _ranks(estimator, rows, y))
     sizes = _contributions(model, X)
     listed = [

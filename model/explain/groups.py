@@ -83,26 +83,39 @@ class Mixer:
         fine = np.asarray((near | np.isnan(both)).all(axis=1))
         return cls(own, reference, names, sides, ~(fine[: len(own)] & fine[len(own) :]))
 
-    def rows(self, of_own: Collection[Group]) -> Floats:
-        """The customers with some groups of their own and the rest of the reference's, (n, k)."""
-        groups = groups_of(self.feature_names)
-        if set(groups) <= set(of_own):
-            return self.own
-        if not set(groups) & set(of_own):
-            return np.broadcast_to(self.reference, self.own.shape)
-        swapped = np.where(
-            [feature_of(name).group in of_own for name in self.feature_names],
-            self.own,
-            self.reference,
-        )
+    def rows(self, sets: Sequence[Collection[Group]]) -> Floats:
+        """The customers with the groups of each set of their own and the rest of the reference's,
+        shape (sets, n, k): all at once, since one customer costs little beside a call of NumPy."""
+        names = self.feature_names
+        group_of = [feature_of(name).group for name in names]
+        own = np.array([[group in of_own for group in group_of] for of_own in sets])
+        swapped = np.where(own[:, None, :], self.own, self.reference)
         if self._plain.all():
             return swapped
-        mixed = _mixed({group: self._sides[group in of_own] for group in Group}, self.feature_names)
+        owners = {
+            group: _Chosen(self._sides, np.array([[group in of_own] for of_own in sets]))
+            for group in Group
+        }
+        mixed = _mixed(owners, names)
         # A group in which two customers are equal must not matter, not by a rounding error either.
         for same in (self.own, self.reference):
             mixed = np.where(np.abs(mixed - same) <= _SAME * np.abs(same), same, mixed)
-        plain = self._plain | np.isinf(mixed).any(axis=1)
-        return np.where(plain[:, None], swapped, mixed)
+        plain = self._plain | np.isinf(mixed).any(axis=2)
+        plain |= np.isin(own.sum(axis=1, keepdims=True), [0, len(names)])
+        return np.where(plain[..., None], swapped, mixed)
+
+
+class _Chosen(dict[str, Floats]):
+    """Columns of customers and of those they are compared with, as sets have it, (sets, n)."""
+
+    def __init__(self, sides: Mapping[bool, Columns], own: NDArray[np.bool_]) -> None:
+        super().__init__()
+        self._sides, self._own = sides, own
+
+    def __missing__(self, name: str) -> Floats:
+        found = np.where(self._own, self._sides[True][name], self._sides[False][name])
+        self[name] = found
+        return found
 
 
 def _side(rows: Floats, names: tuple[str, ...]) -> Columns:
@@ -132,7 +145,7 @@ def _split(c: Columns, window: str, gross: Floats, share: Floats) -> None:
 
 
 def _mixed(owner: Mapping[Group, Columns], names: tuple[str, ...]) -> Floats:
-    """Rows whose groups belong to the given owners, of shape (n, len(names))."""
+    """Rows whose groups belong to the given owners, of shape (..., len(names))."""
     s, f = owner[Group.SILENCE], owner[Group.FREQUENCY]
     b, r = owner[Group.BASKETS], owner[Group.REFUNDS]
     silence = s["days_since_last_order"]
@@ -159,8 +172,11 @@ def _mixed(owner: Mapping[Group, Columns], names: tuple[str, ...]) -> Floats:
     repeat = np.where(b["frequency"] > 0, b["monetary_value_minor"], b["aov_minor_lifetime"])
     out["monetary_value_minor"] = np.where(f["frequency"] > 0, repeat, 0.0)
     out["orders_trend_30_90"] = (out["orders_30d"] + 1) / (out["orders_90d"] / 3 + 1)
-    n = max(len(column) for column in out.values())
-    return np.stack([np.broadcast_to(out[name], (n,)) for name in names], axis=1)
+    columns = [out[name] for name in names]
+    rows = np.empty((*np.broadcast_shapes(*(column.shape for column in columns)), len(names)))
+    for place, column in enumerate(columns):
+        rows[..., place] = column
+    return rows
 
 
 def _net(gross: Floats, refunds: Columns, window: str) -> Floats:

@@ -88,9 +88,8 @@ def _values(scorer: Scorer, mixer: Mixer) -> Ints:
         [group for i, group in enumerate(groups) if number >> i & 1]
         for number in range(1 << len(groups))
     ]
-    # Each row by itself once, each set after the other: the model sees them all at once.
-    clv_minor = scorer.clv_minor(np.concatenate([mixer.rows(own) for own in sets]))
-    return clv_minor.reshape(len(sets), -1).T
+    rows = mixer.rows(sets)
+    return scorer.clv_minor(rows.reshape(-1, rows.shape[-1])).reshape(len(sets), -1).T
 
 
 def shapley(values: Ints) -> Ints:

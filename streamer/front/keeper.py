@@ -25,7 +25,9 @@ _log = log.get(__name__)
 AGAIN_S: Final = 1.0
 # It gives itself two thirds of it.
 END_WITHIN_S: Final = 3.0
-# Turns without a report, after the first, after which a front is ended: it hangs.
+# Turns without a report, after the first, after which the worker answers beside a front, and after
+# which it is ended: it hangs.
+QUIET_TURNS: Final = 5
 SILENT_TURNS: Final = 60
 _LINE_BYTES: Final = 1 << 20
 
@@ -42,28 +44,37 @@ class Process(Protocol):
     async def wait(self) -> int: ...
 
 
+class StandIn(Protocol):
+    """Who answers at the address while no front does."""
+
+    async def stand_in(self, listener: socket.socket) -> None: ...
+    def stand_back(self) -> None: ...
+
+
 class Keeper:
     """Keeps a front running. `news` is what it is told each second; `answered` hears of requests by
     page, status and number."""
 
-    def __init__(self, news: Callable[[], News], answered: Answered) -> None:
+    def __init__(self, news: Callable[[], News], answered: Answered, stand_in: StandIn) -> None:
         self._news = news
         self._answered = answered
+        self._stand_in = stand_in
         self._silent, self._heard = 0, False
 
     async def run(self, listener: socket.socket, port: int, cluster: str) -> None:
         """Keeps it until cancelled. `port`: that of the worker's own pages."""
         task = Task(listener.fileno(), port, cluster)
         while True:
+            await self._stand_in.stand_in(listener)
             process = await _started(listener)
             try:
-                await self._keep(process, task)
+                await self._keep(process, task, listener)
             finally:
                 code = await _ended(process)
             _log.warning("front.ended", code=code)
             await asyncio.sleep(AGAIN_S)
 
-    async def _keep(self, process: Process, task: Task) -> None:
+    async def _keep(self, process: Process, task: Task, listener: socket.socket) -> None:
         """Talks with a front until it ends or hangs."""
         assert process.stdin is not None
         assert process.stdout is not None
@@ -76,6 +87,9 @@ class Keeper:
                 process.stdin.write(line(self._news()))
                 await asyncio.wait([hearing], timeout=TELL_S)
                 self._silent += self._heard
+                if self._silent == QUIET_TURNS:
+                    _log.warning("front.quiet", turns=QUIET_TURNS)
+                    await self._stand_in.stand_in(listener)
         except OSError:
             pass  # it has ended
         finally:
@@ -84,6 +98,7 @@ class Keeper:
     async def _hear(self, lines: asyncio.StreamReader) -> None:
         while text := await lines.readline():
             self._silent, self._heard = 0, True
+            self._stand_in.stand_back()
             for page, status, times in msgspec.json.decode(text, type=Report).answered:
                 self._answered(page, status, times)
 

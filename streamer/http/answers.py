@@ -14,7 +14,7 @@ import numpy.typing as npt
 from features.arrays import Floats
 from features.columns.rhythm import GROUPS
 from features.columns.table import tabulate
-from features.columns.vector import FEATURE_NAMES, vectors
+from features.columns.vector import FEATURE_NAMES, vectors_of
 from features.facts.state import CustomerState
 from features.times import rfc3339
 from model.decide.codec import CustomerRecord
@@ -94,16 +94,29 @@ def predictions(
     Raises BodyRefused where features are beyond what the model can score.
     """
     scorer = pipeline.judge.scorer
-    X = _matrix(scorer, rows)
-    pairs = [(r.facts, r.as_of_ms) if isinstance(r, FromOrders) else None for r in rows]
-    clv_minor, churn = _rated(scorer, rows, X, pairs)
+    at = [i for i, row in enumerate(rows) if isinstance(row, FromOrders)]
+    pairs = [(row.facts, row.as_of_ms) for row in rows if isinstance(row, FromOrders)]
+    table = tabulate(pairs, scorer.calendar) if pairs else None
+    X = np.empty((len(rows), len(FEATURE_NAMES)))
+    if table is not None:
+        X[at] = vectors_of(table)
+    for i, row in enumerate(rows):
+        if isinstance(row, FromFeatures):
+            X[i] = row.vector
+    if scorer.attributes is not None:
+        X = np.hstack([X, np.array([row.attributes for row in rows])])
+    seen = None if table is None or scorer.risk is None else scorer.risk.rows(table)
+    clv_minor, churn = _rated(scorer, rows, X, at, seen)
     parts: list[Parts] = []
     for start in range(0, len(rows), _EXPLAINED_AT_ONCE) if contributions else ():
         between()
         parts += explained(pipeline, X[start : start + _EXPLAINED_AT_ONCE])
     between()
+    churn_parts: list[ChurnParts] = [None] * len(rows)
+    if contributions:
+        for i, part in zip(at, churn_explained(scorer, pairs, seen), strict=True):
+            churn_parts[i] = part
     nothing: list[None] = [None] * len(rows)
-    churn_parts: Sequence[ChurnParts] = churn_explained(scorer, pairs) if contributions else nothing
     return [
         prediction_of(
             pipeline, worth, gone, row.as_of_ms if isinstance(row, FromOrders) else None, why, part
@@ -160,22 +173,29 @@ def explained(pipeline: Pipeline, X: Floats) -> list[Parts]:
 
 
 def churn_explained(
-    scorer: Scorer, pairs: Sequence[tuple[CustomerState, int] | None]
+    scorer: Scorer, pairs: Sequence[tuple[CustomerState, int]], seen: Floats | None
 ) -> list[ChurnParts]:
-    """What P(churn) of each customer as of an instant is made of; None where nobody bought, or the
-    model cannot say."""
-    found: list[ChurnParts] = [None] * len(pairs)
-    known = [i for i, p in enumerate(pairs) if p and p[0].last_purchase_day is not None]
+    """What P(churn) of each customer as of an instant is made of, of the rows that the model sees
+    of them; None where nobody bought, or the model cannot say."""
     risk = scorer.risk
-    if risk is None or not known:
-        return found
-    table = tabulate([pair for i in known if (pair := pairs[i])], scorer.calendar)
-    parts = risk.parts(risk.rows(table))
-    for i, row in zip(known, [] if parts is None else parts.tolist(), strict=parts is not None):
-        groups = sorted(zip(GROUPS, row, strict=True), key=lambda part: -abs(part[1]))
-        baseline = round(1.0 / (1.0 + exp(-risk.baseline)), 6)
-        found[i] = (baseline, tuple(ChurnContribution(g, round(v, 4)) for g, v in groups))
-    return found
+    parts = None if risk is None or seen is None else risk.parts(seen)
+    if risk is None or parts is None:
+        return [None] * len(pairs)
+    baseline = round(1.0 / (1.0 + exp(-risk.baseline)), 6)
+    return [
+        None
+        if facts.last_purchase_day is None
+        else (
+            baseline,
+            tuple(
+                ChurnContribution(group, round(log_odds, 4))
+                for group, log_odds in sorted(
+                    zip(GROUPS, row, strict=True), key=lambda part: -abs(part[1])
+                )
+            ),
+        )
+        for (facts, _), row in zip(pairs, parts.tolist(), strict=True)
+    ]
 
 
 def newest_ms(customer: CustomerRecord) -> int:
@@ -183,32 +203,18 @@ def newest_ms(customer: CustomerRecord) -> int:
     return max(customer.facts.newest_ms, 0)
 
 
-def _matrix(scorer: Scorer, rows: Sequence[Row]) -> Floats:
-    """What the model sees of all rows, shape (n, k): feature vectors, and attributes."""
-    X = np.empty((len(rows), len(FEATURE_NAMES)))
-    at = [i for i, row in enumerate(rows) if isinstance(row, FromOrders)]
-    pairs = [(row.facts, row.as_of_ms) for row in rows if isinstance(row, FromOrders)]
-    if pairs:
-        X[at] = vectors(pairs, scorer.calendar)
-    for i, row in enumerate(rows):
-        if isinstance(row, FromFeatures):
-            X[i] = row.vector
-    if scorer.attributes is None:
-        return X
-    return np.hstack([X, np.array([row.attributes for row in rows])])
-
-
 def _rated(
-    scorer: Scorer,
-    rows: Sequence[Row],
-    X: Floats,
-    pairs: Sequence[tuple[CustomerState, int] | None],
+    scorer: Scorer, rows: Sequence[Row], X: Floats, at: Sequence[int], seen: Floats | None
 ) -> tuple[npt.NDArray[np.int64], Floats]:
-    """CLVs in minor units, and P(churn). Raises BodyRefused for ready features whose CLV is no
-    number that JSON can carry."""
+    """CLVs in minor units, and P(churn), known of the rows `at` by what the model sees of them.
+    Raises BodyRefused for ready features whose CLV is no number that JSON can carry."""
+    churn = None
+    if scorer.risk is not None and seen is not None:
+        churn = np.full(len(rows), np.nan)
+        churn[at] = scorer.risk.churn.probability(seen)
     with np.errstate(all="ignore"):
         try:
-            clv_minor, churn = scorer.rate(X, pairs)
+            clv_minor, churn = scorer.rate(X, churn)
         except ValueError:
             _refuse(rows, ~np.isfinite(scorer.model.clv(X)))
             raise

@@ -1,18 +1,22 @@
-"""Customers of the live state, looked up and scored together: who asks while others are worked out
-is in the next batch. So a customer costs a tenth where many ask, and nobody waits for company."""
+"""Customers of the live state, looked up and scored together: who asks while others are looked up
+is in the next batch. So a customer costs a twentieth where many ask, and nobody waits for company.
+
+A batch is worked out in the event loop: in a thread it would compete with it for the interpreter.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
+from features.facts.state import StateError
 from model.decide import codec as customer_bytes
+from model.decide.codec import CustomerRecord
 from streamer.clock import Clock
 from streamer.http.answers import newest_ms
 from streamer.http.customer_view import (
@@ -38,7 +42,6 @@ _json = msgspec.json.Encoder()
 
 # An answer, or what is to be raised for the one who asked.
 Answer: TypeAlias = bytes | Exception
-InThread = Callable[[Callable[[], list[Answer]]], Awaitable[list[Answer]]]
 
 
 class NotReady(Exception):
@@ -76,11 +79,10 @@ class _Asked:
 
 
 class Lookups:
-    """The customers that are being asked for; `in_thread` works a batch out."""
+    """The customers that are being asked for."""
 
-    def __init__(self, source: Source, in_thread: InThread) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
-        self._in_thread = in_thread
         self._waiting: deque[_Asked] = deque()
         self._working: asyncio.Task[None] | None = None
 
@@ -118,11 +120,12 @@ class Lookups:
             count = await source.partitions()
             users = [one.user_id for one in batch]
             found = await find_customers(users, source.store, source.topic, count)
-            places = list({one[0] for one in found if one is not None})
+            timed = any(one.wanted == "event-time" for one in batch)
+            places = list({one[0] for one in found if one is not None}) if timed else []
             claims = await asyncio.gather(*map(source.store.peek, places))
         stands = dict(zip(places, claims, strict=True))
-        work = partial(_seen, batch, found, stands, source.clock.now_ms(), pipeline)
-        return dict(zip(map(id, batch), await self._in_thread(work), strict=True))
+        answers = _seen(batch, found, stands, source.clock.now_ms(), pipeline)
+        return dict(zip(map(id, batch), answers, strict=True))
 
 
 def _seen(
@@ -135,12 +138,13 @@ def _seen(
     """What each is answered."""
     answers: list[Answer] = [UnknownCustomer()] * len(batch)
     sought: dict[int, Sought] = {}
-    for at, (one, place) in enumerate(zip(batch, found, strict=True)):
-        if place is not None:
-            try:
-                sought[at] = _sought(one, place, stands[place[0]], now_ms)
-            except Exception as error:
-                answers[at] = error
+    known = [(at, one, place) for at, one in enumerate(batch) if (place := found[at]) is not None]
+    customers = customer_bytes.decode_all([state for _, _, (_, state, _) in known])
+    for (at, one, place), customer in zip(known, customers, strict=True):
+        try:
+            sought[at] = _sought(one, place, customer, stands.get(place[0]), now_ms)
+        except (BodyRefused, StateError) as error:
+            answers[at] = error
     try:
         seen = views(list(sought.values()), pipeline) if sought else []
         answers_of = dict(zip(sought, map(_json.encode, seen), strict=True))
@@ -156,9 +160,16 @@ def _seen(
     return answers
 
 
-def _sought(asked: _Asked, found: Found, claim: Claim | None, now_ms: int) -> Sought:
-    """Raises BodyRefused for an `as_of` that is none, and StateError."""
-    customer = customer_bytes.decode(found[1])
+def _sought(
+    asked: _Asked,
+    found: Found,
+    customer: CustomerRecord | StateError,
+    claim: Claim | None,
+    now_ms: int,
+) -> Sought:
+    """Raises BodyRefused for an `as_of` that is none, and the StateError."""
+    if isinstance(customer, StateError):
+        raise customer
     earliest_ms = newest_ms(customer)
     if asked.wanted == "now":
         as_of_ms = max(now_ms, earliest_ms)

@@ -51,6 +51,8 @@ OPENAPI_PATH: Final = "/openapi.json"
 MAX_WAITING: Final = 8
 RETRY_STORE_S: Final = 5
 RETRY_MODEL_S: Final = 5
+# A topic that has grown is read by workers that are started anew.
+COUNTED_S: Final = 1.0
 # For so long a request waits for those before it: it has to be answered before the server cuts its
 # connection off.
 TURN_WITHIN_S: Final = 5.0
@@ -83,13 +85,14 @@ class Api:
         default_factory=lambda: Bodies(MAX_BODY_BYTES, MAX_WAITING * MAX_BODY_BYTES)
     )
     _lookups: Lookups = field(init=False)
-    # A thread for records, and one for customers, who need not wait for a thousand records.
+    _counted: tuple[int | None, float] = (None, 0.0)
+    # A thread for records, and one for lists, which need not wait for a thousand records.
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="api")
     )
 
     def __post_init__(self) -> None:
-        self._lookups = Lookups(self, self._in_thread)
+        self._lookups = Lookups(self)
 
     def add_to(self, web: GuardedWeb) -> None:
         """Adds the pages to the server, before it starts."""
@@ -148,8 +151,12 @@ class Api:
     # --- inside -----------------------------------------------------------------------------
 
     async def partitions(self) -> int:
-        """How many partitions the states lie in. Raises NotReady."""
-        count = await self.store.partition_count(self.topic)
+        """How many partitions the states lie in, as of the last second. Raises NotReady."""
+        count, asked_s = self._counted
+        now_s = self.clock.monotonic_s()
+        if count is None or now_s - asked_s > COUNTED_S:
+            count = await self.store.partition_count(self.topic)
+            self._counted = count, now_s
         if count is None:
             raise NotReady("no partition of the orders topic was claimed yet", RETRY_STORE_S)
         return count

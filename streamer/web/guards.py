@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Callable, Collection
+from functools import lru_cache
 from typing import Final
 
 from aiohttp.typedefs import Handler, Middleware
@@ -37,8 +38,13 @@ class Token:
 
 def is_from_here(request: Request) -> bool:
     """Whether the request asks for this machine by a name that only it can mean."""
+    return _means_here(request.host)
+
+
+@lru_cache
+def _means_here(authority: str) -> bool:
     try:
-        host = URL(f"http://{request.host}").host
+        host = URL(f"http://{authority}").host
     except ValueError:
         return False
     return host is not None and is_loopback(host)

@@ -80,6 +80,7 @@ class GuardedWeb:
         self.bound: tuple[str, int] | None = None
         self._app = Application()
         self._runner: AppRunner | None = None
+        self._second: asyncio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._most_bytes: dict[str, int] = {}
         # Who has a connection, by the path that has places of its own.
@@ -115,6 +116,14 @@ class GuardedWeb:
         """Answers DELETE; before the server starts."""
         self._app.router.add_delete(path, handler, expect_handler=_expects)
 
+    def add_excuse(self, detail: str) -> None:
+        """Answers whatever is no page with 503; before the server starts, after all pages."""
+
+        async def excuse(request: Request) -> StreamResponse:
+            return problem(503, detail, retry_after_s=1)
+
+        self._app.router.add_route("*", "/{path:.*}", excuse, expect_handler=_expects)
+
     def relay(self, paths: Collection[str], port: int) -> None:
         """Has these paths answered by the server at a port of this machine, which guards them."""
         self._relayed, self._relay_port = paths, port
@@ -134,7 +143,25 @@ class GuardedWeb:
         self.bound = listener.getsockname()[:2]
         self._sweeping = asyncio.create_task(self._sweep())
 
+    async def stand_in(self, listener: socket.socket) -> None:
+        """Answers who connects to another socket as well, which stays open, until `stand_back`."""
+        if self._second is None:
+            loop, guest = asyncio.get_running_loop(), self._lobby.guest
+            self._second = await loop.create_server(guest, sock=listener.dup(), backlog=_BACKLOG)
+
+    def stand_back(self) -> None:
+        """Ends what `stand_in` began; who is being answered is answered."""
+        if self._second is not None:
+            self._second.close()
+            self._second = None
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether it answers for another."""
+        return self._second is not None
+
     async def stop_server(self) -> None:
+        self.stand_back()
         self.closing.set()
         if self._sweeping is not None:
             self._sweeping.cancel()

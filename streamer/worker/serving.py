@@ -134,10 +134,11 @@ class Serving:
         is asked of it here. Raises AddressTaken."""
         serve(self._web, self._unhealthy, self._unready, self._exposition)
         self._web.add_page("/model", answering(self._models.page))
+        self._web.add_excuse("the pages are being started; ask again in a second")
         address = await _free(self._settings.web_bind, self._settings.web_port)
         await self._web.start_server(listening("127.0.0.1", 0))
         assert self._web.bound is not None
-        keeper = Keeper(self._news, self._metrics.api_answered)
+        keeper = Keeper(self._news, self._metrics.api_answered, self._web)
         return keeper.run(address, self._web.bound[1], self._cluster)
 
     def _news(self) -> News:
@@ -160,6 +161,8 @@ class Serving:
         complaints = list(self._partitions.outage.reasons)
         if not self._model_read.done():
             complaints.append("model: being read")
+        if self._web.stands_in:
+            complaints.append("pages: being started")
         if not self._lane.ready:
             complaints.append("partitions: not all that the group assigned are claimed")
         if (self._watchdog.signs.fetch_age_s or 0) > SILENT_BROKER_S:

@@ -227,9 +227,11 @@ async def test_a_ready_worker_answers_on_the_loopback_address_alone(live: Deploy
         finally:
             connection.close()
 
-    for path in ("/healthz", "/readyz"):
-        status, body = await asyncio.to_thread(get, path)
-        assert (status, body) == (200, b'{"ok":true,"reasons":[]}')
+    # Alive before its pages are there; then ready.
+    assert await asyncio.to_thread(get, "/healthz") == (200, b'{"ok":true,"reasons":[]}')
+    while (await asyncio.to_thread(get, "/readyz"))[0] == 503:
+        await asyncio.sleep(0.05)
+    assert await asyncio.to_thread(get, "/readyz") == (200, b'{"ok":true,"reasons":[]}')
     for path in ("/table/", "/router/", "/stats/", "/graph/", "/metrics/"):
         assert (await asyncio.to_thread(get, path))[0] == 404
     # A server on every address would answer here as well.

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from streamer.metrics import DECLARED
-from tests.support.project.promtool import promtool
+from tests.support.project.debian import from_debian
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "ops" / "prometheus"
@@ -66,7 +66,7 @@ def test_panels_do_not_overlap() -> None:
 
 
 def test_each_alert_fires_and_is_quiet_as_promtool_sees_it() -> None:
-    binary = promtool()
+    binary = from_debian("promtool", "prometheus")
     if binary is None:
         pytest.skip("no promtool on the PATH, and none to be had from Debian")
     for what in (["check", "rules", "rules.yml"], ["test", "rules", "tests.yml"]):

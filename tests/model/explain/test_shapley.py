@@ -49,7 +49,7 @@ def _by_permutations(by: Scorer, row: Floats) -> dict[str, float]:
     mixer = Mixer.of(row[None, :], np.array(by.typical), FEATURE_NAMES)
 
     def value(groups: tuple[Group, ...]) -> int:
-        return int(by.rate(mixer.rows(groups))[0][0])
+        return int(by.rate(mixer.rows([groups])[0])[0][0])
 
     totals = dict.fromkeys(_GROUPS, 0)
     for order in permutations(_GROUPS):
@@ -155,17 +155,17 @@ def test_customers_mixed_with_themselves_are_themselves(
     mixer = Mixer.of(one[None, :], one, FEATURE_NAMES)
     for group in _GROUPS:
         # Of 10**11 ordered and sent back, the arithmetic may leave a thousandth of a minor unit.
-        np.testing.assert_allclose(mixer.rows([group])[0], one, rtol=1e-9, atol=1e-3)
+        np.testing.assert_allclose(mixer.rows([[group]])[0, 0], one, rtol=1e-9, atol=1e-3)
     mixed = Mixer.of(one[None, :], other, FEATURE_NAMES)
-    assert np.array_equal(mixed.rows(_GROUPS)[0], one)
-    assert np.array_equal(mixed.rows([])[0], other)
+    assert np.array_equal(mixed.rows([_GROUPS])[0, 0], one)
+    assert np.array_equal(mixed.rows([[]])[0, 0], other)
 
 
 def test_customers_of_a_shop_mix_to_customers_that_can_be() -> None:
     X, names = modelling.known(), list(FEATURE_NAMES)
     mixer = Mixer.of(X, typical(X), FEATURE_NAMES)
     for group in _GROUPS:
-        rows = mixer.rows([group])
+        (rows,) = mixer.rows([[group]])
         column = {name: rows[:, i] for i, name in enumerate(names)}
         np.testing.assert_allclose(
             column["T_days"] - column["recency_days"], column["days_since_last_order"]

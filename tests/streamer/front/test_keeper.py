@@ -61,6 +61,24 @@ class FakeFront:
         return list(self.stdin.lines)
 
 
+class FakeWeb:
+    """The worker's own server: whether it answers for a front."""
+
+    def __init__(self) -> None:
+        self.stands_in = False
+
+    async def stand_in(self, listener: object) -> None:
+        self.stands_in = True
+
+    def stand_back(self) -> None:
+        self.stands_in = False
+
+    async def turned(self, stands_in: bool) -> None:
+        async with asyncio.timeout(10):
+            while self.stands_in is not stands_in:
+                await asyncio.sleep(0)
+
+
 class Kept:
     """A keeper under test: its fronts, and what it heard of requests."""
 
@@ -77,7 +95,8 @@ class Kept:
             return self.fronts[-1]
 
         monkeypatch.setattr(keeper, "_started", start)
-        self.keeper = Keeper(lambda: NEWS, lambda *one: self.answered.append(one))
+        self.web = FakeWeb()
+        self.keeper = Keeper(lambda: NEWS, lambda *one: self.answered.append(one), self.web)
 
     async def __aenter__(self) -> Kept:
         self._listener = listening("127.0.0.1", 0)
@@ -134,6 +153,23 @@ async def test_one_that_hangs_is_killed_and_started_again(monkeypatch: pytest.Mo
         kept.fronts[0].stdout.feed_data(line(Report([])))
         await kept.front(2)
         assert kept.fronts[0].killed
+
+
+async def test_the_worker_answers_itself_until_a_front_does_and_where_one_ends_or_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Kept(monkeypatch) as kept:
+        for number in (1, 2):
+            front = await kept.front(number)
+            await front.heard(keeper.QUIET_TURNS + 3)
+            assert kept.web.stands_in
+            front.stdout.feed_data(line(Report([])))
+            await kept.web.turned(False)
+            await kept.web.turned(True)  # it says nothing more
+            front.stdout.feed_data(line(Report([])))
+            await kept.web.turned(False)
+            front.end(1)
+            await kept.web.turned(True)
 
 
 async def test_one_ends_with_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:

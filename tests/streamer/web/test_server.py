@@ -46,6 +46,30 @@ async def serving(
     await server.stop_server()
 
 
+async def test_it_answers_for_another_at_a_socket_that_stays_open() -> None:
+    server = GuardedWeb(None)
+    serve(server, well, well, lambda: b"")
+    server.add_excuse("not yet")
+    await server.start_server(listening("127.0.0.1", 0))
+    with listening("127.0.0.1", 0) as other:
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+        async with ClientSession(timeout=ClientTimeout(10)) as session:
+            for _ in range(2):
+                await server.stand_in(other)
+                async with session.get(f"{url}/healthz") as answer:
+                    assert (server.stands_in, answer.status) == (True, 200)
+                async with session.post(f"{url}/orders", data=b"{}") as answer:
+                    told = await answer.json(content_type="application/problem+json")
+                    assert (told["status"], told["detail"]) == (503, "not yet")
+                    assert answer.headers["Retry-After"] == "1"
+                server.stand_back()
+                # Who connects now waits for the one whose place it is.
+                with pytest.raises(TimeoutError):
+                    await session.get(f"{url}/healthz", timeout=ClientTimeout(0.05))
+        assert not server.stands_in
+    await server.stop_server()
+
+
 async def test_the_pages_answer_with_what_was_found() -> None:
     complaints: list[str] = []
 
