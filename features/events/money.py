@@ -78,6 +78,15 @@ def max_amount_major(currency: str) -> int:
     return int(MAX_AMOUNT_DOLLARS * 10 ** _PER_DOLLAR.get(currency, 0))
 
 
+NO_CURRENCY: Final = "XXX"
+"""ISO 4217 for no currency: what amounts are in where nothing names one."""
+
+
+def currency_name(code: str) -> str:
+    """What to call a currency before people."""
+    return "currency units" if code == NO_CURRENCY else code
+
+
 def money_text(major: float, currency: str, *, signed: bool = False) -> str:
     """An amount in major units for people: thousands grouped, the decimals of its currency; with
     a plus where it is above 0, if `signed`.

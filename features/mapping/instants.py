@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import Final
 
+from features.mapping.numbers import western
 from features.times import InstantError, NaiveInstant, epoch_ms, wire_ms, zone_named
 
 ISO: Final = "iso"
@@ -65,6 +66,8 @@ def _offset(name: str) -> tzinfo | None:
 
 
 def _read(value: object, form: str, zone: tzinfo | None) -> int:
+    if isinstance(value, str):
+        value = western(value)
     if form == ISO:
         return _iso(value, zone)
     if form in EPOCHS:
@@ -73,9 +76,7 @@ def _read(value: object, form: str, zone: tzinfo | None) -> int:
     if form in DAYS:
         days = timedelta(days=_number(value, form))
         return _in_zone(datetime.combine(DAYS[form], time()) + days, zone)
-    if not isinstance(value, str):
-        value = str(value)
-    return _in_zone(_parsed(value.strip(), form), zone)
+    return _in_zone(_parsed(str(value).strip(), form), zone)
 
 
 def _iso(value: object, zone: tzinfo | None) -> int:

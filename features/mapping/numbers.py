@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from decimal import Context, Decimal, InvalidOperation
 from typing import Final
@@ -39,7 +40,7 @@ def number_of(value: object, decimal: str) -> Decimal:
         decimal = "."
     if not isinstance(value, str):
         raise AmountError("is not a number")
-    text = value.strip()
+    text = western(value.strip())
     if len(text) > _MOST_CHARS:
         raise AmountError("is not a number")
     if decimal == "." and _PLAIN.fullmatch(text) and text.isascii():
@@ -58,6 +59,18 @@ def number_of(value: object, decimal: str) -> Decimal:
     digits = re.sub(rf"['’{re.escape(other)}]", "", found[3]).replace(",", ".")
     number = Decimal(digits)
     return -number if negative or signs == ["-"] else number
+
+
+def western(text: str) -> str:
+    """A text with the digits and the marks of other scripts as Europe has them.
+
+    >>> western("۱٬۲۳۴٫۵۰")
+    '1,234.50'
+    """
+    if text.isascii():
+        return text
+    digits = (str(unicodedata.decimal(mark)) if mark.isdecimal() else mark for mark in text)
+    return "".join(digits).replace("٬", ",").replace("٫", ".")
 
 
 def _scientific(text: str) -> bool:

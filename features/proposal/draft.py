@@ -11,11 +11,7 @@ from typing import Any, Final
 
 FIELDS: Final = ("order_id", "user_id", "ts", "amount", "currency", "type")
 """What an answer may name a column for."""
-NO_CURRENCY: Final = "XXX"
-NO_CURRENCY_NAMED: Final = (
-    f"no currency is named, so amounts are in {NO_CURRENCY}, none; --currency EUR"
-)
-"""ISO 4217 for no currency: what amounts are in where nothing names one."""
+NO_CURRENCY_NAMED: Final = "no currency is named: amounts are in currency units; --currency EUR"
 LEAST: Final = 0.4
 """From how much a score makes a column a candidate."""
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -10,6 +10,7 @@ from datetime import date, datetime
 from typing import Any, Final
 
 from features.mapping.instants import TimeFormat, zone_of
+from features.mapping.numbers import western
 from features.proposal.names import WORDS
 from features.times import InstantError, NaiveInstant
 
@@ -24,6 +25,7 @@ _DATES: Final = (
     (re.compile(r"\d{1,2} [A-Za-z]{3} \d{4}"), "%d %b %Y"),
     (re.compile(r"\d{1,2}-[A-Za-z]{3}-\d{4}"), "%d-%b-%Y"),
     (re.compile(r"[A-Za-z]{3} \d{1,2}, \d{4}"), "%b %d, %Y"),
+    (re.compile(r"(\d{4})年(\d{1,2})月(\d{1,2})日"), "%Y年%m月%d日"),
     (re.compile(r"\d{8}"), "%Y%m%d"),
 )
 _CLOCK: Final = re.compile(
@@ -53,7 +55,7 @@ def times_of(values: Sequence[Any], *, named: bool) -> TimesFound | None:
     if all(isinstance(value, datetime | date) for value in values):
         naive = any(getattr(value, "tzinfo", None) is None for value in values)
         return TimesFound(("iso",), naive)
-    texts = [str(value).strip() for value in values]
+    texts = [western(str(value).strip()) for value in values]
     if _all_iso(texts):
         return TimesFound(("iso",), any(_is_naive(text) for text in texts))
     if named and (epoch := _epoch(texts)):
@@ -158,13 +160,15 @@ def _parts(text: str) -> tuple[str, str, tuple[str, ...], bool] | None:
 @dataclass(frozen=True, slots=True)
 class AmountsFound:
     """How amounts are written: the decimal mark (None: their texts leave it open), the currency
-    beside them, and whether some are below 0 and all are whole."""
+    beside them (`currencies`: all of them, where there are several), and whether some are below 0
+    and all are whole."""
 
     decimal: str | None
     currency: str | None
     negative: bool
     whole: bool
     example: str = ""
+    currencies: tuple[str, ...] = ()
 
 
 def amounts_of(values: Sequence[Any]) -> AmountsFound | None:
@@ -174,7 +178,7 @@ def amounts_of(values: Sequence[Any]) -> AmountsFound | None:
     unclear, example = 0, ""
     negative, whole, fits = False, True, 0
     for value in values:
-        text = str(value).strip()
+        text = western(str(value).strip())
         digits = re.sub(r"[^\d.,]", "", text).strip(".,")
         letters = re.sub(r"[\d.,\s'’()+-]", "", text).replace("\u2212", "")
         if not digits or len(letters) > 4 or not re.search(r"\d", digits):
@@ -193,11 +197,14 @@ def amounts_of(values: Sequence[Any]) -> AmountsFound | None:
         return None
     code = codes.most_common(1)[0][0]
     currency = code if code and code != "$" else None
+    several = tuple(code for code, _ in codes.most_common() if code)
+    several = several if len(several) > 1 else ()
     if says[","] and says["."]:
-        return AmountsFound(None, currency, negative, False, example)
+        return AmountsFound(None, currency, negative, False, example, several)
     if not says and unclear:
-        return AmountsFound(None, currency, negative, False, example)
-    return AmountsFound("," if says[","] else ".", currency, negative, whole)
+        return AmountsFound(None, currency, negative, False, example, several)
+    decimal = "," if says[","] else "."
+    return AmountsFound(decimal, currency, negative, whole, "", several)
 
 
 def _decimal_mark(digits: str) -> str:
@@ -214,6 +221,11 @@ def _decimal_mark(digits: str) -> str:
     if len(tail) != 3 or len(head) > 3 or head.startswith("0"):
         return mark
     return "?"
+
+
+def signs_of(code: str) -> tuple[str, ...]:
+    """What stands for a currency beside amounts."""
+    return (code, *(sign for sign, of in _SIGNS.items() if of == code))
 
 
 def code_in(name: str) -> str | None:

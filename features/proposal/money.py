@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from features.events.money import NO_CURRENCY
 from features.proposal.draft import (
     LEAST,
-    NO_CURRENCY,
     NO_CURRENCY_NAMED,
     Draft,
     SampleColumn,
+    raw,
     toml_text,
 )
-from features.proposal.formats import AmountsFound, amounts_of, code_in
-from features.proposal.names import LINES, plain, score
+from features.proposal.formats import AmountsFound, amounts_of, code_in, signs_of
+from features.proposal.names import ADJUSTED, BESIDE, LINES, plain, score
 
 _CLOSE: Final = 0.12
 _MOST_WHOLE: Final = 100
@@ -38,6 +40,7 @@ def find_amount(draft: Draft) -> AmountsFound | None:
     ]
     by_line = _by_line(draft, found) if not named else None
     if by_line and (not ranked or ranked[0][0] < 0.75 or ranked[0][1].path == by_line[1].path):
+        _ask_for_rest(draft, by_line[1], found, of_line=True)
         return _write_by_line(draft, *by_line, found)
     if not ranked:
         draft.ask("--column amount=NAME", "no column is known as the amount of an order")
@@ -51,6 +54,8 @@ def find_amount(draft: Draft) -> AmountsFound | None:
         names = ", ".join(one.name for one in [column, *rivals][:5])
         draft.ask("--column amount=NAME", f"what a customer paid may be any of {names}")
         return None
+    if named is None:
+        _ask_for_rest(draft, column, found, of_line=bool(LINES & set(plain(column.name).split())))
     why = "named so" if named else "its name" if sure else "the only column of amounts"
     draft.take("amount", column, 1.0 if named else sure or 0.6, why)
     amounts = found[column.path]
@@ -59,6 +64,35 @@ def find_amount(draft: Draft) -> AmountsFound | None:
         draft.lines["rows"] = '"line-items"'
         draft.notes.append(f"{column.name} is of a line: the lines of an order are added up")
     return amounts
+
+
+def _ask_for_rest(
+    draft: Draft, column: SampleColumn, found: Mapping[str, AmountsFound], *, of_line: bool
+) -> None:
+    """Asks where an amount may not be all, or no longer be right: of a line that has taxes and
+    shipping beside it, or of an order whose total was corrected in another column."""
+    for path in found:
+        other = draft.columns[path]
+        words = set(plain(other.name).split())
+        if path == column.path or not any(re.search("[1-9]", text) for text in other.texts):
+            continue
+        option = f"--column amount={json.dumps(column.name)}"
+        if words & ADJUSTED and score(other.name, "amount") >= LEAST:
+            draft.ask(
+                option,
+                f"{other.name} has other sums than {column.name}: {option} or --column"
+                f" amount={json.dumps(other.name)} says which counts; a --mapping may subtract one"
+                " from the other",
+            )
+        elif of_line and words & BESIDE:
+            draft.ask(
+                option,
+                f"{column.name} is of a line, and has {other.name} beside it: {option} counts it"
+                " alone, a --mapping with a list of paths adds them up",
+            )
+        else:
+            continue
+        return
 
 
 def _by_line(
@@ -158,9 +192,35 @@ def find_currency(draft: Draft, amounts: AmountsFound | None) -> None:
                 )
             return
     money = draft.guessed("amount")
+    if amounts and amounts.currencies and money and draft.answers.currency is None:
+        _currency_by_sign(draft, money.path, amounts.currencies)
+        return
     header = code_in(draft.columns[money.path].name) if money else None
     code = draft.answers.currency or (amounts.currency if amounts else None) or header
     if code is None:
         code = NO_CURRENCY
         draft.notes.append(NO_CURRENCY_NAMED)
     draft.lines["currency"] = toml_text(code)
+
+
+def _currency_by_sign(draft: Draft, path: str, codes: Sequence[str]) -> None:
+    """The currency of each row, by what stands beside its amount."""
+    column = draft.columns[path]
+    if "$" in codes:
+        draft.ask(
+            "--column currency=NAME",
+            f"{column.name} has amounts in {' and in '.join(codes)}, and which dollars $ are is not"
+            " said: name a column that has the currency, or split the file",
+        )
+        return
+    most, *others = codes
+    chosen = " || ".join(
+        f"(contains(to_string({path}), {raw(sign)}) && {raw(code)})"
+        for code in others
+        for sign in signs_of(code)
+    )
+    draft.lines["currency"] = toml_text(f"{chosen} || {raw(most)}")
+    draft.notes.append(
+        f"{column.name} has amounts in {', '.join(codes)}: orders in {most} count, the others are"
+        " set aside"
+    )

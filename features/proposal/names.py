@@ -22,6 +22,8 @@ _AGAINST: Final = {
     "order_id": ((frozenset(WORDS["not_order_id"]), 0.5),),
 }
 LINES: Final = frozenset(WORDS["lines"])
+BESIDE: Final = frozenset(WORDS["beside"])
+ADJUSTED: Final = frozenset(WORDS["adjusted"])
 TOTALS: Final = frozenset(WORDS["totals"])
 PARTLY: Final = frozenset(WORDS["partly"])
 _TAXES: Final = frozenset(WORDS["taxes"])

@@ -128,16 +128,13 @@ def _status(draft: Draft, column: SampleColumn, known: Mapping[str, str]) -> Non
 
 
 def _refunded_column(draft: Draft) -> SampleColumn | None:
-    for path, column in draft.columns.items():
-        if (
-            path in draft.taken
-            or not column.values
-            or score(column.name, "refunded_amount") < LEAST
-        ):
-            continue
-        if amounts_of(column.values):
-            return column
-    return None
+    scores = {
+        path: score(column.name, "refunded_amount")
+        for path, column in draft.columns.items()
+        if path not in draft.taken and score(column.name, "quantity") < LEAST
+    }
+    ranked = [column for _, column in draft.best(scores)]
+    return next((column for column in ranked if amounts_of(column.values)), None)
 
 
 def _refunded(draft: Draft) -> None:

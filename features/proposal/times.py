@@ -93,7 +93,9 @@ def _clock(draft: Draft, date_column: SampleColumn) -> SampleColumn | None:
     for column in draft.columns.values():
         if column.path != date_column.path and score(column.name, "clock") >= LEAST:
             texts = column.texts
-            if texts and all(re.fullmatch(r"\d{1,2}:\d{2}(:\d{2})?", one) for one in texts):
+            if texts and all(
+                re.fullmatch(r"\d{1,2}:\d{2}(:\d{2})?( ?[AaPp][Mm])?", one) for one in texts
+            ):
                 return column
     return None
 
@@ -118,4 +120,7 @@ def _forms(found: TimesFound) -> str:
 
 
 def _clock_form(text: str) -> str:
-    return "%H:%M:%S" if text.count(":") == 2 else "%H:%M"
+    form = "%H:%M:%S" if text.count(":") == 2 else "%H:%M"
+    if text[-1] not in "mM":
+        return form
+    return f"{form.replace('%H', '%I')}{' ' * (' ' in text)}%p"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from features.events.money import currency_name
 from model.artifact.files import MANIFEST_FILE, MODEL_FILE
 from model.evaluate.metrics import ChurnMetrics, ClvMetrics, Decile
 from model.report.escape import markdown
@@ -63,7 +64,8 @@ def _head(manifest: Manifest) -> str:
     kind = f"`{manifest.kind}`" if manifest.kind else "not named"
     rows = [
         ("kind", f"{kind}, {options}" if options else kind),
-        ("says", f"net revenue of the next {manifest.horizon_days} days in {manifest.currency},"
+        ("says", f"net revenue of the next {manifest.horizon_days} days in"
+                 f" {currency_name(manifest.currency)},"
                  " refunds deducted, never below 0; and P(no order in them)"),
         ("sees", _seen(manifest)),
         ("trained on", f"orders from {manifest.trained_from} to before {manifest.cutoff}"),
@@ -142,7 +144,7 @@ def _quality(manifest: Manifest, metrics: _Metrics) -> Iterable[str]:
     head = (
         f"## How good it is\n\nOn {model.customers:,} customers and the time from"
         f" {metrics.cutoff} to {metrics.until}, which it has not seen; errors in"
-        f" {manifest.currency}."
+        f" {currency_name(manifest.currency)}."
     )
     money = money_in(manifest.currency)
     columns = ("", "MAE", "RMSE", "R²", "norm. Gini", "Spearman", "bias", "decile WAPE", "top 10 %")
@@ -199,7 +201,7 @@ def _calibration(manifest: Manifest, deciles: Sequence[Decile]) -> str:
     ]
     return (
         "### Calibration\n\nTenths of the customers by prediction, the lowest first: means in"
-        f" {manifest.currency}.\n\n"
+        f" {currency_name(manifest.currency)}.\n\n"
         + _table(("tenth", "customers", "predicted", "came"), rows, "rrrr")
     )
 

@@ -18,9 +18,10 @@ import msgspec
 from tqdm import tqdm
 
 from features.events.ids import placeholders_of
+from features.events.money import NO_CURRENCY
 from features.events.orders import FreeOrders, OrderRules
 from features.mapping.mapping import MappingError
-from features.proposal.draft import NO_CURRENCY, NO_CURRENCY_NAMED
+from features.proposal.draft import NO_CURRENCY_NAMED
 from features.times import MS_PER_DAY, UTC, Calendar, CalendarError, calendar_of, day_of_date
 from model.artifact.files import replace_durably
 from model.artifact.signature import Trust

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from features.events.money import minor_exponent, money_text
+from features.events.money import currency_name, minor_exponent, money_text
 from features.times import iso_day
 from model.decide.codec import CustomerRecord
 from model.decide.history import history_of
@@ -47,7 +47,7 @@ def why_quiet(user_id: str, customer: CustomerRecord, judge: Judge, as_of_ms: in
 
     def money(minor: int) -> str:
         scale = 10 ** minor_exponent(scorer.currency)
-        return f"{money_text(minor / scale, scorer.currency)} {scorer.currency}"
+        return f"{money_text(minor / scale, scorer.currency)} {currency_name(scorer.currency)}"
 
     because = []
     reference = state.reference

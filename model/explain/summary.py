@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from features.events.money import minor_exponent, money_text
+from features.events.money import currency_name, minor_exponent, money_text
 from features.times import UTC, Calendar
 from model.decide.history import history_of
 from model.decide.outcome import Answered, Ending
@@ -32,8 +32,8 @@ def warning_sentence(
     notice = scoring.notice
     assert notice is not None
     before = _money(notice.reference.clv_minor, currency)
-    after = _money(notice.clv_minor, currency)
-    fall = f"CLV fell {notice.drop:.0%} from {before} to {after} {currency}".replace("%", " %")
+    after = f"{_money(notice.clv_minor, currency)} {currency_name(currency)}"
+    fall = f"CLV fell {notice.drop:.0%} from {before} to {after}".replace("%", " %")
     return f"{_cause(scoring, calendar)} {fall}, {_through(shares)}."
 
 

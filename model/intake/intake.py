@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from features.events.money import NO_CURRENCY
 from features.events.orders import Order, Reason, Rejected, from_fields
 from features.mapping.mapping import (
     OF_UNKNOWN_ORDER,
@@ -22,7 +23,7 @@ from features.mapping.mapping import (
 )
 from features.mapping.presets import PRESETS, preset, text_of
 from features.mapping.unwrap import Nothing, unwrapped
-from features.proposal.draft import NO_CURRENCY, NO_CURRENCY_NAMED, Answers, Guess, Proposal
+from features.proposal.draft import NO_CURRENCY_NAMED, Answers, Guess, Proposal
 from model.files.order_log import FileRules, RejectedRow, Row
 from model.files.rows import RowsAre
 from model.files.text_files import OrderLogError

@@ -7,7 +7,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from features.events.money import minor_exponent
+from features.events.money import currency_name, minor_exponent
 from model.evaluate.bootstrap import Difference
 from model.evaluate.diagnostics import BEST, Dependence, Diagnostics, diagnostics
 from model.evaluate.holdout import BGNBD_GG, MODEL, Evaluation
@@ -170,8 +170,8 @@ def _calibration(report: Rolling) -> Markup | None:
     low = low / 1.5 if low < top else top / 10
     high = top * 1.2
     return plot(
-        Axis(f"mean predicted, {report.currency}", low, high, scale="log"),
-        Axis(f"mean observed, {report.currency}", low, high, scale="log"),
+        Axis(f"mean predicted, {currency_name(report.currency)}", low, high, scale="log"),
+        Axis(f"mean observed, {currency_name(report.currency)}", low, high, scale="log"),
         title="Calibration: mean observed revenue against mean prediction, by tenth of customers. "
         + _read_out(groups[MODEL], money_in(report.currency)),
         lines=[
@@ -192,7 +192,7 @@ def _residuals(found: Diagnostics, currency: str) -> Markup:
         columns,
         "tenth of customers, lowest to highest prediction",
         Axis(
-            f"predicted minus observed, {currency}",
+            f"predicted minus observed, {currency_name(currency)}",
             min(*ends, -1.0) * 1.3,
             max(*ends, 1.0) * 1.3,
             scale="symlog",
@@ -259,7 +259,7 @@ def _contributions(found: Diagnostics, currency: str) -> Markup:
     sizes = sorted(found.groups, key=lambda one: -one.contribution)
     return lengths(
         [(one.group, one.contribution, 0.0, money(one.contribution)) for one in sizes],
-        x=f"mean absolute contribution to CLV, {currency}",
+        x=f"mean absolute contribution to CLV, {currency_name(currency)}",
         title="Mean absolute contributions of groups: "
         + ", ".join(f"{one.group} {money(one.contribution)}" for one in sizes),
     )
@@ -287,8 +287,8 @@ def _curve(curve: Dependence, top: float, currency: str) -> Markup:
     scale = 10.0 ** -minor_exponent(currency) if minor else 1.0
     points = [(at * scale, clv) for at, clv in zip(curve.at, curve.clv, strict=True)]
     return plot(
-        Axis(f"{curve.feature} (in {currency})" if minor else curve.feature),
-        Axis(f"mean CLV, {currency}", 0, top),
+        Axis(f"{curve.feature} (in {currency_name(currency)})" if minor else curve.feature),
+        Axis(f"mean CLV, {currency_name(currency)}", 0, top),
         title=f"Partial dependence on {curve.feature}: from {money(curve.clv[0])} at"
         f" {short(points[0][0])} to {money(curve.clv[-1])} at {short(points[-1][0])}.",
         lines=[(points, "")],

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from features.events.money import currency_name
 from model.evaluate.bootstrap import Difference
 from model.evaluate.holdout import BGNBD_GG, MODEL, SAME_AGAIN, Evaluation
 from model.evaluate.metrics import ClvMetrics
@@ -55,7 +56,7 @@ def table(report: Evaluation) -> str:
     count, churn = report.churn.customers, report.churn
     lines = [
         f"Holdout {report.cutoff} to {report.until}: {count:,} customers,"
-        f" net revenue of {report.horizon_days} days, {report.currency}",
+        f" net revenue of {report.horizon_days} days, {currency_name(report.currency)}",
         "",
         *_predictors(report),
         "",
@@ -70,7 +71,7 @@ def _head(report: Rolling) -> str:
     count = len(report.cutoffs)
     return (
         f"Kind {report.kind}, {count} cutoff{'s' * (count > 1)}, retrained at each;\n"
-        f"net revenue of {report.horizon_days} days, {report.currency}"
+        f"net revenue of {report.horizon_days} days, {currency_name(report.currency)}"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from markupsafe import Markup
 
+from features.events.money import currency_name
 from model.backtest.baselines import SIMPLE
 from model.backtest.result import Backtest, EndedWarnings
 from model.report.format import money, share
@@ -102,9 +103,10 @@ def _stakes(found: SlippingList) -> Markup:
     half = next(n for n, amount in enumerate(sums) if amount >= sums[-1] / 2)
     return plot(
         Axis("customers called, most at stake first", 0, len(sums) - 1),
-        Axis(f"at stake with them, {found.currency}", 0, sums[-1] * 1.05 or 1.0),
+        Axis(f"at stake with them, {currency_name(found.currency)}", 0, sums[-1] * 1.05 or 1.0),
         title=f"At stake by number of customers called: the first {half:,} of"
-        f" {len(sums) - 1:,} have half of {money(sums[-1], found.currency)} {found.currency}.",
+        f" {len(sums) - 1:,} have half of {money(sums[-1], found.currency)}"
+        f" {currency_name(found.currency)}.",
         lines=[([(float(n), amount) for n, amount in enumerate(sums)], "")],
     )
 

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from tabulate import tabulate
 
-from features.events.money import minor_exponent, money_text
+from features.events.money import currency_name, minor_exponent, money_text
 from features.events.orders import Order
 from features.facts import buckets
 from features.facts.state import EMPTY, HISTORY_DAYS, CustomerState, apply
@@ -252,7 +252,9 @@ def cells(found: Acting | None) -> list[list[str]]:
     compared, money = found.compared, partial(money_text, currency=found.currency)
     rows = [_row(f"ordered in {found.horizon_days} days, %", compared.returned, _points)]
     if compared.revenue:
-        rows.append(_row(f"net revenue then, {found.currency}", compared.revenue, money))
+        rows.append(
+            _row(f"net revenue then, {currency_name(found.currency)}", compared.revenue, money)
+        )
     return rows
 
 
@@ -278,7 +280,8 @@ def sentences(found: Acting | None) -> list[str]:
     if found.brought and compared.revenue and compared.revenue.difference:
         each, money = compared.revenue.difference, partial(money_text, currency=found.currency)
         said.append(
-            f"A warning brought {money(each.value)} {found.currency} ({money(each.low)} to"
+            f"A warning brought {money(each.value)} {currency_name(found.currency)}"
+            f" ({money(each.low)} to"
             f" {money(each.high)}), all {compared.treated:,} together"
             f" {money(found.brought.value)}."
         )
@@ -323,7 +326,8 @@ def _told(found: Acting) -> list[str]:
         what = f"{found.points_in.size:g} points of customers who order"
         said.append(f"A difference of {what} can be told from chance {_when(found.points_in)}.")
     if found.amount_in:
-        what = f"{money_text(found.amount_in.size, found.currency)} {found.currency} a warning"
+        size = money_text(found.amount_in.size, found.currency)
+        what = f"{size} {currency_name(found.currency)} a warning"
         said.append(f"A difference of {what} can be told from chance {_when(found.amount_in)}.")
     if found.compared and not found.compared.with_revenue:
         said.append("For revenue give --orders, or set REDIS_URL.")

@@ -9,7 +9,7 @@ from dataclasses import replace
 import click
 from tabulate import tabulate
 
-from features.events.money import money_text
+from features.events.money import currency_name, money_text
 from model.commands.shared import tell
 from model.report.escape import line
 from model.report.slipping import SlippingList, slipping_csv
@@ -71,7 +71,7 @@ def _text(found: SlippingList, total: int) -> str:
     ]
     names = (
         "customer",
-        f"at stake, {found.currency}",
+        f"at stake, {currency_name(found.currency)}",
         "P(churn)",
         "last order",
         "overdue",

@@ -14,7 +14,7 @@ import click
 from tqdm import tqdm
 
 from features.errors import FactsError
-from features.events.money import amount_text, money_text
+from features.events.money import amount_text, currency_name, money_text
 from features.events.orders import OrderRules
 from features.proposal.draft import FIELDS, Answers
 from features.times import Calendar, CalendarError, calendar_of, rfc3339
@@ -189,9 +189,9 @@ def _understanding(found: Understood, loaded: Loaded, net: int) -> str:
             f"Files     {files}{more}",
             f"Mapping   {found.source}{': ' if fields else ''}{fields}",
             f"Time      {first} to {last}",
-            f"Money     {amount_text(net, found.currency)} {found.currency} net: {summary.orders:,}"
-            f" orders, {summary.refunds:,} refunds, {summary.cancellations:,} cancellations of"
-            f" {summary.customers:,} customers",
+            f"Money     {amount_text(net, found.currency)} {currency_name(found.currency)} net:"
+            f" {summary.orders:,} orders, {summary.refunds:,} refunds,"
+            f" {summary.cancellations:,} cancellations of {summary.customers:,} customers",
             f"Left out  {', '.join([*skipped, *aside]) or 'nothing'}",
             *(f"Note      {note}" for note in found.notes),
         ]
@@ -285,8 +285,8 @@ def _told(trial: FirstLook, out: Path) -> str:
     lines = [
         "",
         f"{len(found.customers):,} customers are slipping away as of {found.as_of}, with"
-        f" {money_text(stake, found.currency)} {found.currency} at stake in {found.horizon_days}"
-        " days.",
+        f" {money_text(stake, found.currency)} {currency_name(found.currency)} at stake in"
+        f" {found.horizon_days} days.",
     ]
     if judged is None:
         lines.append(f"How good such warnings are cannot be said: {trial.why_not}")

@@ -20,6 +20,7 @@ import click
 import msgspec
 from tqdm import tqdm
 
+from features.events.money import currency_name
 from features.events.orders import Order, OrderRules
 from features.times import MS_PER_DAY, day_of, rfc3339
 from model.artifact import artifact
@@ -319,7 +320,7 @@ def _now(found: SlippingList) -> str:
     at_stake = sum(row.at_stake for row in found.customers)
     return (
         f"Slipping away now, {found.as_of}: {len(found.customers):,} customers,"
-        f" {at_stake:,.0f} {found.currency} at stake."
+        f" {at_stake:,.0f} {currency_name(found.currency)} at stake."
     )
 
 

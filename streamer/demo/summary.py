@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from features.events.money import minor_exponent
+from features.events.money import currency_name, minor_exponent
 from model.decide.policy import SEVERITIES
 from streamer.demo.call_list import CallLists
 from streamer.pipeline.messages import ChurnWarning
@@ -61,7 +61,7 @@ def _called(lists: CallLists) -> str:
     users = lists.ours.customers
     lines = [
         f"Whom to call on {lists.day}: the first {len(users[:_SHOWN])} of {len(users):,}"
-        f" (amounts in {currency})",
+        f" (amounts in {currency_name(currency)})",
         f"  {'customer':<16}{'warned on':<12}{'CLV':>9}{'was':>10}{'P(gone)':>9}  what happened",
     ]
     for user in users[:_SHOWN]:
@@ -80,7 +80,7 @@ def _compared(lists: CallLists) -> str:
     lines = [
         f"It is history, so we know who left: no order for {first.horizon_days} days from then.",
         f"  {f'{len(lists.ours.customers):,} customers by':<34}{'left':>9}"
-        f"{f'had spent, {first.currency}':>20}",
+        f"{f'had spent, {currency_name(first.currency)}':>20}",
     ]
     lines += [
         f"  {each.by:<34}{len(each.left):>9,}{round(each.lost_minor / scale):>20,}"

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from features.columns.catalog import WINDOWS_DAYS
+from features.columns.table import tabulate
 from features.columns.vector import FEATURE_NAMES
-from features.events.money import money_text
+from features.events.money import currency_name, money_text
 from features.times import iso_day, rfc3339
 from model.decide import codec as customer_bytes
 from model.decide.codec import CustomerRecord
@@ -195,8 +196,11 @@ def views(sought: Sequence[Sought], pipeline: Pipeline) -> list[CustomerView]:
     twentieth of the time that 32 of one take."""
     scorer = pipeline.judge.scorer
     pairs = [(one.customer.facts, one.as_of_ms) for one in sought]
-    X = scorer.rows(pairs, [one.user_id for one in sought])
-    clv_minor, churn = scorer.rate(X, pairs)
+    table = tabulate(pairs, scorer.calendar)
+    X = scorer.vectors(table, [one.user_id for one in sought])
+    seen = None if scorer.risk is None else scorer.risk.rows(table)
+    gone = None if scorer.risk is None or seen is None else scorer.risk.churn.probability(seen)
+    clv_minor, churn = scorer.rate(X, gone)
     return [
         _view(one, dict(zip(FEATURE_NAMES, row, strict=False)), pipeline, prediction)
         for one, row, prediction in zip(
@@ -209,7 +213,7 @@ def views(sought: Sequence[Sought], pipeline: Pipeline) -> list[CustomerView]:
                     clv_minor.tolist(),
                     churn.tolist(),
                     explained(pipeline, X),
-                    churn_explained(scorer, pairs),
+                    churn_explained(scorer, pairs, seen),
                     strict=True,
                 )
             ),
@@ -288,7 +292,7 @@ def text(shown: CustomerView, features: Sequence[FeaturePart] | None = None) -> 
     """The view for a person, under 80 columns; with what single features did, where that is
     known."""
     money = partial(money_text, currency=shown.currency)
-    horizon = f"{shown.currency} of the next {shown.horizon_days} days"
+    horizon = f"{currency_name(shown.currency)} of the next {shown.horizon_days} days"
     reference = "none" if shown.reference_clv is None else money(shown.reference_clv)
     lines = [
         f"{line(shown.user_id)}  as of {shown.as_of}  ({shown.partition})",

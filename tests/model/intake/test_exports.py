@@ -72,6 +72,12 @@ def test_an_export_that_is_hard_to_read_is_understood_to_the_cent(
         (hostile.two_totals, "--column amount=NAME", {"columns": {"amount": "total"}}),
         (hostile.unknown_status, "--left-out 'Gut'", {"left_out": ["Schlecht"]}),
         (hostile.scientific_customers, "--column user_id=NAME", None),
+        (
+            hostile.lines_and_shipping,
+            '--column amount="item-price"',
+            {"columns": {"amount": "item-price"}},
+        ),
+        (hostile.adjusted_totals, '--column amount="Order Total"', None),
     ],
 )
 def test_what_only_a_person_knows_of_an_export_is_asked(
@@ -87,9 +93,12 @@ def test_what_only_a_person_knows_of_an_export_is_asked(
         assert net_minor(read.orders, calendar_of("UTC")) == net_cents(MORE)
 
 
-def test_orders_in_other_currencies_are_set_aside_and_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", [hostile.several_currencies, hostile.signs])
+def test_orders_in_other_currencies_are_set_aside_and_told(
+    written: Callable[..., bytes], tmp_path: Path
+) -> None:
     path = tmp_path / "export.csv"
-    path.write_bytes(hostile.several_currencies(MORE))
+    path.write_bytes(written(MORE))
     read = loaded(path, Told())
     assert dict(read.summary.set_aside) == {"wrong_currency": 2}
     assert net_minor(read.orders, calendar_of("UTC")) == net_cents(MORE)

@@ -280,7 +280,7 @@ def test_a_currency_that_nobody_names_is_asked_of_produce_and_none_to_train(
     for options, code in (([], "XXX"), (["--currency", "CHF"], "CHF")):
         done = plain.run("clean", tmp_path, "--mapping", mapping, *options)
         assert done.exit_code == 0, done.output
-        assert ("amounts are in XXX" in done.stderr) is (code == "XXX")
+        assert ("amounts are in currency units" in done.stderr) is (code == "XXX")
     assert plain.run("replay", tmp_path, "--mapping", mapping).exit_code == 0
 
 

@@ -329,6 +329,85 @@ def parts_of_totals(orders: Sequence[Sold]) -> bytes:
     return table(rows)
 
 
+def squarespace(orders: Sequence[Sold]) -> bytes:
+    """Rows of further lines have the order's id and address, and none of its times and totals."""
+    rows = []
+    for one in orders:
+        first = {"Order ID": f"{one.number:05d}", "Email": one.mail, "Financial Status": "PAID"}
+        created = one.local.strftime("%Y-%m-%d %H:%M:%S %z")
+        money = {"Currency": "EUR", "Subtotal": point(one.cents), "Shipping": "0.00"}
+        money |= {"Amount Refunded": point(one.refunded), "Total": point(one.cents)}
+        row = first | {"Paid at": created} | money | {"Created at": created, "Lineitem name": "A"}
+        rows += [row, dict.fromkeys(row, "") | first | {"Lineitem name": "B"}]
+        rows[-1]["Financial Status"] = ""
+    return table(rows)
+
+
+def wix(orders: Sequence[Sold]) -> bytes:
+    """A date, and a time of day with AM; what was refunded, below how many pieces were."""
+    return table(
+        [
+            {
+                "Order number": one.number,
+                "Date created": utc(one, "%b %d, %Y"),
+                "Time": utc(one, "%I:%M:%S %p"),
+                "Contact email": one.mail,
+                "Quantity refunded": 0,
+                "Total": point(one.cents),
+                "Currency": "EUR",
+                "Refunded amount": point(one.refunded),
+            }
+            for one in orders
+        ],
+        encoding="utf-8-sig",
+    )
+
+
+def of_a_till(orders: Sequence[Sold]) -> bytes:
+    """A customer's code, and who stood at the till; three rows a receipt, each with its total."""
+    rows = []
+    for one in orders:
+        row = {"Date": utc(one, "%Y-%m-%d %H:%M:%S"), "Receipt Number": one.number}
+        row |= {"Customer Code": f"C-{one.customer}", "Customer Name": "A B", "User": "bob"}
+        row |= {"Total": point(one.cents - one.refunded)}
+        rows += [{**row, "Line Type": kind} for kind in ("Sale", "Sale Line", "Payment")]
+    return table(rows)
+
+
+def bulk_operation(orders: Sequence[Sold]) -> bytes:
+    """Shopify's bulk operations: objects a line, those of line items below those of orders."""
+    rows: list[dict[str, Any]] = []
+    for one in orders:
+        order = f"gid://shopify/Order/{one.number}"
+        money = {
+            name: {"shopMoney": {"amount": point(cents), "currencyCode": "EUR"}}
+            for name, cents in (("totalPriceSet", one.cents), ("totalRefundedSet", one.refunded))
+        }
+        customer = {"id": f"gid://shopify/Customer/{one.customer}"}
+        created = utc(one, "%Y-%m-%dT%H:%M:%SZ")
+        rows += [
+            {"id": order, "createdAt": created, "customer": customer, **money},
+            {"id": f"gid://shopify/LineItem/{one.number}", "quantity": 1, "__parentId": order},
+        ]
+    return "\n".join(map(json.dumps, rows)).encode()
+
+
+def persian(orders: Sequence[Sold]) -> bytes:
+    """Digits, thousands and decimals of another script."""
+    digits = str.maketrans("0123456789,.", "۰۱۲۳۴۵۶۷۸۹٬٫")
+    return table(
+        plainly(
+            orders,
+            created_at=lambda one: utc(one, "%Y-%m-%d %H:%M:%S").translate(digits),
+            total=lambda one: f"{(one.cents - one.refunded) / 100:,.2f}".translate(digits),
+        )
+    )
+
+
+def japanese_dates(orders: Sequence[Sold]) -> bytes:
+    return table(plainly(orders, created_at=lambda one: utc(one, "%Y年%m月%d日 %H:%M:%S")))
+
+
 BERLIN: Final = "Europe/Berlin"
 HOSTILE: Final[dict[Callable[[Sequence[Sold]], bytes], str | None]] = {
     german_shop: BERLIN,
@@ -340,7 +419,8 @@ HOSTILE: Final[dict[Callable[[Sequence[Sold]], bytes], str | None]] = {
     american_books: "America/New_York",
     swiss_books: BERLIN,
     sap_list: BERLIN,
-    serial_dates: "UTC",
+    **dict.fromkeys((serial_dates, wix, of_a_till, persian, japanese_dates), "UTC"),
+    **dict.fromkeys((squarespace, bulk_operation)),
     **dict.fromkeys((with_footers, weeks, epoch_seconds, repeated_totals, line_totals)),
     **dict.fromkeys((put_together, below_a_title, with_notes, with_guests, scientific_ids)),
     **dict.fromkeys((wide_letters, tests_among_them, of_an_api, parts_of_totals)),
@@ -369,3 +449,28 @@ def unknown_status(orders: Sequence[Sold]) -> bytes:
 def scientific_customers(orders: Sequence[Sold]) -> bytes:
     """Customers of which a spreadsheet kept six digits."""
     return table(plainly(orders, customer_id=lambda one: "2.02411E+11"))
+
+
+def signs(orders: Sequence[Sold]) -> bytes:
+    """Two orders in euros among those in pounds, by the sign beside them alone."""
+    rows = plainly(orders, total=lambda one: f"£{(one.cents - one.refunded) / 100:,.2f}")
+    return table(
+        [*rows, *({**row, "order_id": n, "total": "€1"} for n, row in enumerate(rows[:2]))]
+    )
+
+
+def lines_and_shipping(orders: Sequence[Sold]) -> bytes:
+    """Amazon's report of orders: the price of a line, and what sending it cost."""
+    rows = plainly(orders)
+    for row in rows:
+        row |= {"quantity-purchased": 1, "item-price": row.pop("total"), "shipping-price": "4.90"}
+    return table(rows, "\t")
+
+
+def adjusted_totals(orders: Sequence[Sold]) -> bytes:
+    """Etsy's: a total, and another where it was corrected."""
+    rows = plainly(orders)
+    for row, one in zip(rows, orders, strict=True):
+        net = row.pop("total")
+        row |= {"Order Total": point(one.cents), "Adjusted Order Total": net * bool(one.refunded)}
+    return table(rows)

@@ -247,7 +247,8 @@ def magento_row(**changes: str) -> dict[str, str]:
 
 
 def track(event: str, **properties: Any) -> dict[str, Any]:
-    """A track call of Segment or RudderStack: segment.com/docs/connections/spec/ecommerce/v2."""
+    """A track call of Segment or RudderStack: src/connections/spec/ecommerce/v2.md of
+    segmentio/segment-docs, and rudderstack.com/docs/event-spec/ecommerce-events-spec/ordering."""
     return {
         "type": "track",
         "event": event,
