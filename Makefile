@@ -38,7 +38,7 @@ demo: $(VENV)/.runtime
 
 # Each process of pytest has servers of its own, so more of them than this only wait for one another.
 test: $(VENV)/.dev
-	@$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(RUN) -m pytest -n auto --dist worksteal $(ARGS)
 
 test-browser: $(VENV)/.dev
 	@BROWSER=1 $(RUN) -m pytest tests/browser $(ARGS)

@@ -28,6 +28,11 @@ Deploy = Callable[..., Deployment]
 Server = TypeVar("Server", bound=LocalServer)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Much of what tests do is to wait for servers; beyond eight, each process imports for little."""
+    return min(2 * (os.cpu_count() or 1), 8)
+
+
 @contextmanager
 def required(server: Server) -> Iterator[Server]:
     try:

@@ -20,7 +20,6 @@ from features.arrays import Bools, Floats, Ints
 from features.columns.rhythm import GROUP_OF, GROUPS, RHYTHM_NAMES, RISING, Typical, rhythm
 from features.columns.table import BucketTable
 from model.data.customer_days import CustomerDays
-from model.estimators.glm import SignedLogisticRegression
 
 # Strength of the L2 penalty, in rows; the best of 10, 100 and 1,000 on the early periods of the
 # logs of docs/warnings.md.
@@ -121,6 +120,9 @@ def fit_risk(days: CustomerDays, typical: Typical) -> Risk | None:
 def _fitted(
     days: CustomerDays, label: Bools, known: Bools, signs: list[int], low: Floats, high: Floats
 ) -> OddsRegression | None:
+    # scikit-learn takes two seconds to import; who asks and does not fit needs none of it.
+    from model.estimators.glm import SignedLogisticRegression
+
     target = label[known]
     if min(target.sum(), (~target).sum()) < _MIN_ROWS_A_LABEL:
         return None

@@ -36,8 +36,6 @@ _log = log.get(__name__)
 NICER: Final = 5
 # Between two tries of a model that the worker could read.
 RETRY_S: Final = 30.0
-# For requests that are under way when the worker ends.
-END_WITHIN_S: Final = 2.0
 _LINE_BYTES: Final = 1 << 20
 
 
@@ -70,8 +68,7 @@ async def _answer(settings: Settings, out: int) -> None:
         front.hear(msgspec.json.decode(text, type=News))
         if telling.done():
             break
-    with suppress(TimeoutError):
-        await asyncio.wait_for(front.web.stop_server(), END_WITHIN_S)
+    await front.web.stop_server()
 
 
 async def _lines_in() -> asyncio.StreamReader:

@@ -59,6 +59,8 @@ MAX_LIVENESS: Final = 16
 # Streams last, and have places of their own.
 MAX_STREAMS: Final = 100
 _SWEEP_S: Final = 1.0
+# For requests that are under way when the server ends.
+END_WITHIN_S: Final = 2.0
 # Connections that the kernel holds for who is busy or being started again.
 _BACKLOG: Final = 512
 STREAM_PATH: Final = "/warnings/stream"
@@ -134,7 +136,9 @@ class GuardedWeb:
 
     async def start_server(self, listener: socket.socket) -> None:
         """Answers who connects to a socket that is bound; see `listening`."""
-        self._runner = AppRunner(self._app, access_log=None, handle_signals=False)
+        self._runner = AppRunner(
+            self._app, access_log=None, handle_signals=False, shutdown_timeout=END_WITHIN_S
+        )
         await self._runner.setup()
         self._lobby = Lobby(self._take)
         loop = asyncio.get_running_loop()

@@ -264,6 +264,7 @@ async def test_whoever_asks_for_liveness_shares_places_with_nobody(
 async def test_a_request_that_lasts_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "CONNECTION_S", 0.1)
     monkeypatch.setattr(web, "_SWEEP_S", 0.05)
+    monkeypatch.setattr(web, "END_WITHIN_S", 0.1)
 
     async def waits(request: Request) -> StreamResponse:
         await asyncio.Event().wait()
