@@ -261,7 +261,7 @@ def shop_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         + "".join(
             f"{o.order_id},{o.user_id},{np.datetime64(o.ts_ms, 'ms')}Z,"
             f"{o.amount_minor / 100:.2f},{o.type.name.lower()}\n"
-            for o in by_time(generate(Shop(customers=300, days=420, seed=11)).orders)
+            for o in by_time(generate(Shop(customers=200, days=300, seed=11)).orders)
         )
     )
     ran = CliRunner().invoke(

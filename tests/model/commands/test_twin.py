@@ -18,7 +18,7 @@ from model.data.synthetic import Shop, generate, write_csv
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     directory = tmp_path_factory.mktemp("twin")
     log, out = directory / "orders.csv", directory / "model"
-    write_csv(generate(Shop(customers=300, days=540, arrival_days=360, seed=1)).orders, log)
+    write_csv(generate(Shop(customers=200, days=360, arrival_days=240, seed=1)).orders, log)
     for _ in range(2):  # the second one replaces the first, twin and all
         done = CliRunner().invoke(cli, ["train", str(log), "--out", str(out), "--horizon", "60"])
         assert done.exit_code == 0, done.output
@@ -43,6 +43,6 @@ def test_what_judges_works_on_the_directory_that_train_made(
 
 def test_a_cutoff_of_ones_own_needs_no_twin(trained: tuple[Path, Path], tmp_path: Path) -> None:
     log, _ = trained
-    words = ["train", str(log), "--out", str(tmp_path / "m"), "--cutoff", "2024-01-01"]
+    words = ["train", str(log), "--out", str(tmp_path / "m"), "--cutoff", "2023-09-01"]
     assert CliRunner().invoke(cli, words).exit_code == 0
     assert not (tmp_path / "m" / JUDGED).exists()

@@ -83,7 +83,10 @@ def _on_real_log(name: str, days: int) -> Evaluation:
     return evaluate(log, fit(rows, config, population(log, cutoff)), cutoff, 90)
 
 
-@pytest.mark.parametrize(("name", "days"), [("online_retail_ii", 588), ("cdnow", 335)])
+@pytest.mark.parametrize(
+    ("name", "days"),
+    [("online_retail_ii", 588), pytest.param("cdnow", 335, marks=pytest.mark.slow)],
+)
 def test_the_model_ranks_better_than_bgnbd_on_a_real_log(name: str, days: int) -> None:
     report = _on_real_log(name, days)
     model, baseline = report.clv[MODEL], report.clv[BGNBD_GG]

@@ -24,7 +24,7 @@ def run(*arguments: str | Path) -> tuple[int, str, str]:
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("log") / "orders.csv"
-    write_csv(generate(Shop(customers=300, days=540, arrival_days=360, seed=1)).orders, path)
+    write_csv(generate(Shop(customers=150, days=260, arrival_days=180, seed=1)).orders, path)
     return path
 
 

@@ -16,7 +16,7 @@ PAGE = ROOT / "docs/your-orders.md"
 
 def test_the_commands_of_the_page_run_one_after_the_other(tmp_path: Path) -> None:
     write_csv(
-        generate(Shop(customers=200, days=400, arrival_days=300, seed=2)).orders,
+        generate(Shop(customers=150, days=260, arrival_days=180, seed=2)).orders,
         tmp_path / "orders_export.csv",
     )
     commands = re.findall(r"^    (python -m streamer .*)$", PAGE.read_text(), re.MULTILINE)
