@@ -182,10 +182,25 @@ def test_model_starts_no_streamer(code: list[Source]) -> None:
     assert wrong == []
 
 
-def test_what_needs_no_broker_imports_no_client_of_one() -> None:
-    clients = {"faust", "mode", "aiokafka", "redis"}
-    start = "streamer.testing, streamer.replay.order_log, streamer.commands.replay"
-    asked = f"import sys, {start}; print(*{clients} & {{*sys.modules}})"
+@pytest.mark.parametrize(
+    ("starts", "unwanted"),
+    [
+        (
+            "streamer.testing, streamer.replay.order_log, streamer.commands.replay",
+            {"faust", "mode", "aiokafka", "redis"},
+        ),
+        # A second and more at each start, for who only looks something up or moves records.
+        (
+            ", ".join(
+                f"streamer.commands.{name}"
+                for name in ("admin", "at_risk", "ingest", "outcomes", "run", "topics", "up")
+            ),
+            {"sklearn", "pandas", "scipy.stats", "matplotlib"},
+        ),
+    ],
+)
+def test_nothing_is_imported_that_is_not_needed(starts: str, unwanted: set[str]) -> None:
+    asked = f"import sys, {starts}; print(*{unwanted} & {{*sys.modules}})"
     found = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True)
     assert (found.stdout.strip(), found.stderr) == ("", "")
 

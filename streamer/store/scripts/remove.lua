@@ -29,13 +29,23 @@ if ARGV[3] ~= '' then
 end
 local prefix, former = string.sub(meta, 1, -5), ARGV[5]
 local NEVER = string.rep('\255', 6)
+
+-- From a list of who is due, one of another type left as it is; how many of them it had.
+local function taken(instant, users)
+  local key = prefix .. 'due:' .. instant
+  local count = redis.pcall('SREM', key, unpack(users))
+  if redis.call('EXISTS', key) == 0 then redis.call('ZREM', due, instant) end
+  return count
+end
+
+-- Whom the list that their record names does not have: the record may be damaged, and any list may have them.
+local missed = {}
 local listed = 0
 for i = 6, #ARGV do
   local head = redis.pcall('GETRANGE', KEYS[i], 0, 5)
-  if type(head) == 'string' and #head == 6 and head ~= NEVER then
-    local instant = string.format('%.0f', struct.unpack('>I6', head) - 2 ^ 47)
-    redis.call('SREM', prefix .. 'due:' .. instant, ARGV[i])
-    if redis.call('EXISTS', prefix .. 'due:' .. instant) == 0 then redis.call('ZREM', due, instant) end
+  local told = type(head) == 'string' and #head == 6 and head ~= NEVER
+  if not told or taken(string.format('%.0f', struct.unpack('>I6', head) - 2 ^ 47), {ARGV[i]}) ~= 1 then
+    missed[#missed + 1] = ARGV[i]
   end
   redis.call('UNLINK', KEYS[i])
   if former ~= '' then
@@ -44,6 +54,9 @@ for i = 6, #ARGV do
   end
   redis.call('HDEL', quarantine, ARGV[i])
   listed = listed + redis.call('HDEL', open, ARGV[i])
+end
+if #missed > 0 then
+  for _, instant in ipairs(redis.call('ZRANGE', due, 0, -1)) do taken(instant, missed) end
 end
 if listed > 0 then
   fields[#fields + 1] = 'listed'

@@ -1304,6 +1304,20 @@ async def test_who_is_erased_is_listed_no_more_and_blotted_out_of_the_feed(
     assert [users async for users in store.users(ORDERS_3)] == []
 
 
+@pytest.mark.parametrize("head", [b"", b"\0\0", b"\xff" * 6, (2**47 + 7).to_bytes(6, "big")])
+async def test_who_is_removed_is_due_no_more_whatever_their_record_says(
+    redis: RedisAdmin, head: bytes
+) -> None:
+    owner = await Owner.claims(redis)
+    await owner.write(states={"ann": b"1", "bob": b"2"}, due={"ann": 5, "bob": 9})
+    await redis.server.client.set(redis.layout.prefix(ORDERS_3) + b"c:ann", head)
+    await redis.remove(ORDERS_3, owner.epoch, owner.sequence, ["ann"], None)
+    prefix = redis.layout.prefix(ORDERS_3)
+    keys = [key async for key in redis.server.client.scan_iter(match=prefix + b"due*")]
+    assert {key.rpartition(b":")[2] for key in keys} == {b"due", b"9"}
+    assert await redis.due(ORDERS_3, 9, 9) == [("bob", 9)]
+
+
 async def test_a_list_that_was_lost_or_not_kept_is_not_taken_for_whole(redis: RedisAdmin) -> None:
     prefix, client = f"{redis.server.root}{{orders-3}}:", redis.server.client
     for damage in ("lost", "older version"):
