@@ -29,7 +29,7 @@ Server = TypeVar("Server", bound=LocalServer)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Much of what tests do is to wait for servers; beyond eight, each process imports for little."""
+    """Much of what tests do is to wait for servers; beyond eight, processes import for little."""
     return min(2 * (os.cpu_count() or 1), 8)
 
 
