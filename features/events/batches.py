@@ -28,17 +28,17 @@ from features.times import is_epoch_ms
 LEAST: Final = 200
 
 
-class Sent(NamedTuple):
+class SentRecords(NamedTuple):
     """Records in columns; what there is of each is said at `parse`."""
 
     values: Sequence[bytes]
     keys: Sequence[bytes | None]
     record_ts_ms: Sequence[int | None]
 
-    def take(self, places: Sequence[int]) -> Sent:
+    def take(self, places: Sequence[int]) -> SentRecords:
         """Some of the records."""
         values, keys, times = self
-        return Sent(
+        return SentRecords(
             [values[at] for at in places],
             [keys[at] for at in places],
             [times[at] for at in places],
@@ -54,7 +54,7 @@ _decode: Final = msgspec.json.Decoder(_OurFields).decode
 
 
 def parse_many(
-    sent: Sent, rules: OrderRules, now_ms: int | None = None
+    sent: SentRecords, rules: OrderRules, now_ms: int | None = None
 ) -> Sequence[Order | Rejected]:
     """What `parse` makes of each record, in their order."""
     records = zip(*sent, strict=True)
@@ -95,7 +95,7 @@ def _decoded_alone(value: bytes) -> Wire | None:
 
 
 def _orders(
-    wires: Sequence[Wire], sent: Sent, rules: OrderRules, now_ms: int | None
+    wires: Sequence[Wire], sent: SentRecords, rules: OrderRules, now_ms: int | None
 ) -> tuple[list[Order], Bools]:
     """The records as if all were plain orders, and which are."""
     users = [wire.user_id for wire in wires]

@@ -28,6 +28,7 @@ from model.judge.customers import CustomerArrays
 from model.judge.isolate import Isolated, judge_isolated
 from model.judge.judge import Judge, JudgedArrays
 from model.judge.judged import Event, JudgedBatch
+from model.judge.together import Arrived
 from streamer.errors import where
 from streamer.listing.listing import listing
 from streamer.listing.tally import NOTHING, Tally, bad_records, tally_of
@@ -275,10 +276,12 @@ def plan_batch(
     position: Position,
     pipeline: Pipeline,
     erasures: Erasures,
+    isolated: Isolated | None = None,
 ) -> BatchPlan:
-    """What to do about records; `customers` has everyone who is in the events."""
+    """What to do about records; `customers` has everyone who is in the events. `isolated`: them
+    judged, where they have been."""
     batch, events = intake.batch, intake.events
-    isolated = judge_isolated(pipeline.judge, customers, [events[user] for user in customers.users])
+    isolated = isolated or judge_isolated(pipeline.judge, *Arrived.of(customers, events))
     rejects = [*intake.rejects, *_unapplied(batch, isolated)]
     bad = {parsed.offset: why.reason.value for parsed, why in rejects}
     window, exceeded = dead_letters.follow(

@@ -23,14 +23,17 @@ quarantine (`streamer.pipeline.rebuild`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 from features.times import rfc3339
 from model.judge.budget import joined
+from model.judge.isolate import Isolated, judge_isolated
+from model.judge.judge import Judge
 from model.judge.judged import JudgedBatch
+from model.judge.together import Arrived
 from streamer import log
 from streamer.clock import Clock
 from streamer.errors import StreamerError, where
@@ -85,6 +88,14 @@ class Observer(Protocol):
     def erased(self, partition: int, user_id: str) -> None: ...
 
 
+Judging = Callable[[Judge, Arrived], Awaitable[Isolated]]
+
+
+async def judge_alone(judge: Judge, asked: Arrived) -> Isolated:
+    """See `model.judge.isolate.judge_isolated`."""
+    return judge_isolated(judge, *asked)
+
+
 @dataclass(frozen=True, slots=True)
 class RunnerOptions:
     """How a partition is run, and what is shared with others or heard by them.
@@ -92,6 +103,7 @@ class RunnerOptions:
     `history`: where damaged customers are rebuilt from; `rebuild_partly`: also where it has lost
     orders of theirs. `erasures`: erased customers, which partitions may share. `clock`: what orders
     may not be ahead of; also to know a process that was stopped for a while. None: neither.
+    `judging`: who judges records, perhaps those of several partitions in one go.
     """
 
     cache_customers: int = 100_000
@@ -102,6 +114,7 @@ class RunnerOptions:
     erasures: Erasures = field(default_factory=Erasures)
     clock: Clock | None = None
     observer: Observer | None = None
+    judging: Judging = judge_alone
 
 
 class PartitionRunner:
@@ -124,6 +137,7 @@ class PartitionRunner:
         self._pipeline = self._adopted = pipeline
         self._erasures = options.erasures
         self._observer = options.observer
+        self._judging = options.judging
         self._clock = options.clock
         self._due_batch = options.due_batch
         self._lease = Lease(partition, store, options.start_at, options.clock)
@@ -239,7 +253,8 @@ class PartitionRunner:
         position, pipeline, erasures = self._lease.position, self._pipeline, self._erasures
         intake = take_in(step.batch, position, pipeline, erasures)
         customers = await self.customers.load(list(intake.events), pipeline, self.counters)
-        plan, exceeded = plan_batch(intake, customers, position, pipeline, erasures)
+        judged = await self._judging(pipeline.judge, Arrived.of(customers, intake.events))
+        plan, exceeded = plan_batch(intake, customers, position, pipeline, erasures, judged)
         if plan is not None:
             await self._carry_out(plan)
             await self._judge_due(None)
@@ -274,10 +289,8 @@ class PartitionRunner:
                 chunk = users[start : start + self._due_batch]
                 candidates = joined(candidates, await self._judge_users(chunk, instant_ms))
             if candidates.contested:
-                position = self._lease.position
-                await self._carry_out(
-                    plan_contested(candidates, instant_ms, position, self._pipeline)
-                )
+                position, pipeline = self._lease.position, self._pipeline
+                await self._carry_out(plan_contested(candidates, instant_ms, position, pipeline))
 
     async def _judge_users(self, user_ids: Sequence[str], until_ms: int) -> JudgedBatch:
         """Judges customers who are due; under a budget, those for whom a warning was raised are
@@ -289,8 +302,7 @@ class PartitionRunner:
 
     async def _carry_out(self, plan: Plan) -> None:
         """Steps 4 to 6."""
-        if plan.isolated is not None:
-            failed = plan.isolated
+        if (failed := plan.isolated) is not None:
             _log.error(
                 "customers.not_scored",
                 partition=self.partition.number,

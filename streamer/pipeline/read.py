@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from features.events.batches import Sent, parse_many
+from features.events.batches import SentRecords, parse_many
 from features.events.orders import EMPTY, Order, OrderRules, Reason, Rejected
 from features.times import rfc3339
 from streamer.pipeline.batch import Parsed, Pipeline, Position
@@ -75,7 +75,7 @@ def _orders(
 ) -> list[Outcome]:
     """The same of records that have a value."""
     values, keys = [record.value or b"" for record in records], [record.key for record in records]
-    sent = Sent(values, keys, [record.timestamp for record in records])
+    sent = SentRecords(values, keys, [record.timestamp for record in records])
     found: list[Outcome] = list(parse_many(sent, rules, now_ms))
     if count > 1:
         for at, (one, key) in enumerate(zip(found, keys, strict=True)):

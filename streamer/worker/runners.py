@@ -13,6 +13,7 @@ from streamer.pipeline.partition import Observer, PartitionRunner, RunnerOptions
 from streamer.records import Message, Partition, Publisher
 from streamer.settings import Settings
 from streamer.store.base import StateStore
+from streamer.worker.turn import Turns
 
 
 class Runners:
@@ -39,6 +40,7 @@ class Runners:
         self._erasures = erasures
         self._forgotten = Erasures(settings.erasure_keys)
         self._observer = observer
+        self._turns = Turns()
         self._clock = clock or SystemClock()
 
     @property
@@ -75,5 +77,6 @@ class Runners:
                 erasures=self._forgotten,
                 clock=self._clock,
                 observer=self._observer,
+                judging=self._turns.judge,
             ),
         )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.events import batches
-from features.events.batches import LEAST, Sent, parse_many
+from features.events.batches import LEAST, SentRecords, parse_many
 from features.events.orders import FreeOrders, OrderRules, parse
 
 TS_MS = 1_772_366_400_000
@@ -60,7 +60,7 @@ def test_records_in_columns_are_what_each_is_by_itself(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "LEAST", 1)
-        found = parse_many(Sent(*zip(*sent, strict=True)), rules, now_ms)
+        found = parse_many(SentRecords(*zip(*sent, strict=True)), rules, now_ms)
     assert found == [parse(*one, rules, now_ms) for one in sent]
 
 
@@ -68,4 +68,6 @@ def test_what_most_records_look_like_is_parsed_in_columns(monkeypatch: pytest.Mo
     one = json.dumps(_PLAIN).encode(), b"ann", TS_MS
     alone = parse(*one, OrderRules())
     monkeypatch.setattr(batches, "parse", lambda *_: pytest.fail("parsed by itself"))
-    assert parse_many(Sent(*zip(*[one] * LEAST, strict=True)), OrderRules()) == [alone] * LEAST
+    assert (
+        parse_many(SentRecords(*zip(*[one] * LEAST, strict=True)), OrderRules()) == [alone] * LEAST
+    )
