@@ -25,7 +25,7 @@ from features.events.plain import amounts_minor, civil_ms
 from features.times import is_epoch_ms
 
 # Arrays of fewer records cost more than they save.
-LEAST: Final = 200
+LEAST: Final = 50
 
 
 class SentRecords(NamedTuple):
