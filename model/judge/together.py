@@ -7,7 +7,7 @@ gets what it would have got by itself, failures included.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -51,10 +51,26 @@ def judge_together(judge: Judge, asked: Sequence[Arrived]) -> list[Isolated | Ex
     return found
 
 
-def _parted(judged: JudgedArrays, sizes: Sequence[int]) -> list[JudgedArrays]:
+@dataclass(slots=True)
+class _Part(JudgedArrays):
+    """What was judged of one batch; `encoded`: those who changed, where that was done for all."""
+
+    encoded: Sequence[bytes] | None = None
+
+    def states(self) -> dict[str, bytes]:
+        if self.encoded is None:
+            return JudgedArrays.states(self)
+        users = self.customers["user"][self.changed].tolist()
+        return dict(zip(users, self.encoded, strict=True))
+
+
+def _parted(judged: JudgedArrays, sizes: Sequence[int]) -> list[_Part]:
     """What was judged, of so many customers each; the instants are counted with the first."""
     whose = np.repeat(np.arange(len(sizes)), sizes)
     starts = (np.cumsum(sizes) - sizes).tolist()
+    states = list(judged.states().values())
+    until = np.append(0, np.cumsum(judged.changed))
+    all_apart = len(states) == until[-1]  # no customer is in two of them
     effects: list[dict[Where, Effect]] = [{} for _ in sizes]
     reach_ms: list[dict[Where, int]] = [{} for _ in sizes]
     for (place, offset), effect in judged.effects.items():
@@ -66,7 +82,7 @@ def _parted(judged: JudgedArrays, sizes: Sequence[int]) -> list[JudgedArrays]:
         customers = judged.customers.take(np.arange(start, start + size))
         scorings = judged.scorings.take(np.flatnonzero(whose[judged.scorings.place] == at))
         found.append(
-            JudgedArrays(
+            _Part(
                 customers,
                 judged.changed[start : start + size],
                 replace(scorings, users=customers.users, place=scorings.place - start),
@@ -74,6 +90,7 @@ def _parted(judged: JudgedArrays, sizes: Sequence[int]) -> list[JudgedArrays]:
                 reach_ms[at],
                 folds=judged.folds,
                 instants=0 if at else judged.instants,
+                encoded=states[until[start] : until[start + size]] if all_apart else None,
             )
         )
     return found
