@@ -9,7 +9,7 @@ The whole file is never in memory, nor a line, row group or value beyond a bound
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,8 @@ import msgspec
 from features.events.ids import is_unicode
 from features.events.orders import Order, OrderRules, Reason, Rejected, from_fields
 from features.times import Calendar, comes_twice
-from model.files.csv_rows import CsvPage, CsvRows, Misshapen, comma_decimals, known_name
-from model.files.pages import PlainOrders, PlainReader
+from model.files.csv_rows import CsvRows, Misshapen, comma_decimals, known_name
+from model.files.pages import Column, PlainOrders, PlainReader
 from model.files.text_files import (
     OrderLogError,
     blocks,
@@ -153,12 +153,14 @@ def _read_csv(path: Path, rules: FileRules) -> Iterator[Rows]:
             columns = page.columns
             if commas:
                 columns["amount"] = list(map(comma_decimals, columns["amount"]))
-            yield from plain.read(columns, len(page.lines), partial(_of_page, page, path, rules))
+            by_row = partial(_of_columns, columns, page.lines, path, rules)
+            yield from plain.read(columns, len(page.lines), by_row)
 
 
-def _of_page(page: CsvPage, path: Path, rules: FileRules, at: int) -> Row:
-    fields: dict[str, Any] = {name: values[at] for name, values in page.columns.items()}
-    return _row(fields, path, page.lines[at], rules)
+def _of_columns(
+    columns: Mapping[str, Column], lines: Sequence[int], path: Path, rules: FileRules, at: int
+) -> Row:
+    return _row({name: values[at] for name, values in columns.items()}, path, lines[at], rules)
 
 
 def _read_jsonl(path: Path, rules: FileRules) -> Iterator[Rows]:
@@ -238,7 +240,8 @@ def _json_row(
     fault = _names_fault(document, content)
     if fault is not None:
         return RejectedRow(path, line, fault)
-    return _row(_as_text(document, _KNOWN), path, line, rules)
+    fields = {name: _as_text(document.get(name)) for name in _KNOWN}
+    return _row(fields, path, line, rules)
 
 
 def _names_fault(document: dict[str, Any], content: bytes) -> Rejected | None:
@@ -281,7 +284,7 @@ def _repeated(content: bytes) -> str | None:
     return next((name for name in found if name in _KNOWN and found.count(name) > 1), None)
 
 
-def _read_parquet(path: Path, rules: FileRules) -> Iterator[Row]:
+def _read_parquet(path: Path, rules: FileRules) -> Iterator[Rows]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -296,14 +299,17 @@ def _read_parquet(path: Path, rules: FileRules) -> Iterator[Row]:
         texts = [name for name, kind in columns.values() if pa.types.is_string(kind)]
         # Texts as numbers into a list of them: a page of one value, a million times, stays small.
         with pq.ParquetFile(path, read_dictionary=texts) as file:
-            line = 0
+            line, plain = 0, rules.plain()
             names = [name for name, _ in columns.values()]
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
-                values = [_parquet_values(pa, path, batch.column(name)) for name in names]
-                for row in zip(*values, strict=True):
-                    line += 1
-                    fields = dict(zip(columns, row, strict=True))
-                    yield _row(_as_text(fields, fields), path, line, rules)
+                found = {
+                    known: _parquet_texts(pa, path, batch.column(name))
+                    for known, (name, _) in columns.items()
+                }
+                lines = range(line + 1, line + 1 + batch.num_rows)
+                by_row = partial(_of_columns, found, lines, path, rules)
+                yield from plain.read(found, batch.num_rows, by_row)
+                line += batch.num_rows
             if line != file.metadata.num_rows:
                 raise OrderLogError(
                     f"order log {path}: {line:,} rows were read, and its footer says"
@@ -355,32 +361,36 @@ def _parquet_columns(
     return found
 
 
-def _parquet_values(pa: Any, path: Path, column: Any) -> list[object]:
+def _parquet_texts(pa: Any, path: Path, column: Any) -> list[object]:
     import pyarrow.compute as pc
 
     if pa.types.is_timestamp(column.type):
         # Nanoseconds of an exporter are dropped here; event time is in milliseconds.
         zone = column.type.tz
         column = column.cast(pa.timestamp("ms", "UTC" if zone else None), safe=False)
-        column = column.cast(pa.int64() if zone else pa.string())
-    held = column.dictionary if pa.types.is_dictionary(column.type) else column
-    if pa.types.is_string(held.type) or pa.types.is_large_string(held.type):
-        longest = pc.max(pc.binary_length(held)).as_py() or 0
-        if longest > _MOST_VALUE_BYTES:
-            raise OrderLogError(
-                f"order log {path}: a value has {longest:,} bytes; ids have 128 characters at most"
-            )
-    values: list[object] = column.to_pylist()
+        column = column.cast(pa.timestamp("ms")).cast(pa.string())
+        if zone:
+            column = pc.binary_join_element_wise(column, "Z", "")
+    held, is_dictionary = column, pa.types.is_dictionary(column.type)
+    if is_dictionary:
+        held = column.dictionary.take(column.indices.drop_null().unique())
+    if not pa.types.is_string(held.type) and not pa.types.is_large_string(held.type):
+        return list(map(_as_text, column.to_pylist()))
+    longest = pc.max(pc.binary_length(held)).as_py() or 0
+    if longest > _MOST_VALUE_BYTES:
+        raise OrderLogError(
+            f"order log {path}: a value has {longest:,} bytes; ids have 128 characters at most"
+        )
+    texts = column.dictionary_decode() if is_dictionary else column
+    values: list[object] = texts.to_numpy(zero_copy_only=False).tolist()
     return values
 
 
-def _as_text(document: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The row with its numbers as text, shortest form that says the same; absent where null."""
-    for name in names:
-        value = document.get(name)
-        if value is not None and not isinstance(value, str | bool | list | dict):
-            document[name] = str(value)
-    return document
+def _as_text(value: object) -> object:
+    """A number as text, the shortest form that says the same; other values as they are."""
+    if value is None or isinstance(value, str | bool | list | dict):
+        return value
+    return str(value)
 
 
 _ID_REASONS: Final = {"order_id": Reason.BAD_ORDER_ID, "user_id": Reason.BAD_USER_ID}

@@ -7,6 +7,7 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from features.events.orders import Order, OrderRules, OrderType, Reason
@@ -93,6 +94,29 @@ def test_parquet_gives_the_same_orders(tmp_path: Path) -> None:
     assert _rows(path) == _ORDERS
     pq.write_table(table.set_column(3, "amount", [[12.5, 0.1, 2.0, -7.0]]), path)
     assert _rows(path) == _ORDERS
+
+
+def test_a_long_parquet_file_gives_what_the_same_lines_give(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    rows = [
+        {
+            "order_id": f"o{n % 7}",
+            "user_id": None if n % 9_999 == 1 else f"ann-{n % 500}",
+            "ts": "2026-03-01T12:00:00Z" if n % 3_000 else f"{n} days ago",
+            "amount": f" {n % 3}" if n % 5_000 == 2 else f"{n % 100}.5",
+        }
+        for n in range(25_000)
+    ]
+    lines, path = tmp_path / "log.jsonl", tmp_path / "log.parquet"
+    lines.write_bytes(b"\n".join(map(msgspec.json.encode, rows)))
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    found, expected = (
+        [(row.line, row.rejected) if isinstance(row, RejectedRow) else row for row in _rows(one)]
+        for one in (path, lines)
+    )
+    assert found == expected
+    assert sum(isinstance(row, Order) for row in found) == 25_000 - 9 - 3
 
 
 def test_parquet_times_without_a_zone_are_refused(tmp_path: Path) -> None:
