@@ -152,11 +152,16 @@ def _gain(panel: Panel, one: Bools, other: Bools) -> tuple[float, float, float]:
     """By how much the strict precision of one rule is above that of another, and its 95 % interval
     by drawing customers again."""
     users = np.unique(np.asarray(panel.silences.user), return_inverse=True)[1]
-    counts = np.stack([_counts(panel, fires, users) for fires in (one, other)])
-    draws = np.random.default_rng(_SEED).integers(0, counts.shape[2], (_DRAWS, counts.shape[2]))
-    difference = np.array([_difference(counts[:, :, draw].sum(axis=2)) for draw in draws])
-    low, high = np.percentile(difference, [2.5, 97.5])
-    return _difference(counts.sum(axis=2)), float(low), float(high)
+    counts = np.concatenate([_counts(panel, fires, users) for fires in (one, other)])
+    # Customers of whom the same is to be counted are counted together.
+    alike, of_kind = np.unique(counts, axis=1, return_inverse=True)
+    of_kind, size, kinds = of_kind.ravel(), counts.shape[1], alike.shape[1]
+    draws = np.random.default_rng(_SEED)
+    drawn = [
+        np.bincount(of_kind[draws.integers(0, size, size)], minlength=kinds) for _ in range(_DRAWS)
+    ]
+    low, high = np.percentile(_difference(alike @ np.array(drawn).T), [2.5, 97.5])
+    return float(_difference(counts.sum(axis=1))), float(low), float(high)
 
 
 def _counts(panel: Panel, fires: Bools, users: Ints) -> Floats:
@@ -170,10 +175,10 @@ def _counts(panel: Panel, fires: Bools, users: Ints) -> Floats:
     )
 
 
-def _difference(counts: Floats) -> float:
-    """Of (judged, right) of two rules."""
-    shares = counts[:, 1] / np.maximum(counts[:, 0], 1)
-    return float(shares[0] - shares[1])
+def _difference(counts: Floats) -> Floats:
+    """Of judged and right ones of two rules, shape (4, ...)."""
+    first, second = (counts[at + 1] / np.maximum(counts[at], 1) for at in (0, 2))
+    return np.asarray(first - second)
 
 
 def rank_days(panel: Panel, from_day: int, until_day: int | None) -> range:

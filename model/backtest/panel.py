@@ -18,7 +18,6 @@ from dataclasses import dataclass, fields, replace
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from features.arrays import Bools, Floats, Ints
 from model.decide.learned import Learned
@@ -42,6 +41,12 @@ class Silences:
     median_gap: Floats
     counted: Bools
     horizon_days: int
+
+    def part(self, chosen: Bools) -> Silences:
+        """Some of them."""
+        names = [field.name for field in fields(self) if field.name not in ("user", "horizon_days")]
+        user = [name for name, kept in zip(self.user, chosen.tolist(), strict=True) if kept]
+        return replace(self, user=user, **{name: getattr(self, name)[chosen] for name in names})
 
     @property
     def churned(self) -> Bools:
@@ -165,10 +170,10 @@ def quality(silences: Silences, silence: Ints, day: Ints, strict: Bools, end_day
     return Quality(
         warnings=int(counted.sum()),
         judged=int(full.sum()),
-        strict_precision=_mean(strict[full]),
-        episode_precision=_mean(episode[full]),
+        strict_precision=mean(strict[full]),
+        episode_precision=mean(episode[full]),
         churners=int(churned.sum()),
-        recall=_mean(found[churned]),
+        recall=mean(found[churned]),
         value_captured=_share(float(value[found].sum()), float(value[churned].sum())),
         lead_days=tuple(float(q) for q in np.percentile(leads, LEAD_PERCENTILES))
         if len(leads)
@@ -180,8 +185,8 @@ def quality(silences: Silences, silence: Ints, day: Ints, strict: Bools, end_day
 def first_of_each(panel: Panel, fires: Bools) -> Ints:
     """Indices of the first row of each silence at which a rule fires."""
     rows = np.flatnonzero(fires)
-    _, first = np.unique(panel.silence[rows], return_index=True)
-    return np.asarray(rows[first], np.int64)
+    silence = panel.silence[rows]
+    return np.asarray(rows[np.append(True, silence[1:] != silence[:-1])[: len(rows)]], np.int64)
 
 
 def quality_of(panel: Panel, fires: Bools) -> Quality:
@@ -195,7 +200,7 @@ def quality_of(panel: Panel, fires: Bools) -> Quality:
 def base_rate(panel: Panel) -> float | None:
     """Share of the judged rows that no order followed within the horizon: what a warning on a
     random day of a random silence is worth."""
-    return _mean(panel.strict[panel.judged])
+    return mean(panel.strict[panel.judged])
 
 
 class Bin(msgspec.Struct, frozen=True):
@@ -260,7 +265,8 @@ def _ends(ascending: Ints) -> Ints:
     return np.asarray(np.flatnonzero(np.diff(ascending)) + 1, np.int64)
 
 
-def _mean(values: NDArray[np.bool_]) -> float | None:
+def mean(values: Bools) -> float | None:
+    """The share of the values that hold; None without any."""
     return float(values.mean()) if len(values) else None
 
 

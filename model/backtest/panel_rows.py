@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -10,24 +10,22 @@ from zlib import crc32
 
 import numpy as np
 
-from features.arrays import Floats
-from features.columns.table import tabulate
-from features.columns.vector import FEATURE_NAMES, vectors
-from features.times import MS_PER_DAY
+from features.arrays import Floats, Ints
+from features.columns.table import BucketTable
+from features.columns.vector import FEATURE_NAMES, vectors_of
 from model.backtest.panel import Panel, Rows, Silences
 from model.backtest.purchases import Period, Purchases
 from model.backtest.result import BacktestError
-from model.backtest.silences import LoggedSilence
+from model.backtest.silences import NO_SILENCE, SilenceLog
 from model.backtest.simulate import Simulation
-from model.decide.history import history_of
 from model.decide.scoring import Scorer
 from model.estimators.bgnbd import BGNBD, FitError
-from model.judge.budget import spent_minor
-from model.judge.judged import ScheduledCustomer
+from model.judge.customers import CustomerArrays
 
 MAX_ROWS: Final = 400_000
 _RFM: Final = tuple(FEATURE_NAMES.index(n) for n in ("frequency", "recency_days", "T_days"))
 _BGNBD_CUSTOMERS: Final = 100_000
+_LONG_AGO: Final = -(2**40)
 
 
 class SilentDays:
@@ -38,40 +36,35 @@ class SilentDays:
     """
 
     def __init__(
-        self,
-        simulation: Simulation,
-        purchases: Purchases,
-        period: Period,
-        logged: Mapping[tuple[str, int], LoggedSilence],
+        self, simulation: Simulation, purchases: Purchases, period: Period, log: SilenceLog
     ) -> None:
-        """`logged` are written down elsewhere as the log is simulated."""
+        """`log` is written as the log is simulated."""
         self.scorers: list[Scorer] = [simulation.judge.scorer]
         self.active: dict[int, int] = {}
-        self._simulation, self._purchases, self._period, self._logged = (
+        self._simulation, self._purchases, self._period, self._log = (
             simulation,
             purchases,
             period,
-            logged,
+            log,
         )
         self.every = max(1, round(self._rows_of_all() / MAX_ROWS))
-        self._sampled = {u for u in purchases.by_user if crc32(u.encode()) % self.every == 0}
+        drawn = np.array([crc32(user.encode()) for user in purchases.users], np.int64)
+        self._sampled = drawn % self.every == 0
         self._parts: list[Rows] = []
         self._alive: BGNBD | None = None
         self._ratios: dict[int, float] = {}
-        self._last: dict[str, int] = {}
+        # Of each customer the day of the last order, and that from which they were active since.
+        self._last, self._since = np.full((2, len(drawn)), _LONG_AGO)
         self._seen_until = period.first_day
 
     def _rows_of_all(self) -> float:
         """About how many rows there would be with everybody."""
-        days = sum(
-            min(following - this, self._period.horizon_days)
-            for days in self._purchases.by_user.values()
-            for this, following in zip(days, [*days[1:], self._period.end_day], strict=True)
-            if this >= self._period.from_day
-        )
+        customer, day = self._purchases.customer, self._purchases.day
+        until = np.minimum(self._purchases.following(customer, day), self._period.end_day)
+        silent = np.minimum(until - day, self._period.horizon_days)
         policy = self._simulation.judge.rules.policy
         share = 1 - policy.floor_percentile / 100 if policy.floor is None else 1.0
-        return days * min(1.0, 1.5 * share)
+        return int(silent[day >= self._period.from_day].sum()) * min(1.0, 1.5 * share)
 
     def rescale(self) -> None:
         """Goes on with the scorer that the simulation has now, another one than before."""
@@ -80,67 +73,53 @@ class SilentDays:
 
     def fit_alive(self, day: int) -> None:
         """Fits the BG/NBD of the baselines, whatever the model is made of, on who is known then."""
-        known = [track.customer.facts for track in self._simulation.tracks.values()]
-        facts = [each for each in known if history_of(each)]
-        facts = facts[:: 1 + len(facts) // _BGNBD_CUSTOMERS]
+        customers = self._simulation.customers
+        bought = (customers.column("purchase_days") > 0).tolist()
+        known = [user for user, has in zip(customers, bought, strict=True) if has]
+        known = known[:: 1 + len(known) // _BGNBD_CUSTOMERS]
         self._alive = None
-        if facts:
-            X = vectors([(each, day * MS_PER_DAY) for each in facts])
+        if known:
+            X = vectors_of(_as_of(customers.take(known), day))
             with suppress(FitError):
                 self._alive = BGNBD.fit(*(X[:, column] for column in _RFM))
 
     def score(self, day: int) -> None:
         """Adds the rows of a day, as of 00:00, before anything is judged or ordered."""
-        logged, tracks, users = [], [], []
         silent = self._silent(day)
         self.active[day] = len(silent)
-        active = 0
-        for user, since in silent.items():
-            if user not in self._sampled:
-                continue
-            active += 1
-            silence = self._logged.get((user, since))
-            if silence is not None:
-                tracks.append(self._simulation.tracks[user])
-                users.append(user)
-                logged.append(silence.number)
-        if logged:
-            self._parts.append(self._rows(day, logged, tracks, users, active))
+        silent = silent[self._sampled[silent]]
+        begun = self._log.current[silent]
+        logged = begun != NO_SILENCE
+        if logged.any():
+            users = [self._purchases.users[number] for number in silent[logged].tolist()]
+            self._parts.append(self._rows(day, begun[logged], users, len(silent)))
 
-    def _rows(
-        self,
-        day: int,
-        logged: Sequence[int],
-        tracks: Sequence[ScheduledCustomer],
-        users: Sequence[str],
-        active: int,
-    ) -> Rows:
+    def _rows(self, day: int, logged: Ints, users: Sequence[str], active: int) -> Rows:
         """The rows of silences, one an element, of the `active` customers of the sample."""
         horizon = self._period.horizon_days
-        as_of_ms = self._simulation.judge.rules.calendar.start_ms(day)
+        customers = self._simulation.customers.take(users)
         scorer = self._simulation.judge.scorer
-        pairs = [(track.customer.facts, as_of_ms) for track in tracks]
-        table = tabulate(pairs, scorer.calendar)
+        table = _as_of(customers, day)
         X = scorer.vectors(table, users)
         clv, risks = scorer.clv_minor(X), scorer.risks(table)
         if risks is None:
-            risks = scorer.model.churn(X), np.full(len(pairs), -np.inf)
+            risks = scorer.model.churn(X), np.full(len(users), -np.inf)
         churn, found = risks
-        references = np.array(self._references(logged, tracks, users), np.float64)
-        better = np.zeros(len(logged), bool)
+        references = self._references(logged, customers)
+        better = np.zeros(len(users), bool)
         better[np.argsort(-references, kind="stable")[: (active + 1) // 2]] = True
-        spend = [spent_minor(track.customer.facts, day, horizon) for track in tracks]
+        spend = table.sums((table.gross - table.refunded) * (table.age_days < horizon))
         return Rows(
-            silence=np.array(logged, np.int64),
-            day=np.full(len(logged), day, np.int64),
+            silence=logged,
+            day=np.full(len(users), day, np.int64),
             clv=clv.astype(np.float64),
             reference=references,
             churn=churn,
             index=found,
             alive=self._probability_alive(X),
-            spend=np.array(spend, np.float64),
+            spend=np.maximum(spend, 0.0),
             better=better,
-            model=np.full(len(logged), len(self.scorers) - 1, np.int64),
+            model=np.full(len(users), len(self.scorers) - 1, np.int64),
         )
 
     def _probability_alive(self, X: Floats) -> Floats:
@@ -148,65 +127,55 @@ class SilentDays:
             return np.full(len(X), np.nan)
         return self._alive.probability_alive(*(X[:, column] for column in _RFM))
 
-    def _references(
-        self,
-        logged: Sequence[int],
-        tracks: Sequence[ScheduledCustomer],
-        users: Sequence[str],
-    ) -> list[float]:
+    def _references(self, logged: Ints, customers: CustomerArrays) -> Floats:
         """The references in the scale of the model now, also of who was not judged by it yet."""
         scorer = self._simulation.judge.scorer
-        old = [
-            (silence, track, user)
-            for silence, track, user in zip(logged, tracks, users, strict=True)
-            if track.customer.rule_state.model_version != scorer.model_version
-            and silence not in self._ratios
-        ]
-        lasts = [track.customer.rule_state.scored_last for _, track, _ in old]
-        news = scorer.scores(
+        old = np.flatnonzero(customers["model_version"] != scorer.model_version)
+        new = [at for at in old.tolist() if int(logged[at]) not in self._ratios]
+        lasts = [customers.rule_state_of(at).scored_last for at in new]
+        scores = scorer.scores(
             [
-                (track.customer.facts, scorer.calendar.start_ms(last.day) if last else 0)
-                for (_, track, _), last in zip(old, lasts, strict=True)
+                (customers.facts_of(at), scorer.calendar.start_ms(last.day) if last else 0)
+                for at, last in zip(new, lasts, strict=True)
             ],
-            [user for _, _, user in old],
+            [customers.users[at] for at in new],
         )
-        for (silence, _, _), last, new in zip(old, lasts, news, strict=True):
-            self._ratios[silence] = (
-                new.clv_minor / last.clv_minor if last and last.clv_minor else 1.0
-            )
-        found = []
-        for silence, track in zip(logged, tracks, strict=True):
-            rule_state = track.customer.rule_state
-            reference = rule_state.reference
-            moved = rule_state.model_version == scorer.model_version
-            ratio = 1.0 if moved else self._ratios[silence]
-            found.append(reference.clv_minor * ratio if reference else 0.0)
+        for at, last, score in zip(new, lasts, scores, strict=True):
+            was = last.clv_minor if last else 0
+            self._ratios[int(logged[at])] = score.clv_minor / was if was else 1.0
+        found = np.maximum(customers.references(), 0).astype(np.float64)
+        found[old] *= [self._ratios[number] for number in logged[old].tolist()]
         return found
 
-    def _silent(self, day: int) -> Mapping[str, int]:
-        """Customers whose last order lies 1 to H days back, with its day."""
+    def _silent(self, day: int) -> Ints:
+        """Customers whose last order lies 1 to H days back, who became active first first."""
+        horizon = self._period.horizon_days
         for past in range(self._seen_until, day):
-            for user in self._purchases.buyers(past):
-                self._last[user] = past
-            gone = past - self._period.horizon_days
-            for user in self._purchases.buyers(gone):
-                if self._last.get(user) == gone:
-                    del self._last[user]
+            buyers = self._purchases.buyers(past)
+            self._since[buyers[self._last[buyers] < past - horizon]] = past
+            self._last[buyers] = past
         self._seen_until = day
-        return self._last
+        silent = np.flatnonzero(self._last >= day - horizon)
+        return silent[np.argsort(self._since[silent], kind="stable")]
 
     def panel(self, silences: Silences) -> Panel:
-        """All rows. Of the silences only those of customers who could have rows are counted: they
-        are the churns that a rule read off it could find.
+        """All rows, and the silences of customers who could have rows: they are the churns that a
+        rule read off it could find.
 
         Raises BacktestError where there is none.
         """
         if not self._parts:
             raise BacktestError("nobody worth a warning was silent within the judged period")
-        sampled = np.array([user in self._sampled for user in silences.user], bool)
+        sampled = self._sampled[self._purchases.numbers(silences.user)]
+        place = np.cumsum(sampled) - 1
         return Panel.of(
-            self._parts,
-            silences=replace(silences, counted=silences.counted & sampled),
+            [replace(part, silence=place[part.silence]) for part in self._parts],
+            silences=silences.part(sampled),
             learned=tuple(scorer.learned for scorer in self.scorers),
             end_day=self._period.end_day,
         )
+
+
+def _as_of(customers: CustomerArrays, day: int) -> BucketTable:
+    """The bucket table of customers as of 00:00 of a day."""
+    return customers.facts().at(np.arange(len(customers)), np.full(len(customers), day))

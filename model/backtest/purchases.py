@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
-from features.events.orders import Order, OrderType
+from features.arrays import Floats, Ints
+from features.events.orders import Order
 from features.times import UTC, Calendar
 from model.backtest.panel import NEVER
+from model.files.columns import OrderColumns
+
+_DAY_BITS: Final = 24
+_FIRST_DAY: Final = -(2**23)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,47 +41,67 @@ class Period:
 
 
 class Purchases:
-    """The days with an order that nobody took back, ascending, `by_user`."""
+    """The days with an order that nobody took back. Customers are numbered by the first of these,
+    and `users` has their ids; `customer` and `day`, shape (n,), are in order of both."""
 
     def __init__(self, orders: Sequence[Order], calendar: Calendar = UTC) -> None:
         """`orders` sorted by event time."""
-        self.by_user = purchase_days(orders, calendar)
-        self._buyers: dict[int, list[str]] = {}
-        for user, days in self.by_user.items():
-            for day in days:
-                self._buyers.setdefault(day, []).append(user)
+        columns = orders if isinstance(orders, OrderColumns) else OrderColumns(orders)
+        bought = columns.kept_orders()
+        user, first, number = np.unique(
+            columns.user[bought], return_index=True, return_inverse=True
+        )
+        by_first = np.argsort(first)
+        self.users = [columns.users[at] for at in user[by_first].tolist()]
+        self._numbers = {user: number for number, user in enumerate(self.users)}
+        customer = np.argsort(by_first)[number]
+        self._keys = np.unique(_keys(customer, calendar.days_of(columns.ts_ms[bought])))
+        self.customer = self._keys >> _DAY_BITS
+        self.day = (self._keys & ((1 << _DAY_BITS) - 1)) + _FIRST_DAY
+        self._first = np.searchsorted(self.customer, np.arange(len(self.users)))
+        self._by_day = np.argsort(self.day, kind="stable")
+        self._days = self.day[self._by_day]
 
-    def buyers(self, day: int) -> list[str]:
-        """Who bought on a day."""
-        return self._buyers.get(day, [])
+    def numbers(self, users: Iterable[str]) -> Ints:
+        """The numbers of customers; -1 where one never bought."""
+        return np.array([self._numbers.get(user, -1) for user in users], np.int64)
 
-    def following(self, user: str, day: int) -> int:
-        """The day of a customer's next order after a day, or NEVER."""
-        days = self.by_user[user]
-        at = bisect_right(days, day)
-        return days[at] if at < len(days) else NEVER
+    def buyers(self, day: int) -> Ints:
+        """Who bought on a day, ascending."""
+        first, last = np.searchsorted(self._days, [day, day + 1])
+        return np.asarray(self.customer[self._by_day[first:last]], np.int64)
 
-    def number(self, user: str, until: int) -> int:
-        """How many purchase days a customer has up to a day."""
-        return bisect_right(self.by_user[user], until)
+    def following(self, customer: Ints, day: Ints) -> Ints:
+        """The day of each customer's next order after a day, or NEVER."""
+        at = self._after(customer, day)
+        there = np.minimum(at, len(self.day) - 1)
+        is_there = (at < len(self.day)) & (self.customer[there] == customer)
+        return np.where(is_there, self.day[there], NEVER)
 
-    def median_gap(self, user: str, until: int) -> float:
+    def number(self, customer: Ints, until: Ints) -> Ints:
+        """How many purchase days each customer has up to a day."""
+        return np.asarray(self._after(customer, until) - self._first[customer], np.int64)
+
+    def median_gap(self, customer: Ints, until: Ints) -> Floats:
         """The median of the gaps between a customer's orders up to a day; 0 without two orders."""
-        days = self.by_user[user]
-        known = days[: bisect_right(days, until)]
-        return float(np.median(np.diff(known))) if len(known) > 1 else 0.0
+        count, found = self.number(customer, until), np.zeros(len(customer))
+        for number in np.unique(count[count > 1]).tolist():
+            which = np.flatnonzero(count == number)
+            at = self._first[customer[which]][:, None] + np.arange(number)
+            found[which] = np.median(np.diff(self.day[at], axis=1), axis=1)
+        return found
+
+    def _after(self, customer: Ints, day: Ints) -> Ints:
+        return np.searchsorted(self._keys, _keys(customer, day), side="right")
 
 
-def purchase_days(orders: Sequence[Order], calendar: Calendar = UTC) -> dict[str, list[int]]:
-    """The days with an order that nobody took back, ascending, of each customer; `orders`
+def _keys(customer: Ints, day: Ints) -> Ints:
+    return (customer << _DAY_BITS) + (day - _FIRST_DAY)
+
+
+def purchase_days(orders: Sequence[Order]) -> dict[str, list[int]]:
+    """The UTC days with an order that nobody took back, ascending, of each customer; `orders`
     sorted by event time."""
-    taken_back = {(o.user_id, o.order_id) for o in orders if o.type is OrderType.CANCELLATION}
-    days: dict[str, list[int]] = {}
-    same: dict[int, int] = {}  # one object a day, not one an order
-    for order in orders:
-        if order.type is OrderType.ORDER and (order.user_id, order.order_id) not in taken_back:
-            day = calendar.day_of(order.ts_ms)
-            of_user = days.setdefault(order.user_id, [])
-            if not of_user or of_user[-1] != day:
-                of_user.append(same.setdefault(day, day))
-    return days
+    bought = Purchases(orders)
+    days = np.split(bought.day, bought._first[1:])
+    return dict(zip(bought.users, (each.tolist() for each in days), strict=False))

@@ -14,7 +14,6 @@ from features.times import iso_day
 from model.backtest.panel import Quality, Silences, quality
 from model.backtest.purchases import Period
 from model.backtest.result import EndedWarnings, WarningWeek
-from model.backtest.silences import LoggedSilence
 from model.decide.history import Tenure, history_of
 from model.decide.outcome import Ending
 from model.decide.policy import Rules
@@ -65,20 +64,17 @@ class RaisedWarnings:
     def of(
         cls,
         raised: Sequence[LoggedWarning],
-        logged: Mapping[tuple[str, int], LoggedSilence],
         silences: Silences,
     ) -> RaisedWarnings:
-        """Those of `raised` in the silences, which are `logged` as arrays."""
-        numbers, days, triggers = [], [], []
-        for warning in raised:
-            found = None if warning.since is None else logged.get((warning.user_id, warning.since))
-            if found is not None:
-                numbers.append(found.number)
-                days.append(warning.day)
-                triggers.append(warning.trigger)
-        silence, day = np.array(numbers, np.int64), np.array(days, np.int64)
+        """Those of `raised` in the silences."""
+        begun = zip(silences.user, silences.since.tolist(), strict=True)
+        number = {key: at for at, key in enumerate(begun)}
+        places = [number.get((warning.user_id, warning.since), -1) for warning in raised]
+        within = [(at, w) for at, w in zip(places, raised, strict=True) if at >= 0]
+        silence = np.array([at for at, _ in within], np.int64)
+        day = np.array([warning.day for _, warning in within], np.int64)
         strict = silences.until[silence] >= day + silences.horizon_days
-        return cls(silence, day, strict, triggers)
+        return cls(silence, day, strict, [warning.trigger for _, warning in within])
 
     def only(self, trigger: Trigger) -> RaisedWarnings:
         """Those with a trigger."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from features.arrays import Bools
 from features.events.orders import Order
 from features.times import iso_day
 from model.backtest.baselines import (
@@ -27,7 +28,7 @@ from model.backtest.baselines import (
     silence_fires,
     suggestions,
 )
-from model.backtest.panel import Panel, Silences, base_rate, calibration, quality_of
+from model.backtest.panel import Panel, Silences, base_rate, calibration, mean, quality_of
 from model.backtest.panel_rows import SilentDays
 from model.backtest.purchases import Period, Purchases
 from model.backtest.raised import LoggedWarning, RaisedWarnings, by_month, by_week
@@ -135,9 +136,9 @@ class BacktestRun:
         )
         self.simulation = Simulation(orders, deciding_judge(scorer, self.policy))
         self.purchases = Purchases(orders, scorer.calendar)
-        self.silence_log = SilenceLog(self.simulation, self.purchases, self.period)
+        self.silence_log = SilenceLog(self.purchases, self.period)
         self.silent_days = SilentDays(
-            self.simulation, self.purchases, self.period, self.silence_log.by_start
+            self.simulation, self.purchases, self.period, self.silence_log
         )
         self.swap_days: set[int] = set()
         self.raised: list[LoggedWarning] = []
@@ -151,13 +152,12 @@ class BacktestRun:
                 self._swap(day)
             if day == max(period.from_day, period.first_day):
                 self.silent_days.fit_alive(day)
-            before = self.silence_log.references_before(day)
             if day >= period.from_day:
                 self.silent_days.score(day)
-            raised, users = self.simulation.day(day)
+            simulated = self.simulation.day(day)
             if day >= period.from_day - period.horizon_days:
-                self.raised += [LoggedWarning.of(scoring, self.rules) for scoring in raised]
-                self.silence_log.begin(day, users, before)
+                self.raised += [LoggedWarning.of(one, self.rules) for one in simulated.raised]
+                self.silence_log.begin(day, simulated, self.rules)
             self.plan.progress(1)
         return self._summed_up()
 
@@ -192,18 +192,18 @@ class BacktestRun:
         return rank_days(panel, self.plan.from_day, self.plan.until_day)
 
     def _summed_up(self) -> Backtest:
-        silences = self.silence_log.table()
+        silences, order_only = self.silence_log.table()
         if not silences.counted.any():
             raise BacktestError(
                 "no silence of a customer worth a warning begins and ends within the judged period;"
                 " give a longer log, or a lower value floor"
             )
         self.panel = panel = self.silent_days.panel(silences)
-        return self._report(silences, panel)
+        return self._report(silences, order_only, panel)
 
-    def _report(self, silences: Silences, panel: Panel) -> Backtest:
+    def _report(self, silences: Silences, order_only: Bools, panel: Panel) -> Backtest:
         period, rules, every = self.period, self.rules, self.silent_days.every
-        sent = RaisedWarnings.of(self.raised, self.silence_log.by_start, silences)
+        sent = RaisedWarnings.of(self.raised, silences)
         fires = silence_fires(panel, rules)
         everything = [warning for warning in self.raised if warning.day >= period.from_day]
         swapped = [warning for warning in everything if warning.day in self.swap_days]
@@ -218,7 +218,7 @@ class BacktestRun:
             end=iso_day(period.end_day),
             retrained_every_days=self.plan.retrain_every_days,
             models=len(self.silent_days.scorers),
-            customers=len(self.purchases.by_user),
+            customers=len(self.purchases.users),
             eligible_silences=int(silences.counted.sum()),
             base_rate=base_rate(panel),
             rule=sent.quality(silences, period.end_day),
@@ -235,7 +235,7 @@ class BacktestRun:
             swap_warnings_share=len(swapped) / len(everything)
             if self.swap_days and everything
             else None,
-            order_only_recall=self.silence_log.order_only_recall(silences),
+            order_only_recall=mean(order_only[silences.churned]),
             panel_share=1 / every,
             panel_rule=quality_of(panel, fires),
             learned=self.scorer.learned,

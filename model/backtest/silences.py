@@ -3,98 +3,101 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
+from features.arrays import Bools, Ints
 from model.backtest.panel import Silences
 from model.backtest.purchases import Period, Purchases
-from model.backtest.simulate import Simulation
-from model.decide.history import history_of
-from model.decide.rule import VALUE_DROP, is_down_by
+from model.backtest.simulate import SimulatedDay
+from model.decide.history import Tenure
+from model.decide.policy import Rules
+from model.decide.rule import VALUE_DROP, are_down_by
+
+NO_SILENCE = -1
 
 
-class LoggedSilence(msgspec.Struct, frozen=True):
-    """A silence: its place among them, and the reference CLV that it begins with (minor units)."""
+class _Begun(NamedTuple):
+    """Silences that began on a day: whose (the customer's number in the purchases), the reference
+    CLV in minor units, and whether scoring on orders alone had told of them."""
 
-    number: int
-    reference: int
+    customer: Ints
+    since: Ints
+    reference: Ints
+    order_only: Bools
 
 
 class SilenceLog:
-    """Silences `by_start`: customer and day of the order that begins one.
+    """Silences in the order in which they begin.
 
-    `left_out`: churns of customers whom the policy leaves out, by standing.
+    `current`: the place among them of each customer's last one, NO_SILENCE where none is worth a
+    warning. `left_out`: churns of customers whom the policy leaves out, by standing.
     """
 
-    def __init__(self, simulation: Simulation, purchases: Purchases, period: Period) -> None:
-        self.by_start: dict[tuple[str, int], LoggedSilence] = {}
+    def __init__(self, purchases: Purchases, period: Period) -> None:
         self.left_out: Counter[str] = Counter()
-        self._simulation, self._purchases, self._period = simulation, purchases, period
-        self._order_only: set[tuple[str, int]] = set()
+        self.current = np.full(len(purchases.users), NO_SILENCE)
+        self._purchases, self._period = purchases, period
+        self._begun: list[_Begun] = []
+        self._count = 0
 
-    def references_before(self, day: int) -> dict[str, int]:
-        """Of the customers who order on a day, not simulated yet, the reference that the order is
-        compared with."""
-        found: dict[str, int] = {}
-        rules = self._simulation.judge.rules
-        for user in self._purchases.buyers(day):
-            track = self._simulation.tracks.get(user)
-            reference = track and track.customer.rule_state.reference
-            if reference and reference.clv_minor >= rules.floor_minor:
-                found[user] = reference.clv_minor
-        return found
-
-    def begin(self, day: int, users: Iterable[str], before: Mapping[str, int]) -> None:
+    def begin(self, day: int, simulated: SimulatedDay, rules: Rules) -> None:
         """Writes down the silences that begin on a simulated day, and what scoring on orders alone
-        would find. `users` had an event; `before` are the references before it."""
-        rules = self._simulation.judge.rules
-        for user in self._purchases.buyers(day):
-            if user not in users:
-                continue
-            track = self._simulation.tracks[user]
-            rule_state = track.customer.rule_state
-            scored, reference = rule_state.scored_last, rule_state.reference
-            if scored and user in before and is_down_by(VALUE_DROP, scored.clv_minor, before[user]):
-                self._order_only.add((user, day))
-            if reference is None or reference.clv_minor < max(rules.floor_minor, 1):
-                continue
-            history = history_of(track.customer.facts, rules.enough_purchase_days)
-            if history is None:
-                continue
-            if history.purchase_days < rules.policy.min_orders:
-                if self._is_judged_churn(user, day):
-                    tenure = history.tenure(day, self._period.horizon_days)
-                    self.left_out[tenure.value] += 1
-                continue
-            self.by_start[user, day] = LoggedSilence(len(self.by_start), reference.clv_minor)
+        would find."""
+        buyers = self._purchases.buyers(day)
+        self.current[buyers] = NO_SILENCE
+        customer = self._purchases.numbers(simulated.after.users)
+        place = np.argsort(customer, kind="stable")
+        place = place[np.isin(customer[place], buyers)]
+        customer = customer[place]
+        before = simulated.before.references()[place]
+        after = simulated.after.take(place)
+        reference, orders = after.references(), after["purchase_days"]
+        worth = (reference >= max(rules.floor_minor, 1)) & (orders > 0)
+        few = worth & (orders < rules.policy.min_orders)
+        if few.any():
+            self._leave_out(day, customer[few], after["first_day"][few], orders[few])
+        begins = np.flatnonzero(worth & ~few)
+        scored = after.peaks[after["peak_at"][begins] + after["peaks"][begins] - 1, 1]
+        known = (before[begins] >= 0) & (before[begins] >= rules.floor_minor)
+        found = _Begun(
+            customer[begins],
+            np.full(len(begins), day),
+            reference[begins],
+            known & are_down_by(VALUE_DROP, scored, before[begins]),
+        )
+        self._begun.append(found)
+        self.current[found.customer] = self._count + np.arange(len(begins))
+        self._count += len(begins)
 
-    def _is_judged_churn(self, user: str, day: int) -> bool:
-        silent_days = self._purchases.following(user, day) - day
-        return self._period.counts(day) and silent_days > self._period.horizon_days
+    def _leave_out(self, day: int, customer: Ints, first_day: Ints, orders: Ints) -> None:
+        """Counts the churns among silences that the policy leaves out."""
+        horizon, since = self._period.horizon_days, np.full(len(customer), day)
+        if not self._period.counts(day):
+            return
+        churned = self._purchases.following(customer, since) - day > horizon
+        young = day - first_day < horizon
+        tenure = np.where(young, Tenure.YOUNG.value, Tenure.ESTABLISHED.value)
+        tenure = np.where(orders < 2, Tenure.ONE_TIME.value, tenure)
+        self.left_out.update(tenure[churned].tolist())
 
-    def table(self) -> Silences:
-        """The silences as arrays, with how each of them ended."""
-        keys = list(self.by_start)
-        bought = self._purchases
-        references = [silence.reference for silence in self.by_start.values()]
-        return Silences(
-            user=[user for user, _ in keys],
-            since=np.array([day for _, day in keys], np.int64),
-            until=np.array([bought.following(user, day) for user, day in keys], np.int64),
-            reference=np.array(references, np.float64),
-            orders=np.array([bought.number(user, day) for user, day in keys], np.int64),
-            median_gap=np.array([bought.median_gap(user, day) for user, day in keys], np.float64),
-            counted=np.array([self._period.counts(day) for _, day in keys], bool),
+    def table(self) -> tuple[Silences, Bools]:
+        """The silences as arrays, with how each of them ended; and which of them a rule had found
+        that scores only when orders arrive."""
+        none = np.empty(0, np.int64)
+        columns = zip(*[_Begun(none, none, none, none > 0), *self._begun], strict=True)
+        begun = _Begun(*(np.concatenate(column) for column in columns))
+        customer, since, bought = begun.customer, begun.since, self._purchases
+        counted = {day: self._period.counts(day) for day in np.unique(since).tolist()}
+        silences = Silences(
+            user=[bought.users[number] for number in customer.tolist()],
+            since=since,
+            until=bought.following(customer, since),
+            reference=begun.reference.astype(np.float64),
+            orders=bought.number(customer, since),
+            median_gap=bought.median_gap(customer, since),
+            counted=np.array([counted[day] for day in since.tolist()], bool),
             horizon_days=self._period.horizon_days,
         )
-
-    def order_only_recall(self, silences: Silences) -> float | None:
-        """The share of the churns that a rule would find that scores only when orders arrive."""
-        churned = silences.churned
-        if not churned.any():
-            return None
-        keys = zip(silences.user, silences.since.tolist(), strict=True)
-        found = np.array([key in self._order_only for key in keys], bool)
-        return float(found[churned].mean())
+        return silences, begun.order_only

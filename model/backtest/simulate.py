@@ -6,76 +6,91 @@ the day come.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
 
 from features.events.orders import Order
-from model.decide.codec import UNKNOWN
+from model.decide.codec import UNKNOWN, CustomerRecord
 from model.judge.budget import joined, settle, share, split
-from model.judge.judge import Judge
-from model.judge.judged import Event, JudgedBatch, ScheduledCustomer, Scoring
+from model.judge.customers import CustomerArrays
+from model.judge.judge import Judge, JudgedArrays
+from model.judge.judged import Event, ScheduledCustomer, Scoring
+from model.judge.kept import KeptCustomers
+
+_EVERYBODY: Final = 2**62
+_NOBODY: Final = CustomerArrays.of([("", ScheduledCustomer(UNKNOWN, None))])
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedDay:
+    """What raised on a day; and who had an event, before their first one and after their last."""
+
+    raised: list[Scoring]
+    before: CustomerArrays
+    after: CustomerArrays
 
 
 class Simulation:
-    """Where the log has got to: every customer's track, and who is due when."""
+    """Where the log has got to: every customer, with the instant at which each is due."""
 
-    def __init__(self, orders: Sequence[Order], judge: Judge) -> None:
+    def __init__(self, orders: Iterable[Order], judge: Judge) -> None:
         """`orders` sorted by event time."""
         self.judge = judge
-        self.tracks: dict[str, ScheduledCustomer] = {}
+        self.customers = KeptCustomers(_EVERYBODY)
         self.deferred = 0
-        self._orders = orders
         self._calendar = judge.rules.calendar
+        self._coming = iter(orders)
+        self._next = next(self._coming, None)
         self._place = 0
-        self._due: defaultdict[int, set[str]] = defaultdict(set)
-        self._due_days: dict[str, int] = {}
 
-    def day(self, day: int) -> tuple[list[Scoring], set[str]]:
-        """Judges a day; days must come in order. What raised, and who had an event."""
-        judged = self._judge_due(day)
-        raised = [scoring for scoring in judged.scorings if scoring.raised]
+    def day(self, day: int) -> SimulatedDay:
+        """Judges a day; days must come in order."""
+        silent = self._judge_due(day)
         events = self._events_of(day)
-        if events:
-            judged = self.judge.judge(self._tracks_of(events), events)
-            self._take(judged)
-            raised += [scoring for scoring in judged.scorings if scoring.raised]
-        return raised, set(events)
+        before = self._known(list(events))
+        judged = self.judge.judge_all(before, list(events.values()))
+        self.customers.put(judged.customers, judged.changed)
+        told = silent.scorings.told + judged.scorings.told
+        return SimulatedDay([one for one in told if one.raised], before, judged.customers)
 
-    def _judge_due(self, day: int) -> JudgedBatch:
-        users = sorted(self._due.pop(day, ()))
+    def records(self) -> Iterator[tuple[str, CustomerRecord]]:
+        """Every customer as they are now."""
+        customers = self.customers.take(list(self.customers))
+        for place, user in enumerate(customers.users):
+            yield user, customers.track(place).customer
+
+    def _judge_due(self, day: int) -> JudgedArrays:
         instant_ms = self._calendar.start_ms(day)
-        judged = self.judge.judge(self._tracks_of(users), {}, instant_ms)
+        customers = self.customers.take(self.customers.due(instant_ms))
+        judged = self.judge.judge_all(customers, (), instant_ms)
         budget = self.judge.rules.policy.budget_per_day
         if budget is not None and judged.contested:
             places = share(budget, 0, 1, day)
-            others, candidates = split(judged)
+            others, candidates = split(judged.batch(customers))
             settled = settle(candidates, places, instant_ms, self.judge.rules)
             self.deferred += settled.newly_deferred
-            judged = joined(others, settled.judged)
-        self._take(judged)
+            judged = JudgedArrays.of(joined(others, settled.judged))
+        self.customers.put(judged.customers, judged.changed)
         return judged
 
     def _events_of(self, day: int) -> dict[str, list[Event]]:
         events: dict[str, list[Event]] = {}
         end_ms = self._calendar.start_ms(day + 1)
-        while self._place < len(self._orders) and self._orders[self._place].ts_ms < end_ms:
-            order = self._orders[self._place]
+        order = self._next
+        while order is not None and order.ts_ms < end_ms:
             event = Event(self._place, order, order.ts_ms)
             events.setdefault(order.user_id, []).append(event)
             self._place += 1
+            order = next(self._coming, None)
+        self._next = order
         return events
 
-    def _tracks_of(self, users: Iterable[str]) -> dict[str, ScheduledCustomer]:
-        unknown = ScheduledCustomer(UNKNOWN, None)
-        return {user: self.tracks.get(user, unknown) for user in users}
-
-    def _take(self, judged: JudgedBatch) -> None:
-        for user, track in judged.tracks.items():
-            self.tracks[user] = track
-            before = self._due_days.pop(user, None)
-            if before is not None:
-                self._due[before].discard(user)
-            if track.due_ms is not None:
-                after = self._calendar.day_of(track.due_ms)
-                self._due[after].add(user)
-                self._due_days[user] = after
+    def _known(self, users: list[str]) -> CustomerArrays:
+        new = [user for user in users if user not in self.customers]
+        unknown = _NOBODY.take(np.zeros(len(new), np.int64))
+        unknown["user"][:] = new
+        self.customers.put(unknown, np.zeros(len(new), bool))
+        return self.customers.take(users)

@@ -188,6 +188,27 @@ class OrderColumns(Sequence[Order]):
         """The customers' ids, each once."""
         return self._users
 
+    @property
+    def ts_ms(self) -> Ints:
+        """The instant of each order, shape (n,)."""
+        return self._ts
+
+    @property
+    def user(self) -> Ints:
+        """The place of each order's customer in `users`, shape (n,)."""
+        return self._user
+
+    def kept_orders(self) -> Ints:
+        """The places of the orders, which nobody took back, among all events."""
+        cancelled = np.flatnonzero(self._type == OrderType.CANCELLATION)
+        found = self._type == OrderType.ORDER
+        if len(cancelled):
+            gone = {(order.user_id, order.order_id) for order in self._part(cancelled)}
+            asked = np.flatnonzero(found & np.isin(self._user, self._user[cancelled]))
+            for at, order in zip(asked.tolist(), self._part(asked), strict=True):
+                found[at] = (order.user_id, order.order_id) not in gone
+        return np.flatnonzero(found)
+
     @overload
     def __getitem__(self, at: int) -> Order: ...
     @overload

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 
 from features.arrays import Bools, Ints
-from model.judge.customers import CustomerArrays, flat_places
+from model.judge.customers import NEVER, CustomerArrays, flat_places
 
 # So much room at first, and of who has to go so large a share at once.
 _FIRST: Final = 1_024
@@ -42,6 +42,20 @@ class KeptCustomers:
 
     def __contains__(self, user_id: str) -> bool:
         return user_id in self._slots
+
+    def __iter__(self) -> Iterator[str]:
+        """The ids, in the order in which they were first kept."""
+        return iter(self._slots)
+
+    def column(self, name: str) -> Any:
+        """A column of all customers, in their order."""
+        return self._kept[name][np.fromiter(self._slots.values(), np.int64, len(self._slots))]
+
+    def due(self, until_ms: int) -> list[str]:
+        """Who is due at an instant or before."""
+        due_ms = self._kept["due_ms"]
+        due = self._kept["user"][(due_ms != NEVER) & (due_ms <= until_ms)].tolist()
+        return [user for user in due if user is not None]
 
     def take(self, users: Sequence[str]) -> CustomerArrays:
         """Some of those who are kept, in this order."""

@@ -27,6 +27,7 @@ from model.estimators.bgnbd import FitError
 from model.evaluate.holdout import EvaluationError
 from model.explain.quiet import Quiet, why_quiet
 from model.files.columns import Ints, OrderColumns
+from model.judge.customers import CustomerArrays
 from model.judge.judge import Judge
 from model.judge.judged import ScheduledCustomer
 from model.report.slipping import SlippingList, merged, slipping
@@ -163,12 +164,14 @@ def _records(
     before = LogFold(orders[:at], calendar)
     before.until(since)
     simulation = Simulation(orders[at:], judge)
-    for user, state in before.states.items():
-        simulation.tracks[user] = ScheduledCustomer(CustomerRecord(facts=state), None)
+    known = [
+        (user, ScheduledCustomer(CustomerRecord(facts=state), None))
+        for user, state in before.states.items()
+    ]
+    simulation.customers.put(CustomerArrays.of(known), np.ones(len(known), bool))
     for day in range(since, today + 1):
         simulation.day(day)
-    for user, track in simulation.tracks.items():
-        yield user, track.customer
+    yield from simulation.records()
 
 
 def _judged(
@@ -185,10 +188,11 @@ def _judged(
     report = run.report()
     horizon, calendar = config.horizon_days, config.calendar
     past = []
-    for warning in run.raised:
-        if warning.day < cutoff:
-            continue
-        after = run.purchases.following(warning.user_id, warning.day - 1)
+    sent = [warning for warning in run.raised if warning.day >= cutoff]
+    customers = run.purchases.numbers(warning.user_id for warning in sent)
+    days = np.array([warning.day for warning in sent], np.int64)
+    following = run.purchases.following(customers, days - 1).tolist()
+    for warning, after in zip(sent, following, strict=True):
         ordered = after < today
         end = ending(
             calendar.start_ms(warning.day),

@@ -69,7 +69,7 @@ def test_the_walk_warns_of_whom_the_partition_warns(budget: int | None) -> None:
     simulation = Simulation(orders, Judge(by, by.rules(policy)))
     found = set()
     for day in range(day_of(orders[0].ts_ms), last_day + 1):
-        raised, _ = simulation.day(day)
+        raised = simulation.day(day).raised
         found |= {
             (s.user_id, str(np.datetime64(day, "D")), s.raised.trigger.value)
             for s in raised

@@ -32,10 +32,10 @@ def walked() -> tuple[Judge, Mapping[str, CustomerRecord], dict[str, int]]:
     simulation = Simulation(known, judge)
     for day in range(first, today + 1):
         simulation.day(day)
-    customers = {user: track.customer for user, track in simulation.tracks.items()}
+    customers = dict(simulation.records())
     fired: dict[str, int] = {}
     for day in range(today + 1, today + 91):
-        for scoring in simulation.day(day)[0]:
+        for scoring in simulation.day(day).raised:
             fired.setdefault(scoring.user_id, day)
     return judge, customers, fired
 

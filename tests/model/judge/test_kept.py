@@ -59,6 +59,10 @@ def test_who_is_kept_is_as_last_put(
         found = kept.take(here)
         assert found.users == here
         assert [found.track(n) for n in range(len(here))] == [truth[user] for user in here]
+        assert sorted(kept) == sorted(here)
+        assert kept.column("due_ms").tolist() == [truth[user].due_ms for user in kept]
+        due = [user for user in here if (truth[user].due_ms or 0) <= step - 2]
+        assert sorted(kept.due(step - 2)) == sorted(due)
     kept.clear()
     assert not any(user in kept for user in truth)
 

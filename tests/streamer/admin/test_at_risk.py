@@ -61,7 +61,7 @@ async def test_the_list_of_a_running_state_is_that_of_its_log() -> None:
     simulation = Simulation(orders, judge)
     for day in range(first, last + 1):
         simulation.day(day)
-    customers = {user: track.customer for user, track in simulation.tracks.items()}
+    customers = dict(simulation.records())
     warned = [
         entry(user, record.rule_state.raised.as_of_ms)
         for user, record in customers.items()
