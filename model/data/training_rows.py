@@ -13,7 +13,7 @@ states of then say what the customer brought in between. So:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from zlib import crc32
@@ -30,6 +30,7 @@ from features.facts.state import HISTORY_DAYS, CustomerState
 from features.times import MS_PER_DAY, UTC, Calendar
 from model.data.attributes import Attributes
 from model.errors import ModelError
+from model.files.columns import OrderColumns
 
 # The kind of `model.estimators.kinds` that is trained where none is named.
 DEFAULT_KIND: Final = "blend"
@@ -134,22 +135,28 @@ def default_cutoff_day(orders: Sequence[Order], horizon_days: int, calendar: Cal
 
 
 def snapshots(
-    orders: Sequence[Order], days: Iterable[int], horizon_days: int, calendar: Calendar = UTC
+    orders: Sequence[Order],
+    days: Iterable[int],
+    horizon_days: int,
+    calendar: Calendar = UTC,
+    *,
+    wanted: Callable[[str], bool] | None = None,
 ) -> list[Snapshot]:
-    """A snapshot for each of the days, with labels; `orders` sorted by event time, read once."""
-    wanted = sorted(set(days))
-    ends = {day + horizon_days for day in wanted}
+    """A snapshot for each of the days, with labels; `orders` sorted by event time, read once.
+    `wanted` says whose (None: everybody's)."""
+    taken_on = sorted(set(days))
+    ends = {day + horizon_days for day in taken_on}
     open_: dict[int, tuple[list[str], list[CustomerState]]] = {}
     taken = []
-    fold = LogFold(orders, calendar)
+    fold = LogFold(orders, calendar, wanted=wanted)
     states = fold.states
-    for day in sorted({*wanted, *ends}):
+    for day in sorted({*taken_on, *ends}):
         fold.until(day)
         if day in ends:
             users, then = open_.pop(day - horizon_days)
             labels = labels_of([states[user] for user in users], day, horizon_days)
             taken.append(Snapshot(day - horizon_days, users, then, labels))
-        if day in wanted:
+        if day in taken_on:
             bought = [user for user, s in states.items() if s.last_purchase_day is not None]
             open_[day] = (bought, [states[user] for user in bought])
     return taken
@@ -184,7 +191,9 @@ def training_set(orders: Sequence[Order], config: TrainingConfig, cutoff_day: in
             f" history or a shorter --horizon (this log carries {carries(in_all)}), or a later"
             " --cutoff, after which less can be judged"
         )
-    taken = _thinned(snapshots(orders, days, config.horizon_days, config.calendar), config.max_rows)
+    wanted = _one_in(orders, days, config)
+    found = snapshots(orders, days, config.horizon_days, config.calendar, wanted=wanted)
+    taken = [snapshot for snapshot in found if snapshot.users]
     customers = len({user for snapshot in taken for user in snapshot.users})
     if customers < MIN_CUSTOMERS:
         raise TooLittleData(
@@ -210,23 +219,19 @@ def carries(days: int) -> int:
     return days * 3 // 7
 
 
-def _thinned(taken: Sequence[Snapshot], max_rows: int) -> list[Snapshot]:
-    """The snapshots with about `max_rows` rows at most, and none that is empty."""
-    every = -(-sum(len(snapshot.users) for snapshot in taken) // max_rows)
-    if every > 1:
-        taken = [_of_customers(snapshot, every) for snapshot in taken]
-    return [snapshot for snapshot in taken if snapshot.users]
-
-
-def _of_customers(snapshot: Snapshot, every: int) -> Snapshot:
-    """The snapshot with one in `every` customers."""
-    kept = [i for i, user in enumerate(snapshot.users) if crc32(user.encode()) % every == 0]
-    return Snapshot(
-        snapshot.day,
-        [snapshot.users[i] for i in kept],
-        [snapshot.states[i] for i in kept],
-        Labels(snapshot.labels.revenue_minor[kept], snapshot.labels.churned[kept]),
-    )
+def _one_in(
+    orders: Sequence[Order], days: Sequence[int], config: TrainingConfig
+) -> Callable[[str], bool] | None:
+    """Which customers give rows, so that there are about `max_rows` at most; None: all of them."""
+    columns = orders if isinstance(orders, OrderColumns) else OrderColumns(orders)
+    bought = columns.kept_orders()
+    _, first = np.unique(columns.user[bought], return_index=True)
+    first_day = np.sort(config.calendar.days_of(columns.ts_ms[bought[first]]))
+    rows = int(np.searchsorted(first_day, days).sum())
+    every = -(-rows // config.max_rows)
+    if every <= 1:
+        return None
+    return {user for user in columns.users if crc32(user.encode()) % every == 0}.__contains__
 
 
 def part(rows: TrainingSet, chosen: NDArray[np.bool_]) -> TrainingSet:

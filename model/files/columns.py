@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 from typing import Any, Final, TypeAlias, overload
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,6 +247,10 @@ class OrderColumns(Sequence[Order]):
                 one.order_id, one.user_id, one.ts_ms, one.amount_minor, one.type, *extras[more[at]]
             )
         return orders
+
+    def drawn(self) -> Ints:
+        """A number for each of `users`, the same wherever they are met."""
+        return np.fromiter((crc32(user.encode()) for user in self.users), np.int64, len(self.users))
 
     def of_users(self, chosen: Mask) -> OrderColumns:
         """The orders of some customers: `chosen` is of the places in `users`."""

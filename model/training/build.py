@@ -43,6 +43,7 @@ from model.evaluate.holdout import (
 from model.evaluate.learn import learn
 from model.evaluate.rolling import rolled
 from model.explain.shapley import typical
+from model.files.columns import OrderColumns
 from model.monitor.result import DriftReference
 from model.monitor.weekly import reference
 from model.report.backtest_text import learned_text
@@ -52,6 +53,8 @@ from model.training.search import SearchHistory
 Choose: TypeAlias = Callable[[TrainingSet, TrainingConfig], SearchHistory]
 
 _CANARIES: Final = 8
+# A model is fitted to half as many rows at most, and its risk to fewer.
+_TAUGHT_ORDERS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +81,18 @@ def made(
     the config. At the days `earlier`, oldest first, such a model is trained as well and evaluated
     for the manifest. Raises TrainingError and EvaluationError.
     """
-    rows = training_set(log, config, cutoff_day)
+    taught, note = _taught(log)
+    rows = training_set(taught, config, cutoff_day)
     history = None if choose is None else choose(rows, config)
     if history is not None:
         config = replace(config, kind=history.best.kind, options=history.best.options)
-    states = known_states(log, cutoff_day, config.calendar)
+    states = known_states(taught, cutoff_day, config.calendar)
     known = population_of(states, cutoff_day, config.attributes)
     model = fit(rows, config, known)
     scores = model.clv(known)
     floor = float(np.percentile(scores, Policy().floor_percentile))
     risk, learned = learn(states, cutoff_day, config.horizon_days, model.clv, floor)
-    report = _report(log, model, risk, cutoff_day, config.attributes)
+    report = _report(taught, model, risk, cutoff_day, config.attributes)
     fields = ManifestFields(
         snapshot_every_days=config.snapshot_every_days,
         trained_from=iso_day(config.calendar.day_of(log[0].ts_ms)),
@@ -100,17 +104,34 @@ def made(
         learned=learned,
         canary_features=_canaries(known, scores).tolist(),
         typical=typical(known).tolist(),
-        reference=_reference(log, model, cutoff_day, scores, config.attributes),
+        reference=_reference(taught, model, cutoff_day, scores, config.attributes),
         metrics={} if report is None else as_json(report),
         report=_uncounted(_before(log, cutoff_day, config.calendar), config)
+        + note
         + f"{_no_holdout(config.horizon_days) if report is None else table(report)}\n\n"
         f"Warnings. {learned_text(learned, Policy())}",
         search={} if history is None else msgspec.to_builtins(history),
         data=data_of(_before(log, cutoff_day, config.calendar)),
         free_orders=config.free_orders,
-        cutoffs=[as_json(evaluation) for evaluation in _at(log, config, earlier)],
+        cutoffs=[as_json(evaluation) for evaluation in _at(taught, config, earlier)],
     )
     return Made(model, fields, report, history)
+
+
+def _taught(log: Sequence[Order]) -> tuple[Sequence[Order], str]:
+    """The orders that are learned from: of a long log those of a part of the customers, chosen by a
+    hash of their ids; and what is to be said of that."""
+    every = -(-len(log) // _TAUGHT_ORDERS)
+    if every <= 1:
+        return log, ""
+    columns = log if isinstance(log, OrderColumns) else OrderColumns(log)
+    # Other bits than those by which rows are thinned, which would thin nothing any more.
+    taught = columns.of_users((columns.drawn() >> 16) % every == 0)
+    note = (
+        f"Learned from one in {every} customers, chosen by a hash of their ids:\n"
+        f"{len(taught):,} of {len(log):,} orders.\n\n"
+    )
+    return taught, note
 
 
 def _report(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
-from zlib import crc32
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from model.decide.policy import Policy
 from model.estimators.bgnbd import FitError
 from model.evaluate.holdout import EvaluationError
 from model.explain.quiet import Quiet, why_quiet
-from model.files.columns import Ints, OrderColumns
+from model.files.columns import OrderColumns
 from model.judge.customers import CustomerArrays
 from model.judge.judge import Judge
 from model.judge.judged import ScheduledCustomer
@@ -102,7 +101,7 @@ def tried(
     TrainingError."""
     config = replace(config, max_rows=min(config.max_rows, _MAX_ROWS))
     today = config.calendar.day_of(orders[-1].ts_ms) + 1
-    drawn = _drawn(orders)
+    drawn = orders.drawn()
     taught, every = (-(-len(orders) // most) for most in (_TAUGHT_ORDERS, _JUDGED_ORDERS))
     known = orders.of_users(drawn % taught == 0)
     with stage("training"):
@@ -119,16 +118,10 @@ def tried(
     return FirstLook(found, quiet, judged, past, "", taught, every)
 
 
-def _drawn(orders: OrderColumns) -> Ints:
-    """A number for each of the log's customers, the same wherever they are met."""
-    numbers = (crc32(user.encode()) for user in orders.users)
-    return np.fromiter(numbers, np.int64, len(orders.users))
-
-
 def parts_of(orders: OrderColumns) -> Iterator[OrderColumns]:
     """The orders of all customers, of some of them at a time."""
     count = -(-len(orders) // _LISTED_ORDERS)
-    drawn = _drawn(orders)
+    drawn = orders.drawn()
     for number in range(count):
         if len(part := orders.of_users(drawn % count == number)):
             yield part
