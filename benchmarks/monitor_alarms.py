@@ -79,8 +79,9 @@ def chance(log: Sequence[Order], scorer: Scorer, known: DriftReference, cutoff: 
     rng = np.random.default_rng(1)
     rows, scores = [], []
     for then in seen(log, range(cutoff - 51 * 7, cutoff + 1, 7)):
-        found = buyers(then.states, then.day)
-        rows.append(rows_of(then.states, found))
+        facts = then.facts()
+        found = buyers(facts, then.day)
+        rows.append(rows_of(facts, found))
         scores.append(rate_of(scorer, then.users)(rows[-1], found.place))
     X, clv = np.concatenate(rows), np.concatenate(scores) / 100
     print("Share of windows that ring, drawn from the reference\n")
@@ -142,7 +143,7 @@ def sampled(case: Case) -> list[MonitoredWeek]:
 
 def due(then: KnownCustomers, scorer: Scorer) -> KnownCustomers:
     """Who still is due for a score at the instant."""
-    places = base(then.states, then.day, scorer.horizon_days).place.tolist()
+    places = base(then.facts(), then.day, scorer.horizon_days).place.tolist()
     return KnownCustomers(
         then.day, [then.states[p] for p in places], [then.users[p] for p in places]
     )

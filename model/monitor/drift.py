@@ -26,10 +26,9 @@ from scipy.stats import chi2
 
 from features.arrays import Floats, Ints
 from features.columns.catalog import feature_of
-from features.columns.table import BEFORE_COLUMNS, tabulate
-from features.columns.vector import FEATURE_NAMES, vectors
-from features.facts.state import HISTORY_DAYS, CustomerState
-from features.times import MS_PER_DAY
+from features.columns.table import BEFORE_COLUMNS, BucketTable, FactColumns
+from features.columns.vector import FEATURE_NAMES, vectors_of
+from features.facts.state import HISTORY_DAYS
 from model.monitor.result import SCORE, Bias, Bins, Drift, DriftReference, Level
 
 # CLVs, in minor units, of feature vectors and of whom they are (`Buyers.place`).
@@ -67,40 +66,31 @@ class Brought(NamedTuple):
     revenue: Floats
 
 
-def buyers(states: Sequence[CustomerState], end_day: int) -> Buyers:
+def buyers(facts: FactColumns, end_day: int) -> Buyers:
     """Who bought in the WINDOW_DAYS before 00:00 of `end_day`."""
-    table = tabulate([(state, end_day * MS_PER_DAY) for state in states])
+    table = _everybody(facts, end_day)
     inside = (table.age_days >= 1) & (table.age_days <= WINDOW_DAYS) & (table.orders > 0)
     # Rows come in order, and so do the days of one.
     place, first = np.unique(table.row[inside], return_index=True)
     return Buyers(place, table.day[inside][first] + 1)
 
 
-def rows_of(states: Sequence[CustomerState], found: Buyers) -> Floats:
+def rows_of(facts: FactColumns, found: Buyers) -> Floats:
     """Feature vectors of the buyers, each as of the last instant before its own day: in states of
     later the day itself may have purchases."""
-    return vectors(
-        [
-            (states[place], day * MS_PER_DAY - 1)
-            for place, day in zip(found.place.tolist(), found.day.tolist(), strict=True)
-        ]
-    )
+    return vectors_of(facts.at(found.place, found.day - 1))
 
 
-def revenue_within(states: Sequence[CustomerState], found: Buyers, days: int) -> Floats:
+def revenue_within(facts: FactColumns, found: Buyers, days: int) -> Floats:
     """Net revenue of each buyer in the `days` from its day on, at least 0, in minor units."""
-    pairs = [
-        (states[place], (day + days) * MS_PER_DAY)
-        for place, day in zip(found.place.tolist(), found.day.tolist(), strict=True)
-    ]
-    table = tabulate(pairs)
+    table = facts.at(found.place, found.day + days)
     inside = (table.age_days >= 1) & (table.age_days <= days)
     return np.maximum(table.sums((table.gross - table.refunded) * inside), 0.0)
 
 
-def base(states: Sequence[CustomerState], day: int, base_days: int | None) -> Buyers:
+def base(facts: FactColumns, day: int, base_days: int | None) -> Buyers:
     """Who had bought in the `base_days` before 00:00 of `day` (None: ever), all as of then."""
-    table = tabulate([(state, day * MS_PER_DAY - 1) for state in states])
+    table = _everybody(facts, day - 1)
     if base_days is None:
         bought = table.sums(table.orders) + table.before[:, BEFORE_COLUMNS["orders"]] > 0
     else:
@@ -109,13 +99,17 @@ def base(states: Sequence[CustomerState], day: int, base_days: int | None) -> Bu
     return Buyers(place, np.full(len(place), day))
 
 
-def brought(
-    states: Sequence[CustomerState], day: int, days: int, base_days: int | None, rate: Rate
-) -> Brought:
+def brought(facts: FactColumns, day: int, days: int, base_days: int | None, rate: Rate) -> Brought:
     """What the base of a day was expected to bring, and did within `days` from it on."""
-    found = base(states, day, base_days)
-    expected = rate(rows_of(states, found), found.place)
-    return Brought(found.place, expected, revenue_within(states, found, days))
+    found = base(facts, day, base_days)
+    expected = rate(rows_of(facts, found), found.place)
+    return Brought(found.place, expected, revenue_within(facts, found, days))
+
+
+def _everybody(facts: FactColumns, day: int) -> BucketTable:
+    """All customers as of a day."""
+    count = len(facts.count)
+    return facts.at(np.arange(count), np.full(count, day, np.int64))
 
 
 # --- the reference -------------------------------------------------------------------------------

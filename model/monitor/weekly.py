@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from features.arrays import Floats, Ints
+from features.columns.table import FactColumns
 from features.events.money import minor_exponent
 from features.events.orders import Order
 from features.facts.fold import LogFold
@@ -49,6 +50,10 @@ class KnownCustomers:
     day: int
     states: list[CustomerState]
     users: list[str]
+
+    def facts(self) -> FactColumns:
+        """The states as arrays."""
+        return FactColumns.of(self.states)
 
 
 def seen(
@@ -91,12 +96,13 @@ def reference(orders: Sequence[Order], scorer: Scorer, cutoff_day: int) -> Drift
     checks = [(days, back) for days in checks_of(horizon) for back in (None, _half(horizon))]
     levels: dict[tuple[int, int | None], list[Brought]] = {check: [] for check in checks}
     for then in seen(orders, ends, scorer.calendar):
-        rate, found = rate_of(scorer, then.users), buyers(then.states, then.day)
-        rows.append(rows_of(then.states, found))
+        facts = then.facts()
+        rate, found = rate_of(scorer, then.users), buyers(facts, then.day)
+        rows.append(rows_of(facts, found))
         clv.append(rate(rows[-1], found.place))
         for (days, back), looks in levels.items():
             if then.day - days >= ends[0]:
-                looks.append(brought(then.states, then.day - days, days, back, rate))
+                looks.append(brought(facts, then.day - days, days, back, rate))
     X = np.concatenate(rows) if rows else np.empty((0, 0))
     if len(X) < MIN_CUSTOMERS:
         return None
@@ -118,13 +124,14 @@ def weeks(
 def week(then: KnownCustomers, scorer: Scorer, known: DriftReference) -> MonitoredWeek:
     """What a look at some customers gives: drift of the last window, and levels of earlier ones."""
     rate, unit = rate_of(scorer, then.users), 10.0 ** minor_exponent(scorer.currency)
-    found = buyers(then.states, then.day)
-    X = rows_of(then.states, found)
+    facts = then.facts()
+    found = buyers(facts, then.day)
+    X = rows_of(facts, found)
     drifted = drifts(X, rate(X, found.place) / unit, known) if len(X) >= MIN_CUSTOMERS else []
     biases = []
     for level in known.levels:
         day = then.day - level.days
-        one = brought(then.states, day, level.days, level.base_days, rate)
+        one = brought(facts, day, level.days, level.base_days, rate)
         if len(one.revenue) >= MIN_CUSTOMERS:
             bias = bias_of(one, level, iso_day(day), len(known.levels))
             biases += [bias] if bias else []

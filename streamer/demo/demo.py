@@ -95,16 +95,18 @@ def run_demo(directory: Path, *, keep: bool) -> None:
     cutoff_day = _cutoff_day(orders)
     model = directory / "model"
     with ExitStack() as stack:
-        # While one core trains, the other starts the servers and sends the orders.
+        # While one core trains, the other starts the servers, loads the worker and sends orders.
         trained = stack.enter_context(_training(sample.path, model, cutoff_day))
         port = str(free_port()) if keep else "0"
         also = {"CLV_CURRENCY": _CURRENCY, "CLV_MODEL": str(model), "CLV_WEB_PORT": port}
         settings, environ, _ = servers_for(stack, "clv-demo", also)
         run = Run(directory, settings, environ, orders)
+        ready = directory / "model.ready"
+        worker = stack.enter_context(_worker(run, ready))
         asyncio.run(_send(run))
         click.echo(f"\n{trained()}")
         started = _CLOCK.monotonic_s()
-        worker = stack.enter_context(_worker(run))
+        ready.touch()
         streamed = asyncio.run(_stream(run, worker, started))
         click.echo(f"\n{_look_back(run, model, streamed, cutoff_day)}\n")
         seconds = _CLOCK.monotonic_s() - began
@@ -185,18 +187,20 @@ _SETTINGS: Final = {
 }
 
 
-def start_worker(environ: Mapping[str, str], log: Path) -> Guarded:
+def start_worker(
+    environ: Mapping[str, str], log: Path, command: Sequence[str] = ("streamer", "worker")
+) -> Guarded:
     """A worker process that does not outlive us; its log goes on in a file."""
-    command = [sys.executable, "-m", "streamer", "worker"]
-    return Guarded(command, log, environ, grace_s=_END_WITHIN_S)
+    return Guarded([sys.executable, "-m", *command], log, environ, grace_s=_END_WITHIN_S)
 
 
 @contextlib.contextmanager
-def _worker(run: Run) -> Iterator[Guarded]:
-    """A worker process, told to end when the block ends."""
+def _worker(run: Run, ready: Path) -> Iterator[Guarded]:
+    """A worker process that begins once a file is there, told to end when the block ends."""
     log = run.directory / "worker.log"
-    log.unlink(missing_ok=True)
-    worker = start_worker(run.environ, log)
+    for left in (log, ready):
+        left.unlink(missing_ok=True)
+    worker = start_worker(run.environ, log, ("streamer.demo.ahead", str(ready)))
     try:
         yield worker
     finally:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.columns.catalog import FEATURES
+from features.columns.table import FactColumns
 from features.columns.vector import FEATURE_NAMES
 from features.events.orders import Order, OrderType
 from features.facts.state import CustomerState
@@ -60,7 +61,7 @@ def test_buyers_are_those_of_seven_days_as_of_the_day_after_their_first_purchase
         state_of(an_order("c", 10.0)),  # at its end: the next one's
         state_of(an_order("d", 1.0), an_order("d", 9.9)),
     ]
-    found = buyers(states, DAY_0 + 10)
+    found = buyers(FactColumns.of(states), DAY_0 + 10)
     assert found.place.tolist() == [0, 3]
     assert (found.day - DAY_0).tolist() == [4, 10]
 
@@ -69,11 +70,12 @@ def test_a_window_of_the_past_is_looked_at_in_the_states_of_now() -> None:
     then = [an_order("a", 1.5), an_order("a", 8.5)]
     later = [an_order("a", 9.5), an_order("a", 20.5)]  # one on the very day of the look
     for end in (3, 9):
-        found = buyers([state_of(*then)], DAY_0 + end)
-        now = buyers([state_of(*then, *later)], DAY_0 + end)
+        found = buyers(FactColumns.of([state_of(*then)]), DAY_0 + end)
+        now = buyers(FactColumns.of([state_of(*then, *later)]), DAY_0 + end)
         assert now.day.tolist() == found.day.tolist()
         np.testing.assert_array_equal(
-            rows_of([state_of(*then, *later)], now), rows_of([state_of(*then)], found)
+            rows_of(FactColumns.of([state_of(*then, *later)]), now),
+            rows_of(FactColumns.of([state_of(*then)]), found),
         )
 
 
@@ -86,9 +88,13 @@ def test_revenue_is_net_of_refunds_and_of_the_days_asked_for() -> None:
         an_order("a", 9.5, 100, OrderType.REFUND, id="y"),
     )
     found = Buyers(np.array([0]), np.array([DAY_0 + 1]))
-    within = [revenue_within([state], found, days).tolist() for days in (1, 4, 5, 9)]
+    within = [
+        revenue_within(FactColumns.of([state]), found, days).tolist() for days in (1, 4, 5, 9)
+    ]
     assert within == [[300.0], [100.0], [800.0], [700.0]]
-    assert revenue_within([state], Buyers(np.array([0]), np.array([DAY_0 + 6])), 4) == [0.0]
+    assert revenue_within(
+        FactColumns.of([state]), Buyers(np.array([0]), np.array([DAY_0 + 6])), 4
+    ) == [0.0]
 
 
 def test_the_base_of_a_day_knows_nothing_of_the_day() -> None:
@@ -98,12 +104,13 @@ def test_the_base_of_a_day_knows_nothing_of_the_day() -> None:
         state_of(an_order("c", 0.5)),
         state_of(an_order("d", 2.5), an_order("d", 4.5, type=OrderType.CANCELLATION, id="d-2.5")),
     ]
-    everybody = base(states, DAY_0 + 10, None)
+    everybody = base(FactColumns.of(states), DAY_0 + 10, None)
     assert everybody.place.tolist() == [0, 2]
-    assert base(states, DAY_0 + 10, 7).place.tolist() == [0]
-    assert base(states, DAY_0 + 10, 6).place.tolist() == []
+    assert base(FactColumns.of(states), DAY_0 + 10, 7).place.tolist() == [0]
+    assert base(FactColumns.of(states), DAY_0 + 10, 6).place.tolist() == []
     np.testing.assert_array_equal(
-        rows_of(states, everybody)[0], rows_of([state_of(an_order("a", 3.5))] * 3, everybody)[0]
+        rows_of(FactColumns.of(states), everybody)[0],
+        rows_of(FactColumns.of([state_of(an_order("a", 3.5))] * 3), everybody)[0],
     )
 
 
