@@ -197,6 +197,7 @@ def start_worker(
 @contextlib.contextmanager
 def _worker(run: Run, ready: Path) -> Iterator[Guarded]:
     """A worker process that begins once a file is there, told to end when the block ends."""
+    run.directory.mkdir(parents=True, exist_ok=True)
     log = run.directory / "worker.log"
     for left in (log, ready):
         left.unlink(missing_ok=True)
