@@ -18,7 +18,7 @@ export const s = (name, attributes = {}, ...children) => fill(document.createEle
 export const count = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en"));
 export const share = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)}\u00a0%`);
 export const money = (value, currency) =>
-  value === null || value === undefined ? "–" : `${value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}${currency === "XXX" ? "" : ` ${currency}`}`;
+  value === null || value === undefined ? "–" : `${value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 }).replace("-", "−")}${currency === "XXX" ? "" : ` ${currency}`}`;
 
 // Days are the shop's; what has no time is one already.
 const formats = new Map();

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { shareBar, weeksChart } from "./chart.js";
-import { count, day, h, money, points, share, span, table, tiles, wide } from "./dom.js";
+import { count, day, h, money, points, share, span, table, tiles } from "./dom.js";
 
 export const title = "How good warnings were";
 
@@ -70,10 +70,10 @@ function acting(told) {
       : difference.low > 0 ? "More treated customers came back, by more than chance."
         : "Fewer treated customers came back, by more than chance: look at what is done with the warnings.";
   const size = difference ? ` Difference ${points(difference.value)}, 95 % interval ${points(difference.low)} to ${points(difference.high)}; worth ${money(worth, told.currency)} of reference CLV for each 100 warnings.` : "";
-  return h("div", {}, wide("Treated and held-out customers", table("Warnings that have ended", [
+  return h("div", {}, table("Warnings that have ended, of treated and held-out customers", [
     ["Customers", (one) => one.name], ["Ended", (one) => count(one.ended), true], ["Ordered again in time", (one) => count(one.returned), true],
     ["Share", (one) => share(one.share_returned), true], ["95 % interval", (one) => span(one.interval), true],
-  ], [{ name: "to be acted on", ...treated }, { name: "held out", ...heldOut }])),
+  ], [{ name: "to be acted on", ...treated }, { name: "held out", ...heldOut }], { cards: true }),
   h("p", {}, `${verdict}${size}${later}`),
   h("p", { class: "soft" }, "Each warning counts here. ", h("code", {}, "python -m streamer outcomes"), " counts each customer once and measures their revenue."));
 }
