@@ -66,10 +66,12 @@ class Outage:
                     hopeless = 0 if cured else hopeless + 1
                     if hopeless == HOPELESS_TRIES:
                         raise
+                    reason = f"{what}: {error}"
                     if token not in self._open:
-                        _log.warning("outage.waiting", what=what, reason=str(error))
                         self._metrics.count(OUTAGES, server=what)
-                    self._open[token] = f"{what}: {error}"
+                        if reason not in self._open.values():  # one line, whoever waits as well
+                            _log.warning("outage.waiting", what=what, reason=str(error))
+                    self._open[token] = reason
                 self._metrics.count(OUTAGE_TRIES, server=what)
                 self.attempts += 1
                 if being_cancelled():  # or it would go on for a partition that is another's
@@ -77,5 +79,6 @@ class Outage:
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, LAST_RETRY_S)
         finally:
-            if self._open.pop(token, None) is not None:
+            ended = self._open.pop(token, None)
+            if ended is not None and ended not in self._open.values():
                 _log.info("outage.over")

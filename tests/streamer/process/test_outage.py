@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from streamer.pipeline.claim import LostWrites
 from streamer.process.outage import HOPELESS_TRIES, Outage
-from streamer.records import LogUnavailable, Partition, PublishFailed
+from streamer.records import LogUnavailable, Partition, PublishFailed, RegistryUnavailable
 from streamer.store.base import StoreUnavailable
 
 
@@ -107,3 +108,23 @@ async def test_a_log_out_of_reach_is_waited_for_like_a_store() -> None:
         return "done"
 
     assert await outage.outlast(action) == "done"
+
+
+async def test_several_who_wait_for_one_server_say_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outage, all_have_failed = Outage(), asyncio.Barrier(3)
+
+    def action(failed: list[str]) -> Callable[[], Awaitable[str]]:
+        async def act() -> str:
+            if not failed:
+                failed.append("once")
+                raise RegistryUnavailable("down")
+            await all_have_failed.wait()
+            return "done"
+
+        return act
+
+    with caplog.at_level("INFO"):
+        await asyncio.gather(*(outage.outlast(action([])) for _ in range(3)))
+    assert [caplog.text.count(event) for event in ("outage.waiting", "outage.over")] == [1, 1]
