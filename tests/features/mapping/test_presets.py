@@ -256,6 +256,33 @@ def test_ga4_requests_hold_several_events() -> None:
     ]
 
 
+def test_ga4_times_of_another_unit_are_set_aside_and_not_of_1970() -> None:
+    for moment in (1_732_683_709_123, 1_732_683_709):
+        (event,) = preset("ga4").orders(
+            {
+                **of.ga4_request(),
+                "timestamp_micros": moment,
+                "events": of.ga4_request()["events"][1:2],
+            }
+        )
+        refused = from_fields(event, RULES["EUR"])
+        assert isinstance(refused, Rejected)
+        assert "lies before" in refused.detail
+    without = {key: value for key, value in of.ga4_request().items() if "timestamp" not in key}
+    assert isinstance(preset("ga4").orders(without), Unfit)
+
+
+def test_a_track_call_within_a_cloud_event_is_read() -> None:
+    """As section 3.2 of CloudEvents' JSON format has it."""
+    inner = of.track("Order Refunded", total=30, products=[{"product_id": "507f1f77", "price": 19}])
+    around = {"specversion": "1.0", "type": "com.example.someevent", "source": "/mycontext"}
+    around |= {"id": "C234-1234-1234", "subject": None, "comexampleothervalue": 5}
+    kind = {"datacontenttype": "application/json; charset=utf-8"}
+    assert told("segment", {**around, **kind, "data": inner}) == [
+        "refund 50314b8e kim 2024-11-27T05:01:49.123Z 30 USD"
+    ]
+
+
 def test_braze_events_come_alone_and_in_requests() -> None:
     placed = of.braze("order_placed", 189.98)
     assert told("braze", placed) == ["order order_67890 kim 2024-01-15T09:25:45Z 189.98 USD"]
