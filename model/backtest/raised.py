@@ -67,8 +67,9 @@ class RaisedWarnings:
         silences: Silences,
     ) -> RaisedWarnings:
         """Those of `raised` in the silences."""
+        wanted = {(warning.user_id, warning.since) for warning in raised}
         begun = zip(silences.user, silences.since.tolist(), strict=True)
-        number = {key: at for at, key in enumerate(begun)}
+        number = {key: at for at, key in enumerate(begun) if key in wanted}
         places = [number.get((warning.user_id, warning.since), -1) for warning in raised]
         within = [(at, w) for at, w in zip(places, raised, strict=True) if at >= 0]
         silence = np.array([at for at, _ in within], np.int64)
