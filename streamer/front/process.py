@@ -4,6 +4,7 @@ scores by the worker's model, in an interpreter of its own and at a low priority
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -140,6 +141,12 @@ class Front:
         assert path is not None
         try:
             self._pipeline = await asyncio.to_thread(partial(self._load, path))
+            # As in the worker: what was imported stays for good.
+            gc.collect()
+            gc.freeze()
+            # As in the worker: what was imported stays for good.
+            gc.collect()
+            gc.freeze()
         except Exception as error:  # what the worker could read a moment ago
             _log.error("front.model_refused", reason=where(error))
             await asyncio.sleep(RETRY_S)
