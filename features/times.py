@@ -87,7 +87,10 @@ class Calendar:
 
     def days_of(self, ts_ms: Ints) -> Ints:
         """`day_of` many instants."""
-        return ts_ms // MS_PER_DAY if self._start_ms is None else _each(self.day_of, ts_ms)
+        day = ts_ms // MS_PER_DAY
+        if self._start_ms is None:
+            return day
+        return np.asarray(day - (ts_ms < self.starts_ms(day)) + (ts_ms >= self.starts_ms(day + 1)))
 
     def starts_ms(self, days: Ints) -> Ints:
         """`start_ms` of many days."""
@@ -95,7 +98,10 @@ class Calendar:
 
     def days_from(self, ts_ms: Ints) -> Ints:
         """`day_from` many instants."""
-        return -(-ts_ms // MS_PER_DAY) if self._start_ms is None else _each(self.day_from, ts_ms)
+        if self._start_ms is None:
+            return -(-ts_ms // MS_PER_DAY)
+        day = self.days_of(ts_ms)
+        return np.asarray(day + (self.starts_ms(day) != ts_ms))
 
     def wall_ms(self, when: datetime) -> int:
         """Epoch milliseconds of what the zone's clocks showed; the first of what they showed twice.
@@ -140,7 +146,8 @@ class Calendar:
 def _each(of: Callable[[int], int], values: Ints) -> Ints:
     """A function of many whole numbers, of which most are there several times."""
     different, place = np.unique(values, return_inverse=True)
-    return np.array([of(value) for value in different.tolist()], np.int64)[place]
+    found = np.array([of(value) for value in different.tolist()], np.int64)[place]
+    return found.reshape(values.shape)
 
 
 def monday_of(day: int) -> int:

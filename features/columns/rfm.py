@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.arrays import Floats, Ints
+from features.arrays import Floats
 from features.columns.table import BEFORE_COLUMNS, BucketTable, tabulate
 from features.facts.state import CustomerState
 
@@ -46,59 +46,36 @@ def rfm(pairs: Sequence[tuple[CustomerState, int]]) -> RFM:
 
 def rfm_of(table: BucketTable) -> RFM:
     """RFM of every row of a bucket table."""
-    before = {name: table.before[:, i] for name, i in BEFORE_COLUMNS.items()}
-    bought = table.orders > 0
-    row, day, gross = table.row[bought], table.day[bought], table.gross[bought]
-    recent = np.bincount(row, minlength=table.rows)
-    had_before = before["purchase_days"] > 0
-    purchase_days = recent + before["purchase_days"]
+    bought, before = table.purchases, table.before.T
+    gaps_sq = np.bincount(bought.gaps.row, bought.gaps.days**2, table.rows).astype(np.int64)
+    gaps_sq += before[BEFORE_COLUMNS["gap_sq_days2"]]
+    gross = table.gross if bought.bought is None else table.gross * bought.bought
+    total_gross = table.sums(gross) + before[BEFORE_COLUMNS["gross"]]
 
-    first_at, last_at = _ends(recent)
-    has_recent = recent > 0
-    first_day = before["first_day"].copy()
-    first_gross = before["first_day_gross"].copy()
-    last_day = before["last_day"].copy()
-    last_gross = before["last_day_gross"].copy()
-    only_recent = has_recent & ~had_before
-    first_day[only_recent] = day[first_at[only_recent]]
-    first_gross[only_recent] = gross[first_at[only_recent]]
-    last_day[has_recent] = day[last_at[has_recent]]
-    last_gross[has_recent] = gross[last_at[has_recent]]
-
-    gap_sq = before["gap_sq_days2"] + _gap_squares(table.rows, row, day)
-    joint = has_recent & had_before
-    gap_sq[joint] += (day[first_at[joint]] - before["last_day"][joint]) ** 2
-
-    frequency = np.maximum(purchase_days - 1, 0)
-    bought_ever = purchase_days > 0
-    recency = np.where(bought_ever, last_day - first_day, 0)
+    has = bought.days > 0
+    frequency = np.maximum(bought.days - 1, 0)
+    # Of who bought nothing both days are 0.
+    recency = bought.last_day - bought.first_day
     gaps = np.maximum(frequency, 1)
-    gap_mean = recency / gaps
     # In integers up to the division: the difference of two large squares would lose its digits.
-    variance = (gap_sq * gaps - recency**2) / gaps**2
-    total_gross = table.sums(table.gross * bought) + before["gross"]
+    variance = (gaps_sq * gaps - recency**2) / gaps**2
+    whole = (
+        bought.days,
+        frequency,
+        recency,
+        (table.as_of_day - bought.first_day) * has,
+        (table.as_of_day - bought.last_day) * has,
+        bought.last_gross,
+    )
+    days, repeats, recency_days, age_days, silence_days, last = np.array(whole, np.float64)
     return RFM(
-        purchase_days=purchase_days.astype(np.float64),
-        frequency=frequency.astype(np.float64),
-        recency_days=recency.astype(np.float64),
-        T_days=np.where(bought_ever, table.as_of_day - first_day, 0).astype(np.float64),
-        monetary_value_minor=np.where(frequency > 0, (total_gross - first_gross) / gaps, 0.0),
-        days_since_last_order=np.where(bought_ever, table.as_of_day - last_day, 0).astype(float),
-        last_purchase_gross_minor=last_gross.astype(np.float64),
-        gap_mean_days=gap_mean,
+        purchase_days=days,
+        frequency=repeats,
+        recency_days=recency_days,
+        T_days=age_days,
+        monetary_value_minor=np.where(frequency > 0, (total_gross - bought.first_gross) / gaps, 0),
+        days_since_last_order=silence_days,
+        last_purchase_gross_minor=last,
+        gap_mean_days=recency / gaps,
         gap_std_days=np.sqrt(variance),
     )
-
-
-def _ends(counts: Ints) -> tuple[Ints, Ints]:
-    """Positions of each row's first and last element in arrays grouped by row. Rows with a count
-    of 0 have meaningless positions."""
-    after = np.cumsum(counts)
-    return after - counts, after - 1
-
-
-def _gap_squares(rows: int, row: Ints, day: Ints) -> Ints:
-    """Sum of squared gaps between consecutive purchase days of each row."""
-    same = row[1:] == row[:-1]
-    squares = (np.diff(day) ** 2) * same
-    return np.bincount(row[1:], weights=squares, minlength=rows).astype(np.int64)

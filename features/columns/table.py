@@ -4,17 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from features.arrays import Floats, Ints
+from features.arrays import Bools, Floats, Ints
 from features.facts import buckets
 from features.facts.state import NOTHING_BEFORE, Before, CustomerState
 from features.times import UTC, Calendar
 
 
-@dataclass(frozen=True, slots=True)
+class Gaps(NamedTuple):
+    """Gaps between purchase days in days, by row and newest last. `age`: how many newer ones the
+    row has; `number`: of each row."""
+
+    row: Ints
+    days: Ints
+    age: Ints
+    number: Ints
+
+
+class PurchaseDays(NamedTuple):
+    """What n customers bought, shape (n,): on how many days, the first and the last of them with
+    their gross revenue (0 without one); `gaps` are those that are not summarised. `bought`: which
+    buckets have a purchase; None: all."""
+
+    days: Ints
+    first_day: Ints
+    first_gross: Ints
+    last_day: Ints
+    last_gross: Ints
+    gaps: Gaps
+    bought: Bools | None
+
+
+@dataclass(frozen=True)
 class BucketTable:
     """The buckets of n customers, each as of an instant of its own.
 
@@ -39,9 +64,61 @@ class BucketTable:
         # Without a single bucket bincount returns integers.
         return np.asarray(np.bincount(self.row, values, self.rows), np.float64)
 
+    @cached_property
+    def purchases(self) -> PurchaseDays:
+        """What each row bought, as of its day."""
+        row, day, gross = self.row, self.day, self.gross
+        bought = self.orders > 0
+        # Refunds come on days of their own seldom.
+        alike = bool(bought.all())
+        if not alike:
+            row, day, gross = row[bought], day[bought], gross[bought]
+        number, before = np.bincount(row, minlength=self.rows), self.before.T
+        days_before = before[BEFORE_COLUMNS["purchase_days"]]
+        has, after = number > 0, np.cumsum(number)
+        is_new = has & (days_before == 0)
+        first, last = (after - number)[has], after[has] - 1
+        new = first if is_new.all() else (after - number)[is_new]
+        first_day, first_gross, last_day, last_gross = before.take(_ENDS, axis=0)
+        first_day[is_new], first_gross[is_new] = day[new], gross[new]
+        gaps, known = np.empty(len(row), np.int64), np.ones(len(row), bool)
+        np.subtract(day[1:], day[:-1], out=gaps[1:])
+        gaps[first] = day[first] - last_day[has]
+        known[new] = False
+        last_day[has], last_gross[has] = day[last], gross[last]
+        row, gaps, count = row[known], gaps[known], number - is_new
+        age = np.repeat(np.cumsum(count), count) - np.arange(1, len(row) + 1)
+        found = Gaps(row, gaps, age, count)
+        return PurchaseDays(
+            number + days_before,
+            first_day,
+            first_gross,
+            last_day,
+            last_gross,
+            found,
+            None if alike else bought,
+        )
+
+
+def totals(row: Ints, values: Floats, rows: int) -> Floats:
+    """Sums by row of k arrays at once, shape (k, rows) for values of shape (k, b): each is added up
+    in its own order."""
+    if len(row) > _MANY:
+        return np.array([np.bincount(row, one, rows) for one in values])
+    place = row + rows * np.arange(len(values))[:, None]
+    found = np.bincount(place.ravel(), values.ravel(), rows * len(values))
+    return np.asarray(found.reshape(len(values), rows), np.float64)
+
+
+# Where to look for places costs more than to call once for each array.
+_MANY: Final = 1_000
+
 
 # Columns of `BucketTable.before`, which are the fields of `Before`.
 BEFORE_COLUMNS = {name: i for i, name in enumerate(Before.__struct_fields__)}
+_ENDS = [
+    BEFORE_COLUMNS[name] for name in ("first_day", "first_day_gross", "last_day", "last_day_gross")
+]
 _ZEROS = (0,) * len(BEFORE_COLUMNS)
 
 

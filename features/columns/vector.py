@@ -9,8 +9,8 @@ import numpy as np
 
 from features.arrays import Floats
 from features.columns.catalog import FEATURES
-from features.columns.rfm import RFM, rfm_of
-from features.columns.table import BEFORE_COLUMNS, BucketTable, tabulate
+from features.columns.rfm import rfm_of
+from features.columns.table import BEFORE_COLUMNS, BucketTable, tabulate, totals
 from features.columns.windows import decayed_columns, window_columns
 from features.facts.state import CustomerState
 from features.times import UTC, Calendar
@@ -30,61 +30,61 @@ def vectors(pairs: Sequence[tuple[CustomerState, int]], calendar: Calendar = UTC
 
 def vectors_of(table: BucketTable) -> Floats:
     """The feature vectors of every row of a bucket table; see `vectors`."""
-    columns = columns_of(table)
-    out = np.empty((table.rows, len(FEATURE_NAMES)))
-    for i, name in enumerate(FEATURE_NAMES):
-        out[:, i] = columns[name]
+    # Each row by itself in memory, for sums that hang on how it lies.
+    return np.ascontiguousarray(columns_of(table).T)
+
+
+def columns_of(table: BucketTable, *, windows: bool = True) -> Floats:
+    """The features of every row of a bucket table, shape (len(FEATURE_NAMES), n): each column by
+    itself in memory. Without `windows`, what follows from them is 0: for a model that does not read
+    it."""
+    purchases = rfm_of(table)
+    out = np.zeros((len(FEATURE_NAMES), table.rows))
+    if windows:
+        out[:_DECAYED] = in_windows = window_columns(table)
+        orders_30, orders_90 = in_windows[_ORDERS_30], in_windows[_ORDERS_90]
+        # Smoothed by one order, so that it is 1 where there is nothing to compare.
+        out[-1] = (orders_30 + 1) / (orders_90 / 3 + 1)
+    out[_DECAYED:_LIFETIME] = decayed_columns(table)
+    _write_lifetime(table, out[_LIFETIME:_PURCHASES])
+    out[_PURCHASES:_TRENDS] = (
+        purchases.frequency,
+        purchases.recency_days,
+        purchases.T_days,
+        purchases.monetary_value_minor,
+        purchases.days_since_last_order,
+        purchases.last_purchase_gross_minor,
+        purchases.gap_mean_days,
+        purchases.gap_std_days,
+    )
+    # Silence in units of the customer's own gap, and purchases a day.
+    has_gap = purchases.gap_mean_days > 0
+    np.divide(
+        purchases.days_since_last_order, purchases.gap_mean_days, out=out[_TRENDS], where=has_gap
+    )
+    out[_TRENDS + 1] = purchases.purchase_days == 1
+    out[_TRENDS + 2] = purchases.frequency / np.maximum(purchases.T_days, 1.0)
     return out
 
 
-def columns_of(table: BucketTable) -> dict[str, Floats]:
-    """The features of every row of a bucket table, by name, in the order of the catalog."""
-    purchases = rfm_of(table)
-    windows = window_columns(table)
-    return (
-        windows
-        | decayed_columns(table)
-        | _lifetime_columns(table)
-        | _purchase_columns(purchases)
-        | _trend_columns(windows, purchases)
-    )
+# Where in a vector the windows of 30 and of 90 days are, and where each kind of columns begins.
+_ORDERS_30, _ORDERS_90 = (FEATURE_NAMES.index(name) for name in ("orders_30d", "orders_90d"))
+_DECAYED, _LIFETIME, _PURCHASES, _TRENDS = (
+    FEATURE_NAMES.index(name)
+    for name in ("decayed_orders_15d", "orders_lifetime", "frequency", "silence_in_gaps")
+)
 
 
-def _lifetime_columns(table: BucketTable) -> dict[str, Floats]:
-    """Over the customer's whole life; money in minor units."""
-    before = {name: table.before[:, i] for name, i in BEFORE_COLUMNS.items()}
-    orders = table.sums(table.orders) + before["orders"]
-    gross = table.sums(table.gross) + before["gross"]
-    refunded = table.sums(table.refunded) + before["refunded"]
-    return {
-        "orders_lifetime": orders,
-        "net_minor_lifetime": gross - refunded,
-        "aov_minor_lifetime": gross / np.maximum(orders, 1),
-        "refunded_share_lifetime": np.minimum(refunded / np.maximum(gross, 1), 1.0),
-    }
+def _write_lifetime(table: BucketTable, out: Floats) -> None:
+    """Over the customer's whole life: orders, net revenue, average order value and the share of
+    refunds; money in minor units."""
+    orders, gross, refunded = totals(
+        table.row, np.array((table.orders, table.gross, table.refunded), np.float64), table.rows
+    ) + table.before.T.take(_SUMS, axis=0)
+    out[0] = orders
+    np.subtract(gross, refunded, out=out[1])
+    np.divide(gross, np.maximum(orders, 1), out=out[2])
+    np.minimum(refunded / np.maximum(gross, 1), 1.0, out=out[3])
 
 
-def _purchase_columns(purchases: RFM) -> dict[str, Floats]:
-    return {
-        "frequency": purchases.frequency,
-        "recency_days": purchases.recency_days,
-        "T_days": purchases.T_days,
-        "monetary_value_minor": purchases.monetary_value_minor,
-        "days_since_last_order": purchases.days_since_last_order,
-        "last_purchase_gross_minor": purchases.last_purchase_gross_minor,
-        "gap_mean_days": purchases.gap_mean_days,
-        "gap_std_days": purchases.gap_std_days,
-    }
-
-
-def _trend_columns(windows: dict[str, Floats], purchases: RFM) -> dict[str, Floats]:
-    """Ratios: silence in units of the customer's own gap, purchases a day, the last 30 days against
-    the last 90 (smoothed by one order, so that it is 1 where there is nothing to compare)."""
-    has_gap = purchases.gap_mean_days > 0
-    gap = np.where(has_gap, purchases.gap_mean_days, 1.0)
-    return {
-        "silence_in_gaps": np.where(has_gap, purchases.days_since_last_order / gap, 0.0),
-        "single_purchase": (purchases.purchase_days == 1).astype(np.float64),
-        "purchase_rate_per_day": purchases.frequency / np.maximum(purchases.T_days, 1.0),
-        "orders_trend_30_90": (windows["orders_30d"] + 1) / (windows["orders_90d"] / 3 + 1),
-    }
+_SUMS: Final = [BEFORE_COLUMNS[name] for name in ("orders", "gross", "refunded")]

@@ -12,42 +12,42 @@ import numpy as np
 
 from features.arrays import Floats
 from features.columns.catalog import HALF_LIVES_DAYS, WINDOWS_DAYS
-from features.columns.table import BucketTable
+from features.columns.table import BucketTable, totals
 from features.facts.state import HISTORY_DAYS
 
 # Looked up by age instead of computed: the same age gives the same bits in any batch. The last
 # weight stands for all ages beyond HISTORY_DAYS, whether their days are summarised yet or not.
-_DECAY: Final = {
-    half_life: np.append(0.5 ** (np.arange(HISTORY_DAYS + 1) / half_life), 0.0)
-    for half_life in HALF_LIVES_DAYS
-}
+_DECAY: Final = np.array(
+    [
+        np.append(0.5 ** (np.arange(HISTORY_DAYS + 1) / half_life), 0.0)
+        for half_life in HALF_LIVES_DAYS
+    ]
+)
+_WINDOWS: Final = np.array(WINDOWS_DAYS)[:, None]
 
 
-def window_columns(table: BucketTable) -> dict[str, Floats]:
-    """Orders, net revenue and average order value (gross per order; 0 without one) in each window,
-    arrays of shape (n,); money in minor units."""
-    columns: dict[str, Floats] = {}
-    for days in WINDOWS_DAYS:
-        inside = table.age_days < days
-        orders = table.sums(table.orders * inside)
-        gross = table.sums(table.gross * inside)
-        refunded = table.sums(table.refunded * inside)
-        columns[f"orders_{days}d"] = orders
-        columns[f"net_minor_{days}d"] = gross - refunded
-        columns[f"aov_minor_{days}d"] = gross / np.maximum(orders, 1)
+def window_columns(table: BucketTable) -> Floats:
+    """Orders, net revenue and average order value (gross per order; 0 without one) in each window
+    in turn, shape (3 windows, n); money in minor units."""
+    inside = table.age_days < _WINDOWS
+    values = [table.orders * inside, table.gross * inside, table.refunded * inside]
+    sums = totals(table.row, np.concatenate(values), table.rows)
+    orders, gross, refunded = sums.reshape(3, len(_WINDOWS), table.rows)
+    columns = np.empty_like(sums)
+    columns[0::3] = orders
+    np.subtract(gross, refunded, out=columns[1::3])
+    np.divide(gross, np.maximum(orders, 1), out=columns[2::3])
     return columns
 
 
-def decayed_columns(table: BucketTable) -> dict[str, Floats]:
-    """Orders and net revenue with each day's weight halved every `half_life` days, shape (n,).
+def decayed_columns(table: BucketTable) -> Floats:
+    """Orders and net revenue with each day's weight halved every half-life, of each half-life in
+    turn, shape (2 half-lives, n).
 
     Days beyond HISTORY_DAYS weigh nothing (under 1/8 of an order at the longest half-life).
     """
-    age = np.minimum(table.age_days, HISTORY_DAYS + 1)
-    net = table.gross - table.refunded
-    columns: dict[str, Floats] = {}
-    for half_life in HALF_LIVES_DAYS:
-        weight = _DECAY[half_life][age]
-        columns[f"decayed_orders_{half_life}d"] = table.sums(table.orders * weight)
-        columns[f"decayed_net_minor_{half_life}d"] = table.sums(net * weight)
-    return columns
+    weight = _DECAY.take(np.minimum(table.age_days, HISTORY_DAYS + 1), axis=1)
+    values = np.empty((2 * len(weight), len(table.row)))
+    np.multiply(table.orders, weight, out=values[0::2])
+    np.multiply(table.gross - table.refunded, weight, out=values[1::2])
+    return totals(table.row, values, table.rows)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Bools, Floats, Ints
-from features.columns.rhythm import RHYTHM_NAMES, Typical, gaps_of, rhythm, typical_of
+from features.columns.rhythm import RHYTHM_NAMES, Typical, rhythm, typical_of
 from features.columns.table import BucketTable, FactColumns
 
 NEVER: Final = 2**31 - 1
@@ -80,7 +80,7 @@ def typical_customer(facts: FactColumns, day: int, horizon_days: int) -> Typical
     table = _everybody(facts, day - 1)
     bought = table.orders > 0
     nets = (table.gross - table.refunded)[bought].astype(np.float64)
-    return typical_of(gaps_of(table), nets, horizon_days)
+    return typical_of(table.purchases.gaps, nets, horizon_days)
 
 
 def customer_days(

@@ -12,7 +12,7 @@ import numpy as np
 
 from features.arrays import Floats, Ints
 from features.columns.table import BucketTable, tabulate
-from features.columns.vector import FEATURE_NAMES, vectors_of
+from features.columns.vector import FEATURE_NAMES, columns_of, vectors_of
 from features.events.money import minor_exponent
 from features.facts.state import CustomerState
 from features.times import UTC, Calendar
@@ -132,7 +132,10 @@ class Scorer:
 
         Raises ValueError where the model gives no number for one of them.
         """
-        X = self.vectors(table, user_ids)
+        windows = getattr(self.model, "reads_windows", True)
+        X = columns_of(table, windows=windows).T
+        if self.attributes is not None:
+            X = self.attributes.beside(X, user_ids)
         if churn is None:
             risks = self.risks(table)
             churn = self.model.churn(X) if risks is None else risks[0]

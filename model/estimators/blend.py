@@ -73,6 +73,7 @@ class Blend:
 
     lifetime: LifetimeValue | None
     correction: PoissonValue | None
+    reads_windows = False
 
     def __init__(
         self, alpha: float = POISSON_ALPHA, correction_weight: float = CORRECTION_WEIGHT
@@ -136,17 +137,26 @@ class Blend:
         if self.lifetime is None or self.correction is None:
             return self.regression.log_value(rows), None
         expected = self._lifetime_value(X)
-        regression = self.regression.log_value(self._beside(rows, expected))
-        regression = REGRESSION_WEIGHT * regression + CHANCE_WEIGHT * self.chance.log_chance(rows)
-        correction = self.correction.log_value(rows) + np.log(expected)
+        # All three are fitted on the same rows, and so prepare them alike.
+        linear, chance = self.correction.linear, self.chance.linear
+        prepared = linear.prepared(rows)
+        if self.regression.linear.sees(linear, after=1):
+            beside = self.regression.linear.beside(expected * self.unit, prepared)
+            regression = self.regression.log_of(beside)
+        else:
+            regression = self.regression.log_value(self._beside(rows, expected))
+        alike = chance is not None and chance.sees(linear)
+        log_chance = self.chance.log_of(prepared) if alike else self.chance.log_chance(rows)
+        regression = REGRESSION_WEIGHT * regression + CHANCE_WEIGHT * log_chance
+        correction = self.correction.log_of(prepared) + np.log(expected)
         return regression, np.minimum(correction, _MOST)
 
     def _lifetime_value(self, X: Floats) -> Floats:
         """Of the lifetime model, major units, above 0, shape (n,)."""
         assert self.lifetime is not None
         # Not finite was never seen; such a customer would be worth next to nothing.
-        value = np.nan_to_num(self.lifetime.predict(X), nan=0.0, posinf=0.0)
-        return np.maximum(value, _LEAST)
+        value = self.lifetime.predict(X)
+        return np.maximum(np.where(np.isfinite(value), value, 0.0), _LEAST)
 
     def _smooth(self, X: Floats) -> Floats:
         """The columns that the regressions see."""

@@ -76,6 +76,11 @@ class ClvModel:
         return cls(value.fit(examples), chance.fit(examples), examples, kind, options or {})
 
     @property
+    def reads_windows(self) -> bool:
+        """Whether the value is read off features that follow from windows, too; P(churn) is not."""
+        return getattr(self.value, "reads_windows", True)
+
+    @property
     def calendar(self) -> Calendar:
         """The shop's days, on which it was trained."""
         return calendar_of(self.timezone)
@@ -115,7 +120,7 @@ class ClvModel:
         if not finite.all():
             at = int(np.argmin(finite.all(axis=0)))
             raise FeatureError(f"feature {self.feature_names[at]} is not finite")
-        return np.ascontiguousarray(X, dtype=np.float64)
+        return np.asarray(X, np.float64)
 
 
 def widened(X: Floats, width: int) -> Floats:

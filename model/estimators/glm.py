@@ -10,10 +10,17 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.pipeline import Pipeline
 
-from features.arrays import Floats
+from features.arrays import Floats, in_turn
 from model.estimators.base import Examples
 from model.estimators.optimum import minimum, settled
-from model.estimators.transform import Scale, preparation, smooth_columns, smooth_rows
+from model.estimators.transform import (
+    Scale,
+    SignedLogClip,
+    preparation,
+    signed_log,
+    smooth_columns,
+    smooth_rows,
+)
 
 # Value, first and second derivatives by the linear predictors, both of shape (n,).
 _RowLoss: TypeAlias = Callable[[Floats], tuple[float, Floats, Floats]]
@@ -149,7 +156,8 @@ class LinearSum:
     """bias + weights · prepared features, of a fitted scikit-learn pipeline (preparation,
     standardisation, linear regression).
 
-    Added up feature by feature, because BLAS sums in an order that depends on the batch.
+    Added up feature by feature, because BLAS sums in an order that depends on the batch. Several of
+    the same features share them, prepared: see `sees`.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -158,18 +166,44 @@ class LinearSum:
 
     def __call__(self, X: Floats) -> Floats:
         """Shape (n,) for rows of shape (n, k)."""
-        # One feature after another, each contiguous: element by element, as IEEE 754 has it.
-        rows = self.pipeline["range"].transform(np.asfortranarray(X, dtype=np.float64))
-        columns = np.ascontiguousarray(rows.T)
-        columns *= self._weights[:, None]
-        total = np.full(len(X), self._bias)
-        for column in columns:
-            total += column
-        return total
+        return self.of(self.prepared(X))
+
+    def prepared(self, X: Floats) -> Floats:
+        """The features of rows of shape (n, k), each by itself in memory: shape (k, n)."""
+        if self._limits is None:
+            return np.ascontiguousarray(self.pipeline["range"].transform(X).T)
+        return self._clipped(np.ascontiguousarray(X.T))
+
+    def beside(self, first: Floats, prepared: Floats) -> Floats:
+        """The same of one more column, shape (n,), before others that are prepared already."""
+        return np.concatenate((self._clipped(first[None]), prepared))
+
+    def of(self, prepared: Floats) -> Floats:
+        """The sums of what is prepared, shape (n,)."""
+        return in_turn(prepared, self._weights, self._bias)
+
+    def sees(self, other: LinearSum, after: int = 0) -> bool:
+        """Whether what another prepares is, behind the first so many, what this one does."""
+        if self._limits is None or other._limits is None:
+            return False
+        both = zip(self._limits, other._limits, strict=True)
+        return all(mine[after:].tobytes() == its.tobytes() for mine, its in both)
+
+    def _clipped(self, columns: Floats) -> Floats:
+        """What a SignedLogClip makes of the first columns, without its checks."""
+        assert self._limits is not None
+        low, high = self._limits
+        logs = signed_log(columns)
+        np.maximum(logs, low[: len(logs)], out=logs)
+        return np.minimum(logs, high[: len(logs)], out=logs)
 
     def _prepare(self) -> None:
         """Weights and bias on the prepared features: standardisation multiplied in."""
         scaler, regression = self.pipeline["scale"], self.pipeline["regression"]
+        limits = self.pipeline["range"]
+        self._limits: tuple[Floats, Floats] | None = None
+        if isinstance(limits, SignedLogClip):
+            self._limits = limits.low_[:, None], limits.high_[:, None]
         self._weights = np.ravel(regression.coef_) / scaler.scale_
         intercept = float(np.ravel(regression.intercept_)[0])
         self._bias = intercept - float(np.sum(self._weights * scaler.mean_))
@@ -211,7 +245,11 @@ class PoissonValue:
     def log_value(self, X: Floats) -> Floats:
         """Logarithm of the value in major units, shape (n,); of the factor that corrects, where
         there was an offset."""
-        return np.asarray(np.minimum(self.linear(X) + np.log(self.unit), _MOST))
+        return self.log_of(self.linear.prepared(X))
+
+    def log_of(self, prepared: Floats) -> Floats:
+        """`log_value` of what `linear` prepares."""
+        return np.asarray(np.minimum(self.linear.of(prepared) + np.log(self.unit), _MOST))
 
     def predict(self, X: Floats) -> Floats:
         return np.asarray(np.exp(self.log_value(X)))
@@ -237,9 +275,13 @@ class RevenueChance:
 
     def log_chance(self, X: Floats) -> Floats:
         """Logarithm of the probability, shape (n,)."""
-        if self.linear is None:
-            return np.zeros(len(X))
-        return np.asarray(-np.log1p(np.exp(np.clip(-self.linear(X), -_MOST, _MOST))))
+        return np.zeros(len(X)) if self.linear is None else self.log_of(self.linear.prepared(X))
+
+    def log_of(self, prepared: Floats) -> Floats:
+        """`log_chance` of what `linear` prepares."""
+        assert self.linear is not None
+        odds = np.clip(-self.linear.of(prepared), -_MOST, _MOST)
+        return np.asarray(-np.log1p(np.exp(odds)))
 
 
 class LogisticChance:

@@ -28,6 +28,7 @@ class LifetimeValue:
 
     purchases: BGNBD
     spend: GammaGamma
+    reads_windows = False
 
     def __init__(self, bounded: bool = False) -> None:
         self.bounded = bounded

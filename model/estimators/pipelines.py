@@ -92,7 +92,8 @@ class PipelineValue:
     def predict(self, X: Floats) -> Floats:
         if not self.unit:
             return np.zeros(len(X))
-        return np.asarray(self.unit * self.pipeline.predict(X), dtype=np.float64)
+        rows = np.ascontiguousarray(X)  # how a product is added up hangs on how they lie
+        return np.asarray(self.unit * self.pipeline.predict(rows), dtype=np.float64)
 
     def _steps(self, examples: Examples) -> list[tuple[str, Any]]:
         prepare, scale = preparation(examples.features, examples.attributes), Scale()

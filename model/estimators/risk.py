@@ -11,13 +11,14 @@ tomorrow, so the best moment to stop waiting is when their ratio passes a consta
 
 from __future__ import annotations
 
-from typing import Final
+from functools import cached_property
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
-from features.arrays import Bools, Floats, Ints
-from features.columns.rhythm import GROUP_OF, GROUPS, RHYTHM_NAMES, RISING, Typical, rhythm
+from features.arrays import Bools, Floats, Ints, in_turn
+from features.columns.rhythm import GROUP_OF, GROUPS, RHYTHM_NAMES, RISING, Typical, rhythm_columns
 from features.columns.table import BucketTable
 from model.data.customer_days import CustomerDays
 
@@ -38,16 +39,28 @@ class OddsRegression(msgspec.Struct, frozen=True):
 
     def probability(self, columns: Floats) -> Floats:
         """Shape (n,), to six decimals: the last bits of an exponential differ by processor."""
-        total = np.full(len(columns), self.bias)
-        # One column after another: BLAS adds up in an order that depends on the batch.
-        for at, weight in enumerate(self.weights):
-            if weight:
-                total += weight * columns[:, at]
-        odds = np.exp(-np.clip(total, -_MOST, _MOST))
-        return np.asarray(np.round(1.0 / (1.0 + odds), _DECIMALS))
+        weights = np.array(self.weights)
+        read = np.flatnonzero(weights)
+        return _probabilities(in_turn(columns.T.take(read, axis=0), weights[read], self.bias))
 
 
-class Risk(msgspec.Struct, frozen=True):
+def _probabilities(logits: Floats) -> Floats:
+    odds = np.exp(-np.clip(logits, -_MOST, _MOST))
+    return np.asarray(np.round(1.0 / (1.0 + odds), _DECIMALS))
+
+
+class _Arrays(NamedTuple):
+    """Limits of columns, shape (k, 1); of those of them that either regression reads, `read`, both
+    their weights; and biases."""
+
+    low: Floats
+    high: Floats
+    read: Ints
+    weights: Floats
+    biases: Floats
+
+
+class Risk(msgspec.Struct, frozen=True, dict=True):
     """P(no order within `horizon_days`) and P(an order soon: within an eighth of that), as of 00:00
     of a day. `low` and `high` bound each of `columns` to what training saw; `means` are those
     of training, empty in a model from before they were written down."""
@@ -64,8 +77,10 @@ class Risk(msgspec.Struct, frozen=True):
     def rows(self, table: BucketTable, silent_days: Ints | None = None) -> Floats:
         """What the regressions see, shape (n, k); `silent_days` None: from the last purchase to the
         table's day."""
-        found = rhythm(table, silent_days, self.horizon_days, self.typical)
-        return np.clip(found, np.asarray(self.low), np.asarray(self.high))
+        low, high, *_ = self._arrays
+        found = rhythm_columns(table, silent_days, self.horizon_days, self.typical)
+        np.maximum(found, low, out=found)
+        return np.minimum(found, high, out=found).T
 
     def parts(self, rows: Floats) -> Floats | None:
         """Why P(churn) is what it is: what each group of columns (`GROUPS`) adds to the logarithm
@@ -73,7 +88,9 @@ class Risk(msgspec.Struct, frozen=True):
         and `baseline` add up to it. None where the means are not known."""
         if not self.means:
             return None
-        terms = (rows - np.asarray(self.means)) * np.asarray(self.churn.weights)
+        # How a sum along memory is added up hangs on how the rows lie.
+        terms = np.ascontiguousarray(rows) - np.asarray(self.means)
+        terms *= np.asarray(self.churn.weights)
         of = np.array([GROUP_OF[name] for name in self.columns])
         return np.stack([terms[:, of == group].sum(axis=1) for group in GROUPS], axis=1)
 
@@ -85,7 +102,18 @@ class Risk(msgspec.Struct, frozen=True):
 
     def predict(self, rows: Floats) -> tuple[Floats, Floats]:
         """P(churn) and P(an order soon), of shape (n,), to six decimals."""
-        return self.churn.probability(rows), self.soon.probability(rows)
+        _, _, read, weights, biases = self._arrays
+        columns = rows.T if len(read) == rows.shape[1] else rows.T.take(read, axis=0)
+        churn, soon = _probabilities(in_turn(columns, weights, biases))
+        return churn, soon
+
+    @cached_property
+    def _arrays(self) -> _Arrays:
+        both = np.array((self.churn.weights, self.soon.weights))
+        read = np.flatnonzero(both.any(axis=0))
+        biases = np.array((self.churn.bias, self.soon.bias))
+        low, high = np.array(self.low)[:, None], np.array(self.high)[:, None]
+        return _Arrays(low, high, read, both[:, read], biases)
 
 
 def index(churn: Floats, soon: Floats) -> Floats:

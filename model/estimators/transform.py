@@ -32,12 +32,11 @@ def smooth_columns(columns: Sequence[str]) -> tuple[list[int], list[int]]:
 
 
 def smooth_rows(X: Floats, kept: Sequence[int], floored: Sequence[int]) -> Floats:
-    """The columns of rows that `smooth_columns` found: a copy, of shape (n, len(kept)). Of a silent
-    customer each of them moves one way, and little by little."""
-    rows = X[:, kept]
-    for column in floored:
-        np.maximum(rows[:, column], 0.0, out=rows[:, column])
-    return rows
+    """The columns of rows that `smooth_columns` found: a copy, of shape (n, len(kept)), each column
+    by itself in memory. Of a silent customer each moves one way, and little by little."""
+    columns = X.T.take(kept, axis=0)
+    columns[floored] = np.maximum(columns[floored], 0.0)
+    return columns.T
 
 
 class SignedLogClip(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no types in sklearn

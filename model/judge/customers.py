@@ -150,6 +150,10 @@ class CustomerArrays:
         at[:] = np.cumsum(count) - count
         return CustomerArrays(made.numbers, made.objects, flat, peaks)
 
+    def some(self, places: Ints) -> CustomerArrays:
+        """`take` of rising places, or all of them as they are."""
+        return self if len(places) == len(self) else self.take(places)
+
     def changeable(self) -> CustomerArrays:
         """The same customers, whose numbers and objects may be written to."""
         return CustomerArrays(self.numbers.copy(), self.objects.copy(), self.buckets, self.peaks)
@@ -173,16 +177,20 @@ class CustomerArrays:
             before=self.numbers[:, _BEFORE],
         )
 
-    def bucket_days(self) -> Ints:
-        """The days of all `buckets`."""
-        days = self.buckets.view(buckets.DTYPE)[:, 0]["day"]
-        return np.asarray(days, np.int64)
+    def days_at(self, places: Ints) -> Ints:
+        """The days of the buckets at some places among all."""
+        return np.asarray(self.buckets.view(buckets.DTYPE)[:, 0]["day"][places], np.int64)
 
     def references(self) -> Ints:
         """The CLV that each is compared with; -1: none."""
-        found = np.full(len(self), -1)
+        return self.compared()[:, 1]
+
+    def compared(self) -> Ints:
+        """Day and CLV of what each is compared with, shape (n, 2); 0 and -1: none."""
+        found = np.zeros((len(self), 2), np.int64)
+        found[:, 1] = -1
         has = self["peaks"] > 0
-        found[has] = self.peaks[self["peak_at"][has], 1]
+        found[has] = self.peaks[self["peak_at"][has]]
         return found
 
     def settled(self, model_version: str) -> Bools:

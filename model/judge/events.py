@@ -52,9 +52,10 @@ def judge_events(
     first of these closes. `events`: of each customer."""
     new, left = appended(customers, events, memory)
     days, odd = days_of(customers, new, rules.calendar)
-    left += np.unique(new.place[odd]).tolist()
-    kept = np.flatnonzero(~odd)
-    new, days = new.take(kept), days.take(kept)
+    if odd.any():
+        left += np.unique(new.place[odd]).tolist()
+        kept = np.flatnonzero(~odd)
+        new, days = new.take(kept), days.take(kept)
 
     first, _ = new.ends
     who, closes_ms = new.place[first], days.watermark_ms[first]
@@ -66,16 +67,16 @@ def judge_events(
         silent = judge_silences(customers.take(who[closing]), closes_ms[closing], scorer, rules)
         instants = silent.instants
         of_all = who[closing]
-        told = silent.scorings
-        scorings.append(told.of_all(customers.users, of_all))
+        scorings.append(silent.scorings.of_all(customers.users, of_all))
         if silent.left:
             left += of_all[silent.left].tolist()
             kept = np.flatnonzero(~np.isin(new.place, of_all[silent.left]))
             new, days = new.take(kept), days.take(kept)
             first, _ = new.ends
             who = new.place[first]
-    some = customers.take(who)
+    some = customers.some(who)
     if silent is not None:
+        some = some.changeable()
         for place in silent.changed:
             at = int(np.searchsorted(who, of_all[place]))
             some.put_rule_state(at, silent.customers.rule_state_of(place))
@@ -109,27 +110,29 @@ class _Decided:
         every second one, and so on."""
         clv_minor, churn = _rated(folds, np.arange(len(folds.place)), scorer)
         reference = np.tile(np.array([0, -1]), (len(folds.place), 1))
-        customers, drops = folds.customers, dict[int, RaisedWarning]()
+        customers = folds.customers
         peaks, at, count = customers.peaks, customers["peak_at"].copy(), customers["peaks"].copy()
         since_day = folds.days.day - rules.horizon_days
+        scored = np.array((folds.days.as_of_day, clv_minor)).T
         events, who = folds.first, np.arange(len(folds.first))
         while len(events):
-            had = count[who] > 0
-            reference[events[had]] = peaks[at[who[had]]]
-            drops |= _value_drops(folds, events, reference, clv_minor, scorer, rules)
-            row, old = np.repeat(np.arange(len(who)), count[who]), flat_places(at[who], count[who])
-            day, clv = peaks[old].T
-            stays = (day >= since_day[events][row]) & (clv > clv_minor[events][row])
-            left = np.bincount(row[stays], minlength=len(who))
-            after = np.empty((len(who) + len(row[stays]), 2), np.int64)
-            count[who] = left + 1
-            end = np.cumsum(left + 1)
-            after[flat_places(end - left - 1, left)] = peaks[old[stays]]
-            after[end - 1, 0], after[end - 1, 1] = folds.days.as_of_day[events], clv_minor[events]
-            at[who] = len(peaks) + end - left - 1
-            peaks = np.concatenate([peaks, after])
+            start, size = at[who], count[who]
+            had = size > 0
+            reference[events[had]] = peaks[start[had]]
+            old, of_old = flat_places(start, size), np.repeat(events, size)
+            stays = (peaks[old, 0] >= since_day[of_old]) & (peaks[old, 1] > clv_minor[of_old])
+            # What stays of each, and the new one behind it.
+            place = np.append(of_old[stays], events)
+            order = np.argsort(place, kind="stable")
+            size = np.diff(np.searchsorted(place, events, sorter=order), append=len(place))
+            count[who], at[who] = size, len(peaks) + np.cumsum(size) - size
+            peaks = np.concatenate(
+                [peaks, np.concatenate([peaks[old[stays]], scored[events]])[order]]
+            )
             more = events < folds.last[who]
             events, who = events[more] + 1, who[more]
+        every = np.arange(len(folds.place))
+        drops = _value_drops(folds, every, reference, clv_minor, scorer, rules)
         return cls(folds, scorer, rules, clv_minor, churn, reference, drops, peaks, at, count)
 
     def customers(self) -> CustomerArrays:
@@ -156,12 +159,12 @@ class _Decided:
         """A scoring of each event; customers are at these places among the users."""
         folds, count = self.folds, len(self.clv_minor)
         before = folds.customers
-        raised = np.array([one is not None for one in before["raised"].tolist()], bool)
-        told = set(folds.first[(before["armed"] == 0) & raised].tolist())
+        unarmed = np.flatnonzero(before["armed"] == 0).tolist()
+        told = {int(folds.first[n]) for n in unarmed if before["raised"][n] is not None}
         return Scorings(
             users,
             place=places[folds.place],
-            offset=np.array([event.offset for event in folds.new.events], np.int64),
+            offset=folds.days.offset,
             fold=np.arange(count),
             as_of_ms=folds.days.as_of_ms,
             trigger=np.full(count, _ORDER),

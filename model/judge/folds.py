@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from model.judge.judged import Event
 _NO_DAY: Final = -(2**40)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Appended:
     """New orders: those of one customer together and in their order, with `place`, the customer's,
     and their id hashes; `ledgers` with them, by place."""
@@ -43,13 +44,12 @@ class Appended:
         events, hashes = [self.events[n] for n in at], [self.hashes[n] for n in at]
         return Appended(events, place, hashes, ledgers)
 
-    @property
+    @cached_property
     def ends(self) -> tuple[Ints, Ints]:
         """Where the first and the last event of each customer are."""
-        if not len(self.place):
-            return self.place, self.place
-        new = np.flatnonzero(np.diff(self.place)) + 1
-        return np.append(0, new), np.append(new, len(self.place)) - 1
+        begins = np.ones(len(self.place) + 1, bool)
+        np.not_equal(self.place[1:], self.place[:-1], out=begins[1:-1])
+        return np.flatnonzero(begins[:-1]), np.flatnonzero(begins[1:])
 
 
 def appended(
@@ -94,8 +94,11 @@ def appended(
 
 
 class Days(NamedTuple):
-    """The instants and days of events, shape (e,); `as_of_…`: as of when each is scored."""
+    """Of events, shape (e,): offset, amount, instants and days; `as_of_…`: as of when each is
+    scored."""
 
+    offset: Ints
+    amount: Ints
     ts_ms: Ints
     watermark_ms: Ints
     as_of_ms: Ints
@@ -104,30 +107,34 @@ class Days(NamedTuple):
 
     def take(self, rows: Ints) -> Days:
         """Those of some events."""
-        return Days(*(column[rows] for column in self))
+        return Days(*np.array(self)[:, rows])
 
 
 def days_of(customers: CustomerArrays, new: Appended, calendar: Calendar) -> tuple[Days, Bools]:
     """The days of events, and which are of customers for whom those make a difference: an order is
     of an earlier day than the newest, a day becomes too old, or a midnight lies between two events.
     """
-    ts_ms = np.array([event.order.ts_ms for event in new.events], np.int64)
-    watermark_ms = np.array([event.watermark_ms for event in new.events], np.int64)
-    as_of_ms = np.maximum(np.maximum(ts_ms, watermark_ms), customers["as_of_ms"][new.place])
-    day, as_of_day = calendar.days_of(ts_ms), calendar.days_of(as_of_ms)
+    place = new.place
+    told = [
+        (event.offset, event.order.amount_minor, event.order.ts_ms, event.watermark_ms)
+        for event in new.events
+    ]
+    offset, amount, ts_ms, watermark_ms = np.array(told, np.int64).reshape(len(told), 4).T.copy()
+    as_of_ms = np.maximum(np.maximum(ts_ms, watermark_ms), customers["as_of_ms"][place])
+    day, as_of_day, closed_day = calendar.days_of(np.array((ts_ms, as_of_ms, watermark_ms)))
     first, last = new.ends
-    who = new.place[first]
-    has = customers["buckets"][who] > 0
-    oldest, newest = day[first].copy(), np.full(len(who), _NO_DAY)
-    at = customers["bucket_at"][who[has]]
-    days, end = customers.bucket_days(), at + customers["buckets"][who[has]]
-    oldest[has], newest[has] = days[at], days[end - 1]
+    who, first_day = place[first], day[first]
+    count = customers["buckets"][who]
+    has = count > 0
+    at = customers["bucket_at"][who]
+    oldest, newest = customers.days_at(np.array((at, at + count - 1))[:, has])
     odd = np.zeros(len(customers), bool)
-    odd[who] = (day[first] < newest) | (oldest < day[last] - HISTORY_DAYS)
-    between = calendar.days_of(watermark_ms[1:]) > as_of_day[:-1]
-    between &= new.place[1:] == new.place[:-1]
-    odd[new.place[1:][between]] = True
-    return Days(ts_ms, watermark_ms, as_of_ms, day, as_of_day), odd[new.place]
+    odd[who[has]] = (first_day[has] < newest) | (oldest < day[last][has] - HISTORY_DAYS)
+    odd[who] |= first_day < day[last] - HISTORY_DAYS
+    if len(first) < len(place):
+        between = (closed_day[1:] > as_of_day[:-1]) & (place[1:] == place[:-1])
+        odd[place[1:][between]] = True
+    return Days(offset, amount, ts_ms, watermark_ms, as_of_ms, day, as_of_day), odd[place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +157,6 @@ class Folds:
     last: Ints
     buckets: Ints
     opened: Bools
-    amount: Ints
     orders: Ints
     gross: Ints
     purchase_days: Ints
@@ -162,23 +168,23 @@ class Folds:
         changed into what they are after them."""
         first, last = new.ends
         place = np.repeat(np.arange(len(first)), last - first + 1)
-        amount = np.array([event.order.amount_minor for event in new.events], np.int64)
         newest_day, base_orders, base_gross = _newest(customers)
-        earlier = np.append(0, days.day[:-1])
+        earlier = np.empty_like(days.day)
+        earlier[1:] = days.day[:-1]
+        bought_before = earlier.copy()
         earlier[first] = newest_day
         opened = days.day > earlier
         begins = opened.copy()
         begins[first] = True
         start = np.flatnonzero(begins)[np.cumsum(begins) - 1]
-        on_newest = ~opened[start]
-        total = np.cumsum(amount)
+        on_newest, had_orders = ~opened[start], base_orders[place]
+        total = np.cumsum(days.amount)
         number = np.arange(len(place)) - start + 1
-        orders = number + np.where(on_newest, base_orders[place], 0)
-        gross = total - total[start] + amount[start] + np.where(on_newest, base_gross[place], 0)
+        orders = number + on_newest * had_orders
+        gross = total - (total - days.amount)[start] + on_newest * base_gross[place]
         buckets = customers["buckets"][place] + _running(opened, first, place)
-        bought = opened | ((number == 1) & on_newest & (base_orders[place] == 0))
+        bought = opened | ((orders == 1) & on_newest)
         purchase_days = customers["purchase_days"][place] + _running(bought, first, place)
-        bought_before = np.append(0, days.day[:-1])
         bought_before[first] = np.where(customers["purchase_days"] > 0, customers["last_day"], -1)
 
         ended = np.append(begins[1:], True)
@@ -204,7 +210,6 @@ class Folds:
             last=last,
             buckets=buckets,
             opened=opened,
-            amount=amount,
             orders=orders,
             gross=gross,
             purchase_days=purchase_days,
@@ -213,15 +218,22 @@ class Folds:
 
     def table(self, events: Ints, *, before: bool = False) -> BucketTable:
         """The bucket table of customers after some events, or before them, as of these."""
+        as_of_day, facts = self.days.as_of_day[events], self.facts
+        if not before and len(events) == len(self.first) == len(self.place):
+            # One of each: as they are after all.
+            row = np.repeat(events, facts.count)
+            age_days, money = as_of_day[row] - facts.day, (facts.orders, facts.gross)
+            more = (*money, facts.refunded, facts.before)
+            return BucketTable(len(events), as_of_day, row, facts.day, age_days, *more)
         place, orders, gross = self.place[events], self.orders[events], self.gross[events]
         count, cut = self.buckets[events], np.ones(len(events), bool)
         if before:
             cut = ~self.opened[events]
-            orders, gross = orders - 1, gross - self.amount[events]
+            orders, gross = orders - 1, gross - self.days.amount[events]
             count = count - ~cut
         where = flat_places(self.facts.start[place], count)
         row = np.repeat(np.arange(len(events)), count)
-        day, as_of_day = self.facts.day[where], self.days.as_of_day[events]
+        day = facts.day[where]
         of_day, gross_of_day = self.facts.orders[where], self.facts.gross[where]
         newest = (np.cumsum(count) - 1)[cut]
         of_day[newest], gross_of_day[newest] = orders[cut], gross[cut]
@@ -250,12 +262,12 @@ class Folds:
 
 def _newest(customers: CustomerArrays) -> tuple[Ints, Ints, Ints]:
     """The newest day of each customer, and what orders and gross revenue it has."""
-    count, facts = customers["buckets"], customers.facts()
+    count = customers["buckets"]
     has = count > 0
-    at = (customers["bucket_at"] + count - 1)[has]
+    newest = customers.buckets.view(DTYPE)[:, 0][(customers["bucket_at"] + count - 1)[has]]
     found = np.zeros((3, len(count)), np.int64)
     found[0] = _NO_DAY
-    found[:, has] = facts.day[at], facts.orders[at], facts.gross[at]
+    found[:, has] = newest["day"], newest["orders"], newest["gross"]
     return found[0], found[1], found[2]
 
 

@@ -21,7 +21,7 @@ from model.judge.customers import NEVER, CustomerArrays
 from model.judge.events import judge_events
 from model.judge.folds import Folds
 from model.judge.judged import Contested, Event, JudgedBatch, ScheduledCustomer, Scoring
-from model.judge.scorings import Scorings
+from model.judge.scorings import NO_SCORINGS, Scorings
 from model.judge.silences import judge_silences
 from model.judge.stepwise import Stepwise
 
@@ -159,7 +159,7 @@ class Judge:
         if until_ms is None:
             who = np.flatnonzero(settled & eventful)
             if len(who):
-                some = customers if len(who) == len(users) else customers.take(who)
+                some = customers.some(who)
                 followed = judge_events(
                     some, [events[at] for at in who.tolist()], self.scorer, self.rules, self.memory
                 )
@@ -173,19 +173,17 @@ class Judge:
             who = np.flatnonzero(is_silent)
             left = np.flatnonzero(~is_silent)
             if len(who):
-                some = customers if len(who) == len(users) else customers.take(who)
+                some = customers.some(who)
                 silent = judge_silences(some, np.full(len(who), until_ms), self.scorer, self.rules)
                 instants = silent.instants
                 scorings.append(silent.scorings.of_all(users, who))
                 parts.append((who, silent.customers))
                 changed[who[silent.changed]] = True
                 left = np.append(left, who[silent.left])
-        judged = JudgedArrays.unchanged(customers)
-        judged.changed, judged.folds, judged.instants = changed, folds, instants
+        judged = JudgedArrays(customers, changed, NO_SCORINGS, folds=folds, instants=instants)
         for group in _apart(left.tolist(), users, events):
             scorings.append(self._stepwise(group, customers, events, until_ms, judged, parts))
-        if scorings:
-            judged.scorings = Scorings.together(scorings)
+        judged.scorings = Scorings.together(scorings or [Scorings.of(users, ())])
         judged.customers = _with_parts(customers, parts)
         return judged
 

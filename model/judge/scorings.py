@@ -79,22 +79,26 @@ class Scorings:
     def together(cls, parts: Sequence[Self]) -> Self:
         """Several of the same customers, in the order in which they are told of: by instant, then
         what an event closes before it, then by user."""
-        whole: dict[int, Scoring] = {}
-        rows = 0
-        for part in parts:
-            whole |= {rows + row: one for row, one in part.whole.items()}
-            rows += len(part)
-        users = parts[0].users
-        joined: dict[str, Any] = {
-            name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS
-        }
-        found = replace(parts[0], **joined, whole=whole)
-        instants = found.offset == INSTANT
-        rank = np.zeros(rows, np.int64)
-        silent = [users[place] for place in found.place[instants].tolist()]
-        order_of = {user: at for at, user in enumerate(sorted(set(silent)))}
-        rank[instants] = [order_of[user] for user in silent]
-        return found.take(np.lexsort((rank, found.offset, found.as_of_ms)))
+        found, users = parts[0], parts[0].users
+        if len(parts) > 1:
+            whole: dict[int, Scoring] = {}
+            rows = 0
+            for part in parts:
+                whole |= {rows + row: one for row, one in part.whole.items()}
+                rows += len(part)
+            joined: dict[str, Any] = {
+                name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS
+            }
+            found = replace(found, **joined, whole=whole)
+        instants = np.flatnonzero(found.offset == INSTANT)
+        keys = [found.offset, found.as_of_ms]
+        if len(instants):
+            rank = np.zeros(len(found), np.int64)
+            silent = [users[place] for place in found.place[instants].tolist()]
+            order_of = {user: at for at, user in enumerate(sorted(set(silent)))}
+            rank[instants] = [order_of[user] for user in silent]
+            keys.insert(0, rank)
+        return found.take(np.lexsort(keys))
 
     def __len__(self) -> int:
         return len(self.place)
@@ -110,6 +114,8 @@ class Scorings:
 
     def of_all(self, users: Sequence[str], places: Ints) -> Self:
         """The same, with the places that their customers have among more users."""
+        if len(places) == len(users):
+            return self
         return replace(self, users=users, place=places[self.place] if len(self) else self.place)
 
     @property
@@ -145,3 +151,6 @@ _COLUMNS: Final = (
     "reference_day",
     "reference_minor",
 )
+
+NO_SCORINGS: Final = Scorings.of((), ())
+"""Nothing is told of anybody."""

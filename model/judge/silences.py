@@ -24,10 +24,9 @@ from model.judge.customers import NEVER, CustomerArrays
 from model.judge.judged import Scoring
 from model.judge.scorings import INSTANT, TRIGGERS, Scorings
 
-# Buckets looked at in one go: some MB of columns, however long the silences are.
-_MOST_BUCKETS: Final = 100_000
+# Buckets, or days, looked at in one go: what a processor has near, however long silences are.
+_MOST_BUCKETS: Final = 20_000
 _NO_DAY: Final = 2**40
-_DAY_BITS: Final = 24
 _SILENCE: Final = TRIGGERS.index(Trigger.SILENCE)
 
 
@@ -79,11 +78,8 @@ def judge_silences(
     spans.may_warn[changed] = False
     after["due_ms"][:] = spans.due_ms(until_day + 1)
     after["due_ms"][left] = customers["due_ms"][left]
-    peak_at = customers["peak_at"][rated.customer]
     rows = len(rated.day)
-    has = customers["peaks"][rated.customer] > 0
-    references = np.tile(np.array([0, -1]), (rows, 1))
-    references[has] = customers.peaks[peak_at[has]]
+    references = customers.compared()[rated.customer]
     scorings = Scorings(
         users,
         place=rated.customer,
@@ -177,25 +173,30 @@ class Spans:
     def midnights(self, since: Ints, until_day: Ints) -> _Midnights:
         """All that are a refresh or could decide something; of those so late that they warn in any
         case, the first of each customer."""
-        rules, last_day = self.rules, self.last_day
-        every, learned = rules.refresh_days, rules.threshold is not None
         end = np.minimum(self.end_day, until_day)
-        late = last_day + (rules.late_silence_days if learned else rules.first_silence_days)
-        first = np.where(self.may_warn, np.maximum(since, self.warns_from), _NO_DAY)
-        first_late = np.maximum(first, late)
-        spans = [
-            _days(first, np.minimum(end, late - 1)),
-            _days(first_late, np.minimum(end, first_late)),
-        ]
-        if every is not None:
-            spans.append(_days(self._next_refresh(since, every), end, every))
-        keys = np.unique(np.concatenate([place << _DAY_BITS | day for place, day in spans]))
-        customer, day = keys >> _DAY_BITS, keys & ((1 << _DAY_BITS) - 1)
-        silent = day - last_day[customer]
-        refresh = (
-            np.zeros(len(day), bool) if every is None else (silent > 0) & (silent % every == 0)
-        )
-        return _Midnights(customer, day, refresh, day >= first[customer])
+        most = np.full(len(end), max(int((end - since).max(initial=0)), 0))
+        found = [self._midnights(part, since, end) for part in parts(most)]
+        if len(found) == 1:
+            return found[0]
+        return _Midnights(*(np.concatenate(each) for each in zip(*found, strict=True)))
+
+    def _midnights(self, part: slice, since: Ints, end: Ints) -> _Midnights:
+        """Those of some customers: each day of each is looked at."""
+        rules, last_day, since, end = self.rules, self.last_day[part], since[part], end[part]
+        first = np.where(self.may_warn[part], np.maximum(since, self.warns_from[part]), _NO_DAY)
+        late = rules.first_silence_days if rules.threshold is None else rules.late_silence_days
+        last = np.maximum(first, last_day + late)
+        day = since[:, None] + np.arange(max(int((end - since).max(initial=-1)) + 1, 0))
+        decides = day >= first[:, None]
+        wanted = decides & (day <= last[:, None])
+        refresh = np.zeros(day.shape, bool)
+        if rules.refresh_days is not None:
+            silent = day - last_day[:, None]
+            refresh = (silent % rules.refresh_days == 0) & (silent > 0)
+            wanted |= refresh
+        customer, at = np.nonzero(wanted & (day <= end[:, None]))
+        place = customer, at
+        return _Midnights(customer + (part.start or 0), day[place], refresh[place], decides[place])
 
     def due_ms(self, since: Ints) -> Ints:
         """The first midnight, not before the day given, at which each customer has to be judged;
@@ -214,14 +215,6 @@ class Spans:
         return np.asarray(self.last_day + np.maximum(1, -(-silent // every)) * every)
 
 
-def _days(first: Ints, last: Ints, step: int = 1) -> tuple[Ints, Ints]:
-    """Every `step`-th day of spans, both ends included: the place of its span, and the day."""
-    count = np.maximum((last - first) // step + 1, 0)
-    place = np.repeat(np.arange(len(first)), count)
-    number = np.arange(len(place)) - np.repeat(np.cumsum(count) - count, count)
-    return place, first[place] + step * number
-
-
 def _rated(
     facts: FactColumns, spans: Spans, at: _Midnights, scorer: Scorer, users: Sequence[str]
 ) -> _Rated:
@@ -237,7 +230,7 @@ def _rated(
     silent = at.day - spans.last_day[at.customer]
     sure = np.flatnonzero(at.decides & spans.rules.are_sure(silent, index))
     asked = np.zeros(len(at.day), bool)
-    asked[sure[np.unique(at.customer[sure], return_index=True)[1]]] = True
+    asked[sure[np.diff(at.customer[sure], prepend=-1) != 0]] = True
     wanted = np.flatnonzero(at.refresh | asked)
     whose, day = at.customer[wanted], at.day[wanted]
     known = None if churn is None else churn[wanted]
@@ -253,6 +246,9 @@ def _rated(
 def parts(buckets: Ints) -> Iterator[slice]:
     """Rows with so many buckets each, in parts that fit into memory."""
     after = np.cumsum(buckets + 1)
+    if len(after) and after[-1] <= _MOST_BUCKETS:
+        yield slice(0, len(after))
+        return
     start = 0
     while start < len(after):
         before = after[start - 1] if start else 0

@@ -26,44 +26,59 @@ from streamer.store.base import (
 
 
 class DueTimes:
-    """Who is due when: change one, or read the earliest, in O(log n).
+    """Who is due when: change one, or read the earliest.
 
-    A heap of (instant, customer) beside the dictionary that has the truth. A changed due time
-    leaves its old heap entry behind; such entries are thrown away when they come to the top, and
-    all at once when they are more than half of the heap.
+    Due times are midnights, few and of many customers each, in a heap. One of which nobody is left
+    stays there until it comes to the top; all go at once when they are more than half of the heap.
     """
 
-    __slots__ = ("_heap", "_instants")
+    __slots__ = ("_heap", "_instants", "_users")
 
     def __init__(self) -> None:
         self._instants: dict[str, int] = {}
-        self._heap: list[tuple[int, str]] = []
+        self._users: dict[int, dict[str, None]] = {}
+        self._heap: list[int] = []
 
     def get(self, user_id: str) -> int | None:
         return self._instants.get(user_id)
 
     def set(self, user_id: str, instant_ms: int | None) -> None:
+        before_ms = self._instants.get(user_id)
+        if instant_ms == before_ms:
+            return
+        if before_ms is not None:
+            users = self._users[before_ms]
+            del users[user_id]
+            if not users:
+                del self._users[before_ms]
         if instant_ms is None:
-            self._instants.pop(user_id, None)
-        elif self._instants.get(user_id) != instant_ms:
-            self._instants[user_id] = instant_ms
-            heapq.heappush(self._heap, (instant_ms, user_id))
-        if len(self._heap) > 2 * len(self._instants) + 64:
-            self._heap = [(at, user) for user, at in self._instants.items()]
-            heapq.heapify(self._heap)
+            del self._instants[user_id]
+            return
+        self._instants[user_id] = instant_ms
+        if instant_ms not in self._users:
+            self._users[instant_ms] = {}
+            heapq.heappush(self._heap, instant_ms)
+            if len(self._heap) > 2 * len(self._users) + 64:
+                self._heap = list(self._users)
+                heapq.heapify(self._heap)
+        self._users[instant_ms][user_id] = None
 
     def earliest(self, until_ms: int, limit: int) -> list[tuple[str, int]]:
         """Up to `limit` customers due at `until_ms` or before, by instant, then by id."""
-        heap, instants = self._heap, self._instants
-        found: list[tuple[int, str]] = []
-        while heap and heap[0][0] <= until_ms and len(found) < limit:
-            entry = heapq.heappop(heap)
-            # A customer moved away and back has the same entry twice, one right after the other.
-            if instants.get(entry[1]) == entry[0] and (not found or found[-1] != entry):
-                found.append(entry)
-        for entry in found:
-            heapq.heappush(heap, entry)
-        return [(user, at) for at, user in found]
+        heap, seen, found = self._heap, list[int](), list[tuple[str, int]]()
+        while heap and heap[0] <= until_ms and len(found) < limit:
+            instant_ms = heapq.heappop(heap)
+            # Nobody is left, or it was left and came again.
+            if instant_ms not in self._users or instant_ms in seen[-1:]:
+                continue
+            users = sorted(self._users[instant_ms])
+            # In order from now on: who is left is sorted at once the next time.
+            self._users[instant_ms] = dict.fromkeys(users)
+            seen.append(instant_ms)
+            found += [(user, instant_ms) for user in users[: limit - len(found)]]
+        for instant_ms in seen:
+            heapq.heappush(heap, instant_ms)
+        return found
 
 
 @dataclass(slots=True)

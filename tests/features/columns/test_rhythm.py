@@ -13,7 +13,6 @@ from features.columns.rhythm import (
     RISING,
     STEADY,
     Typical,
-    gaps_of,
     rhythm,
     typical_of,
 )
@@ -92,7 +91,7 @@ def test_the_typical_customer_is_that_of_the_shops_own_gaps_and_money() -> None:
         facts_of(every("cleo", 1, 1)),
     ]
     table = tabulate([(state, at(100)) for state in states])
-    typical = typical_of(gaps_of(table), np.array([100.0, 300.0, 500.0, -5.0]), 30)
+    typical = typical_of(table.purchases.gaps, np.array([100.0, 300.0, 500.0, -5.0]), 30)
     assert np.isclose(typical.log_gap, np.log(10 * 20) / 2)
     assert (typical.order_minor, typical.gap_variance) == (300.0, 0.05)
     assert (typical.survival[9], typical.survival[10], typical.survival[20]) == (1, 0.333333, 0)
@@ -100,4 +99,4 @@ def test_the_typical_customer_is_that_of_the_shops_own_gaps_and_money() -> None:
 
 def test_where_nobody_ordered_twice_a_gap_is_taken_for_a_third_of_the_horizon() -> None:
     table = tabulate([(facts_of(every("cleo", 1, 1)), at(100))])
-    assert np.isclose(typical_of(gaps_of(table), np.array([-1.0]), 30).log_gap, np.log(10))
+    assert np.isclose(typical_of(table.purchases.gaps, np.array([-1.0]), 30).log_gap, np.log(10))

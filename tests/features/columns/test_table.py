@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def _days(data: st.DataObject, states: list[CustomerState]) -> tuple[list[int], 
 
 
 def _same(one: BucketTable, other: BucketTable) -> bool:
-    names = BucketTable.__slots__
+    names = [one.name for one in fields(BucketTable)]
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from features.columns.catalog import HALF_LIVES_DAYS, WINDOWS_DAYS
-from features.columns.table import tabulate
-from features.columns.windows import decayed_columns, window_columns
+from features.columns.vector import FEATURE_NAMES, vectors
 from features.events.orders import Order
 from features.facts.state import HISTORY_DAYS, CustomerState
 from features.times import MS_PER_DAY
@@ -21,12 +20,12 @@ def _one_order() -> CustomerState:
 
 
 def _window(name: str, as_of_ms: int) -> float:
-    return float(window_columns(tabulate([(_one_order(), as_of_ms)]))[name][0])
+    return float(vectors([(_one_order(), as_of_ms)])[0, FEATURE_NAMES.index(name)])
 
 
 def _decayed(name: str, age_days: int) -> float:
     pair = (_one_order(), _NOON_MS + age_days * MS_PER_DAY)
-    return float(decayed_columns(tabulate([pair]))[name][0])
+    return float(vectors([pair])[0, FEATURE_NAMES.index(name)])
 
 
 def test_orders_30d_is_0_on_day_31_without_an_event() -> None:

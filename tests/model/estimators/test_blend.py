@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from features.arrays import Floats
+from features.arrays import Floats, in_turn
 from features.columns.catalog import feature_of
 from features.columns.vector import FEATURE_NAMES, vectors
 from features.events.orders import Order, OrderType
@@ -135,6 +135,19 @@ def test_an_offset_is_what_a_poisson_regression_corrects() -> None:
     exact = replace(rows, revenue=truth)
     corrected = PoissonValue(10.0).fit(exact, np.log(truth))
     np.testing.assert_allclose(corrected.log_value(rows.X), 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 31, 32, 33, 500])
+def test_columns_are_added_up_one_after_the_other_in_any_number_of_rows(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    columns, weights = rng.normal(size=(37, rows)), rng.normal(size=(2, 37))
+    biases = rng.normal(size=2)
+    for found, of_one, bias in zip(in_turn(columns, weights, biases), weights, biases, strict=True):
+        total = np.full(rows, bias)
+        for column, weight in zip(columns, of_one, strict=True):
+            total += weight * column
+        assert found.tobytes() == total.tobytes()
+        assert in_turn(columns, of_one, bias).tobytes() == total.tobytes()
 
 
 def test_a_few_giants_make_no_fortune_of_a_single_purchase() -> None:

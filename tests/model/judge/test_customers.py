@@ -45,7 +45,7 @@ def test_some_of_them_together_are_as_they_were(orders: list[Order], data: st.Da
     every = np.arange(len(found))
     assert found.encoded(every) == [codec.encode(tracks[user].customer) for user in found.users]
     reference = [tracks[user].customer.rule_state.reference or Peak(0, -1) for user in found.users]
-    assert found.references().tolist() == [peak.clv_minor for peak in reference]
+    assert found.compared().tolist() == [[peak.day, peak.clv_minor] for peak in reference]
 
 
 @settings(max_examples=20)

@@ -17,6 +17,7 @@ from model.decide import codec as customer
 from model.decide.codec import UNKNOWN
 from model.decide.policy import Policy
 from model.decide.rule_state import Trigger
+from model.judge import silences
 from model.judge.judge import Judge
 from model.judge.judged import Event, ScheduledCustomer, Scoring
 from tests.support.fakes import HOUR_MS, LinearModel, an_order, at, by_time, every, judge, scorer
@@ -291,8 +292,18 @@ def test_who_comes_back_is_armed_again() -> None:
 def test_someone_of_little_value_is_scored_but_not_warned_of() -> None:
     run = run_of(every("ada", 7, 21, amount_minor=300), until_day=600)
     assert raised(run) == []
-    silences = [s.as_of_ms for s in run.scorings["ada"] if s.as_of_ms > at(141)]
-    assert silences == [at(140 + 3 * n) for n in range(1, 14)]
+    silent = [s.as_of_ms for s in run.scorings["ada"] if s.as_of_ms > at(141)]
+    assert silent == [at(140 + 3 * n) for n in range(1, 14)]
+
+
+def test_silences_looked_at_a_few_days_at_a_time_are_judged_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    orders = by_time(every("ada", 7, 21), every("bob", 3, 9), every("cleo", 30, 3))
+    at_once = run_of(orders, until_day=900)
+    monkeypatch.setattr(silences, "_MOST_BUCKETS", 3)
+    in_parts = run_of(orders, until_day=900)
+    assert (in_parts.left(), in_parts.scorings) == (at_once.left(), at_once.scorings)
 
 
 def test_silence_is_judged_at_instants_before_the_order_that_ends_it() -> None:
