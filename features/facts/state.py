@@ -4,16 +4,14 @@ Any arrival order of the same events gives the same facts, to the byte, as long 
 in later than the id memory reaches back; what comes later still is set aside, never guessed at.
 A cancellation, refund or correction finds its order as long as that order is remembered.
 
-Size at work: 18 bytes + 24 for each event remembered (40 where the shop sends `refund_id` or
-`updated_at`; see `features.facts.ledger.IdMemory` for how many) + 24 for each day with an event in
-the last `HISTORY_DAYS`; days before that are one summary of 64 bytes. Stored, it is packed:
-`features.facts.packed`.
+Size at work: about 15 bytes for each event remembered (`features.facts.ledger`, and `IdMemory`
+there for how many) + 24 for each day with an event in the last `HISTORY_DAYS`; days before that are
+one summary. What is stored of it: `model.decide.codec`.
 """
 
 from __future__ import annotations
 
 import enum
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -29,13 +27,8 @@ from features.times import MS_PER_DAY, UTC, Calendar
 
 # The longest window is 365 days; what is older matters for lifetime values only.
 HISTORY_DAYS: Final = order_ledger.MAX_MEMORY_DAYS
-STATE_VERSION: Final = 2
 # An id that comes again this long after, without an `updated_at`, is hardly the same order.
 REUSED_AFTER_MS: Final = 14 * MS_PER_DAY
-
-_HAS_BEFORE, _IS_WIDE = 1, 2
-_HEADER: Final = struct.Struct("<BBIIq")
-_BEFORE: Final = struct.Struct("<qqqqiiqqq")
 
 
 class StateError(FactsError):
@@ -78,40 +71,33 @@ NOTHING_BEFORE: Final = Before()
 class CustomerState(msgspec.Struct, frozen=True, gc=False):
     """The facts of one customer. Change it through `apply`; read it through `vector`.
 
-    `buckets`: see `features.facts.buckets`; `ledger` and whether it is `wide`: see
-    `features.facts.ledger`; `forgotten_ms`: event time of the newest event that the ledger no
-    longer holds (-1: none).
+    `buckets`: see `features.facts.buckets`; `ledger`: see `features.facts.ledger`; `forgotten_ms`:
+    event time of the newest event that the ledger no longer holds (-1: none).
     """
 
     buckets: bytes = b""
     ledger: bytes = b""
     before: Before = NOTHING_BEFORE
     forgotten_ms: int = -1
-    wide: bool = False
-
-    @property
-    def width(self) -> int:
-        """Bytes of a record of the ledger."""
-        return order_ledger.WIDE_BYTES if self.wide else order_ledger.RECORD_BYTES
 
     @property
     def newest_ms(self) -> int:
         """Event time of the newest event; -1 where there is none."""
-        return order_ledger.newest_ms(self.ledger, self.width)
+        return order_ledger.newest_ms(self.ledger)
 
     @property
     def newest_id(self) -> bytes:
         """Hash of the newest event's order id; empty where there is none."""
-        return order_ledger.newest_id(self.ledger, self.width)
+        return order_ledger.newest(self.ledger)[1]
 
     def last_order_ms(self, calendar: Calendar = UTC) -> int | None:
         """Event time of the last order that was not taken back; None without one."""
-        newest = order_ledger.newest_order_alone(self.ledger, self.width)
+        newest = order_ledger.newest_order_alone(self.ledger)
         if newest is not None:
             return newest
-        for entry in order_ledger.entries_newest_first(self.ledger, self.width):
+        for entry in order_ledger.entries_newest_first(self.ledger):
             if entry.type is OrderType.ORDER and not _cancelled(
-                order_ledger.find(self.ledger, entry.id_hash, self.width)
+                order_ledger.find(self.ledger, entry.id_hash)
             ):
                 return entry.ts_ms
         day = self.last_purchase_day
@@ -177,10 +163,9 @@ def apply(
     applied = _appended(state, order, memory, calendar)
     if applied is not None:
         return applied
-    entry = order_ledger.entry_of(order)
-    width = state.width
+    entry = order_ledger.entry_of(order, calendar)
     reach_ms = _reach_ms(state.forgotten_ms, state.newest_ms, memory, calendar)
-    known = order_ledger.find(state.ledger, entry.id_hash, width)
+    known = order_ledger.find(state.ledger, entry.id_hash)
     same = next((other for other in known if other.is_same(entry)), None) if known else None
     effect = _effect(same, entry)
     was_known = same is not None and same.type is entry.type
@@ -188,20 +173,15 @@ def apply(
         return Applied(state, effect, was_known, entry.id_hash, reach_ms)
     if entry.ts_ms <= reach_ms:
         return Applied(state, Effect.BEYOND_MEMORY, was_known, entry.id_hash, reach_ms)
-    ledger, wide = state.ledger, state.wide
-    if entry.is_wide and not wide:
-        ledger, wide, width = order_ledger.widened(ledger), True, order_ledger.WIDE_BYTES
-    if same:
-        ledger = order_ledger.remove(ledger, same, width)
-    ledger = order_ledger.add(ledger, entry, width)
-    buckets = state.buckets
+    ledger, buckets = state.ledger, state.buckets
     if known:
         after = [other for other in known if other is not same] + [entry]
         for change in _changes(known, after, calendar):
             buckets = day_buckets.add(buckets, change)
     elif (put := _contribution(entry, calendar)) is not None:
         buckets = day_buckets.add(buckets, put)
-    after_it = _bounded(state, buckets, ledger, wide, memory, calendar)
+    ledger, forgotten_ms = _ledger_after(ledger, same, entry, memory)
+    after_it = _bounded(state, buckets, ledger, forgotten_ms, calendar)
     return Applied(after_it, effect, was_known, entry.id_hash, reach_ms)
 
 
@@ -213,22 +193,21 @@ def _appended(
     if order.type is not OrderType.ORDER or order.refund_id or order.updated_ms >= 0:
         return None
     order_hash, ledger, ts_ms = order_ledger.id_hash(order.order_id), state.ledger, order.ts_ms
-    if state.wide or order_hash in ledger or ts_ms <= state.forgotten_ms:
-        return None
-    after = order_ledger.appended(ledger, order, order_hash, memory)
-    if after is None:
+    if order_hash in ledger or ts_ms <= state.forgotten_ms:
         return None
     day = calendar.day_of(ts_ms)
+    after = order_ledger.appended(ledger, order, order_hash, day, memory)
+    if after is None:
+        return None
     days = day_buckets.with_order(state.buckets, day, order.amount_minor, day - HISTORY_DAYS)
     if days is None:
         return None
-    newest_ms = order_ledger.newest_ms(ledger)
     return Applied(
         CustomerState(days, after, state.before, state.forgotten_ms),
         Effect.NEW,
         False,
         order_hash,
-        _reach_ms(state.forgotten_ms, newest_ms, memory, calendar),
+        _reach_ms(state.forgotten_ms, order_ledger.newest_ms(ledger), memory, calendar),
     )
 
 
@@ -246,7 +225,7 @@ def _effect(same: Entry | None, entry: Entry) -> Effect:
     """What an event within memory does, given the version of it that is remembered."""
     if same is None:
         return Effect.NEW
-    if same == entry:
+    if same.order == entry.order:
         return Effect.REPEAT
     apart = abs(same.ts_ms - entry.ts_ms) > REUSED_AFTER_MS
     return Effect.ID_REUSED if apart and entry.updated_ms < 0 else Effect.CORRECTION
@@ -282,24 +261,32 @@ def _cancelled(events: Iterable[Entry]) -> bool:
     return any(e.type is OrderType.CANCELLATION for e in events)
 
 
+def _ledger_after(
+    ledger: bytes, same: Entry | None, entry: Entry, memory: IdMemory
+) -> tuple[bytes, int]:
+    """The ledger with an event in place of another version of it, within the bounds of its memory;
+    and the time of the newest event that is forgotten for it (-1: none is)."""
+    wide = order_ledger.is_wide(ledger)
+    if same:
+        ledger = order_ledger.remove(ledger, same)
+    newest_ms = max(order_ledger.newest_ms(ledger), entry.ts_ms)
+    ledger, by_age_ms = order_ledger.remembered(ledger, newest_ms, memory)
+    # Who once had an event with marks keeps a wide ledger, in whatever order events came.
+    ledger = order_ledger.add(ledger, entry) if ledger else order_ledger.of([entry], wide=wide)
+    ledger, by_size_ms = order_ledger.bounded(ledger, memory)
+    return ledger, max(by_age_ms, by_size_ms)
+
+
 def _bounded(
-    state: CustomerState,
-    buckets: bytes,
-    ledger: bytes,
-    wide: bool,
-    memory: IdMemory,
-    calendar: Calendar,
+    state: CustomerState, buckets: bytes, ledger: bytes, forgotten_ms: int, calendar: Calendar
 ) -> CustomerState:
-    """The state with new buckets and ledger, brought within their bounds: old events forgotten,
-    old days summarised."""
+    """The state with new buckets and ledger, old days of it summarised."""
     before = state.before
-    width = order_ledger.WIDE_BYTES if wide else order_ledger.RECORD_BYTES
-    horizon_day = calendar.day_of(order_ledger.newest_ms(ledger, width)) - HISTORY_DAYS
-    ledger, forgotten_ms = order_ledger.forgetting(ledger, width, memory)
+    horizon_day = calendar.day_of(order_ledger.newest_ms(ledger)) - HISTORY_DAYS
     while buckets and day_buckets.first_day(buckets) < horizon_day:
         before = _summarised(before, day_buckets.read(buckets, 0))
         buckets = buckets[day_buckets.RECORD_BYTES :]
-    return CustomerState(buckets, ledger, before, max(state.forgotten_ms, forgotten_ms), wide)
+    return CustomerState(buckets, ledger, before, max(state.forgotten_ms, forgotten_ms))
 
 
 def _summarised(before: Before, bucket: Bucket) -> Before:
@@ -319,49 +306,3 @@ def _summarised(before: Before, bucket: Bucket) -> Before:
         last_day_gross=bucket.gross,
         gap_sq_days2=before.gap_sq_days2 + gap_days**2,
     )
-
-
-def encode(state: CustomerState) -> bytes:
-    """The state as bytes; equal states give equal bytes."""
-    nothing = state.before is NOTHING_BEFORE or state.before == NOTHING_BEFORE
-    before = b"" if nothing else _BEFORE.pack(*_astuple(state.before))
-    header = _HEADER.pack(
-        STATE_VERSION,
-        (_HAS_BEFORE if before else 0) | (_IS_WIDE if state.wide else 0),
-        len(state.buckets),
-        len(state.ledger),
-        state.forgotten_ms,
-    )
-    return header + before + state.buckets + state.ledger
-
-
-def decode(data: bytes) -> CustomerState:
-    """The state that `encode` wrote. Raises StateNewer, and StateError for anything else."""
-    if not data:
-        raise StateError("the state is empty")
-    if data[0] > STATE_VERSION:
-        raise StateNewer("state", data[0], STATE_VERSION)
-    # Version 1 had no wide ledgers, and is otherwise the same.
-    if not data[0] or data[1:2] > bytes([_HAS_BEFORE | (_IS_WIDE if data[0] > 1 else 0)]):
-        raise StateError(f"the state begins with {data[:2]!r}, which no version wrote")
-    try:
-        _, flags, bucket_bytes, ledger_bytes, forgotten_ms = _HEADER.unpack_from(data)
-        at = _HEADER.size
-        before = NOTHING_BEFORE
-        if flags & _HAS_BEFORE:
-            before = Before(*_BEFORE.unpack_from(data, at))
-            at += _BEFORE.size
-    except struct.error:
-        raise StateError(f"the state is cut off after {len(data)} bytes") from None
-    end = at + bucket_bytes + ledger_bytes
-    wide = bool(flags & _IS_WIDE)
-    width = order_ledger.WIDE_BYTES if wide else order_ledger.RECORD_BYTES
-    if end != len(data) or bucket_bytes % day_buckets.RECORD_BYTES or ledger_bytes % width:
-        raise StateError(f"the state has {len(data)} bytes where its header says {end}")
-    return CustomerState(
-        data[at : at + bucket_bytes], data[at + bucket_bytes :], before, forgotten_ms, wide
-    )
-
-
-def _astuple(before: Before) -> tuple[int, ...]:
-    return tuple(msgspec.structs.astuple(before))

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from features.arrays import Bools, Ints
 from features.columns.table import BEFORE_COLUMNS, FactColumns
 from features.facts import buckets
+from features.facts.counted import NO_DAY
 from features.facts.state import NOTHING_BEFORE, Before, CustomerState
-from model.decide import codec
 from model.decide.codec import CustomerRecord
 from model.decide.rule_state import Peak, RuleState
 from model.judge.judged import ScheduledCustomer
@@ -26,6 +26,7 @@ Objects: TypeAlias = NDArray[np.object_]
 
 NEVER: Final = -1
 """`due_ms` of who is not due at all."""
+UNSEEN: Final = NO_DAY - 1
 
 _RULE: Final = (
     "as_of_ms",
@@ -37,26 +38,25 @@ _RULE: Final = (
     "quiet_until_day",
 )
 # Where in the flat arrays a customer's buckets and peaks begin, and how many; then what is known of
-# the purchases (`features.columns.table.Bought`), of the facts and of the rule state.
-_NUMBERS: Final = {
+# the purchases (`features.columns.table.Bought`), of the facts (`features.facts.counted` has the
+# uneven day, UNSEEN where nobody looked) and of the rule state.
+NUMBERS: Final = {
     name: at
     for at, name in enumerate(
         (
             *("bucket_at", "buckets", "peak_at", "peaks", "due_ms"),
-            *("first_day", "last_day", "purchase_days", "forgotten_ms", "wide"),
+            *("first_day", "last_day", "purchase_days", "forgotten_ms", "uneven_day"),
             *_RULE,
             *(f"before_{name}" for name in BEFORE_COLUMNS),
         )
     )
 }
 _OBJECTS: Final = {
-    name: at
-    for at, name in enumerate(
-        ("user", "ledger", "model_version", "episode_id", "raised", "scored", "deferred")
-    )
+    name: at for at, name in enumerate(("user", "ledger", "model_version", "episode_id", "raised"))
 }
-_BEFORE: Final = slice(len(_NUMBERS) - len(BEFORE_COLUMNS), len(_NUMBERS))
-_OF_RULE: Final = slice(_NUMBERS[_RULE[0]], _NUMBERS[_RULE[-1]] + 1)
+OBJECTS: Final = len(_OBJECTS)
+BEFORE: Final = slice(len(NUMBERS) - len(BEFORE_COLUMNS), len(NUMBERS))
+_OF_RULE: Final = slice(NUMBERS[_RULE[0]], NUMBERS[_RULE[-1]] + 1)
 _WORDS: Final = buckets.RECORD_BYTES // 8
 
 
@@ -77,7 +77,7 @@ class CustomerArrays:
         found = list(tracks)
         facts = [track.customer.facts for _, track in found]
         states = [track.customer.rule_state for _, track in found]
-        numbers = np.zeros((len(found), len(_NUMBERS)), np.int64)
+        numbers = np.zeros((len(found), len(NUMBERS)), np.int64)
         objects = np.empty((len(found), len(_OBJECTS)), object)
         flat = np.frombuffer(b"".join([one.buckets for one in facts]), np.int64)
         peaks = [(peak.day, peak.clv_minor) for state in states for peak in state.peaks]
@@ -93,14 +93,14 @@ class CustomerArrays:
         numbers[:, _OF_RULE] = rule
         made["due_ms"][:] = [NEVER if t.due_ms is None else t.due_ms for _, t in found]
         made["forgotten_ms"][:] = [one.forgotten_ms for one in facts]
-        made["wide"][:] = [one.wide for one in facts]
+        made["uneven_day"][:] = UNSEEN
         columns = FactColumns.of(facts)
         made["bucket_at"][:], made["buckets"][:] = columns.start, columns.count
         count = np.array([len(state.peaks) for state in states], np.int64)
         made["peak_at"][:], made["peaks"][:] = np.cumsum(count) - count, count
-        numbers[:, _BEFORE] = columns.before
+        numbers[:, BEFORE] = columns.before
         for name, column in columns.bought()._asdict().items():
-            made[_BOUGHT[name]][:] = column
+            made[BOUGHT[name]][:] = column
         for at, (user_id, track) in enumerate(found):
             rule_state = track.customer.rule_state
             objects[at] = (
@@ -109,8 +109,6 @@ class CustomerArrays:
                 rule_state.model_version,
                 rule_state.episode_id,
                 rule_state.raised,
-                rule_state.scored,
-                rule_state.deferred,
             )
         return made
 
@@ -130,7 +128,7 @@ class CustomerArrays:
 
     def __getitem__(self, name: str) -> Any:
         """A column, shape (n,): not a copy."""
-        at = _NUMBERS.get(name)
+        at = NUMBERS.get(name)
         return self.objects[:, _OBJECTS[name]] if at is None else self.numbers[:, at]
 
     @property
@@ -174,7 +172,7 @@ class CustomerArrays:
             orders=days["orders"].astype(np.int64),
             gross=days["gross"].astype(np.int64),
             refunded=days["refunded"].astype(np.int64),
-            before=self.numbers[:, _BEFORE],
+            before=self.numbers[:, BEFORE],
         )
 
     def days_at(self, places: Ints) -> Ints:
@@ -203,23 +201,22 @@ class CustomerArrays:
     def facts_of(self, place: int) -> CustomerState:
         """The facts of one."""
         row = self.numbers[place].tolist()
-        at = row[_NUMBERS["bucket_at"]]
-        before = row[_BEFORE]
+        at = row[NUMBERS["bucket_at"]]
+        before = row[BEFORE]
         return CustomerState(
-            self.buckets[at : at + row[_NUMBERS["buckets"]]].tobytes(),
+            self.buckets[at : at + row[NUMBERS["buckets"]]].tobytes(),
             self.objects[place, _OBJECTS["ledger"]],
             Before(*before) if any(before) else NOTHING_BEFORE,
-            row[_NUMBERS["forgotten_ms"]],
-            bool(row[_NUMBERS["wide"]]),
+            row[NUMBERS["forgotten_ms"]],
         )
 
     def rule_state_of(self, place: int) -> RuleState:
         """What the rule remembers of one."""
         row = self.numbers[place].tolist()
-        at = row[_NUMBERS["peak_at"]]
+        at = row[NUMBERS["peak_at"]]
         as_of_ms, armed, episode_ms, since_ms, floor_minor, swapped, quiet_until = row[_OF_RULE]
-        _, _, version, episode_id, raised, scored, deferred = self.objects[place].tolist()
-        peaks = self.peaks[at : at + row[_NUMBERS["peaks"]]].tolist()
+        _, _, version, episode_id, raised = self.objects[place].tolist()
+        peaks = self.peaks[at : at + row[NUMBERS["peaks"]]].tolist()
         return RuleState(
             version,
             as_of_ms,
@@ -228,17 +225,15 @@ class CustomerArrays:
             episode_ms,
             episode_id,
             raised,
-            scored,
-            deferred,
-            since_ms,
-            floor_minor,
-            bool(swapped),
-            quiet_until,
+            deferred_since_ms=since_ms,
+            floor_minor=floor_minor,
+            swapped=bool(swapped),
+            quiet_until_day=quiet_until,
         )
 
     def track(self, place: int) -> ScheduledCustomer:
         """One of them."""
-        due_ms = int(self.numbers[place, _NUMBERS["due_ms"]])
+        due_ms = int(self.numbers[place, NUMBERS["due_ms"]])
         customer = CustomerRecord(self.facts_of(place), self.rule_state_of(place))
         return ScheduledCustomer(customer, None if due_ms == NEVER else due_ms)
 
@@ -247,39 +242,8 @@ class CustomerArrays:
         self.numbers[place, _OF_RULE] = [getattr(state, name) for name in _RULE]
         self.objects[place, _OBJECTS["raised"]] = state.raised
 
-    # --- bytes ---------------------------------------------------------------------------------
 
-    def encoded(self, places: Ints) -> list[bytes]:
-        """What `model.decide.codec.encode` makes of some of them."""
-        some = self.take(places)
-        peaks = list(map(tuple, some.peaks.tolist()))
-        days = some.buckets.tobytes()
-        has_before: list[bool] = np.any(some.numbers[:, _BEFORE], axis=1).tolist()
-        facts, rule_states = [], []
-        for row, objects, has in zip(
-            some.numbers.tolist(), some.objects.tolist(), has_before, strict=True
-        ):
-            day_at, day_count, at, count, _, _, _, _, forgotten_ms, wide = row[:10]
-            as_of_ms, armed, episode_ms, since_ms, floor, swapped, quiet_until = row[_OF_RULE]
-            _, ledger, version, episode_id, raised, scored, deferred = objects
-            facts.append(
-                CustomerState(
-                    days[
-                        day_at * buckets.RECORD_BYTES : (day_at + day_count) * buckets.RECORD_BYTES
-                    ],
-                    ledger,
-                    Before(*row[_BEFORE]) if has else NOTHING_BEFORE,
-                    forgotten_ms,
-                    bool(wide),
-                )
-            )
-            episode = (bool(armed), episode_ms, episode_id, raised, scored, deferred)
-            last = (since_ms, floor, bool(swapped), quiet_until)
-            rule_states.append((version, as_of_ms, peaks[at : at + count], *episode, *last))
-        return codec.encode_all(rule_states, facts)
-
-
-_BOUGHT: Final = {"first_day": "first_day", "last_day": "last_day", "days": "purchase_days"}
+BOUGHT: Final = {"first_day": "first_day", "last_day": "last_day", "days": "purchase_days"}
 
 
 def flat_places(at: Ints, count: Ints) -> Ints:

@@ -50,7 +50,7 @@ def judge_events(
 ) -> Followed:
     """Customers who have no other model to move to, after their events and the instants that the
     first of these closes. `events`: of each customer."""
-    new, left = appended(customers, events, memory)
+    new, left = appended(customers, events, memory, rules.calendar)
     days, odd = days_of(customers, new, rules.calendar)
     if odd.any():
         left += np.unique(new.place[odd]).tolist()

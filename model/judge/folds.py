@@ -53,7 +53,10 @@ class Appended:
 
 
 def appended(
-    customers: CustomerArrays, events: Sequence[Sequence[Event]], memory: IdMemory
+    customers: CustomerArrays,
+    events: Sequence[Sequence[Event]],
+    memory: IdMemory,
+    calendar: Calendar,
 ) -> tuple[Appended, list[int]]:
     """The events of all who have new orders alone, each newer than all before it; and the places of
     the others who have events. `events`: of each customer."""
@@ -62,13 +65,13 @@ def appended(
     hashes: list[bytes] = []
     others: list[int] = []
     after: dict[int, bytes] = {}
-    ledgers, wide = customers["ledger"].tolist(), customers["wide"].tolist()
+    ledgers = customers["ledger"].tolist()
     forgotten_ms = customers["forgotten_ms"].tolist()
     for place, of_one in enumerate(events):
         if not of_one:
             continue
         ledger, hashed, gone_ms = ledgers[place], list[bytes](), forgotten_ms[place]
-        for event in () if wide[place] else of_one:
+        for event in of_one:
             order = event.order
             if (
                 order.type is not OrderType.ORDER
@@ -78,7 +81,8 @@ def appended(
             ):
                 break
             order_hash = order_ledger.id_hash(order.order_id)
-            longer = order_ledger.appended(ledger, order, order_hash, memory)
+            day = calendar.day_of(order.ts_ms)
+            longer = order_ledger.appended(ledger, order, order_hash, day, memory)
             if longer is None or order_hash in ledger:
                 break
             ledger = longer
@@ -255,8 +259,7 @@ class Folds:
         facts = self.customers.facts_of(place)
         days = np.frombuffer(facts.buckets, DTYPE)[: int(self.buckets[event])].copy()
         days["orders"][-1], days["gross"][-1] = self.orders[event], self.gross[event]
-        later = int(self.last[place]) - event
-        ledger = facts.ledger[: len(facts.ledger) - later * order_ledger.RECORD_BYTES]
+        ledger = order_ledger.older(facts.ledger, int(self.last[place]) - event)
         return CustomerState(days.tobytes(), ledger, facts.before, facts.forgotten_ms)
 
 

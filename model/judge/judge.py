@@ -21,6 +21,7 @@ from model.judge.customers import NEVER, CustomerArrays
 from model.judge.events import judge_events
 from model.judge.folds import Folds
 from model.judge.judged import Contested, Event, JudgedBatch, ScheduledCustomer, Scoring
+from model.judge.kept import encoded
 from model.judge.scorings import NO_SCORINGS, Scorings
 from model.judge.silences import judge_silences
 from model.judge.stepwise import Stepwise
@@ -95,8 +96,8 @@ class JudgedArrays:
     def states(self) -> dict[str, bytes]:
         """Those who changed, as they are stored."""
         users, changed = self.customers.users, np.flatnonzero(self.changed)
-        encoded = self.customers.encoded(changed)
-        return dict(zip([users[place] for place in changed.tolist()], encoded, strict=True))
+        states = encoded(self.customers, changed)
+        return dict(zip([users[place] for place in changed.tolist()], states, strict=True))
 
     def due_ms(self) -> dict[str, int | None]:
         """When everybody is due next; None: not at all."""

@@ -15,8 +15,8 @@ from typing import Final, Protocol, TypeAlias
 import msgspec
 
 from features.facts.state import StateError
-from model.decide import codec as customer_bytes
 from model.decide.codec import CustomerRecord
+from model.judge.kept import records
 from streamer.clock import Clock
 from streamer.http.answers import newest_ms
 from streamer.http.customer_view import (
@@ -139,7 +139,7 @@ def _seen(
     answers: list[Answer] = [UnknownCustomer()] * len(batch)
     sought: dict[int, Sought] = {}
     known = [(at, one, place) for at, one in enumerate(batch) if (place := found[at]) is not None]
-    customers = customer_bytes.decode_all([state for _, _, (_, state, _) in known])
+    customers = records([state for _, _, (_, state, _) in known])
     for (at, one, place), customer in zip(known, customers, strict=True):
         try:
             sought[at] = _sought(one, place, customer, stands.get(place[0]), now_ms)

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from features.facts.state import StateError
 from model.decide import codec
 from model.decide.codec import CustomerNewer
 from model.judge.customers import CustomerArrays
 from model.judge.judge import JudgedArrays
 from model.judge.judged import ScheduledCustomer
 from model.judge.kept import KeptCustomers
+from model.judge.kept import read as read_customers
 from streamer import log
 from streamer.clock import Clock
 from streamer.pipeline.batch import Counters, Pipeline
@@ -27,7 +27,6 @@ from streamer.pipeline.rebuild import (
     History,
     Rebuild,
     StoreDamaged,
-    customers_of,
     damage_of,
     listed_again,
     quarantine_entry,
@@ -78,39 +77,41 @@ class Customers:
         missing = [user_id for user_id in user_ids if user_id not in self._kept]
         if not missing:
             return self._kept.take(user_ids)
-        fetched = await self._fetched(missing, pipeline, counters)
-        read = CustomerArrays.of([(user_id, fetched[user_id]) for user_id in missing])
+        read = await self._fetched(missing, pipeline, counters)
         if len(missing) == len(user_ids):
             return read
         known = self._kept.take([user_id for user_id in user_ids if user_id in self._kept])
-        is_missing = np.array([user_id in fetched for user_id in user_ids], bool)
+        is_missing = np.array([user_id not in self._kept for user_id in user_ids], bool)
         order = np.argsort(np.argsort(is_missing, kind="stable"), kind="stable")
         return CustomerArrays.together([known, read]).take(order)
 
     async def _fetched(
         self, user_ids: Sequence[str], pipeline: Pipeline, counters: Counters
-    ) -> dict[str, ScheduledCustomer]:
+    ) -> CustomerArrays:
         """Customers from the store."""
         loaded = await self._store.load(self._lease.partition, user_ids)
-        fetched: dict[str, ScheduledCustomer] = {}
-        damaged: dict[str, Stored] = {}
-        for user_id, stored, found in zip(user_ids, loaded, customers_of(loaded), strict=True):
-            if isinstance(found, CustomerNewer):
+        found, refused = read_customers(
+            user_ids, [one.state for one in loaded], [one.due_ms for one in loaded]
+        )
+        for error in refused.values():
+            if isinstance(error, CustomerNewer):
                 where = f"a customer in {self._lease.partition.tag}"
-                raise NewerSchema(where, found.version, found.known)
-            if isinstance(found, StateError):
-                damaged[user_id] = stored
-            else:
-                fetched[user_id] = found
-        if damaged:
-            times = await self._store.due_times(self._lease.partition, list(damaged))
-            damaged = {
-                user_id: replace(stored, due_ms=due_ms)
-                for (user_id, stored), due_ms in zip(damaged.items(), times, strict=True)
-            }
-            fetched |= await self._rebuilt(damaged, pipeline)
-            counters.rebuilt += len(damaged)
-        return fetched
+                raise NewerSchema(where, error.version, error.known)
+        if not refused:
+            return found
+        damaged = [user_ids[place] for place in refused]
+        times = await self._store.due_times(self._lease.partition, damaged)
+        rebuilt = await self._rebuilt(
+            {
+                user_ids[place]: replace(loaded[place], due_ms=due_ms)
+                for place, due_ms in zip(refused, times, strict=True)
+            },
+            pipeline,
+        )
+        counters.rebuilt += len(damaged)
+        places = [place for place in range(len(user_ids)) if place not in refused] + [*refused]
+        again = CustomerArrays.of([(user_id, rebuilt[user_id]) for user_id in damaged])
+        return CustomerArrays.together([found, again]).take(np.argsort(np.array(places)))
 
     @property
     def listed(self) -> bool:

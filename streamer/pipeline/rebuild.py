@@ -16,12 +16,11 @@ from typing import Final, Protocol
 import msgspec
 
 from features.events.orders import Order
-from features.facts.state import StateError
-from model.decide import codec
-from model.decide.codec import UNKNOWN, CustomerDamaged, CustomerRecord
+from model.decide.codec import UNKNOWN
 from model.decide.rule_state import RaisedWarning
 from model.explain.reasons import explain
 from model.judge.judged import Event, ScheduledCustomer, Scoring
+from model.judge.kept import read as read_customers
 from streamer.pipeline.batch import Pipeline, Position
 from streamer.pipeline.erasures import Erasure, Erasures
 from streamer.pipeline.event_time import START, EventClock
@@ -86,30 +85,12 @@ class Quarantined(msgspec.Struct, frozen=True, array_like=True):
     state: bytes
 
 
-def customers_of(found: Sequence[Stored]) -> list[ScheduledCustomer | StateError]:
-    """The customers in what the store has; for whom that cannot be, CustomerNewer, or
-    CustomerDamaged also for one who is due and has no state: the two are written together."""
-    states = [stored.state for stored in found if stored.state is not None]
-    read = iter(codec.decode_all(states))
-    return [_scheduled(UNKNOWN if stored.state is None else next(read), stored) for stored in found]
-
-
-def _scheduled(
-    customer: CustomerRecord | StateError, stored: Stored
-) -> ScheduledCustomer | StateError:
-    if isinstance(customer, StateError):
-        return customer
-    if stored.state is None and stored.due_ms is not None:
-        return CustomerDamaged("the state is missing")
-    return ScheduledCustomer(customer, stored.due_ms)
-
-
 def damage_of(stored: Stored) -> str:
     """What is wrong with it, for a person."""
     if (stored.state or b"").startswith(b"\0"):
         return "a key of another type, or bytes that no program wrote"
-    (found,) = customers_of([stored])
-    return str(found) if isinstance(found, StateError) else "nothing"
+    _, refused = read_customers([""], [stored.state], [stored.due_ms])
+    return str(refused.get(0, "nothing"))
 
 
 def quarantine_entry(stored: Stored, next_offset: int, *, complete: bool) -> bytes:

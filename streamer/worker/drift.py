@@ -20,8 +20,8 @@ import msgspec
 
 from features.facts.state import CustomerState, StateError
 from model.artifact.files import MANIFEST_FILE
-from model.decide.codec import decode_all
 from model.decide.scoring import Scorer
+from model.judge.kept import read as read_customers
 from model.monitor.result import Age, DriftReference, MonitoredWeek, age_at
 from streamer import log
 from streamer.errors import where
@@ -129,15 +129,18 @@ class DriftWatch:
         for start in range(0, len(users), _CHUNK):
             part = users[start : start + _CHUNK]
             loaded = await self._store.load(partition, part)
-            states = {
-                user: stored.state
-                for user, stored in zip(part, loaded, strict=True)
-                if stored.state is not None
-            }
-            for user, one in zip(states, decode_all(list(states.values())), strict=True):
-                if isinstance(one, StateError):
-                    raise one
-                found[user] = one.facts
+            kept = [
+                (user, one.state)
+                for user, one in zip(part, loaded, strict=True)
+                if one.state is not None
+            ]
+            customers, refused = read_customers(
+                [user for user, _ in kept], [state for _, state in kept], [None] * len(kept)
+            )
+            for error in refused.values():
+                raise error
+            for place, user in enumerate(customers.users):
+                found[user] = customers.facts_of(place)
         return found
 
 

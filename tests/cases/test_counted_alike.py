@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from features.events.orders import Order
 from features.facts.buckets import RECORD_BYTES, read
 from features.facts.fold import LogFold
-from features.facts.state import CustomerState, encode
+from features.facts.state import CustomerState
 from features.times import calendar_of
 from model.decide import codec
 from model.files.columns import OrderColumns
@@ -68,7 +68,7 @@ def test_all_count_the_same(
         home = Partition(ORDERS_0.topic, partition_for(user.encode(), partitions))
         expected = training.states[user]
         worker, replayed = (kept(each, home, [user])[user] for each in (store, replay.store))
-        assert encode(worker) == encode(replayed) == encode(expected)
+        assert worker == replayed == expected
         twin = twin_facts((o for o in arriving if o.user_id == user), ZoneInfo(zone))
         assert days(expected) == days_of(twin)
         assert (expected.newest_ms, expected.last_order_ms(calendar)) == (

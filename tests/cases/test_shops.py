@@ -9,6 +9,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from features.events.orders import Order
+from features.facts import ledger
 from features.times import MS_PER_DAY
 from model.decide import codec
 from streamer.commands.admin import UNKNOWN_CUSTOMER
@@ -47,7 +48,7 @@ async def orders_counted(deployment: Deployment, user: str) -> int:
     if stored.state is None:
         return 0
     facts = codec.decode(stored.state).facts
-    return len(facts.ledger) // facts.width
+    return ledger.size_of(facts.ledger)
 
 
 async def test_records_without_a_key_are_set_aside_and_no_customer_is_split(

@@ -8,13 +8,14 @@ never change the files after it: servers hold such bytes.
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from features.events.orders import Order, OrderType
-from features.facts.ledger import IdMemory
+from features.facts.ledger import IdMemory, entries, is_wide
 from model.decide.codec import CUSTOMER_VERSION, UNKNOWN, CustomerRecord, encode
 from model.judge.judged import Event, ScheduledCustomer
 from tests.support.fakes import an_order, at, every, judge, scorer
@@ -77,9 +78,14 @@ def shapes() -> dict[str, CustomerRecord]:
 def meaning(customer: CustomerRecord) -> dict[str, Any]:
     """The customer in plain values; byte strings in hexadecimal."""
     plain = msgspec.to_builtins(customer, builtin_types=(bytes,))
-    # What version 1 did not know.
-    if not customer.facts.wide:
-        del plain["facts"]["wide"]
+    facts, ledger = plain["facts"], customer.facts.ledger
+    # As versions 1 and 2 had ledgers at work; version 1 knew no wide ones.
+    facts["ledger"] = b"".join(
+        struct.pack(">q8sq", one.ts_ms << 2 | one.type, one.id_hash, one.amount_minor)
+        + (one.refund_hash + struct.pack(">q", one.updated_ms) if is_wide(ledger) else b"")
+        for one in entries(ledger)
+    )
+    facts |= {"wide": True} if is_wide(ledger) else {}
     return json.loads(json.dumps(plain, default=bytes.hex))
 
 

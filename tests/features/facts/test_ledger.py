@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from features.events.orders import Order, OrderType
 from features.facts import ledger
-from features.facts.ledger import Entry, IdMemory
+from features.facts.ledger import MAX_MEMORY_DAYS, NO_REFUND_ID, Entry, IdMemory
+from features.times import MS_PER_DAY
 
 _YEAR_9999_MS = 253_402_300_799_999
 # Few different bytes, so that an id's hash also turns up across the fields of a record.
@@ -16,24 +18,29 @@ _HASHES = st.lists(st.sampled_from(b"\x00\x01\x04"), min_size=8, max_size=8).map
 _ENTRIES = st.builds(
     Entry,
     _HASHES,
-    st.one_of(st.integers(0, 70_000), st.integers(0, _YEAR_9999_MS)),
+    st.one_of(st.integers(0, 70_000), st.integers(0, MAX_MEMORY_DAYS * MS_PER_DAY)),
     st.sampled_from(list(OrderType)),
     st.one_of(st.integers(0, 70_000), st.integers(0, 10**13)),
+    st.sampled_from([NO_REFUND_ID] * 9 + [b"\0\0\0\1\0\0\0\4"]),
+    st.sampled_from([-1] * 9 + [0, _YEAR_9999_MS]),
 )
 _LEDGERS = st.lists(_ENTRIES, max_size=12, unique_by=lambda entry: (entry.id_hash, entry.type))
 
 
-def _written(entries: list[Entry]) -> bytes:
+def _written(entries: list[Entry], later_ms: int = 0) -> bytes:
     data = b""
     for entry in entries:
-        data = ledger.add(data, entry)
+        data = ledger.add(data, replace(entry, ts_ms=entry.ts_ms + later_ms))
     return data
 
 
 @given(_LEDGERS.flatmap(lambda entries: st.tuples(st.just(entries), st.permutations(entries))))
 def test_the_order_of_arrival_leaves_no_trace(both: tuple[list[Entry], list[Entry]]) -> None:
     entries, shuffled = both
-    assert _written(entries) == _written(shuffled)
+    assert _written(entries) == _written(shuffled) == ledger.of(entries)
+    moved = _written(shuffled, _YEAR_9999_MS // 2)
+    back = [replace(one, ts_ms=one.ts_ms - _YEAR_9999_MS // 2) for one in ledger.entries(moved)]
+    assert back == sorted(entries, key=lambda entry: entry.order)
 
 
 @given(_LEDGERS)
@@ -59,7 +66,8 @@ def test_find_gives_all_events_of_an_order_and_no_others(
 def test_removing_an_event_leaves_no_trace(entries: list[Entry], data: st.DataObject) -> None:
     gone = data.draw(st.sampled_from(entries))
     rest = [entry for entry in entries if entry is not gone]
-    assert ledger.remove(_written(entries), gone) == _written(rest)
+    wide = any(entry.is_wide for entry in entries)
+    assert ledger.remove(_written(entries), gone) == ledger.of(rest, wide=wide)
 
 
 def test_an_entry_takes_everything_but_the_user_from_the_order() -> None:
@@ -93,13 +101,27 @@ def test_the_newest_order_is_alone_where_no_other_event_names_it(entries: list[E
         assert ledger.find(written, newest.id_hash) == [newest]
 
 
-@given(_LEDGERS, st.integers(0, _YEAR_9999_MS), st.integers(1, 400), st.integers(1, 12))
+@given(_LEDGERS, st.integers(0, 2 * MAX_MEMORY_DAYS), st.integers(1, 400), st.integers(1, 12))
 def test_what_is_appended_is_what_is_added_where_nothing_is_forgotten(
-    entries: list[Entry], ts_ms: int, days: int, size: int
+    entries: list[Entry], days: int, memory_days: int, size: int
 ) -> None:
-    written, memory = _written(entries), IdMemory(days, size)
-    order = Order("new", "ada", ts_ms, 100)
-    after = ledger.appended(written, order, ledger.id_hash("new"), memory)
-    added = ledger.add(written, ledger.entry_of(order))
+    written, memory = _written(entries), IdMemory(memory_days, size)
+    order = Order("new", "ada", days * MS_PER_DAY, 100_000)
+    after = ledger.appended(written, order, ledger.id_hash("new"), days + 1, memory)
     if after is not None:
-        assert (after, -1) == ledger.forgetting(added, ledger.RECORD_BYTES, memory)
+        added = ledger.add(written, replace(ledger.entry_of(order), shift=1))
+        newest_ms = ledger.newest_ms(added)
+        assert (after, -1) == ledger.remembered(added, newest_ms, memory)
+        assert (after, -1) == ledger.bounded(added, memory)
+        assert ledger.older(after, 1) == written
+
+
+@given(_LEDGERS.filter(bool), st.integers(0, MAX_MEMORY_DAYS * MS_PER_DAY), st.integers(1, 12))
+def test_forgetting_leaves_no_trace(entries: list[Entry], now_ms: int, size: int) -> None:
+    kept = sorted(entries, key=lambda entry: entry.order)
+    wide = any(entry.is_wide for entry in entries)
+    memory = IdMemory(days=30, size=size)
+    after, forgotten_ms = ledger.remembered(ledger.of(kept), now_ms, memory)
+    old = [one for one in kept if one.ts_ms <= now_ms - 30 * MS_PER_DAY]
+    assert after == ledger.of(kept[len(old) :], wide=wide)
+    assert forgotten_ms == max((one.ts_ms for one in old), default=-1)

@@ -17,17 +17,14 @@ from benchmarks import state_size
 from features.events.orders import Order, OrderType
 from features.facts import buckets as day_buckets
 from features.facts import ledger
+from features.facts.buckets import RECORD_BYTES
 from features.facts.ledger import IdMemory
 from features.facts.state import (
     EMPTY,
     HISTORY_DAYS,
-    STATE_VERSION,
     CustomerState,
     Effect,
-    StateError,
     apply,
-    decode,
-    encode,
 )
 from features.times import MS_PER_DAY, UTC, Calendar
 from tests.support import strategies
@@ -89,7 +86,7 @@ def test_any_arrival_of_the_same_events_gives_the_same_bytes(
     history: list[Order], data: st.DataObject
 ) -> None:
     arrival = data.draw(strategies.arrivals(history))
-    assert encode(_fold(arrival)) == encode(_fold(history))
+    assert _fold(arrival) == _fold(history)
 
 
 @given(strategies.histories(), st.data())
@@ -110,10 +107,10 @@ def test_the_facts_equal_the_twins_at_every_prefix(
 def test_how_events_fall_into_batches_leaves_no_trace(
     history: list[Order], data: st.DataObject
 ) -> None:
-    stored = encode(EMPTY)
+    state = EMPTY
     for batch in data.draw(strategies.batches(history)):
-        stored = encode(_fold(batch, decode(stored)))
-    assert stored == encode(_fold(history))
+        state = _fold(batch, state)
+    assert state == _fold(history)
 
 
 @given(strategies.histories())
@@ -130,7 +127,7 @@ def test_years_of_orders_may_come_in_late_but_within_memory(
     history: list[Order], shuffle: random.Random
 ) -> None:
     late = sorted(history, key=lambda order: order.ts_ms + shuffle.uniform(0, 1_000) * MS_PER_DAY)
-    assert encode(_fold(late)) == encode(_fold(history))
+    assert _fold(late) == _fold(history)
 
 
 @given(strategies.long_histories(), st.integers(1, 6), st.integers(1, 1_095), st.data())
@@ -199,7 +196,7 @@ def test_a_refund_without_a_known_order_counts() -> None:
 def test_a_refund_of_nothing_leaves_no_day_behind() -> None:
     other = [_order("o-2", 0), _cancellation("o-2", 1)]
     first = _fold([_refund("o-1", 0, 0), *other])
-    assert encode(first) == encode(_fold([*other, _refund("o-1", 0, 0)]))
+    assert first == _fold([*other, _refund("o-1", 0, 0)])
 
 
 @pytest.mark.parametrize(
@@ -218,7 +215,7 @@ def test_of_two_versions_of_an_event_the_newer_counts(older: Order, newer: Order
     first = _fold([older])
     corrected = apply(first, newer)
     assert corrected.effect is apply(_fold([newer]), older).effect is Effect.CORRECTION
-    assert encode(corrected.state) == encode(_fold([newer, older]))
+    assert corrected.state == _fold([newer, older])
     assert _days(corrected.state) == _days(_fold([newer]))
 
 
@@ -254,15 +251,15 @@ def test_a_free_order_is_no_purchase_until_it_is_paid() -> None:
     assert (_days(state), state.last_order_ms(), state.last_purchase_day) == ([], None, None)
     paid = apply(state, _order("o-1", 0, 900))
     assert (paid.effect, paid.known) == (Effect.CORRECTION, False)
-    assert encode(paid.state) == encode(_fold([_order("o-1", 0, 900), free]))
+    assert paid.state == _fold([_order("o-1", 0, 900), free])
     assert _days(paid.state) == [(START_MS // MS_PER_DAY, 1, 900, 0)]
 
 
 def test_only_customers_with_refund_ids_or_updates_have_wide_records() -> None:
     plain = _fold([_order("o-1", 0), _refund("o-1", 1)])
     marked = _fold([_order("o-1", 0), _refund("o-1", 1, 1_000, "r-1")])
-    assert len(encode(marked)) - len(encode(plain)) == 2 * 16
-    assert encode(_fold([_refund("o-1", 1, 1_000, "r-1"), _order("o-1", 0)])) == encode(marked)
+    assert len(marked.ledger) - len(plain.ledger) == 2 * 14
+    assert _fold([_refund("o-1", 1, 1_000, "r-1"), _order("o-1", 0)]) == marked
 
 
 def test_the_last_order_is_the_last_that_was_not_taken_back() -> None:
@@ -310,17 +307,17 @@ def test_a_customer_of_thousands_of_orders_at_one_instant_loses_none() -> None:
     assert apply(state, events[-1]).effect is Effect.REPEAT
     # Of a month ago all are forgotten or none, so that none of them counts twice.
     assert _beyond(state, _order("new", 30)) == events[1_500].ts_ms
-    assert len(state.ledger) == 1_500 * 24
+    assert ledger.size_of(state.ledger) == 1_500
 
 
 def test_the_memory_of_one_customer_is_bounded_however_busy_it_is() -> None:
     entry = ledger.entry_of(_order("o", 0))
-    whole = b"".join(
-        ledger.add(b"", msgspec.structs.replace(entry, ts_ms=START_MS + number))
+    whole = ledger.of(
+        msgspec.structs.replace(entry, ts_ms=START_MS + number)
         for number in range(ledger.MAX_EVENTS + 5)
     )
-    kept, forgotten_ms = ledger.forgetting(whole, ledger.RECORD_BYTES, _DEFAULT)
-    assert len(kept) == ledger.MAX_EVENTS * ledger.RECORD_BYTES
+    kept, forgotten_ms = ledger.bounded(whole, _DEFAULT)
+    assert ledger.size_of(kept) == ledger.MAX_EVENTS
     assert forgotten_ms == START_MS + 4
 
 
@@ -344,57 +341,20 @@ def test_the_size_is_bounded(history: list[Order], size: int) -> None:
     recent = sum(
         state.newest_ms - order.ts_ms < ledger.RECENT_DAYS * MS_PER_DAY for order in history
     )
-    days = min(len(history), HISTORY_DAYS + 1)
-    assert len(encode(state)) <= 18 + 64 + 24 * max(size, recent) + 24 * days
+    assert ledger.size_of(state.ledger) <= max(size, recent)
+    assert len(state.buckets) <= RECORD_BYTES * min(len(history), HISTORY_DAYS + 1)
 
 
 def test_the_largest_state_is_one_of_daily_orders_for_years() -> None:
     state = _fold(_order(f"o-{i}", i / 2) for i in range(2 * (HISTORY_DAYS + 400)))
-    assert len(encode(state)) == 18 + 64 + 24 * 1_000 + 24 * (HISTORY_DAYS + 1)
-
-
-@given(st.one_of(strategies.histories(), strategies.long_histories()))
-def test_decode_gives_back_what_was_encoded(history: list[Order]) -> None:
-    state = _fold(history)
-    assert decode(encode(state)) == state
-    assert encode(decode(encode(state))) == encode(state)
-
-
-def test_a_newer_version_is_refused() -> None:
-    data = bytes([STATE_VERSION + 1]) + encode(EMPTY)[1:]
-    with pytest.raises(StateError, match="newer"):
-        decode(data)
-
-
-@given(strategies.long_histories(), st.data())
-def test_a_state_cut_short_or_run_on_is_refused(history: list[Order], data: st.DataObject) -> None:
-    whole = encode(_fold(history))
-    cut = data.draw(st.integers(0, len(whole) - 1))
-    extra = data.draw(st.binary(min_size=1, max_size=30))
-    for damaged in (whole[:cut], whole + extra):
-        with pytest.raises(StateError):
-            decode(damaged)
-
-
-@given(st.binary(max_size=120))
-def test_foreign_bytes_raise_nothing_but_a_state_error(data: bytes) -> None:
-    try:
-        state = decode(data)
-    except StateError:
-        return
-    assert len(encode(state)) <= len(data)
-
-
-@pytest.mark.parametrize("data", [b"", b"\x00" * 18, b"\x01\x02" + b"\x00" * 16, b"{}", b"null"])
-def test_what_no_version_wrote_is_refused(data: bytes) -> None:
-    with pytest.raises(StateError):
-        decode(data)
+    assert ledger.size_of(state.ledger) == 1_000
+    assert len(state.buckets) == RECORD_BYTES * (HISTORY_DAYS + 1)
 
 
 @given(strategies.histories(max_days=1_000), strategies.histories(max_days=1_000))
 def test_facts_of_different_events_differ(one: list[Order], other: list[Order]) -> None:
     assume(_days_of(twin_facts(one)) != _days_of(twin_facts(other)))
-    assert encode(_fold(one)) != encode(_fold(other))
+    assert _fold(one) != _fold(other)
 
 
 def test_the_page_on_state_shows_what_is_measured() -> None:

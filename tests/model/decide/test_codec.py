@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.facts import packed
+from features.facts import former
 from model.decide import codec as customer_module
 from model.decide.codec import (
     CUSTOMER_VERSION,
@@ -20,10 +20,9 @@ from model.decide.codec import (
     CustomerNewer,
     CustomerRecord,
     decode,
-    decode_all,
     encode,
-    encode_all,
 )
+from model.judge.kept import read
 from tests.support.golden_states import STATES, meaning, shapes, write
 
 GOLDEN = sorted(STATES.glob("v*/*.bin"))
@@ -74,7 +73,7 @@ def test_a_customer_comes_back_as_it_was(name: str) -> None:
 
 def test_a_newer_version_is_told_from_damage_by_its_checksum() -> None:
     newer = sealed(bytes([CUSTOMER_VERSION + 1]) + b"whatever it has")
-    with pytest.raises(CustomerNewer, match=r"version 4 is newer than 3.*run the version") as error:
+    with pytest.raises(CustomerNewer, match=r"version 5 is newer than 4.*run the version") as error:
         decode(newer)
     assert (error.value.version, error.value.known) == (CUSTOMER_VERSION + 1, CUSTOMER_VERSION)
     with pytest.raises(CustomerDamaged):
@@ -82,9 +81,8 @@ def test_a_newer_version_is_told_from_damage_by_its_checksum() -> None:
 
 
 def test_newer_facts_in_a_known_frame_are_newer_too() -> None:
-    body = bytearray(encode(WARNED)[:-4])
-    at = 3 + int.from_bytes(body[1:3], "little")
-    body[at] = packed.VERSION + 1
+    body = bytearray((STATES / "v3" / "weekly.bin").read_bytes()[:-4])
+    body[3 + int.from_bytes(body[1:3], "little")] = former.NEWEST + 1
     with pytest.raises(CustomerNewer, match="state version 4"):
         decode(sealed(bytes(body)))
 
@@ -142,13 +140,19 @@ def test_an_unknown_customer_is_encoded_like_any_other() -> None:
     assert decode(encode(UNKNOWN)) == CustomerRecord()
 
 
-def test_many_customers_are_read_and_written_as_each_is_alone() -> None:
-    many = [*shapes().values()] * 5
-    stored = encode_all([one.rule_state for one in many], [one.facts for one in many])
-    assert stored == [encode(customer) for customer in many]
-    newer, damaged = sealed(bytes([CUSTOMER_VERSION + 1])), stored[1][:-1]
-    before = [path.read_bytes() for path in sorted((STATES / "v2").glob("*.bin"))]
-    *found, other, torn = decode_all([*stored, *before, newer, damaged])
-    assert found == many + [decode(data) for data in before]
-    assert isinstance(other, CustomerNewer)
-    assert isinstance(torn, CustomerDamaged)
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@given(data=st.data())
+def test_damage_with_a_checksum_that_fits_never_raises_anything_else(
+    path: Path, data: st.DataObject
+) -> None:
+    body = bytearray(path.read_bytes()[:-4])
+    for at in data.draw(st.lists(st.integers(1, len(body) - 1), max_size=3)):
+        body[at] = data.draw(st.integers(0, 255))
+    stored = sealed(bytes(body[: data.draw(st.integers(1, len(body)))]))
+    try:
+        alone: object = decode(stored)
+    except (CustomerDamaged, CustomerNewer) as error:
+        alone = str(error)
+    arrays, refused = read(["ada", "ben"], [stored, encode(WARNED)], [None, None])
+    assert (str(refused[0]) if refused else arrays.track(0).customer) == alone
+    assert arrays.track(len(arrays) - 1).customer == WARNED

@@ -14,6 +14,7 @@ from model.decide.rule_state import Peak
 from model.judge.customers import CustomerArrays
 from model.judge.judge import Judge
 from model.judge.judged import Event, ScheduledCustomer
+from model.judge.kept import encoded
 from tests.support.fakes import at, judge
 from tests.support.logs import shop_logs
 from tests.support.twins.judge import events_of
@@ -43,7 +44,7 @@ def test_some_of_them_together_are_as_they_were(orders: list[Order], data: st.Da
     for place, user in enumerate(found.users):
         assert found.track(place) == tracks[user]
     every = np.arange(len(found))
-    assert found.encoded(every) == [codec.encode(tracks[user].customer) for user in found.users]
+    assert encoded(found, every) == [codec.encode(tracks[user].customer) for user in found.users]
     reference = [tracks[user].customer.rule_state.reference or Peak(0, -1) for user in found.users]
     assert found.compared().tolist() == [[peak.day, peak.clv_minor] for peak in reference]
 

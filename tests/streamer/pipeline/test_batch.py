@@ -8,7 +8,9 @@ import pytest
 
 from features.events.orders import Order, Reason, Rejected
 from features.times import MS_PER_DAY
+from model.decide import codec
 from model.judge.customers import CustomerArrays
+from model.judge.judged import ScheduledCustomer
 from streamer.pipeline.batch import (
     Counters,
     Parsed,
@@ -24,14 +26,12 @@ from streamer.pipeline.erasures import Erasure, Erasures, erasure_headers
 from streamer.pipeline.event_time import MAX_LEAD_MS
 from streamer.pipeline.partitioner import partition_for
 from streamer.pipeline.read import read
-from streamer.pipeline.rebuild import customers_of
-from streamer.store.base import Stored
 from tests.support.fakes import HOUR_MS, ORDERS_0, Rec, an_order, at, every, pipeline, records
 
 ALONE = Position(ORDERS_0)
 OF_FOUR = Position(ORDERS_0, partition_count=4)
 NOW_MS = at(10)
-(UNKNOWN,) = customers_of([Stored(None, None)])
+UNKNOWN = ScheduledCustomer(codec.UNKNOWN, None)
 
 
 def outcome(record: Rec, position: Position = ALONE) -> object:

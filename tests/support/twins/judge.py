@@ -61,7 +61,7 @@ class TwinCustomer:
             void=before.buckets == after.buckets,
             known=any(
                 known.id_hash == id_hash(order.order_id) and known.type is order.type
-                for known in entries_newest_first(before.ledger, before.width)
+                for known in entries_newest_first(before.ledger)
             ),
             version=(order.amount_minor, order.refund_id, order.updated_ms),
         )
