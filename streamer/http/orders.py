@@ -31,12 +31,12 @@ from streamer.pipeline import outbox
 from streamer.pipeline.messages import dead_letter
 from streamer.reading import CanonicalReading, MappedReading, OrderReading, Outcome
 from streamer.records import Message, Publisher, PublishFailed
+from streamer.web.guards import ORDERS_PATH
 from streamer.web.problems import problem
 from streamer.web.server import Bodies, BodyUnread, GuardedWeb
 
 _log = log.get(__name__)
 
-ORDERS_PATH: Final = "/orders"
 MAX_BODY_BYTES: Final = 1 << 20
 MAX_ORDERS: Final = 1_000
 MAX_WAITING: Final = 16

@@ -18,6 +18,8 @@ from streamer.web.problems import problem
 
 # Asked by whoever restarts the worker, and says nothing but that it goes on.
 OPEN_PATH: Final = "/healthz"
+# Asked by shops' platforms, who sign and have no token.
+ORDERS_PATH: Final = "/orders"
 
 
 class Token:

@@ -118,8 +118,10 @@ class GuardedWeb:
         """Answers DELETE; before the server starts."""
         self._app.router.add_delete(path, handler, expect_handler=_expects)
 
-    def add_excuse(self, detail: str) -> None:
-        """Answers whatever is no page with 503; before the server starts, after all pages."""
+    def add_excuse(self, detail: str, signed: Collection[str] = ()) -> None:
+        """Answers whatever is no page with 503; before the server starts, after all pages.
+        `signed`: paths of which it does so without the token, since their senders have none."""
+        self._signed.update(signed)
 
         async def excuse(request: Request) -> StreamResponse:
             return problem(503, detail, retry_after_s=1)

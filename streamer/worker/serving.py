@@ -30,6 +30,7 @@ from streamer.records import Publisher
 from streamer.settings import Settings
 from streamer.store.base import StoreRefused, StoreUnavailable
 from streamer.store.redis_store import RedisStore
+from streamer.web.guards import ORDERS_PATH
 from streamer.web.server import AddressTaken, answering, guarded, listening, serve
 from streamer.webhook.start import webhook_of
 from streamer.worker.lister import LIST_S, UNLIST_S, Lister
@@ -134,7 +135,8 @@ class Serving:
         is asked of it here. Raises AddressTaken."""
         serve(self._web, self._unhealthy, self._unready, self._exposition)
         self._web.add_page("/model", answering(self._models.page))
-        self._web.add_excuse("the pages are being started; ask again in a second")
+        excuse = "the pages are being started; ask again in a second"
+        self._web.add_excuse(excuse, signed=[ORDERS_PATH])
         address = await _free(self._settings.web_bind, self._settings.web_port)
         await self._web.start_server(listening("127.0.0.1", 0))
         assert self._web.bound is not None

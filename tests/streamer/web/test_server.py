@@ -47,9 +47,9 @@ async def serving(
 
 
 async def test_it_answers_for_another_at_a_socket_that_stays_open() -> None:
-    server = GuardedWeb(None)
+    server = GuardedWeb("a token that a shop's platform has not")
     serve(server, well, well, lambda: b"")
-    server.add_excuse("not yet")
+    server.add_excuse("not yet", signed=["/orders"])
     await server.start_server(listening("127.0.0.1", 0))
     with listening("127.0.0.1", 0) as other:
         url = f"http://127.0.0.1:{other.getsockname()[1]}"
@@ -62,6 +62,8 @@ async def test_it_answers_for_another_at_a_socket_that_stays_open() -> None:
                     told = await answer.json(content_type="application/problem+json")
                     assert (told["status"], told["detail"]) == (503, "not yet")
                     assert answer.headers["Retry-After"] == "1"
+                async with session.get(f"{url}/warnings") as answer:
+                    assert answer.status == 401
                 server.stand_back()
                 # Who connects now waits for the one whose place it is.
                 with pytest.raises(TimeoutError):
