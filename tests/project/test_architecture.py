@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.chaos.covered import COVERED
 from tests.support.project.shape import (
     CLASS_LINES,
     FILE_LINES,
@@ -276,6 +277,16 @@ def test_no_test_imports_another() -> None:
         if (found := of_a_test.search(path.read_text()))
     ]
     assert wrong == []
+
+
+def test_what_the_fault_suite_leaves_to_other_tests_is_there() -> None:
+    named = [node.partition("::") for one in COVERED for node in one.tests]
+    missing = [
+        "::".join((path, name))
+        for path, _, name in named
+        if f"def {name}(" * bool(name) not in (ROOT / path).read_text()
+    ]
+    assert missing == []
 
 
 def test_files_are_named_for_what_flows_through_them() -> None:
