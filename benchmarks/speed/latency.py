@@ -5,7 +5,8 @@
 Method: the capacity is what a backlog is worked off at, median of three. Then orders come at even
 steps, one in twenty followed half a second later by its refund, which warns; a consumer takes the
 time from when the driver hands the order (the refund) to its client until the score (the warning)
-is there. Broker, Redis, worker and driver share the machine.
+is there. Apache Kafka (`make test-kafka` says what it needs), Redis, worker and driver share the
+machine. The embedded broker is none for this: it takes a client's small batches ever more slowly.
 """
 
 from __future__ import annotations
@@ -18,16 +19,25 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed.measured import cpu_s, keep, middle, table
-from benchmarks.speed.served import PRODUCT, stage, whole_job
-from benchmarks.speed.workloads import burst
+from benchmarks.speed.served import PRODUCT, stage, watched
+from benchmarks.speed.workloads import Workload, burst
+from tests.support.servers.cluster import ApacheKafka
 
 SHARES = (0.1, 0.5, 0.9)
 PERCENTILES = (50, 90, 99)
 
 
+def capacity_of(workload: Workload) -> float:
+    """Orders a second of a backlog."""
+    with stage(ApacheKafka) as place:
+        place.fill(workload)
+        found = watched(place, PRODUCT, place.start(PRODUCT), workload.orders, 0)
+    return float(found["a_second"])
+
+
 def at_rate(rate: float, seconds: float) -> dict[str, Any]:
     """Milliseconds to scores and warnings at so many orders a second."""
-    with stage() as place:
+    with stage(ApacheKafka) as place:
         place.start(PRODUCT)
         worker = place.deployment.workers[0]
         # An order before, so that the worker has its partitions and is warm.
@@ -56,7 +66,7 @@ def main() -> None:
     asked = parser.parse_args()
     some, capacity = burst(100_000), 0.0
     if not asked.rate:
-        capacity = middle(whole_job(PRODUCT, some)["a_second"] for _ in range(3))
+        capacity = middle(capacity_of(some) for _ in range(3))
         print(f"capacity: {capacity:,.0f} orders a second", flush=True)
     rows = []
     for share, rate in [(0.0, rate) for rate in asked.rate] or [(s, s * capacity) for s in SHARES]:

@@ -20,6 +20,7 @@ from benchmarks.speed.measured import CACHE, cpu_s, peak_mb, run
 from benchmarks.speed.workloads import Workload
 from streamer.demo.embedded import EmbeddedKafka, EmbeddedRedis
 from streamer.demo.sample import sample_orders
+from tests.support.servers.cluster import ApacheKafka
 from tests.support.servers.deployment import Deployment, Servers
 
 # CPU is read from here on: imports, the group and the first batches are no part of it.
@@ -64,7 +65,9 @@ class Stalled(RuntimeError):
 class Stage:
     """One broker, one Redis, the topics, a model and whoever works."""
 
-    def __init__(self, kafka: EmbeddedKafka, store: EmbeddedRedis, directory: Path, **set_: str):
+    def __init__(
+        self, kafka: EmbeddedKafka | ApacheKafka, store: EmbeddedRedis, directory: Path, **set_: str
+    ):
         self.kafka, self.redis, self.directory = kafka, store, directory
         self.drive = python_of("floor")
         self.scores = 0
@@ -149,10 +152,12 @@ class Stage:
 
 
 @contextmanager
-def stage(**settings: object) -> Iterator[Stage]:
+def stage(
+    broker: type[EmbeddedKafka | ApacheKafka] = EmbeddedKafka, **settings: object
+) -> Iterator[Stage]:
     """Fresh servers, ended with what was started on them."""
     with (
-        EmbeddedKafka() as kafka,
+        broker() as kafka,
         EmbeddedRedis() as store,
         tempfile.TemporaryDirectory(prefix="clv-bench-") as directory,
     ):
