@@ -1,4 +1,4 @@
-"""The types of the arrays that features and models are worked out with, and a sum."""
+"""The types of the arrays that features and models are worked out with, and what is done to all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
+
+
+def flat_places(at: Ints, count: Ints) -> Ints:
+    """Where in a flat array the parts are that begin at `at` and have `count` elements."""
+    shift = np.repeat(at - (np.cumsum(count) - count), count)
+    return np.asarray(np.arange(len(shift)) + shift)
+
 
 # So many rows make a sum of columns no sum along memory.
 _FEW_ROWS: Final = 32

@@ -19,20 +19,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed.measured import cpu_s, keep, middle, table
-from benchmarks.speed.served import PRODUCT, stage, watched
-from benchmarks.speed.workloads import Workload, burst
+from benchmarks.speed.served import PRODUCT, stage, whole_job
+from benchmarks.speed.workloads import burst
 from tests.support.servers.cluster import ApacheKafka
 
 SHARES = (0.1, 0.5, 0.9)
 PERCENTILES = (50, 90, 99)
-
-
-def capacity_of(workload: Workload) -> float:
-    """Orders a second of a backlog."""
-    with stage(ApacheKafka) as place:
-        place.fill(workload)
-        found = watched(place, PRODUCT, place.start(PRODUCT), workload.orders, 0)
-    return float(found["a_second"])
 
 
 def at_rate(rate: float, seconds: float) -> dict[str, Any]:
@@ -66,7 +58,8 @@ def main() -> None:
     asked = parser.parse_args()
     some, capacity = burst(100_000), 0.0
     if not asked.rate:
-        capacity = middle(capacity_of(some) for _ in range(3))
+        jobs = (whole_job(PRODUCT, some, broker=ApacheKafka) for _ in range(3))
+        capacity = middle(job["a_second"] for job in jobs)
         print(f"capacity: {capacity:,.0f} orders a second", flush=True)
     rows = []
     for share, rate in [(0.0, rate) for rate in asked.rate] or [(s, s * capacity) for s in SHARES]:

@@ -169,10 +169,10 @@ def stage(
             made.end()
 
 
-def whole_job(way: Way, workload: Workload, workers: int = 1, **settings: object) -> dict[str, Any]:
+def whole_job(way: Way, workload: Workload, workers: int = 1, **settings: Any) -> dict[str, Any]:
     """What an order took of the workers, Redis and broker: CPU in us, and orders a second.
 
-    Read from the moment on when a tenth of the orders is done.
+    Read from the moment on when a tenth of the orders is done. `settings` may name a `broker`.
     """
     with stage(**settings) as place:
         place.fill(workload)

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from scipy.special import log_ndtr, ndtr
 
-from features.arrays import Floats, Ints
+from features.arrays import Floats, Ints, flat_places
 from features.columns.table import BEFORE_COLUMNS, BucketTable, Gaps, PurchaseDays, totals
 
 # Gaps that the kernel and the quantiles look at, newest first; weights of the mean halve every 8.
@@ -119,20 +119,8 @@ def rhythm(
     `of`, shape (n,): whose of the table's rows each is of; None: one of each. `silent_days`, shape
     (n,): for how long the customer has been silent; None: from the last purchase to the table's
     day. Buckets after the last purchase day count as refunds. A row without a purchase has numbers
-    that mean nothing.
+    that mean nothing. Each column is by itself in memory.
     """
-    # Each row by itself in memory, for sums that hang on how it lies.
-    return np.ascontiguousarray(rhythm_columns(table, silent_days, horizon_days, typical, of).T)
-
-
-def rhythm_columns(
-    table: BucketTable,
-    silent_days: Ints | None,
-    horizon_days: int,
-    typical: Typical,
-    of: Ints | None = None,
-) -> Floats:
-    """The same as rows, shape (len(RHYTHM_NAMES), n): each column by itself in memory."""
     bought = table.purchases
     if silent_days is None:
         silent_days = table.as_of_day - bought.last_day
@@ -150,7 +138,7 @@ def rhythm_columns(
     out = np.empty((len(RHYTHM_NAMES), len(silent_days)))
     out[len(RISING) :] = steady
     _put_rising(out, silent_days, number, pace, quantiles, orders, horizon_days, typical)
-    return out
+    return out.T
 
 
 class _Pace(NamedTuple):
@@ -166,9 +154,7 @@ class _Pace(NamedTuple):
         """That of each of some rows, which may come more than once."""
         newest = self.newest
         number = newest.number.take(rows)
-        end = np.cumsum(number)
-        start = np.cumsum(newest.number)[rows] - end
-        place = np.arange(len(rows) and end[-1]) + np.repeat(start, number)
+        place = flat_places(np.cumsum(newest.number)[rows] - number, number)
         row = np.repeat(np.arange(len(rows)), number)
         gaps = Gaps(row, newest.days.take(place), newest.age.take(place), number)
         log_gap, spread, last_gap = (

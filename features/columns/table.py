@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from features.arrays import Bools, Floats, Ints
+from features.arrays import Bools, Floats, Ints, flat_places
 from features.facts import buckets
 from features.facts.state import NOTHING_BEFORE, Before, CustomerState
 from features.times import UTC, Calendar
@@ -191,8 +191,7 @@ class FactColumns:
         later than that are left out."""
         count = self.count[customer]
         row = np.repeat(np.arange(len(customer)), count)
-        shift = self.start[customer] - (np.cumsum(count) - count)
-        place = np.arange(len(row)) + np.repeat(shift, count)
+        place = flat_places(self.start[customer], count)
         day = self.day[place]
         age_days = as_of_day[row] - day
         seen = age_days >= 0
@@ -209,6 +208,11 @@ class FactColumns:
             refunded=self.refunded[place],
             before=self.before[customer],
         )
+
+    def everybody(self, day: int) -> BucketTable:
+        """The bucket table of all customers as of a day."""
+        count = len(self.count)
+        return self.at(np.arange(count), np.full(count, day, np.int64))
 
 
 def tabulate(pairs: Sequence[tuple[CustomerState, int]], calendar: Calendar = UTC) -> BucketTable:

@@ -97,6 +97,11 @@ def money_text(major: float, currency: str, *, signed: bool = False) -> str:
     return f"{major:{'+' if signed else ''},.{minor_exponent(currency)}f}"
 
 
+def priced(major: float, currency: str) -> str:
+    """`money_text`, and what the currency is called."""
+    return f"{money_text(major, currency)} {currency_name(currency)}"
+
+
 def read_amount(text: str, currency: str) -> Amount:
     """Minor units of a decimal number written in major units, sign kept.
 

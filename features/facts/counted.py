@@ -18,7 +18,15 @@ from features.events.orders import OrderType
 from features.facts import buckets as day_buckets
 from features.facts import ledger as order_ledger
 from features.facts.buckets import Bucket
-from features.facts.ledger import ERA_BITS, HEAD_BYTES, IS_WIDE, KIND_BITS, KINDS, Entry
+from features.facts.ledger import (
+    AMOUNT_AT,
+    ERA_BITS,
+    HEAD_BYTES,
+    IS_WIDE,
+    KIND_BITS,
+    KINDS,
+    Entry,
+)
 from features.times import MS_PER_DAY
 
 NO_DAY: Final = -(2**40)
@@ -107,7 +115,8 @@ def _events(ledgers: Sequence[bytes], rows: Ints, layout: int) -> tuple[Ints, In
         {
             "names": ["stamp", "amount"],
             "formats": [">u8", ">u8"],
-            "offsets": [0, 5 + amount_bytes],
+            # Eight bytes that end with the amount.
+            "offsets": [0, AMOUNT_AT + amount_bytes - 8],
             "itemsize": width,
         }
     )

@@ -43,13 +43,13 @@ KINDS: Final = (
 IS_WIDE: Final = 16
 _HEAD: Final = struct.Struct(">Bh")
 _BEGIN: Final = struct.Struct(">IB8s")
-_STAMP_BYTES, _HASH_BYTES = 5, 8
-_AMOUNT_AT: Final = _STAMP_BYTES + _HASH_BYTES
+STAMP_BYTES, HASH_BYTES = 5, 8
+AMOUNT_AT: Final = STAMP_BYTES + HASH_BYTES
 _LEAST_AMOUNT: Final = 2
 _MARK_BYTES: Final = 14
 # Bytes of a record, by how the ledger begins.
 WIDTHS: Final = {
-    amount_bytes | wide: _AMOUNT_AT + amount_bytes + (_MARK_BYTES if wide else 0)
+    amount_bytes | wide: AMOUNT_AT + amount_bytes + (_MARK_BYTES if wide else 0)
     for amount_bytes in range(_LEAST_AMOUNT, 9)
     for wide in (0, IS_WIDE)
 }
@@ -196,8 +196,8 @@ def find(ledger: bytes, wanted: bytes) -> list[Entry]:
     at = ledger.find(wanted)
     while at >= 0:
         # The same bytes may also turn up across the fields of a record.
-        if (at - HEAD_BYTES - _STAMP_BYTES) % WIDTHS[ledger[0]] == 0:
-            found.append(_read(ledger, at - _STAMP_BYTES))
+        if (at - HEAD_BYTES - STAMP_BYTES) % WIDTHS[ledger[0]] == 0:
+            found.append(_read(ledger, at - STAMP_BYTES))
         at = ledger.find(wanted, at + 1)
     return found
 
@@ -237,7 +237,7 @@ def appended(
     if not ledger:
         return of([Entry(order_hash, ts_ms, OrderType.ORDER, amount, shift=shift)])
     amount_bytes, era = ledger[0], int.from_bytes(ledger[1:3], "big", signed=True)
-    width, since_ms = _AMOUNT_AT + amount_bytes, ts_ms - (era << ERA_BITS)
+    width, since_ms = AMOUNT_AT + amount_bytes, ts_ms - (era << ERA_BITS)
     first_ms = int.from_bytes(ledger[3:8], "big") >> KIND_BITS
     if (
         amount_bytes >= IS_WIDE
@@ -245,7 +245,7 @@ def appended(
         or not since_ms - memory.days * MS_PER_DAY < first_ms <= since_ms
     ):
         return None
-    begin = (since_ms << KIND_BITS | shift + 1).to_bytes(_STAMP_BYTES, "big") + order_hash
+    begin = (since_ms << KIND_BITS | shift + 1).to_bytes(STAMP_BYTES, "big") + order_hash
     if ledger[-width:-amount_bytes] >= begin:
         return None
     if amount >> 8 * amount_bytes:
@@ -289,7 +289,7 @@ def newest_order_alone(ledger: bytes) -> int | None:
         return None
     at = len(ledger) - WIDTHS[ledger[0]]
     last = _read(ledger, at)
-    alone = ledger.find(last.id_hash) == at + _STAMP_BYTES
+    alone = ledger.find(last.id_hash) == at + STAMP_BYTES
     return last.ts_ms if alone and last.type is OrderType.ORDER else None
 
 
@@ -340,7 +340,7 @@ def _tight(ledger: bytes) -> bytes:
     if len(ledger) == HEAD_BYTES:
         return b""
     layout, era = _HEAD.unpack_from(ledger)
-    most = ledger[HEAD_BYTES + _AMOUNT_AT :: WIDTHS[ledger[0]]]
+    most = ledger[HEAD_BYTES + AMOUNT_AT :: WIDTHS[ledger[0]]]
     loose = layout & ~IS_WIDE > _LEAST_AMOUNT and not most.strip(b"\0")
     if loose or _ts_ms(ledger, HEAD_BYTES) >> ERA_BITS != era:
         return of(entries_newest_first(ledger), wide=is_wide(ledger))
@@ -348,7 +348,7 @@ def _tight(ledger: bytes) -> bytes:
 
 
 def _ts_ms(ledger: bytes, at: int) -> int:
-    since = int.from_bytes(ledger[at : at + _STAMP_BYTES], "big") >> KIND_BITS
+    since = int.from_bytes(ledger[at : at + STAMP_BYTES], "big") >> KIND_BITS
     era = int.from_bytes(ledger[1:HEAD_BYTES], "big", signed=True)
     return (era << ERA_BITS) + since
 
@@ -360,7 +360,7 @@ def _record(entry: Entry, ledger: bytes) -> bytes:
     layout, era = _HEAD.unpack_from(ledger)
     stamp = entry.ts_ms - (era << ERA_BITS) << KIND_BITS | _KIND_OF[entry.type, entry.shift]
     narrow: bytes = (
-        stamp.to_bytes(_STAMP_BYTES, "big")
+        stamp.to_bytes(STAMP_BYTES, "big")
         + entry.id_hash
         + entry.amount_minor.to_bytes(layout & ~IS_WIDE, "big")
     )
@@ -370,16 +370,16 @@ def _record(entry: Entry, ledger: bytes) -> bytes:
 
 
 def _read(ledger: bytes, at: int) -> Entry:
-    stamp = int.from_bytes(ledger[at : at + _STAMP_BYTES], "big")
+    stamp = int.from_bytes(ledger[at : at + STAMP_BYTES], "big")
     kind, shift = KINDS[stamp & 7]
-    amount_at = at + _AMOUNT_AT
+    amount_at = at + AMOUNT_AT
     end = amount_at + (ledger[0] & ~IS_WIDE)
     refund_hash, updated_ms = NO_REFUND_ID, -1
     if ledger[0] & IS_WIDE:
-        refund_hash = ledger[end : end + _HASH_BYTES]
-        updated_ms = int.from_bytes(ledger[end + _HASH_BYTES : end + _MARK_BYTES], "big") - 1
+        refund_hash = ledger[end : end + HASH_BYTES]
+        updated_ms = int.from_bytes(ledger[end + HASH_BYTES : end + _MARK_BYTES], "big") - 1
     return Entry(
-        ledger[at + _STAMP_BYTES : amount_at],
+        ledger[at + STAMP_BYTES : amount_at],
         _ts_ms(ledger, at),
         kind,
         int.from_bytes(ledger[amount_at:end], "big"),

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
-from zlib import crc32
 
 import numpy as np
 
 from features.arrays import Floats, Ints
-from features.columns.table import BucketTable
 from features.columns.vector import FEATURE_NAMES, vectors_of
 from model.backtest.panel import Panel, Rows, Silences
 from model.backtest.purchases import Period, Purchases
@@ -20,6 +18,7 @@ from model.backtest.silences import NO_SILENCE, SilenceLog
 from model.backtest.simulate import Simulation
 from model.decide.scoring import Scorer
 from model.estimators.bgnbd import BGNBD, FitError
+from model.files.columns import drawn
 from model.judge.customers import CustomerArrays
 
 MAX_ROWS: Final = 400_000
@@ -48,13 +47,12 @@ class SilentDays:
             log,
         )
         self.every = max(1, round(self._rows_of_all() / MAX_ROWS))
-        drawn = np.array([crc32(user.encode()) for user in purchases.users], np.int64)
-        self._sampled = drawn % self.every == 0
+        self._sampled = drawn(purchases.users) % self.every == 0
         self._parts: list[Rows] = []
         self._alive: BGNBD | None = None
         self._ratios: dict[int, float] = {}
         # Of each customer the day of the last order, and that from which they were active since.
-        self._last, self._since = np.full((2, len(drawn)), _LONG_AGO)
+        self._last, self._since = np.full((2, len(purchases.users)), _LONG_AGO)
         self._seen_until = period.first_day
 
     def _rows_of_all(self) -> float:
@@ -79,7 +77,7 @@ class SilentDays:
         known = known[:: 1 + len(known) // _BGNBD_CUSTOMERS]
         self._alive = None
         if known:
-            X = vectors_of(_as_of(customers.take(known), day))
+            X = vectors_of(customers.take(known).facts().everybody(day))
             with suppress(FitError):
                 self._alive = BGNBD.fit(*(X[:, column] for column in _RFM))
 
@@ -99,7 +97,7 @@ class SilentDays:
         horizon = self._period.horizon_days
         customers = self._simulation.customers.take(users)
         scorer = self._simulation.judge.scorer
-        table = _as_of(customers, day)
+        table = customers.facts().everybody(day)
         X = scorer.vectors(table, users)
         clv, risks = scorer.clv_minor(X), scorer.risks(table)
         if risks is None:
@@ -174,8 +172,3 @@ class SilentDays:
             learned=tuple(scorer.learned for scorer in self.scorers),
             end_day=self._period.end_day,
         )
-
-
-def _as_of(customers: CustomerArrays, day: int) -> BucketTable:
-    """The bucket table of customers as of 00:00 of a day."""
-    return customers.facts().at(np.arange(len(customers)), np.full(len(customers), day))

@@ -46,7 +46,7 @@ class Purchases:
 
     def __init__(self, orders: Sequence[Order], calendar: Calendar = UTC) -> None:
         """`orders` sorted by event time."""
-        columns = orders if isinstance(orders, OrderColumns) else OrderColumns(orders)
+        columns = OrderColumns.of(orders)
         bought = columns.kept_orders()
         user, first, number = np.unique(
             columns.user[bought], return_index=True, return_inverse=True

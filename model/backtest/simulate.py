@@ -13,15 +13,14 @@ from typing import Final
 import numpy as np
 
 from features.events.orders import Order
-from model.decide.codec import UNKNOWN, CustomerRecord
+from model.decide.codec import CustomerRecord
 from model.judge.budget import joined, settle, share, split
 from model.judge.customers import CustomerArrays
 from model.judge.judge import Judge, JudgedArrays
-from model.judge.judged import Event, ScheduledCustomer, Scoring
-from model.judge.kept import KeptCustomers
+from model.judge.judged import Event, Scoring
+from model.judge.kept import KeptCustomers, unknown
 
 _EVERYBODY: Final = 2**62
-_NOBODY: Final = CustomerArrays.of([("", ScheduledCustomer(UNKNOWN, None))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,5 @@ class Simulation:
 
     def _known(self, users: list[str]) -> CustomerArrays:
         new = [user for user in users if user not in self.customers]
-        unknown = _NOBODY.take(np.zeros(len(new), np.int64))
-        unknown["user"][:] = new
-        self.customers.put(unknown, np.zeros(len(new), bool))
+        self.customers.put(unknown(new), np.zeros(len(new), bool))
         return self.customers.take(users)

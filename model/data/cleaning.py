@@ -29,7 +29,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from features.events.money import amount_text, currency_name, minor_exponent, money_text
+from features.events.money import amount_text, minor_exponent, priced
 from features.events.orders import Order, OrderType
 from features.times import MS_PER_DAY, UTC, Calendar, iso_day, rfc3339
 from model.files.columns import Ints, OrderColumns, OrderRows
@@ -86,7 +86,7 @@ class Cleaning(msgspec.Struct, frozen=True):
         accepted = counted(self.accepted, "order, refund or cancellation", _EVENTS)
         lines = [f"{counted(self.rows, 'row')} read, {accepted}"]
         lines += [f"{count:>9,} set aside: {reason}" for reason, count in self.rejected.items()]
-        refunded = f"{money_text(self.refunded_without_order, currency)} {currency_name(currency)}"
+        refunded = priced(self.refunded_without_order, currency)
         share = f"{self.outlier_share:.1%} of revenue"
         found = (
             (self.repeated, f"repeated ({self.contradicting:,} with another amount)"),
@@ -95,7 +95,7 @@ class Cleaning(msgspec.Struct, frozen=True):
             (
                 self.outliers,
                 f"outlying day{{}} above"
-                f" {money_text(self.outlier_from or 0, currency)} {currency_name(currency)} net"
+                f" {priced(self.outlier_from or 0, currency)} net"
                 f" ({share}; {'left out' if self.outliers_dropped else 'kept'})",
             ),
         )

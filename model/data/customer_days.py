@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
-from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Bools, Floats, Ints
 from features.columns.rhythm import RHYTHM_NAMES, Typical, rhythm, typical_of
-from features.columns.table import BucketTable, FactColumns
+from features.columns.table import FactColumns
+from model.files.columns import drawn
 
 NEVER: Final = 2**31 - 1
 MAX_ROWS: Final = 60_000
@@ -66,7 +66,7 @@ def soon_days(horizon_days: int) -> int:
 
 def silences_of(facts: FactColumns, day: int) -> PastSilences:
     """Every silence that began before 00:00 of a day, of days that the facts still have."""
-    table = _everybody(facts, day - 1)
+    table = facts.everybody(day - 1)
     bought = table.orders > 0
     customer, since = table.row[bought], table.day[bought]
     until = np.full(len(since), NEVER, np.int64)
@@ -77,7 +77,7 @@ def silences_of(facts: FactColumns, day: int) -> PastSilences:
 
 def typical_customer(facts: FactColumns, day: int, horizon_days: int) -> Typical:
     """The typical customer of a shop, as known at 00:00 of a day."""
-    table = _everybody(facts, day - 1)
+    table = facts.everybody(day - 1)
     bought = table.orders > 0
     nets = (table.gross - table.refunded)[bought].astype(np.float64)
     return typical_of(table.purchases.gaps, nets, horizon_days)
@@ -88,7 +88,7 @@ def customer_days(
 ) -> CustomerDays:
     """The training rows as known at 00:00 of a day, at most about MAX_ROWS: of large shops, a
     part of the customers, chosen by a hash of their ids."""
-    hashes = np.fromiter((crc32(user.encode()) for user in users), np.uint64, len(users))
+    hashes = drawn(users).astype(np.uint64)
     known = silences_of(facts, day)
     silence, silent = _sampled(known, hashes, horizon_days, day)
     every = -(-len(silence) // MAX_ROWS)
@@ -127,14 +127,10 @@ def columns_at(
         each = chunk.part(other)
         table = facts.at(each.customer, each.since)
         of = np.cumsum(other) - 1
-        parts.append(rhythm(table, silent_days[start : start + _CHUNK], horizon_days, typical, of))
+        silent = silent_days[start : start + _CHUNK]
+        # Each row by itself in memory, for sums that hang on how it lies.
+        parts.append(np.ascontiguousarray(rhythm(table, silent, horizon_days, typical, of)))
     return np.concatenate(parts)
-
-
-def _everybody(facts: FactColumns, day: int) -> BucketTable:
-    """All customers as of a day."""
-    count = len(facts.count)
-    return facts.at(np.arange(count), np.full(count, day, np.int64))
 
 
 def _sampled(

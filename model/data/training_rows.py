@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -223,7 +222,7 @@ def _one_in(
     orders: Sequence[Order], days: Sequence[int], config: TrainingConfig
 ) -> Callable[[str], bool] | None:
     """Which customers give rows, so that there are about `max_rows` at most; None: all of them."""
-    columns = orders if isinstance(orders, OrderColumns) else OrderColumns(orders)
+    columns = OrderColumns.of(orders)
     bought = columns.kept_orders()
     _, first = np.unique(columns.user[bought], return_index=True)
     first_day = np.sort(config.calendar.days_of(columns.ts_ms[bought[first]]))
@@ -231,7 +230,8 @@ def _one_in(
     every = -(-rows // config.max_rows)
     if every <= 1:
         return None
-    return {user for user in columns.users if crc32(user.encode()) % every == 0}.__contains__
+    chosen = np.flatnonzero(columns.drawn() % every == 0).tolist()
+    return {columns.users[at] for at in chosen}.__contains__
 
 
 def part(rows: TrainingSet, chosen: NDArray[np.bool_]) -> TrainingSet:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Annotated, Final, TypeAlias
@@ -247,26 +247,39 @@ def _read(body: bytes) -> CustomerRecord:
     if rest.peaks is not None:
         numbers = iter(rest.peaks)
         peaks = list(zip(numbers, numbers, strict=True))
-    newest_ms, newest_id = order_ledger.newest(ledger)
     made = counted(order_ledger.entries(ledger), uneven_of(rest))
     buckets = days_of(rest) + b"".join(
         [day_buckets.record(*msgspec.structs.astuple(one)) for one in made]
     )
-    rule_state = RuleState(
-        model_version=model.hex() if rest.model_version is None else rest.model_version,
-        as_of_ms=newest_ms + rest.since_ms,
-        peaks=tuple([Peak(*peak) for peak in peaks]),
-        armed=bool(flags & ARMED),
-        episode_ms=newest_ms if rest.episode_ms is None else rest.episode_ms,
-        episode_id=newest_id if rest.episode_ms is None else rest.episode_id,
-        raised=rest.raised,
-        deferred_since_ms=rest.deferred_since_ms,
-        floor_minor=floor - 1 if rest.floor_minor is None else rest.floor_minor,
-        swapped=bool(flags & SWAPPED),
-        quiet_until_day=rest.quiet_until_day,
-    )
     facts = CustomerState(buckets, ledger, before_of(rest), rest.forgotten_ms)
-    return CustomerRecord(facts, rule_state)
+    version = model.hex() if rest.model_version is None else rest.model_version
+    floor_minor = floor - 1 if rest.floor_minor is None else rest.floor_minor
+    return CustomerRecord(facts, _rule_state(rest, facts, version, flags, floor_minor, peaks))
+
+
+def _rule_state(
+    kept: Rest | _Kept,
+    facts: CustomerState,
+    model_version: str,
+    flags: int,
+    floor_minor: int,
+    peaks: Iterable[Sequence[int]],
+) -> RuleState:
+    """The rule state of what is kept of it beside the facts."""
+    newest_ms, newest_id = order_ledger.newest(facts.ledger)
+    return RuleState(
+        model_version=model_version,
+        as_of_ms=newest_ms + kept.since_ms,
+        peaks=tuple([Peak(day, clv_minor) for day, clv_minor in peaks]),
+        armed=bool(flags & ARMED),
+        episode_ms=newest_ms if kept.episode_ms is None else kept.episode_ms,
+        episode_id=newest_id if kept.episode_ms is None else kept.episode_id,
+        raised=kept.raised,
+        deferred_since_ms=kept.deferred_since_ms,
+        floor_minor=floor_minor,
+        swapped=bool(flags & SWAPPED),
+        quiet_until_day=kept.quiet_until_day,
+    )
 
 
 def rest_at(body: bytes, at: int) -> tuple[Rest, int]:
@@ -297,20 +310,9 @@ def _read_packed(body: bytes) -> CustomerRecord:
     at = _HEADER.size + size
     kept, facts = _kept_decoder.decode(body[_HEADER.size : at]), former.read(body[at:])
     numbers = iter(kept.peaks)
-    rule_state = RuleState(
-        model_version=kept.model_version,
-        as_of_ms=facts.newest_ms + kept.since_ms,
-        peaks=tuple([Peak(*peak) for peak in zip(numbers, numbers, strict=True)]),
-        armed=bool(kept.flags & ARMED),
-        episode_ms=facts.newest_ms if kept.episode_ms is None else kept.episode_ms,
-        episode_id=facts.newest_id if kept.episode_ms is None else kept.episode_id,
-        raised=kept.raised,
-        deferred_since_ms=kept.deferred_since_ms,
-        floor_minor=kept.floor_minor,
-        swapped=bool(kept.flags & SWAPPED),
-        quiet_until_day=kept.quiet_until_day,
-    )
-    return CustomerRecord(facts, rule_state)
+    peaks = zip(numbers, numbers, strict=True)
+    version, flags, floor_minor = kept.model_version, kept.flags, kept.floor_minor
+    return CustomerRecord(facts, _rule_state(kept, facts, version, flags, floor_minor, peaks))
 
 
 def _read_unpacked(body: bytes) -> CustomerRecord:

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from features.arrays import Bools, Floats, Ints, in_turn
-from features.columns.rhythm import GROUP_OF, GROUPS, RHYTHM_NAMES, RISING, Typical, rhythm_columns
+from features.columns.rhythm import GROUP_OF, GROUPS, RHYTHM_NAMES, RISING, Typical, rhythm
 from features.columns.table import BucketTable
 from model.data.customer_days import CustomerDays
 
@@ -78,7 +78,7 @@ class Risk(msgspec.Struct, frozen=True, dict=True):
         """What the regressions see, shape (n, k); `silent_days` None: from the last purchase to the
         table's day."""
         low, high, *_ = self._arrays
-        found = rhythm_columns(table, silent_days, self.horizon_days, self.typical)
+        found = rhythm(table, silent_days, self.horizon_days, self.typical).T
         np.maximum(found, low, out=found)
         return np.minimum(found, high, out=found).T
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from features.events.money import currency_name, minor_exponent, money_text
+from features.events.money import minor_exponent, priced
 from features.times import iso_day
 from model.decide.codec import CustomerRecord
 from model.decide.history import history_of
@@ -46,8 +46,7 @@ def why_quiet(user_id: str, customer: CustomerRecord, judge: Judge, as_of_ms: in
         return Quiet([f"It warned on {warned}, and warns once of a silence."], None)
 
     def money(minor: int) -> str:
-        scale = 10 ** minor_exponent(scorer.currency)
-        return f"{money_text(minor / scale, scorer.currency)} {currency_name(scorer.currency)}"
+        return priced(minor / 10 ** minor_exponent(scorer.currency), scorer.currency)
 
     because = []
     reference = state.reference

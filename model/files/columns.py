@@ -135,6 +135,11 @@ class OrderRows:
         )
 
 
+def drawn(users: Sequence[str]) -> Ints:
+    """A number for each customer, the same wherever they are met: to choose a part of them by."""
+    return np.fromiter((crc32(user.encode()) for user in users), np.int64, len(users))
+
+
 class OrderColumns(Sequence[Order]):
     """Orders in event time; those of one instant stay as they came. A slice shares its columns."""
 
@@ -180,6 +185,11 @@ class OrderColumns(Sequence[Order]):
         self._id_starts: NDArray[Any] = starts[in_time]
         self._id_ends: NDArray[Any] = ends[in_time]
         self._last: tuple[int, list[Order]] = (-1, [])
+
+    @classmethod
+    def of(cls, orders: Iterable[Order]) -> OrderColumns:
+        """The orders, which may be columns already."""
+        return orders if isinstance(orders, OrderColumns) else cls(orders)
 
     def __len__(self) -> int:
         return len(self._ts)
@@ -249,8 +259,8 @@ class OrderColumns(Sequence[Order]):
         return orders
 
     def drawn(self) -> Ints:
-        """A number for each of `users`, the same wherever they are met."""
-        return np.fromiter((crc32(user.encode()) for user in self.users), np.int64, len(self.users))
+        """`drawn` of each of `users`."""
+        return drawn(self.users)
 
     def of_users(self, chosen: Mask) -> OrderColumns:
         """The orders of some customers: `chosen` is of the places in `users`."""

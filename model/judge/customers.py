@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from features.arrays import Bools, Ints
+from features.arrays import Bools, Ints, flat_places
 from features.columns.table import BEFORE_COLUMNS, FactColumns
 from features.facts import buckets
 from features.facts.counted import NO_DAY
@@ -244,9 +244,3 @@ class CustomerArrays:
 
 
 BOUGHT: Final = {"first_day": "first_day", "last_day": "last_day", "days": "purchase_days"}
-
-
-def flat_places(at: Ints, count: Ints) -> Ints:
-    """Where in a flat array the parts are that begin at `at` and have `count` elements."""
-    shift = np.repeat(at - (np.cumsum(count) - count), count)
-    return np.asarray(np.arange(len(shift)) + shift)

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from features.arrays import Floats, Ints
+from features.arrays import Floats, Ints, flat_places
 from features.facts.ledger import IdMemory
 from model.decide import rule
 from model.decide.outcome import Answered
@@ -20,7 +20,7 @@ from model.decide.policy import Rules
 from model.decide.rule import RuleEvent
 from model.decide.rule_state import Peak, RaisedWarning, Trigger
 from model.decide.scoring import Score, Scorer
-from model.judge.customers import NEVER, CustomerArrays, flat_places
+from model.judge.customers import NEVER, CustomerArrays
 from model.judge.folds import Folds, appended, days_of
 from model.judge.judged import Event, Scoring
 from model.judge.scorings import TRIGGERS, Scorings

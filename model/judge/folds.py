@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from features.arrays import Bools, Ints
+from features.arrays import Bools, Ints, flat_places
 from features.columns.table import BucketTable, FactColumns
 from features.events.orders import OrderType
 from features.facts import ledger as order_ledger
@@ -21,7 +21,7 @@ from features.facts.buckets import DTYPE
 from features.facts.ledger import IdMemory
 from features.facts.state import HISTORY_DAYS, CustomerState
 from features.times import Calendar
-from model.judge.customers import CustomerArrays, flat_places
+from model.judge.customers import CustomerArrays
 from model.judge.judged import Event
 
 _NO_DAY: Final = -(2**40)

@@ -12,11 +12,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from features.arrays import Bools, Ints
+from features.arrays import Bools, Ints, flat_places
 from features.facts import buckets, counted
 from features.facts import ledger as order_ledger
 from features.facts.counted import NO_DAY
-from features.facts.ledger import ERA_BITS, HEAD_BYTES, KIND_BITS
+from features.facts.ledger import AMOUNT_AT, ERA_BITS, HASH_BYTES, HEAD_BYTES, KIND_BITS
 from features.facts.state import NOTHING_BEFORE, StateError
 from model.decide import codec
 from model.decide.codec import (
@@ -40,7 +40,6 @@ from model.judge.customers import (
     OBJECTS,
     UNSEEN,
     CustomerArrays,
-    flat_places,
 )
 from model.judge.judged import ScheduledCustomer
 
@@ -189,11 +188,10 @@ class KeptCustomers:
 
 _PEAKS: Final = np.dtype([("day", "<u2"), ("clv", "<u4")])
 _VERSION: Final = bytes([codec.CUSTOMER_VERSION])
-_ID_BYTES: Final = 8
 _NOBODY: Final = CustomerArrays.of([("", ScheduledCustomer(codec.UNKNOWN, None))])
 _MOST_PEAK_BYTES: Final = 255 * PEAK.size
 # How a ledger's record begins: time and kind are the upper five bytes of the stamp.
-_NEWEST: Final = np.dtype({"names": ["stamp"], "formats": [">u8"], "itemsize": 5 + _ID_BYTES})
+_NEWEST: Final = np.dtype({"names": ["stamp"], "formats": [">u8"], "itemsize": AMOUNT_AT})
 
 
 def encoded(customers: CustomerArrays, places: Ints) -> list[bytes]:
@@ -268,7 +266,7 @@ def read(
         tracks.append((users[place], ScheduledCustomer(customer, None)))
         places.append(place)
     parts = [_arrays(list(rows.values()))] if rows else []
-    parts += [_NOBODY.take(np.zeros(len(new), np.int64))] if new else []
+    parts += [unknown([users[at] for at in new])] if new else []
     parts += [CustomerArrays.of(tracks)] if tracks or not parts else []
     made = CustomerArrays.together(parts)
     made["user"][:] = [users[place] for place in places]
@@ -276,6 +274,13 @@ def read(
     if len(parts) == 1:
         return made, refused
     return made.take(np.argsort(np.array(places), kind="stable")), refused
+
+
+def unknown(users: Sequence[str]) -> CustomerArrays:
+    """Customers of whom nothing is known."""
+    made = _NOBODY.take(np.zeros(len(users), np.int64))
+    made["user"][:] = users
+    return made
 
 
 def records(data: Sequence[bytes]) -> list[CustomerRecord | StateError]:
@@ -316,9 +321,9 @@ def _row(data: bytes) -> _Row | None:
         if rest.peaks is not None or rest.floor_minor is not None:
             return None
     ledger = data[end:-CHECKSUM_BYTES]
-    width = order_ledger.WIDTHS.get(ledger[0]) if ledger else None
-    if not width or len(ledger) == HEAD_BYTES or (len(ledger) - HEAD_BYTES) % width:
+    if not ledger or not order_ledger.is_whole(ledger):
         return None
+    width = order_ledger.WIDTHS[ledger[0]]
     newest = ledger[-width : len(ledger) - width + _NEWEST.itemsize]
     return _Row(flags, floor - 1, model, data[FIXED.size : at], ledger, newest, rest, days)
 
@@ -359,7 +364,7 @@ def _arrays(rows: Sequence[_Row]) -> CustomerArrays:
     names = {model: model.hex() for model in set(models)}
     made["ledger"][:] = ledgers
     made["model_version"][:] = [names[model] for model in models]
-    made["episode_id"][:] = [one[-_ID_BYTES:] for one in newest]
+    made["episode_id"][:] = [one[-HASH_BYTES:] for one in newest]
     for at in odd:
         _put(made, at, rests[at])
     for name, column in made.facts().bought()._asdict().items():

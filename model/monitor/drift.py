@@ -26,7 +26,7 @@ from scipy.stats import chi2
 
 from features.arrays import Floats, Ints
 from features.columns.catalog import feature_of
-from features.columns.table import BEFORE_COLUMNS, BucketTable, FactColumns
+from features.columns.table import BEFORE_COLUMNS, FactColumns
 from features.columns.vector import FEATURE_NAMES, vectors_of
 from features.facts.state import HISTORY_DAYS
 from model.monitor.result import SCORE, Bias, Bins, Drift, DriftReference, Level
@@ -68,7 +68,7 @@ class Brought(NamedTuple):
 
 def buyers(facts: FactColumns, end_day: int) -> Buyers:
     """Who bought in the WINDOW_DAYS before 00:00 of `end_day`."""
-    table = _everybody(facts, end_day)
+    table = facts.everybody(end_day)
     inside = (table.age_days >= 1) & (table.age_days <= WINDOW_DAYS) & (table.orders > 0)
     # Rows come in order, and so do the days of one.
     place, first = np.unique(table.row[inside], return_index=True)
@@ -90,7 +90,7 @@ def revenue_within(facts: FactColumns, found: Buyers, days: int) -> Floats:
 
 def base(facts: FactColumns, day: int, base_days: int | None) -> Buyers:
     """Who had bought in the `base_days` before 00:00 of `day` (None: ever), all as of then."""
-    table = _everybody(facts, day - 1)
+    table = facts.everybody(day - 1)
     if base_days is None:
         bought = table.sums(table.orders) + table.before[:, BEFORE_COLUMNS["orders"]] > 0
     else:
@@ -104,12 +104,6 @@ def brought(facts: FactColumns, day: int, days: int, base_days: int | None, rate
     found = base(facts, day, base_days)
     expected = rate(rows_of(facts, found), found.place)
     return Brought(found.place, expected, revenue_within(facts, found, days))
-
-
-def _everybody(facts: FactColumns, day: int) -> BucketTable:
-    """All customers as of a day."""
-    count = len(facts.count)
-    return facts.at(np.arange(count), np.full(count, day, np.int64))
 
 
 # --- the reference -------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ def _taught(log: Sequence[Order]) -> tuple[Sequence[Order], str]:
     every = -(-len(log) // _TAUGHT_ORDERS)
     if every <= 1:
         return log, ""
-    columns = log if isinstance(log, OrderColumns) else OrderColumns(log)
+    columns = OrderColumns.of(log)
     # Other bits than those by which rows are thinned, which would thin nothing any more.
     taught = columns.of_users((columns.drawn() >> 16) % every == 0)
     note = (

@@ -214,8 +214,7 @@ def _retrained(root: Path, read: Read, asked: RetrainRequest) -> RetrainOutcome:
 
 def _cleaned(orders: Iterable[Order], rejected: Counter[str], config: TrainingConfig) -> Cleaned:
     """As `train` does it: a topic in which records were sent twice is the same log."""
-    log = orders if isinstance(orders, OrderColumns) else OrderColumns(orders)
-    return cleaned(log, config.currency, rejected, calendar=config.calendar)
+    return cleaned(OrderColumns.of(orders), config.currency, rejected, calendar=config.calendar)
 
 
 @dataclass(frozen=True, slots=True)

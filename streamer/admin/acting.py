@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from tabulate import tabulate
 
-from features.events.money import currency_name, minor_exponent, money_text
+from features.events.money import currency_name, minor_exponent, money_text, priced
 from features.events.orders import Order
 from features.facts import buckets
 from features.facts.state import EMPTY, HISTORY_DAYS, CustomerState, apply
@@ -280,8 +280,7 @@ def sentences(found: Acting | None) -> list[str]:
     if found.brought and compared.revenue and compared.revenue.difference:
         each, money = compared.revenue.difference, partial(money_text, currency=found.currency)
         said.append(
-            f"A warning brought {money(each.value)} {currency_name(found.currency)}"
-            f" ({money(each.low)} to"
+            f"A warning brought {priced(each.value, found.currency)} ({money(each.low)} to"
             f" {money(each.high)}), all {compared.treated:,} together"
             f" {money(found.brought.value)}."
         )
@@ -326,8 +325,7 @@ def _told(found: Acting) -> list[str]:
         what = f"{found.points_in.size:g} points of customers who order"
         said.append(f"A difference of {what} can be told from chance {_when(found.points_in)}.")
     if found.amount_in:
-        size = money_text(found.amount_in.size, found.currency)
-        what = f"{size} {currency_name(found.currency)} a warning"
+        what = f"{priced(found.amount_in.size, found.currency)} a warning"
         said.append(f"A difference of {what} can be told from chance {_when(found.amount_in)}.")
     if found.compared and not found.compared.with_revenue:
         said.append("For revenue give --orders, or set REDIS_URL.")

@@ -14,7 +14,7 @@ import click
 from tqdm import tqdm
 
 from features.errors import FactsError
-from features.events.money import amount_text, currency_name, money_text
+from features.events.money import amount_text, currency_name, priced
 from features.events.orders import OrderRules
 from features.proposal.draft import FIELDS, Answers
 from features.times import Calendar, CalendarError, calendar_of, rfc3339
@@ -285,8 +285,7 @@ def _told(trial: FirstLook, out: Path) -> str:
     lines = [
         "",
         f"{len(found.customers):,} customers are slipping away as of {found.as_of}, with"
-        f" {money_text(stake, found.currency)} {currency_name(found.currency)} at stake in"
-        f" {found.horizon_days} days.",
+        f" {priced(stake, found.currency)} at stake in {found.horizon_days} days.",
     ]
     if judged is None:
         lines.append(f"How good such warnings are cannot be said: {trial.why_not}")

@@ -144,9 +144,6 @@ class Front:
             # As in the worker: what was imported stays for good.
             gc.collect()
             gc.freeze()
-            # As in the worker: what was imported stays for good.
-            gc.collect()
-            gc.freeze()
         except Exception as error:  # what the worker could read a moment ago
             _log.error("front.model_refused", reason=where(error))
             await asyncio.sleep(RETRY_S)

@@ -21,7 +21,7 @@ import msgspec
 from features.facts.state import CustomerState, StateError
 from model.artifact.files import MANIFEST_FILE
 from model.decide.scoring import Scorer
-from model.judge.kept import read as read_customers
+from model.judge.kept import records
 from model.monitor.result import Age, DriftReference, MonitoredWeek, age_at
 from streamer import log
 from streamer.errors import where
@@ -129,18 +129,12 @@ class DriftWatch:
         for start in range(0, len(users), _CHUNK):
             part = users[start : start + _CHUNK]
             loaded = await self._store.load(partition, part)
-            kept = [
-                (user, one.state)
-                for user, one in zip(part, loaded, strict=True)
-                if one.state is not None
-            ]
-            customers, refused = read_customers(
-                [user for user, _ in kept], [state for _, state in kept], [None] * len(kept)
-            )
-            for error in refused.values():
-                raise error
-            for place, user in enumerate(customers.users):
-                found[user] = customers.facts_of(place)
+            stored = zip(part, loaded, strict=True)
+            kept = [(user, one.state) for user, one in stored if one.state is not None]
+            for (user, _), one in zip(kept, records([state for _, state in kept]), strict=True):
+                if isinstance(one, StateError):
+                    raise one
+                found[user] = one.facts
         return found
 
 
